@@ -1,0 +1,91 @@
+"""What travels between the stages of deep model reassembly.
+
+The terms are those of Yang et al., *Deep Model Reassembly* (NeurIPS 2022): a **node** is a
+module of a pretrained net that consumes only its predecessor's output; a **block** is a
+contiguous run of nodes; a **partition** cuts each net of the zoo into K blocks and puts
+every block into one of K equivalence **sets**, each with an **anchor**; a **genotype** is
+one assembled net: K blocks and the adapters that stitch them.
+"""
+from dataclasses import dataclass, field
+from typing import Literal
+
+#: How a feature tensor is laid out: (N, C, H, W) maps, (N, H, W, C) maps, or (N, L, C) tokens.
+Layout = Literal['nchw', 'nhwc', 'nlc']
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node of a zoo member, measured at the zoo's input size.
+
+    Shapes are without the batch dimension, in the node's own layout.
+    """
+    name: str  # dotted module name in the net it comes from
+    in_shape: tuple[int, ...]
+    out_shape: tuple[int, ...]
+    in_layout: Layout
+    out_layout: Layout
+    params: int  # parameters of the module
+
+    @property
+    def in_channels(self) -> int:
+        return self.in_shape[0] if self.in_layout == 'nchw' else self.in_shape[-1]
+
+    @property
+    def out_channels(self) -> int:
+        return self.out_shape[0] if self.out_layout == 'nchw' else self.out_shape[-1]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Nodes ``first`` to ``last`` (both included) of zoo member ``model``."""
+    model: str  # key of the zoo entry, which names constructor *and* weights
+    first: int
+    last: int
+    stage: int  # position among the K blocks of its own net, from 0
+    set: int  # equivalence set, from 0
+
+    def __len__(self) -> int:
+        return self.last - self.first + 1
+
+
+@dataclass(frozen=True)
+class Partition:
+    """K blocks of every net, in K equivalence sets."""
+    num_blocks: int  # K
+    epsilon: float  # a block holds fewer than (1 + epsilon) / K of its net
+    balance: Literal['nodes', 'params', 'flops']  # what "holds" counts
+    similarity: str  # name of the similarity it was made from
+    objective: float  # sum of S(block, anchor of its set)
+    blocks: dict[str, tuple[Block, ...]]  # by net, in stage order: contiguous, disjoint, exhaustive
+    anchors: tuple[Block, ...]  # by set
+    node_names: dict[str, tuple[str, ...]]  # by net: what the indices of its blocks refer to
+    hashes: dict[str, str] = field(default_factory=dict)  # of the zoo's weights, by net, and of the similarity file
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A stitching layer: turns one block's output into the next one's input."""
+    mode: Literal['cnn2cnn', 'cnn2vit', 'vit2cnn', 'vit2vit']
+    in_channels: int
+    out_channels: int
+    num_conv: int = 1
+    num_fc: int = 0
+    stride: int = 1
+
+
+@dataclass(frozen=True)
+class Genotype:
+    """An assembled net, complete: building it twice gives the same net."""
+    blocks: tuple[Block, ...]
+    adapters: tuple[Adapter, ...]  # len(blocks) - 1
+    base_channels: int  # width of the convolutional stem
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A genotype with what was counted and scored of it."""
+    genotype: Genotype
+    params: int  # whole classifier
+    flops: int  # multiply-accumulates at the stated input size, whole classifier
+    scores: dict[str, float] = field(default_factory=dict)  # by proxy
+    latency: float | None = None  # seconds a batch of one
