@@ -1,0 +1,285 @@
+"""Artefacts on disk: written atomically, hashed, and read without ever running what they contain.
+
+Every file appears under its name only when it is complete: it is written under a
+temporary name in the same folder, flushed to the disk and renamed. What is read is JSON,
+safetensors, or a checkpoint restricted to tensors and plain values (``weights_only``).
+"""
+import hashlib
+import json
+import logging
+import os
+import pickle
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from mmreuse.errors import ArtefactError, DataError
+
+PathLike = str | os.PathLike
+logger = logging.getLogger(__name__)
+
+_TEMPORARY = '.{name}.{token}.tmp'
+
+
+@contextmanager
+def atomic_path(path: PathLike) -> Iterator[Path]:
+    """Give a temporary path in the same folder that becomes ``path`` when the block ends well.
+
+    Parent folders are made. If the block raises, the temporary file goes and whatever
+    was at ``path`` before stays. Two writers at once never mix: the last to finish wins.
+
+    Args:
+        path: The file to be published.
+
+    Yields:
+        Path: Where to write; an empty file.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / _TEMPORARY.format(name=path.name, token=uuid.uuid4().hex)
+    temporary.touch()
+    mode = temporary.stat().st_mode
+    try:
+        yield temporary
+        # Some writers (safetensors) put a new file, private to its owner, in place of the one they are given.
+        temporary.chmod(mode)
+        _flush_to_disk(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _flush_to_disk(path.parent)
+
+
+@contextmanager
+def atomic_write(path: PathLike, mode: str = 'w') -> Iterator[IO]:
+    """Open ``path`` for writing so that it appears complete or not at all.
+
+    Args:
+        path: The file to be published.
+        mode: ``'w'`` (UTF-8 text) or ``'wb'``.
+
+    Yields:
+        IO: The open file.
+    """
+    encoding = None if 'b' in mode else 'utf-8'
+    with atomic_path(path) as temporary, open(temporary, mode, encoding=encoding) as file:
+        yield file
+
+
+def remove_temporaries(folder: PathLike) -> None:
+    """Remove what killed writers left in ``folder``; only for a folder that nobody else is writing to."""
+    for leftover in Path(folder).glob(_TEMPORARY.format(name='*', token='[0-9a-f]' * 32)):
+        leftover.unlink(missing_ok=True)
+
+
+def _flush_to_disk(path: Path) -> None:
+    """Make a file's content, or a folder's renames, survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_json(path: PathLike, value: Any) -> None:
+    """Write ``value`` as indented JSON, atomically.
+
+    Args:
+        path: Target file.
+        value: Dicts, lists and scalars; paths, NumPy scalars and arrays, and tensors are converted.
+
+    Raises:
+        ArtefactError: ``value`` holds something JSON cannot (NaN and infinity included).
+    """
+    try:
+        text = json.dumps(value, indent=2, allow_nan=False, default=_as_json, ensure_ascii=False)
+    except (TypeError, ValueError) as error:
+        raise ArtefactError(f'{path}: cannot be written as JSON: {error}. Convert the value (None for what is '
+                            f'undefined) before writing.') from error
+    with atomic_write(path) as file:
+        file.write(text + '\n')
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if hasattr(value, 'tolist'):
+        return value.tolist()
+    raise TypeError(f'{type(value).__name__} is not a JSON value')
+
+
+def read_json(path: PathLike, required: Sequence[str] = ()) -> Any:
+    """Read a JSON file.
+
+    Args:
+        path: The file.
+        required: Keys the file's object must have.
+
+    Returns:
+        Any: The decoded value.
+
+    Raises:
+        ArtefactError: The file is missing, truncated, not JSON, or lacks a required key.
+    """
+    _require_file(path)
+    try:
+        with open(path, encoding='utf-8') as file:
+            value = json.load(file)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ArtefactError(f'{path}: is truncated or not JSON ({error}). Delete it and run again the stage that '
+                            f'wrote it.') from error
+    missing = [key for key in required if not isinstance(value, dict) or key not in value]
+    if missing:
+        found = ', '.join(map(repr, value)) if isinstance(value, dict) else type(value).__name__
+        raise ArtefactError(f'{path}: lacks {", ".join(map(repr, missing))} (found: {found}). It is of another kind '
+                            f'or version; point to the right file or run again the stage that writes it.')
+    return value
+
+
+def save_tensors(path: PathLike, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any] | None = None) -> None:
+    """Write tensors and JSON metadata as one safetensors file, atomically.
+
+    Args:
+        path: Target file.
+        tensors: Tensors by name, of any shape and device; views and tied tensors are written out.
+        metadata: Values by name, each JSON-encodable.
+
+    Raises:
+        ArtefactError: A metadata value is not JSON-encodable.
+    """
+    try:
+        encoded = {name: json.dumps(value, allow_nan=False, default=_as_json)
+                   for name, value in (metadata or {}).items()}
+    except (TypeError, ValueError) as error:
+        raise ArtefactError(f'{path}: metadata cannot be written as JSON: {error}.') from error
+    # safetensors refuses tensors that share memory, so those that do are copied.
+    seen: set[int] = set()
+    owned = {}
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().contiguous()
+        storage = tensor.untyped_storage()
+        shared = storage.data_ptr() in seen or storage.nbytes() != tensor.nbytes
+        seen.add(storage.data_ptr())
+        owned[name] = tensor.clone() if shared else tensor
+    with atomic_path(path) as temporary:
+        save_file(owned, temporary, metadata=encoded)
+
+
+def load_tensors(path: PathLike, device: str | torch.device = 'cpu') -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read a safetensors file.
+
+    Args:
+        path: The file.
+        device: Where the tensors go.
+
+    Returns:
+        tuple: Tensors by name, and metadata by name (decoded from JSON; other text stays text).
+
+    Raises:
+        ArtefactError: The file is missing, truncated or not safetensors.
+    """
+    _require_file(path)
+    try:
+        with safe_open(path, framework='pt', device=str(device)) as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ArtefactError(f'{path}: is truncated or not a safetensors file ({error}). Delete it and make or fetch '
+                            f'it again.') from error
+    return tensors, {name: _decoded(value) for name, value in metadata.items()}
+
+
+def _decoded(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def load_checkpoint(
+    path: PathLike,
+    map_location: str | torch.device | None = 'cpu',
+    trust_checkpoint: bool = False,
+) -> dict:
+    """Read a local checkpoint or weights file without running any code it may contain.
+
+    Args:
+        path: A ``torch.save`` file, or ``.safetensors`` (then the tensors by name come back).
+        map_location: As in :func:`torch.load`.
+        trust_checkpoint: Unpickle whatever the file holds. **This runs code from the file**;
+            it is logged as a warning.
+
+    Returns:
+        dict: The checkpoint.
+
+    Raises:
+        ArtefactError: The file is missing, truncated, not a dict, or holds more than tensors
+            and plain values while not trusted.
+    """
+    path = Path(path).expanduser()
+    if path.suffix == '.safetensors':
+        return load_tensors(path, device=map_location or 'cpu')[0]
+    _require_file(path)
+    if trust_checkpoint:
+        logger.warning('%s is unpickled in full because trust_checkpoint=True: code in it runs.', path)
+    try:
+        checkpoint = torch.load(path, map_location=map_location, weights_only=not trust_checkpoint)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError,
+            ImportError) as error:
+        cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ArtefactError(
+            f'{path}: cannot be read as a checkpoint of tensors and plain values ({cause}). If it is truncated, fetch '
+            f'or make it again; if it holds other objects and you trust where it comes from, pass '
+            f'trust_checkpoint=True.') from error
+    if not isinstance(checkpoint, dict):
+        raise ArtefactError(f'{path}: holds a {type(checkpoint).__name__}, not a dict of tensors. Save the '
+                            f"model's state_dict() instead.")
+    return checkpoint
+
+
+def _require_file(path: PathLike) -> None:
+    if not Path(path).is_file():
+        raise ArtefactError(f'{path}: is not a file. Check the path, or run first the stage that writes it.')
+
+
+def file_hash(path: PathLike) -> str:
+    """SHA-256 of a file's bytes, as ``'sha256:<64 hex>'``.
+
+    Raises:
+        ArtefactError: The file is missing.
+    """
+    _require_file(path)
+    with open(path, 'rb') as file:
+        return f'sha256:{hashlib.file_digest(file, "sha256").hexdigest()}'
+
+
+def state_hash(state: nn.Module | Mapping[str, Tensor]) -> str:
+    """SHA-256 of a state dict's content: names, dtypes, shapes and bytes, in whatever order they are kept.
+
+    Args:
+        state: A module or its ``state_dict()``.
+
+    Returns:
+        str: ``'sha256:<64 hex>'``; equal on every device.
+
+    Raises:
+        DataError: An entry is not a tensor.
+    """
+    if isinstance(state, nn.Module):
+        state = state.state_dict()
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name]
+        if not isinstance(tensor, Tensor):
+            raise DataError(f"state entry '{name}' is a {type(tensor).__name__}; only tensors can be hashed.")
+        # The header's JSON ends where the bytes begin, so no two states read the same.
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return f'sha256:{digest.hexdigest()}'

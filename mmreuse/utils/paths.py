@@ -1,0 +1,8 @@
+"""Where data lies."""
+import os
+from pathlib import Path
+
+
+def data_root() -> Path:
+    """Folder that holds the data sets: ``$MMREUSE_DATA_ROOT``, or ``data`` in the working directory."""
+    return Path(os.environ.get('MMREUSE_DATA_ROOT') or 'data')
