@@ -1,0 +1,75 @@
+"""A fixed, class-balanced list of samples that every member of a zoo sees, each in its own preprocessing."""
+import hashlib
+from pathlib import Path
+from typing import Any, Callable, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from mmreuse.errors import DataError
+
+
+def pick_samples(dataset: Any, num_samples: int, seed: int) -> list[int]:
+    """Draw indices without replacement, as evenly over the classes as the data allows.
+
+    Args:
+        dataset: An mmpretrain data set (``get_gt_labels``).
+        num_samples: How many; all, in their order, when there are no more.
+        seed: Of the draw.
+
+    Returns:
+        list[int]: Sorted by turn: one of each class, then the next one of each class, so that
+        every minibatch is balanced as well.
+
+    Raises:
+        DataError: The data set is empty.
+    """
+    labels = np.asarray(dataset.get_gt_labels())
+    if len(labels) == 0:
+        raise DataError(f'{type(dataset).__name__} at {getattr(dataset, "data_root", "?")} holds no samples')
+    generator = np.random.default_rng(seed)
+    order = generator.permutation(len(labels))
+    turn = np.empty(len(labels), dtype=np.int64)
+    for label in np.unique(labels):
+        members = order[labels[order] == label]
+        turn[members] = np.arange(len(members))
+    position = np.empty(len(labels), dtype=np.int64)
+    position[order] = np.arange(len(labels))
+    return np.lexsort((position, turn))[:num_samples].tolist()
+
+
+def samples_hash(dataset: Any, indices: Sequence[int]) -> str:
+    """Hash of the pictures at ``indices``: of the files' bytes, or of the arrays where there are no files."""
+    digest = hashlib.sha256()
+    for index in indices:
+        info = dataset.get_data_info(index)
+        picture = info['img'] if 'img' in info else Path(info['img_path']).read_bytes()
+        digest.update(np.ascontiguousarray(picture).tobytes() if isinstance(picture, np.ndarray) else picture)
+    return f'sha256:{digest.hexdigest()}'
+
+
+class SampleView(Dataset):
+    """Chosen samples of a data set, through one transform, normalised: what a net is fed.
+
+    Args:
+        dataset: An mmpretrain data set whose own pipeline is not used.
+        indices: The chosen samples, in order.
+        transform: From a data info to ``dict(inputs=uint8 tensor (C, H, W) in RGB)``.
+        preprocess: ``mean`` and ``std`` per channel, for pixels in 0..1.
+    """
+
+    def __init__(self, dataset: Any, indices: Sequence[int], transform: Callable[[dict], dict],
+                 preprocess: Mapping[str, Sequence[float]]) -> None:
+        self.dataset = dataset
+        self.indices = list(indices)
+        self.transform = transform
+        self.mean = torch.tensor(preprocess['mean']).view(-1, 1, 1)
+        self.std = torch.tensor(preprocess['std']).view(-1, 1, 1)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, position: int) -> torch.Tensor:
+        picture = self.transform(self.dataset.get_data_info(self.indices[position]))['inputs']
+        return (picture.float() / 255 - self.mean) / self.std

@@ -1,0 +1,113 @@
+"""What every stage that is not a training shares: where it works, when it may be skipped, what it reports."""
+import time
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.dist import barrier, init_dist, is_distributed, is_main_process
+from mmengine.logging import MMLogger
+from mmengine.registry import DefaultScope
+from mmengine.runner import set_random_seed
+
+from mmreuse.errors import ArtefactError, ConfigError
+from mmreuse.registry import SCOPE
+from mmreuse.utils.io import read_json, write_json
+from mmreuse.utils.manifest import read_manifest, write_manifest
+
+
+class StageRunner(ABC):
+    """One stage: reads artefacts, writes artefacts, ``metrics.json`` and ``manifest.json``.
+
+    A stage writes into ``work_dir/<stage>``. When a finished run of the same settings on the
+    same inputs already lies there, nothing is computed again. ``metrics.json`` of the stage
+    is flat: documented keys to numbers.
+
+    A subclass names its :attr:`stage`, the config keys that make it (:attr:`settings`), the
+    artefacts it stands on (:meth:`inputs`) and does its work in :meth:`execute`.
+
+    Args:
+        cfg: The whole config. Read here: ``work_dir``, ``seed`` (0), ``device`` (the best
+            present), ``launcher`` (``'none'``), ``overwrite`` (False: reuse a finished run).
+
+    Raises:
+        ConfigError: ``work_dir`` or a key of :attr:`settings` is missing.
+    """
+
+    stage: str
+    settings: tuple[str, ...] = ()
+
+    def __init__(self, cfg: Config) -> None:
+        missing = [key for key in ('work_dir', *self.settings) if cfg.get(key) is None]
+        if missing:
+            raise ConfigError(
+                f'{cfg.filename or "config"}: {type(self).__name__} needs the keys {", ".join(missing)}. '
+                f'See docs/en/algorithms/dery.md for what each holds.')
+        self.cfg = cfg
+        self.root = Path(cfg.work_dir)
+        self.folder = self.root / self.stage
+        self.seed = int(cfg.get('seed') or 0)
+        self.device = cfg.get('device') or get_device()
+        self.launcher = cfg.get('launcher', 'none')
+        DefaultScope.get_instance(f'{SCOPE}-{self.stage}', scope_name=SCOPE)
+
+    @classmethod
+    def from_cfg(cls, cfg: Config) -> 'StageRunner':
+        """The way mmengine builds runners."""
+        return cls(cfg)
+
+    def inputs(self) -> dict[str, str]:
+        """Hashes of what the stage stands on, by name; a change makes it run again."""
+        return {}
+
+    @abstractmethod
+    def execute(self) -> dict[str, Any]:
+        """Do the work, write the artefacts into :attr:`folder`, return the metrics."""
+
+    def run(self) -> dict[str, Any]:
+        """Run the stage, or reuse its finished result.
+
+        Returns:
+            dict[str, Any]: What ``metrics.json`` holds.
+        """
+        if self.launcher != 'none' and not is_distributed():
+            init_dist(self.launcher, **self.cfg.get('env_cfg', {}).get('dist_cfg', {}))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.logger = MMLogger.get_instance(
+            f'mmreuse.{self.stage}', log_file=str(self.folder / 'stage.log'), file_mode='a')
+        set_random_seed(self.seed)
+        inputs = self.inputs()
+        if not self.cfg.get('overwrite', False) and self._finished(inputs):
+            self.logger.info(f'{self.stage}: up to date in {self.folder} (same settings, same inputs)')
+            return read_json(self.folder / 'metrics.json')
+        started = time.time()
+        self._forget()
+        metrics = self.execute()
+        barrier()
+        if is_main_process():
+            write_json(self.folder / 'metrics.json', metrics)
+            # Last, so that its presence says that the stage is complete.
+            write_manifest(
+                self.folder, stage=self.stage, config=self._settings(), inputs=inputs, seed=self.seed, started=started)
+            self.logger.info(f'{self.stage}: done in {time.time() - started:.1f} s, {self.folder}')
+        barrier()
+        return metrics
+
+    def _settings(self) -> dict[str, Any]:
+        return Config({key: self.cfg[key] for key in self.settings}).to_dict()
+
+    def _finished(self, inputs: dict[str, str]) -> bool:
+        try:
+            manifest = read_manifest(self.folder)
+            read_json(self.folder / 'metrics.json')
+        except ArtefactError:
+            return False
+        return (manifest['config'], manifest['inputs'], manifest['seed']) == (self._settings(), inputs, self.seed)
+
+    def _forget(self) -> None:
+        """Take back the word that the stage is complete before its artefacts change."""
+        barrier()
+        if is_main_process():
+            (self.folder / 'manifest.json').unlink(missing_ok=True)
+        barrier()

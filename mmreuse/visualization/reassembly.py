@@ -1,0 +1,94 @@
+"""Figures of deep model reassembly: similarity, partition, Pareto front, learning curves."""
+from itertools import accumulate
+from typing import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mmreuse.reassembly.structures import Candidate, Partition
+
+
+def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+    # A bare Figure, not pyplot: no global state, no display, nothing to close.
+    figure = Figure(figsize=(width, height), layout='constrained')
+    return figure, figure.subplots()
+
+
+def draw_similarity(values: np.ndarray, rows: Mapping[str, int], *, title: str = 'Similarity of nodes') -> Figure:
+    """Heat map of a whole zoo's similarity matrix.
+
+    Args:
+        values: Shape (S, S), rows of one net after another.
+        rows: By net, in order: how many rows it has; they sum to S.
+        title: Above the figure.
+
+    Returns:
+        Figure: One square, lines between nets.
+    """
+    figure, axes = _figure(6.5, 5.5)
+    picture = axes.imshow(values, vmin=0, vmax=1, cmap='magma', interpolation='nearest')
+    ends = list(accumulate(rows.values()))
+    middles = [end - size / 2 - 0.5 for end, size in zip(ends, rows.values(), strict=True)]
+    axes.set_xticks(middles, list(rows), rotation=45, ha='right')
+    axes.set_yticks(middles, list(rows))
+    for end in ends[:-1]:
+        axes.axhline(end - 0.5, color='white', linewidth=0.6)
+        axes.axvline(end - 0.5, color='white', linewidth=0.6)
+    figure.colorbar(picture, label='similarity')
+    axes.set_title(title)
+    return figure
+
+
+def draw_partition(partition: Partition) -> Figure:
+    """One bar per net, one segment per block, coloured by equivalence set; anchors are hatched."""
+    nets = list(partition.blocks)
+    figure, axes = _figure(8, 0.9 + 0.45 * len(nets))
+    colours = [f'C{index % 10}' for index in range(partition.num_blocks)]
+    for row, net in enumerate(nets):
+        for block in partition.blocks[net]:
+            axes.barh(
+                row, len(block), left=block.first, color=colours[block.set], edgecolor='white', linewidth=1.5,
+                hatch='//' if block in partition.anchors else None)
+            axes.text(block.first + len(block) / 2, row, str(block.set), ha='center', va='center', color='white')
+    axes.set_yticks(range(len(nets)), nets)
+    axes.invert_yaxis()
+    axes.set_xlabel('node')
+    axes.set_title(f'{partition.num_blocks} blocks a net, coloured by equivalence set (anchors hatched)')
+    axes.spines[['top', 'right']].set_visible(False)
+    return figure
+
+
+def draw_pareto(candidates: Sequence[Candidate], front: Sequence[Candidate], proxy: str) -> Figure:
+    """Score against parameters, FLOPs as colour; the Pareto front is ringed.
+
+    Raises:
+        ValueError: ``candidates`` is empty.
+    """
+    if not candidates:
+        raise ValueError('there is no scored candidate to draw')
+    figure, axes = _figure(6.5, 4.5)
+    dots = axes.scatter(
+        [item.params / 1e6 for item in candidates], [item.scores[proxy] for item in candidates],
+        c=[item.flops / 1e6 for item in candidates], cmap='viridis', s=22)
+    axes.scatter([item.params / 1e6 for item in front], [item.scores[proxy] for item in front],
+                 s=90, facecolors='none', edgecolors='C3', label='Pareto front')
+    figure.colorbar(dots, label='MMACs')
+    axes.set_xlabel('parameters (M)')
+    axes.set_ylabel(proxy)
+    axes.legend()
+    axes.set_title(f'{len(candidates)} scored assemblies')
+    return figure
+
+
+def draw_learning_curves(curves: Mapping[str, Sequence[tuple[float, float]]], *, ylabel: str = 'accuracy (%)') -> Figure:
+    """One line per run of (epoch, value) points."""
+    figure, axes = _figure(6.5, 4.5)
+    for name, points in curves.items():
+        epochs, values = zip(*points, strict=True)
+        axes.plot(epochs, values, marker='.', label=name)
+    axes.set_xlabel('epoch')
+    axes.set_ylabel(ylabel)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return figure
