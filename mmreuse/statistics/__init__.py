@@ -1,0 +1,20 @@
+"""What one streaming pass over data says about feature spaces."""
+from mmreuse.statistics.moments import (
+    ChannelMomentAccumulator,
+    ChannelMoments,
+    CrossMomentAccumulator,
+    CrossMoments,
+    MomentAccumulator,
+    SpaceMoments,
+    least_squares,
+)
+
+__all__ = [
+    'ChannelMomentAccumulator',
+    'ChannelMoments',
+    'CrossMomentAccumulator',
+    'CrossMoments',
+    'MomentAccumulator',
+    'SpaceMoments',
+    'least_squares',
+]
