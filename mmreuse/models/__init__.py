@@ -1,0 +1,4 @@
+"""Components for mmpretrain's classifiers."""
+from mmreuse.models.backbones import CifarResNet
+
+__all__ = ['CifarResNet']

@@ -1,0 +1,84 @@
+"""How large a network is and how much it computes."""
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+#: A shape without the batch dimension, one tensor, or all positional arguments of ``forward``.
+Inputs = Sequence[int] | Tensor | tuple[Any, ...]
+
+
+def count_params(module: nn.Module, trainable: bool = False) -> int:
+    """Number of parameters; a shared one counts once.
+
+    Args:
+        module: Any module, also on the meta device.
+        trainable: Count only those that require a gradient.
+    """
+    return sum(p.numel() for p in module.parameters() if p.requires_grad or not trainable)
+
+
+def count_macs(module: nn.Module, inputs: Inputs) -> int:
+    """Multiply-accumulates of one forward pass, each counted once.
+
+    Convolutions, linear layers (functional ones too), matrix products (those of
+    attention included, fused or not) and the scale and shift of norms count;
+    activations and pooling are not multiply-accumulates and hardly do.
+
+    Args:
+        module: Any module on any device; on the meta device nothing is computed. Counted
+            in eval mode, its mode is restored.
+        inputs: A shape without the batch dimension, e.g. ``(3, 224, 224)``, for one
+            sample of zeros on the module's device; or the tensor; or a tuple of all
+            positional arguments of ``forward``.
+
+    Returns:
+        int: For the whole batch.
+    """
+    return sum(macs_by_operator(module, inputs).values())
+
+
+def macs_by_operator(module: nn.Module, inputs: Inputs) -> Counter[str]:
+    """The same as :func:`count_macs`, by operator (``aten.convolution``, ``aten.addmm``, ...)."""
+    arguments = _arguments(module, inputs)
+    modes = {child: child.training for child in module.modules()}
+    module.eval()
+    fast_attention = torch.backends.mha.get_fastpath_enabled()
+    # The fast path is one opaque operator; the plain path shows its projections and products.
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=_NORMS) as counter:
+            module(*arguments)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast_attention)
+        for child, mode in modes.items():
+            child.training = mode
+    flops = counter.get_flop_counts().get('Global', {})
+    return Counter({str(operator): count // 2 for operator, count in flops.items()})
+
+
+def _arguments(module: nn.Module, inputs: Inputs) -> tuple:
+    if isinstance(inputs, Tensor):
+        return (inputs,)
+    if all(isinstance(size, int) for size in inputs):
+        like = next(module.parameters(), torch.empty(0))
+        return (torch.zeros(1, *inputs, dtype=like.dtype, device=like.device),)
+    return tuple(inputs)
+
+
+def _norm_flops(x_shape: Sequence[int], *_: Any, **__: Any) -> int:
+    """Two multiply-accumulates an element: to normalise (mean and variance folded), to scale and shift."""
+    return 4 * math.prod(x_shape)
+
+
+_NORMS: dict[Any, Callable[..., int]] = {operator: _norm_flops for operator in (
+    torch.ops.aten.native_batch_norm,
+    torch.ops.aten._native_batch_norm_legit_no_training,
+    torch.ops.aten.cudnn_batch_norm,
+    torch.ops.aten.native_layer_norm,
+    torch.ops.aten.native_group_norm,
+)}
