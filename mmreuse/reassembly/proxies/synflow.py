@@ -1,0 +1,48 @@
+"""SynFlow: how much signal passes a network whatever the data."""
+import copy
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mmreuse.registry import PROXIES
+
+
+@PROXIES.register_module(name='synflow')
+def synflow(model: nn.Module, images: Tensor, labels: Tensor | None = None) -> float:
+    """Log of the synaptic flow (Tanaka et al., 2020), ``log sum_p |p * dR/dp|``.
+
+    R is the sum of the logits for an image of ones, with all parameters replaced by their
+    absolute values, in float64. Batch norms scale by their running variance and shift by
+    their bias alone, as a mean would let signal cancel. The logarithm keeps the ranking
+    and the scores of deep nets within range.
+
+    Args:
+        model: Classifier.
+        images: (B, C, H, W), for its shape only.
+        labels: Not used.
+
+    Returns:
+        float: The score; NaN if the flow leaves the range of float64, -inf if nothing flows.
+    """
+    twin = copy.deepcopy(model).double().eval()
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter.abs_()
+        for norm in twin.modules():
+            if isinstance(norm, _BatchNorm) and norm.running_mean is not None:
+                norm.running_mean.zero_()
+    parameters = [parameter.requires_grad_() for parameter in twin.parameters()]
+    ones = torch.ones(1, *images.shape[1:], dtype=torch.float64, device=images.device)
+    with torch.enable_grad():
+        gradients = torch.autograd.grad(twin(ones).sum(), parameters, allow_unused=True)
+    flow = sum((p.detach() * g).abs().sum().item() for p, g in zip(parameters, gradients, strict=True)
+               if g is not None)
+    if not math.isfinite(flow):
+        return math.nan
+    return math.log(flow) if flow > 0 else -math.inf
+
+
+#: The score depends on the shape of the images alone: one batch says all.
+synflow.data_free = True
