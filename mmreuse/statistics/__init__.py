@@ -1,4 +1,5 @@
 """What one streaming pass over data says about feature spaces."""
+from mmreuse.statistics.collect import collect, collect_taps
 from mmreuse.statistics.moments import (
     ChannelMomentAccumulator,
     ChannelMoments,
@@ -16,5 +17,7 @@ __all__ = [
     'CrossMoments',
     'MomentAccumulator',
     'SpaceMoments',
+    'collect',
+    'collect_taps',
     'least_squares',
 ]

@@ -1,0 +1,108 @@
+"""One pass over data: batches of whatever kind become images, budgets are kept to the sample."""
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from mmengine.dist import get_rank, get_world_size
+from torch import Tensor, nn
+
+from mmreuse.errors import DataError
+from mmreuse.utils.progress import progress
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put every module into evaluation mode in the block, and each back into its own mode afterwards."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Device of the model's first parameter or buffer; CPU where it has none."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        return tensor.device
+    return torch.device('cpu')
+
+
+def images_of(batch: Any, model: nn.Module) -> Tensor:
+    """The images of a batch, ready for ``model``, on its device.
+
+    Args:
+        batch: A tensor; a tuple or list that starts with one; or a dict with ``inputs`` as mmengine's
+            loaders yield, which then goes through the model's ``data_preprocessor`` if it has one.
+        model: The model that will see them.
+
+    Returns:
+        Tensor: (samples, ...), floating point.
+
+    Raises:
+        DataError: The batch is of another kind, empty, or not floating point.
+    """
+    if isinstance(batch, dict) and 'inputs' in batch:
+        if hasattr(model, 'data_preprocessor'):
+            batch = model.data_preprocessor(batch, False)
+        images = batch['inputs']
+        if isinstance(images, (list, tuple)):
+            images = torch.stack(list(images))
+    elif isinstance(batch, (tuple, list)) and batch:
+        images = batch[0]
+    else:
+        images = batch
+    if not isinstance(images, Tensor):
+        raise DataError(f'a batch of type {type(batch).__name__} holds no images. Yield tensors, (images, labels) '
+                        f"tuples or dicts with 'inputs'.")
+    if images.ndim == 0 or len(images) == 0:
+        raise DataError(f'a batch is empty (shape {tuple(images.shape)}).')
+    if not images.is_floating_point():
+        raise DataError(f'images are {images.dtype}, not floating point. Normalise them in the data set or give the '
+                        f'model a data_preprocessor.')
+    return images.to(device_of(model))
+
+
+def image_batches(
+    loader: Iterable,
+    models: Sequence[nn.Module],
+    samples: int | None = None,
+    description: str = 'statistics',
+) -> Iterator[tuple[Tensor, ...]]:
+    """Iterate over the images of ``loader``, prepared for each model, up to exactly ``samples`` of them.
+
+    With several processes, each of which has its own share of the data, the budget is divided among them.
+
+    Args:
+        loader: Batches as :func:`images_of` takes them.
+        models: The models that see each batch.
+        samples: How many samples to use over all processes; None for all.
+        description: Shown with the progress bar.
+
+    Yields:
+        tuple[Tensor, ...]: The batch's images, one tensor per model.
+
+    Raises:
+        DataError: The loader is empty or has fewer than ``samples``.
+    """
+    budget = samples
+    if samples is not None:
+        budget = samples // get_world_size() + (get_rank() < samples % get_world_size())
+        if samples < get_world_size():
+            raise DataError(f'{samples} samples were asked for; every process ({get_world_size()}) needs at least one.')
+    seen = 0
+    for batch in progress(loader, description, show=get_rank() == 0):
+        images = tuple(images_of(batch, model) for model in models)
+        if budget is not None:
+            images = tuple(each[:budget - seen] for each in images)
+        seen += len(images[0])
+        yield images
+        if seen == budget:
+            return
+    if budget is None and seen == 0:
+        raise DataError('the data loader is empty: there is nothing to take statistics of.')
+    if budget is not None and seen < budget:
+        raise DataError(f'the data loader ended after {seen} of {budget} samples. Ask for fewer samples or give it '
+                        f'more data.')
