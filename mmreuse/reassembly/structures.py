@@ -79,6 +79,7 @@ class Genotype:
     blocks: tuple[Block, ...]
     adapters: tuple[Adapter, ...]  # len(blocks) - 1
     base_channels: int  # width of the convolutional stem
+    base_adapter: Adapter | None = None  # between the stem and a transformer that comes first
 
 
 @dataclass(frozen=True)
