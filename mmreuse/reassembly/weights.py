@@ -1,0 +1,276 @@
+"""Weights of zoo members: found, checked, and loaded without anything left random by accident."""
+import logging
+import re
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from urllib.parse import urlparse
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from mmreuse.errors import ArtefactError, ConfigError
+from mmreuse.utils.io import file_hash, load_checkpoint
+from mmreuse.utils.names import nearest
+from mmreuse.utils.paths import data_root
+
+logger = logging.getLogger(__name__)
+
+_DOWNLOAD_TIMEOUT = 30  # seconds without a byte
+_PUBLISHED_HASH = re.compile(r'-([0-9a-f]{8,64})\.')  # as torch, torchvision and OpenMMLab name their files
+
+
+@dataclass(frozen=True)
+class WeightSource:
+    """Where one network's weights come from; the fields are those of a zoo entry."""
+    key: str
+    library: str
+    model: str
+    weights: str | None
+    hash: str | None
+    prefix: str
+    drop: tuple[str, ...]
+
+    def drops(self, name: str) -> bool:
+        """Whether neither the file nor the network needs a tensor of this name."""
+        return any(name.startswith(beginning) for beginning in self.drop)
+
+
+@contextmanager
+def empty_parameters() -> Iterator[None]:
+    """Within this context, modules get parameters on the meta device and real buffers.
+
+    Building a network then costs neither memory nor random numbers, and what
+    constructors compute (schedules of drop rates, index tables) stays right, which it does
+    not when everything is built under ``torch.device('meta')``. Not for several threads.
+    """
+    register = nn.Module.register_parameter
+
+    def register_empty(module: nn.Module, name: str, param: nn.Parameter | None) -> None:
+        if param is not None and not param.is_meta:
+            param = nn.Parameter(param.detach().to('meta'), requires_grad=param.requires_grad)
+        register(module, name, param)
+
+    nn.Module.register_parameter = register_empty
+    try:
+        with torch.device('cpu'):
+            yield
+    finally:
+        nn.Module.register_parameter = register
+
+
+def resolve_weights(source: WeightSource) -> Path:
+    """Find the weights file, fetching it where it is a URL or a library's tag.
+
+    Args:
+        source: The declaration.
+
+    Returns:
+        Path: A local file whose hash is as declared.
+
+    Raises:
+        ConfigError: The library has no such tag.
+        ArtefactError: No weights are declared, the file is missing or cannot be fetched, or
+            its hash is another.
+    """
+    if source.weights is None:
+        raise ArtefactError(f"zoo entry '{source.key}': no weights are declared. Declare them (tag, URL or file), "
+                            f'or ask for random ones with pretrained=False.')
+    if urlparse(source.weights).scheme in ('http', 'https'):
+        path = _download(source, source.weights)
+    elif _is_file_name(source.weights):
+        path = _local_file(source)
+    elif source.library == 'torchvision':
+        path = _download(source, _torchvision_url(source))
+    elif source.library == 'timm':
+        path = _timm_file(source)
+    else:
+        raise ConfigError(f"zoo entry '{source.key}': weights '{source.weights}' are neither a URL nor a file, and "
+                          f"library '{source.library}' has no tags.")
+    _check_hash(source, path)
+    return path
+
+
+def load_member(model: nn.Module, source: WeightSource) -> None:
+    """Load a whole network's weights, replacing parameters on the meta device.
+
+    Tensors under ``source.drop`` that the file lacks become zero, so that two builds are equal.
+
+    Args:
+        model: The network, built with the source's constructor.
+        source: Its weights.
+
+    Raises:
+        ArtefactError: As :func:`resolve_weights`; or tensors are missing, left over, or of another shape.
+    """
+    path = resolve_weights(source)
+    state = {name: tensor for name, tensor in _read(source, path).items() if not source.drops(name)}
+    wanted = model.state_dict()
+    _check_shapes(source, path, state, wanted)
+    # Through the network's own loading hooks: libraries translate their older files there.
+    result = model.load_state_dict({name: _as_wanted(tensor, wanted.get(name)) for name, tensor in state.items()},
+                                   strict=False, assign=True)
+    missing = [name for name in result.missing_keys if not source.drops(name)]
+    _check_names(source, path, missing, result.unexpected_keys)
+    for name in result.missing_keys:
+        owner, _, attribute = name.rpartition('.')
+        tensor = wanted[name]
+        zeros = torch.zeros(tensor.shape, dtype=tensor.dtype)
+        if isinstance(tensor_of(model, name), nn.Parameter):
+            zeros = nn.Parameter(zeros)
+        setattr(model.get_submodule(owner), attribute, zeros)
+
+
+def load_part(part: nn.Module, source: WeightSource, whole: Mapping[str, Tensor]) -> None:
+    """Load the weights of some modules of a network from a safetensors file, reading only theirs.
+
+    Args:
+        part: Modules of the network under the names they have there; parameters may be on the meta device.
+        source: Weights of the network; a ``.safetensors`` file.
+        whole: The network's complete ``state_dict`` (values may be on the meta device), to
+            judge whether the file belongs to it.
+
+    Raises:
+        ArtefactError: As :func:`load_member`.
+    """
+    path = resolve_weights(source)
+    wanted = part.state_dict()
+    try:
+        with safe_open(path, framework='pt') as file:
+            stored = [name.removeprefix(source.prefix) for name in file.keys()  # noqa: SIM118 (not a mapping)
+                      if name.startswith(source.prefix)]
+            state = {name: file.get_tensor(source.prefix + name) for name in stored if name in wanted}
+    except (SafetensorError, OSError) as error:
+        raise ArtefactError(f"zoo entry '{source.key}': {path} is truncated or not a safetensors file ({error}). "
+                            f'Fetch or make it again.') from error
+    unexpected = [name for name in stored if name not in whole and not source.drops(name)]
+    _check_shapes(source, path, state, wanted)
+    result = part.load_state_dict({name: _as_wanted(tensor, wanted[name]) for name, tensor in state.items()},
+                                  strict=False, assign=True)
+    _check_names(source, path, result.missing_keys, unexpected)
+
+
+def tensor_of(module: nn.Module, name: str) -> Tensor:
+    """The parameter or buffer of that dotted name."""
+    owner, _, attribute = name.rpartition('.')
+    return getattr(module.get_submodule(owner), attribute)
+
+
+def _is_file_name(weights: str) -> bool:
+    return '/' in weights or Path(weights).suffix in ('.safetensors', '.pth', '.pt', '.bin', '.tar', '.ckpt')
+
+
+def _local_file(source: WeightSource) -> Path:
+    path = Path(source.weights).expanduser()
+    if not path.is_absolute():
+        path = data_root() / path
+    if not path.is_file():
+        raise ArtefactError(f"zoo entry '{source.key}': weights file {path} does not exist. Put it there, set "
+                            f'MMREUSE_DATA_ROOT to the folder that relative names start from (now {data_root()}), '
+                            f'or correct weights in the zoo.')
+    return path
+
+
+def _torchvision_url(source: WeightSource) -> str:
+    from torchvision.models import get_model_weights
+    tags = get_model_weights(source.model).__members__
+    if source.weights not in tags:
+        raise ConfigError(f"zoo entry '{source.key}': torchvision has no weights '{source.weights}' for "
+                          f"'{source.model}'. {nearest(source.weights, tags)}")
+    return tags[source.weights].url
+
+
+def _timm_file(source: WeightSource) -> Path:
+    import timm
+    tags = [name.partition('.')[2] for name in timm.list_pretrained(f'{source.model}.*')]
+    if source.weights not in tags:
+        raise ConfigError(f"zoo entry '{source.key}': timm has no weights '{source.weights}' for '{source.model}'. "
+                          f'{nearest(source.weights, tags)}')
+    config = timm.get_pretrained_cfg(f'{source.model}.{source.weights}')
+    if not config.hf_hub_id:
+        return _download(source, config.url)
+    from huggingface_hub import hf_hub_url, try_to_load_from_cache
+    cached = try_to_load_from_cache(config.hf_hub_id, 'model.safetensors')
+    if isinstance(cached, str):
+        return Path(cached)
+    # Not hf_hub_download: without network it tries again for half a minute before it says so.
+    return _download(source, hf_hub_url(config.hf_hub_id, 'model.safetensors'),
+                     config.hf_hub_id.replace('/', '--') + '.safetensors')
+
+
+def _download(source: WeightSource, url: str, name: str | None = None) -> Path:
+    path = Path(torch.hub.get_dir()) / 'checkpoints' / (name or Path(urlparse(url).path).name)
+    if path.is_file():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    published = _PUBLISHED_HASH.search(path.name)
+    logger.info('Fetching %s to %s', url, path)
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_DOWNLOAD_TIMEOUT)
+    try:
+        torch.hub.download_url_to_file(url, str(path), published and published[1])
+    except (OSError, RuntimeError) as error:
+        raise ArtefactError(
+            f"zoo entry '{source.key}': weights {url} cannot be fetched ({error}). Fetch the file on a machine with "
+            f'network and put it at {path}, or name a local file in weights.') from error
+    finally:
+        socket.setdefaulttimeout(timeout)
+    return path
+
+
+def _check_hash(source: WeightSource, path: Path) -> None:
+    if source.hash is None:
+        return
+    if not re.fullmatch('sha256:[0-9a-f]{8,64}', source.hash):
+        raise ConfigError(f"zoo entry '{source.key}': weights_hash='{source.hash}' is not 'sha256:' and 8 to 64 "
+                          f'hexadecimal digits.')
+    status = path.stat()
+    found = _known_hash(path, status.st_mtime_ns, status.st_size)
+    if not found.startswith(source.hash):
+        raise ArtefactError(f"zoo entry '{source.key}': {path} has hash {found}, declared is {source.hash}. It is "
+                            f'another or a damaged file: fetch it again, or correct weights_hash.')
+
+
+@lru_cache
+def _known_hash(path: Path, modified: int, size: int) -> str:
+    """Hash of a file; the other arguments tell a changed file from the one hashed before."""
+    return file_hash(path)
+
+
+def _read(source: WeightSource, path: Path) -> dict[str, Tensor]:
+    """All tensors of a file, out of their wrapping and without the prefix."""
+    state = load_checkpoint(path)
+    for wrapping in ('state_dict', 'model'):
+        if isinstance(state.get(wrapping), Mapping):
+            state = state[wrapping]
+    state = {name.removeprefix(source.prefix): value for name, value in state.items()
+             if name.startswith(source.prefix) and isinstance(value, Tensor)}
+    if not state:
+        raise ArtefactError(f"zoo entry '{source.key}': {path} holds no tensors under the prefix '{source.prefix}'. "
+                            f'Correct weights_prefix.')
+    return state
+
+
+def _as_wanted(tensor: Tensor, like: Tensor | None) -> Tensor:
+    return tensor if like is None else tensor.to(like.dtype)
+
+
+def _check_shapes(source: WeightSource, path: Path, state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    for name, tensor in state.items():
+        if name in wanted and wanted[name].shape != tensor.shape:
+            raise ArtefactError(
+                f"zoo entry '{source.key}': {path}: '{name}' has shape {tuple(tensor.shape)}, {source.model} needs "
+                f'{tuple(wanted[name].shape)}. The file belongs to another network: correct weights, model or args.')
+
+
+def _check_names(source: WeightSource, path: Path, missing: list[str], unexpected: list[str]) -> None:
+    for names, what in ((missing, 'lacks'), (unexpected, 'holds tensors that the network does not have:')):
+        if names:
+            listed = ', '.join(f"'{name}'" for name in names[:5]) + (f' and {len(names) - 5} more' if names[5:] else '')
+            raise ArtefactError(
+                f"zoo entry '{source.key}': {path} {what} {listed}. Correct weights_prefix (now '{source.prefix}'), "
+                f'name what is not needed in weights_drop, or correct weights, model or args.')
