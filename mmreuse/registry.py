@@ -5,16 +5,11 @@ functions (similarities, proxies, matchers, ...) are built by :func:`bind_functi
 which binds a config's keywords and hands back a callable, so that adding a method
 takes one decorated function.
 """
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Callable
+from typing import Any
 
-from mmengine.registry import DATASETS as MMENGINE_DATASETS
-from mmengine.registry import HOOKS as MMENGINE_HOOKS
-from mmengine.registry import LOOPS as MMENGINE_LOOPS
-from mmengine.registry import METRICS as MMENGINE_METRICS
-from mmengine.registry import MODELS as MMENGINE_MODELS
-from mmengine.registry import RUNNERS as MMENGINE_RUNNERS
-from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
+from mmengine import registry as root
 from mmengine.registry import Registry
 
 SCOPE = 'mmreuse'
@@ -43,13 +38,22 @@ def bind_function(cfg: dict, registry: Registry, **defaults: Any) -> Callable:
     return partial(function, **keywords)
 
 
-RUNNERS = Registry('runner', parent=MMENGINE_RUNNERS, scope=SCOPE, locations=['mmreuse.engine.runners'])
-LOOPS = Registry('loop', parent=MMENGINE_LOOPS, scope=SCOPE, locations=['mmreuse.engine'])
-HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope=SCOPE, locations=['mmreuse.engine.hooks'])
-MODELS = Registry('model', parent=MMENGINE_MODELS, scope=SCOPE, locations=['mmreuse.models'])
-DATASETS = Registry('dataset', parent=MMENGINE_DATASETS, scope=SCOPE, locations=['mmreuse.datasets'])
-TRANSFORMS = Registry('transform', parent=MMENGINE_TRANSFORMS, scope=SCOPE, locations=['mmreuse.datasets.transforms'])
-METRICS = Registry('metric', parent=MMENGINE_METRICS, scope=SCOPE, locations=['mmreuse.evaluation'])
+RUNNERS = Registry('runner', parent=root.RUNNERS, scope=SCOPE, locations=['mmreuse.engine.runners'])
+LOOPS = Registry('loop', parent=root.LOOPS, scope=SCOPE, locations=['mmreuse.engine'])
+HOOKS = Registry('hook', parent=root.HOOKS, scope=SCOPE, locations=['mmreuse.engine.hooks'])
+OPTIM_WRAPPERS = Registry('optim_wrapper', parent=root.OPTIM_WRAPPERS, scope=SCOPE, locations=['mmreuse.engine'])
+MODELS = Registry('model', parent=root.MODELS, scope=SCOPE, locations=['mmreuse.models'])
+DATASETS = Registry('dataset', parent=root.DATASETS, scope=SCOPE, locations=['mmreuse.datasets'])
+TRANSFORMS = Registry('transform', parent=root.TRANSFORMS, scope=SCOPE, locations=['mmreuse.datasets.transforms'])
+METRICS = Registry('metric', parent=root.METRICS, scope=SCOPE, locations=['mmreuse.evaluation'])
+
+# Nothing of ours is in these. They exist because under ``default_scope='mmreuse'`` mmengine looks here first, and
+# warns when there is no child to look in.
+INHERITED = tuple(
+    Registry(parent.name, parent=parent, scope=SCOPE)
+    for parent in (root.DATA_SAMPLERS, root.EVALUATOR, root.INFERENCERS, root.LOG_PROCESSORS, root.MODEL_WRAPPERS,
+                   root.OPTIM_WRAPPER_CONSTRUCTORS, root.OPTIMIZERS, root.PARAM_SCHEDULERS, root.VISBACKENDS,
+                   root.VISUALIZERS, root.WEIGHT_INITIALIZERS))
 
 SIMILARITIES = Registry(
     'similarity', build_func=bind_function, scope=SCOPE, locations=['mmreuse.reassembly.similarities'])

@@ -1,0 +1,35 @@
+# Two commands need nothing but Python 3.11 or 3.12 and git: `make quickstart` and `make test`.
+VENV ?= .venv
+PY := $(VENV)/bin/python
+JOBS ?= 2
+# One thread a process: the tests run in parallel instead.
+THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+.DEFAULT_GOAL := help
+.PHONY: help env quickstart test test-slow lint bench docs
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+env:  ## create the environment from the lock (does nothing when it is there)
+	@tools/create_env.sh $(VENV)
+
+quickstart: env  ## train a small zoo and reassemble it, on the embedded digits (minutes)
+	$(PY) tools/quickstart.py
+
+test: env  ## run the default tests
+	$(THREADS) $(PY) -m pytest -n $(JOBS)
+
+test-slow: env  ## run all tests, the slow ones and those on real data too
+	$(THREADS) $(PY) -m pytest -n $(JOBS) -m 'slow or not slow'
+
+lint: env  ## check style and the direction of imports
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/lint-imports
+
+bench: env  ## run the benchmarks, reference algorithm beside ours
+	for script in benchmarks/bench_*.py; do $(PY) $$script || exit 1; done
+
+docs: env  ## build the documentation into docs/_build
+	$(PY) -m pip install --quiet -r requirements/docs.txt
+	$(PY) -m sphinx -W -b html docs/en docs/_build/html
