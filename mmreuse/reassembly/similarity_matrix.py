@@ -1,0 +1,95 @@
+"""The similarity of every pair of places in a zoo, and its file."""
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmreuse.errors import ArtefactError, ConfigError
+from mmreuse.utils.io import PathLike, load_tensors, save_tensors, state_hash
+
+KIND = 'mmreuse.similarity'
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class SimilarityMatrix:
+    """Similarity of all S places of a zoo's nets.
+
+    The rows of net ``i`` are ``offsets[i]`` to ``offsets[i + 1]``: first the input of its first
+    node, then the output of each node. Entry (x, y) says how well y tells x where the metric
+    is directed.
+    """
+    keys: tuple[str, ...]
+    offsets: tuple[int, ...]  # len(keys) + 1
+    values: Tensor  # (S, S) float32; input rows are NaN when has_inputs is False
+    metric: str
+    symmetric: bool
+    node_names: dict[str, tuple[str, ...]]
+    options: dict[str, Any] = field(default_factory=dict)  # keywords of the metric
+    weights_hashes: dict[str, str] = field(default_factory=dict)  # by net
+    data_hash: str | None = None  # of the samples
+    has_inputs: bool = True  # whether the input of each first node was measured
+
+    def __post_init__(self) -> None:
+        rows = [len(self.node_names.get(key, ())) + 1 for key in self.keys]
+        steps = [end - start for start, end in zip(self.offsets, self.offsets[1:], strict=False)]
+        if rows != steps or self.values.shape != (sum(rows), sum(rows)):
+            raise ArtefactError(f'Similarity of {self.keys}: values of shape {tuple(self.values.shape)} with offsets '
+                                f'{self.offsets} do not fit nets of {[row - 1 for row in rows]} nodes.')
+
+    def rows(self, key: str) -> slice:
+        """Rows of net ``key``.
+
+        Raises:
+            ConfigError: The net is not in the matrix.
+        """
+        if key not in self.keys:
+            raise ConfigError(f"net '{key}' is not in the similarity matrix, which holds {', '.join(self.keys)}.")
+        index = self.keys.index(key)
+        return slice(self.offsets[index], self.offsets[index + 1])
+
+    def sub(self, keys: tuple[str, ...] | list[str]) -> 'SimilarityMatrix':
+        """The same for some of the nets, in the order given.
+
+        Raises:
+            ConfigError: A net is not in the matrix.
+        """
+        spans = [torch.arange(len(self.values))[self.rows(key)] for key in keys]
+        rows = torch.cat(spans)
+        offsets = [0]
+        for span in spans:
+            offsets.append(offsets[-1] + len(span))
+        return SimilarityMatrix(
+            tuple(keys), tuple(offsets), self.values[rows][:, rows], self.metric, self.symmetric,
+            {key: self.node_names[key] for key in keys}, self.options,
+            {key: value for key, value in self.weights_hashes.items() if key in keys}, self.data_hash, self.has_inputs)
+
+    def content_hash(self) -> str:
+        """Hash of the values and of what their rows are."""
+        names = '\n'.join(f'{key} {name}' for key in self.keys for name in self.node_names[key])
+        return state_hash({'values': self.values, 'names': torch.tensor(list(names.encode()), dtype=torch.uint8)})
+
+
+def save_similarity(path: PathLike, similarity: SimilarityMatrix) -> None:
+    """Write a similarity matrix as one safetensors file."""
+    save_tensors(path, dict(values=similarity.values.float()), dict(
+        kind=KIND, version=VERSION, keys=similarity.keys, offsets=similarity.offsets, metric=similarity.metric,
+        symmetric=similarity.symmetric, node_names=similarity.node_names, options=similarity.options,
+        weights_hashes=similarity.weights_hashes, data_hash=similarity.data_hash, has_inputs=similarity.has_inputs))
+
+
+def load_similarity(path: PathLike) -> SimilarityMatrix:
+    """Read what :func:`save_similarity` wrote.
+
+    Raises:
+        ArtefactError: The file is missing, truncated, or not a similarity matrix.
+    """
+    tensors, metadata = load_tensors(path)
+    if metadata.pop('kind', None) != KIND or metadata.pop('version', None) != VERSION or 'values' not in tensors:
+        raise ArtefactError(f'{path}: is not a similarity matrix of this version. Give the file that the similarity '
+                            f'stage wrote, or run that stage again.')
+    metadata['keys'] = tuple(metadata['keys'])
+    metadata['offsets'] = tuple(metadata['offsets'])
+    metadata['node_names'] = {key: tuple(names) for key, names in metadata['node_names'].items()}
+    return SimilarityMatrix(values=tensors['values'], **metadata)

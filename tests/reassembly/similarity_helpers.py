@@ -1,0 +1,59 @@
+"""Gram files of made-up features, and float64 pairwise references of the similarities."""
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mmreuse.reassembly.gram_files import write_grams
+from mmreuse.reassembly.structures import Node
+from mmreuse.statistics.grams import GramAccumulator
+
+LayerFeatures = list[Tensor]  # (n, d) each: input of the first node, outputs of all nodes
+
+
+def chain(features: LayerFeatures) -> tuple[Node, ...]:
+    widths = [item.shape[1] for item in features]
+    return tuple(Node(f'layer.{index}', (before, 1, 1), (after, 1, 1), 'nchw', 'nchw', params=before * after)
+                 for index, (before, after) in enumerate(zip(widths, widths[1:], strict=False)))
+
+
+def write_zoo(folder: Path, zoo: dict[str, LayerFeatures], batch: int, data_hash: str = 'sha256:0') -> list[Path]:
+    paths = []
+    for key, features in zoo.items():
+        accumulator = GramAccumulator(len(features), batch)
+        accumulator.update(features)
+        paths.append(folder / f'{key}.safetensors')
+        write_grams(paths[-1], accumulator.result(), key=key, nodes=chain(features), weights_hash=f'sha256:{key}',
+                    data_hash=data_hash)
+    return paths
+
+
+def biased_cka(x: Tensor, y: Tensor) -> float:
+    x, y = (item.double() - item.double().mean(0) for item in (x, y))
+    k, m = x @ x.T, y @ y.T
+    return float((k * m).sum() / (k.norm() * m.norm()))
+
+
+def hsic1(k: Tensor, m: Tensor) -> float:
+    """Song et al. (2012), eq. 5, term by term."""
+    n = len(k)
+    k, m = (item.double() - torch.diag(item.double().diagonal()) for item in (k, m))
+    one = torch.ones(n, dtype=torch.float64)
+    product = (k @ m).trace() - 2 / (n - 2) * (one @ k @ m @ one)
+    return float((product + (one @ k @ one) * (one @ m @ one) / ((n - 1) * (n - 2))) / (n * (n - 3)))
+
+
+def unbiased_cka(x: Tensor, y: Tensor, batch: int) -> float:
+    """Uncentred Grams, minibatches weighted by their sizes."""
+
+    def summed(a: Tensor, b: Tensor) -> float:
+        pairs = zip(a.double().split(batch), b.double().split(batch), strict=True)
+        return sum(len(p) * hsic1(p @ p.T, q @ q.T) for p, q in pairs)
+
+    return summed(x, y) / (summed(x, x) * summed(y, y))**0.5
+
+
+def explained(x: Tensor, y: Tensor) -> float:
+    """|Q'X|^2 / |X|^2 with Q from the QR decomposition of Y."""
+    q = torch.linalg.qr(y.double())[0]
+    return float((q.T @ x.double()).square().sum() / x.double().square().sum())
