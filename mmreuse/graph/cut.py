@@ -1,0 +1,196 @@
+"""Cut a network at places where exactly one tensor crosses.
+
+A place is named by the module whose output crosses. Everything that lies on one side of the cuts stays the original
+module: only modules that a cut goes through are replaced by the recorded sequence of what they do, so that train
+mode, other input sizes and the printed structure remain those of the model wherever possible.
+"""
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import fx, nn
+
+from mmreuse.errors import SpaceError, TraceError
+from mmreuse.graph.capture import Recording, capture, outside, record
+from mmreuse.graph.chain import chain_between
+from mmreuse.graph.crossing import Layout, crossings, guess_layout
+from mmreuse.graph.program import Call, Program, emit
+
+
+@dataclass(frozen=True)
+class CutPoint:
+    """A place where exactly one tensor crosses."""
+    name: str  # outermost module whose output it is ('@1', '@2', ...: of its second, third, ... call)
+    shape: tuple[int, ...]  # of the tensor, without the batch
+    layout: Layout | None  # None for a plain vector of features
+    aliases: tuple[str, ...] = ()  # modules inside that end with the same tensor
+
+
+def cut_points(model: nn.Module | Any, inputs: Any = None) -> list[CutPoint]:
+    """List the places where exactly one tensor crosses, in execution order.
+
+    Args:
+        model: A module, or a traced graph with attributes ``model`` and ``inputs``.
+        inputs: What the model runs on, unless a graph was given: a tensor, a tuple of arguments or a dict of keyword
+            arguments; any batch size.
+
+    Raises:
+        TraceError: The model cannot be recorded.
+    """
+    model, inputs = resolve(model, inputs)
+    recording = record(model, inputs)
+    points = []
+    for node, calls in places(recording).items():
+        names = [call.key for call in calls]
+        points.append(CutPoint(names[0], node.meta['shape'][1:], guess_layout(node, model), tuple(names[1:])))
+    return points
+
+
+def places(recording: Recording | Program) -> dict[fx.Node, list[Call]]:
+    """Return the nodes that cross alone with the calls whose output they are, outermost first."""
+    ends: dict[fx.Node, list[Call]] = {}
+    for call in recording.calls:
+        if call.parents and call.output is not None:
+            ends.setdefault(call.output, []).append(call)
+    return {node: ends[node] for node in crossings(recording) if node in ends}
+
+
+def cut(model: nn.Module | Any, at: str | Sequence[str], inputs: Any = None) -> tuple[nn.Module, ...]:
+    """Cut a model into consecutive parts whose composition is the model, bit for bit.
+
+    Args:
+        model: A module, or a traced graph with attributes ``model`` and ``inputs``.
+        at: Names of modules behind whose output to cut, in execution order or not; see :func:`cut_points`.
+        inputs: What the model runs on, unless a graph was given. Its spatial size is kept by parts that a cut goes
+            through and where the model computes with sizes; the batch size is free.
+
+    Returns:
+        tuple[nn.Module, ...]: one part more than cuts. They share the model's modules and parameters (deep-copy them
+        for independent ones) and keep their dotted names in ``state_dict``. All but the last return one tensor.
+
+    Raises:
+        SpaceError: A name is unknown, or more than one tensor crosses there; names the nearest valid places.
+        TraceError: The model cannot be recorded.
+    """
+    model, inputs = resolve(model, inputs)
+    names = [at] if isinstance(at, str) else list(at)
+    recording = record(model, inputs)
+    valid = places(recording)
+    nodes = {_find_place(name, model, recording, valid): None for name in names}
+    calls = sorted((valid[node][0] for node in nodes), key=lambda call: call.end)
+    program = capture(model, inputs, outside(_opened(recording, calls)))
+    crossing = crossings(program)
+    ends = [program.call(call.key).output for call in calls]
+    if not all(end in crossing for end in ends):
+        raise TraceError(f"{type(model).__name__} does not come apart at '{calls[0].key}': a module that is called at "
+                         'several places ties both sides. Cut elsewhere.')
+    parts, inputs_of_part, after = [], None, -1
+    for end in [*ends, None]:
+        parts.append(emit(program, inputs_of_part, end, after))
+        inputs_of_part, after = [end], crossing.get(end, -1)
+    return tuple(parts)
+
+
+def slice_block(model: nn.Module | Any, first: str, last: str, inputs: Any = None) -> nn.Module:
+    """Take modules ``first`` to ``last`` (both included) out of a network.
+
+    Where modules from ``first`` to ``last`` run strictly in sequence, the block is a
+    :class:`~mmreuse.graph.chain.Chain` of the original modules, good for any input size they accept. If some of them
+    take the spatial size of their tokens as an argument, it is a :class:`~mmreuse.graph.chain.SizedChain`, called ``x, hw = block(x, hw)``. Otherwise the block is the recorded stretch of
+    the model, whose input size is fixed where the model computes with sizes.
+
+    Args:
+        model: A module, or a traced graph with attributes ``model`` and ``inputs``.
+        first: Dotted name of a module, or ``a:b`` for several in sequence, as
+            :func:`~mmreuse.graph.nodes.sequence_of_nodes` names them.
+        last: Likewise; may be ``first``.
+        inputs: What the model runs on, unless a graph was given.
+
+    Returns:
+        nn.Module: given what ``first`` gets inside the model, returns what ``last`` returns there. Shares modules and
+        parameters with the model and keeps their dotted names in ``state_dict``.
+
+    Raises:
+        SpaceError: A name is unknown, ``last`` runs before ``first``, or more than one tensor enters or leaves.
+        TraceError: The model cannot be recorded.
+    """
+    model, inputs = resolve(model, inputs)
+    recording = record(model, inputs)
+    start = find_call(endpoints(first)[0], model, recording)
+    end = find_call(endpoints(last)[1], model, recording)
+    if start.start >= end.end:
+        raise SpaceError(f"'{last}' runs before '{first}' in {type(model).__name__}: a block goes from first to last.")
+    chain = chain_between(recording, model, start, end)
+    if chain is not None:
+        return chain.build(model)
+    program = capture(model, inputs, outside(_opened(recording, [start, end])))
+    entry, leave = program.call(start.key).inputs, program.call(end.key).output
+    if len(entry) != 1 or leave is None:
+        raise SpaceError(f"{type(model).__name__}: more than one tensor {'enters' if leave else 'leaves'} "
+                         f"'{(start if leave else end).key}'. {_nearest(first, recording)}")
+    try:
+        return emit(program, entry, leave, after=entry[0].meta['position'])
+    except TraceError as error:
+        raise SpaceError(f"{type(model).__name__}, '{first}' to '{last}': {error}. "
+                         f'{_nearest(first, recording)}') from error
+
+
+def endpoints(name: str) -> tuple[str, str]:
+    """Return the first and the last module that a node's name stands for.
+
+    ``layer1.0`` is a module, both first and last; ``features.0:2`` stands for ``features.0`` to ``features.2``.
+    """
+    first, _, last = name.partition(':')
+    return first, (f"{first.rpartition('.')[0]}.{last}".lstrip('.') if last else first)
+
+
+def resolve(model: nn.Module | Any, inputs: Any) -> tuple[nn.Module, Any]:
+    """Return module and inputs of a traced graph, or what was given.
+
+    Raises:
+        TraceError: There is nothing to run the model on.
+    """
+    if not isinstance(model, nn.Module):
+        model, inputs = model.model, model.inputs if inputs is None else inputs
+    if inputs is None:
+        raise TraceError(f'{type(model).__name__}: inputs are needed to see what the model does; an image classifier '
+                         'takes e.g. inputs=torch.zeros(1, 3, 224, 224).')
+    return model, inputs
+
+
+def find_call(name: str, model: nn.Module, recording: Recording) -> Call:
+    """Return the (first) call of a module.
+
+    Raises:
+        SpaceError: No such module runs; names the nearest ones.
+    """
+    by_key = {call.key: call for call in recording.calls if call.parents}
+    if name not in by_key:
+        near = difflib.get_close_matches(name, by_key, n=3, cutoff=0.3) or list(by_key)[:3]
+        fate = 'does not run' if name in dict(model.named_modules()) else 'does not exist'
+        raise SpaceError(f"module '{name}' {fate} in {type(model).__name__}. Nearest: {_quoted(near)}.")
+    return by_key[name]
+
+
+def _find_place(name: str, model: nn.Module, recording: Recording, valid: dict[fx.Node, list[Call]]) -> fx.Node:
+    find_call(name, model, recording)
+    for node, calls in valid.items():
+        if name in {call.key for call in calls}:
+            return node
+    raise SpaceError(f"{type(model).__name__} does not come apart behind '{name}': more than one tensor crosses there, "
+                     f'or nothing follows. {_nearest(name, recording)}')
+
+
+def _nearest(name: str, recording: Recording) -> str:
+    names = [call.key for calls in places(recording).values() for call in calls]
+    return f'Nearest places where one tensor crosses: {_quoted(difflib.get_close_matches(name, names, 3, 0.3))}.'
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return ', '.join(f"'{name}'" for name in names) or 'none'
+
+
+def _opened(recording: Recording, calls: Sequence[Call]) -> set[str]:
+    """Name the modules that have to be looked into so that the given calls are seen."""
+    return {recording.calls[index].name for call in calls for index in call.parents}

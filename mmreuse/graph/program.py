@@ -1,0 +1,263 @@
+"""A recorded model, and modules made of stretches of it."""
+import operator
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from mmreuse.errors import TraceError
+
+#: By node: index of a number among the flattened arguments -> its values at two and at three samples.
+Sizes = dict[fx.Node, dict[int, tuple[int, int]]]
+
+
+@dataclass
+class Call:
+    """One call of a module of the model, in execution order."""
+    index: int
+    name: str  # dotted module name
+    key: str  # the name, with '@1', '@2', ... at the second, third, ... call of the same module
+    parents: tuple[int, ...]  # calls around this one, outermost (the model itself) first
+    start: int  # position of the first node recorded inside
+    args: tuple  # as passed, tensors being nodes
+    kwargs: dict[str, Any]
+    end: int = -1  # one past the position of the last node recorded inside
+    outputs: tuple[fx.Node, ...] = ()  # tensors in what it returned
+    returns_tensor: bool = False  # a bare tensor, not a container with one
+
+    @property
+    def inputs(self) -> tuple[fx.Node, ...]:
+        """Tensors among the arguments that depend on the model's inputs, without repetition."""
+        return tuple(dict.fromkeys(node for node in _nodes_in((self.args, self.kwargs)) if node.meta['dynamic']))
+
+    @property
+    def output(self) -> fx.Node | None:
+        """The one tensor returned that depends on the model's inputs, or None."""
+        dynamic = [node for node in self.outputs if node.meta['dynamic']]
+        return dynamic[0] if len(dynamic) == 1 else None
+
+
+@dataclass
+class Program:
+    """A model recorded as a graph with free batch size; see :func:`mmreuse.graph.capture.capture`."""
+    model: nn.Module
+    graph: fx.Graph  # nodes in execution order, annotated; numbers in it are those of two samples
+    calls: list[Call]
+    constants: dict[str, Tensor]  # tensors that the model holds outside parameters and buffers
+    sizes: Sizes = field(default_factory=dict)
+    device: torch.device | None = None  # of the inputs when recorded
+
+    def module(self) -> nn.Module:
+        """Return the whole recorded model as an ordinary module that shares the model's parameters."""
+        return emit(self)
+
+    def call(self, key: str) -> Call:
+        """Return the call of that key.
+
+        Raises:
+            TraceError: No such call was recorded.
+        """
+        for call in self.calls:
+            if call.key == key:
+                return call
+        raise TraceError(f"{type(self.model).__name__}: no call of module '{key}' was recorded, its parent seems to "
+                         'choose its children anew at every run.')
+
+
+class GraphModule(nn.Module):
+    """Runs an ``fx.Graph`` over modules and tensors kept under their original dotted names.
+
+    Unlike ``torch.fx.GraphModule`` it leaves buffers as persistent as they were, so that ``state_dict`` keys are
+    exactly the original ones, and survives ``copy.deepcopy`` without compiling anew.
+    """
+
+    def __init__(self, graph: fx.Graph, attributes: dict[str, nn.Module | Tensor], persistent: Iterable[str]):
+        super().__init__()
+        persistent = set(persistent)
+        for name, value in attributes.items():
+            attach(self, name, value, persistent=name in persistent)
+        self._graph = graph
+        source = graph.python_code('self')
+        scope = dict(source.globals)
+        exec(compile(source.src, '<mmreuse.graph>', 'exec'), scope)  # the code is that of the graph
+        self._run = scope['forward']
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the graph on what the recorded stretch of the model takes."""
+        return self._run(self, *args, **kwargs)
+
+    def extra_repr(self) -> str:
+        return f'nodes={len(self._graph.nodes)}'
+
+
+def attach(root: nn.Module, name: str, value: nn.Module | Tensor, persistent: bool = True) -> None:
+    """Put a module, parameter or buffer into ``root`` under a dotted name, making empty modules on the way."""
+    *path, leaf = name.split('.')
+    for part in path:
+        if part not in root._modules:
+            root.add_module(part, nn.Module())
+        root = root._modules[part]
+    if isinstance(value, nn.Module):
+        root.add_module(leaf, value)
+    elif isinstance(value, nn.Parameter):
+        root.register_parameter(leaf, value)
+    else:
+        root.register_buffer(leaf, value, persistent=persistent)
+
+
+def emit(program: Program, inputs: Sequence[fx.Node] | None = None, output: Any = None,
+         after: int = -1) -> GraphModule:
+    """Make a module of the stretch of a program that computes ``output`` from ``inputs``.
+
+    What does not depend on the model's inputs (position tables, masks, re-parameterised weights) is computed inside
+    the stretch. Numbers that follow the batch size are read from the first input of the stretch.
+
+    Args:
+        program: The recorded model.
+        inputs: Nodes that become the arguments; by default those of the model.
+        output: A node or a container of nodes; by default what the model returns.
+        after: In-place operations at positions up to this one belong to an earlier stretch.
+
+    Returns:
+        GraphModule: shares parameters and modules with the model.
+
+    Raises:
+        TraceError: ``output`` depends on more than ``inputs``.
+    """
+    nodes = list(program.graph.nodes)
+    if inputs is None:
+        inputs = [node for node in nodes if node.op == 'placeholder']
+    if output is None:
+        output = nodes[-1].args[0]
+    stretch = _stretch(nodes, inputs, list(_nodes_in(output)), after)
+    writer = _Writer(program, inputs)
+    for node in stretch:
+        writer.copy(node)
+    writer.graph.output(fx.node.map_arg(output, writer.made.__getitem__))
+    return GraphModule(writer.graph, *_attributes(program, stretch))
+
+
+def is_tensor_node(node: fx.Node) -> bool:
+    """Say whether the node's value is a tensor (not a container, not None)."""
+    return node.meta['shape'] is not None
+
+
+def needed(targets: Iterable[fx.Node], stop: Iterable[fx.Node] = ()) -> set[fx.Node]:
+    """Return ``targets`` and all nodes that they are computed from, not looking beyond ``stop``."""
+    found, queue, stop = set(), list(targets), set(stop)
+    while queue:
+        node = queue.pop()
+        if node not in found:
+            found.add(node)
+            if node not in stop:
+                queue.extend(node.all_input_nodes)
+    return found
+
+
+def _stretch(nodes: list[fx.Node], inputs: Sequence[fx.Node], outputs: list[fx.Node], after: int) -> list[fx.Node]:
+    last = max((node.meta['position'] for node in outputs), default=-1)
+    if set(outputs) == set(_nodes_in(nodes[-1].args)):
+        last = nodes[-1].meta['position']  # the end of the model: what it still changes in place belongs to it
+    found = needed(outputs, inputs)
+    impure = [node for node in nodes if node.meta['mutates']]
+    for node in impure:  # an in-place operation on an activation has no user, yet what follows depends on it
+        if node.meta['dynamic'] and after < node.meta['position'] <= last and node not in found:
+            more = needed([node], inputs)
+            if not any(part.op == 'placeholder' and part not in inputs for part in more):
+                found |= more
+    size = -1
+    while size != len(found):  # and one on a table belongs to whatever uses the table
+        size = len(found)
+        for node in impure:
+            if not node.meta['dynamic'] and node not in found:
+                more = needed([node])
+                if any(part.op != 'get_attr' and part in found for part in more):
+                    found |= more
+    stray = [node for node in found if node.op == 'placeholder' and node not in inputs]
+    if stray:
+        names = ', '.join(str(node.target) for node in stray)
+        raise TraceError(f'the stretch depends on more than its input: also on {names}')
+    return sorted(found - set(inputs), key=lambda node: node.meta['position'])
+
+
+class _Writer:
+    """Copies nodes into a new graph, making batch sizes and devices those of the new graph's first input."""
+
+    def __init__(self, program: Program, inputs: Sequence[fx.Node]):
+        self.program = program
+        self.graph = fx.Graph()
+        self.made: dict[fx.Node, fx.Node] = {}
+        self.numbers: dict[Any, fx.Node] = {}
+        for node in inputs:
+            self.made[node] = self.graph.placeholder(node.target if node.op == 'placeholder' else 'x')
+        carriers = [node for node in inputs if node.meta.get('batch_axis') is not None]
+        self.reference = carriers[0] if carriers else None
+
+    def copy(self, node: fx.Node) -> None:
+        sizes = self.program.sizes.get(node, {})
+        position = iter(range(1 << 30))
+
+        def translate(leaf: Any) -> Any:
+            index = next(position)
+            if isinstance(leaf, fx.Node):
+                return self.made[leaf]
+            if index in sizes:
+                return self.size(node, *sizes[index])
+            if isinstance(leaf, torch.device) and leaf == self.program.device and self.reference is not None:
+                return self.device()
+            return leaf
+
+        args, kwargs = fx.node.map_aggregate((node.args, node.kwargs), translate)
+        self.made[node] = self.graph.create_node(node.op, node.target, args, kwargs)
+
+    def size(self, node: fx.Node, two: int, three: int) -> fx.Node:
+        """Compute a number that was ``two`` at 2 samples and ``three`` at 3 from an axis of the first input."""
+        if self.reference is None:
+            raise TraceError(f"operation '{node.name}' needs the batch size, but no input carries one")
+        if two * 3 != three * 2:
+            raise TraceError(
+                f"operation '{node.name}' in module '{node.meta['module']}' gets the number {two} for a batch of 2 and "
+                f'{three} for one of 3: not a multiple of the batch size. Make it a child module of its own.')
+        if two not in self.numbers:
+            axis = self.reference.meta['batch_axis']
+            width = self.reference.meta['shape'][axis]
+            number = self.graph.call_method('size', (self.made[self.reference], axis))
+            if two != width:
+                number = self.graph.call_function(operator.mul, (number, two))
+                number = self.graph.call_function(operator.floordiv, (number, width))
+            self.numbers[two] = number
+        return self.numbers[two]
+
+    def device(self) -> fx.Node:
+        """Read the device of the first input."""
+        if 'device' not in self.numbers:
+            self.numbers['device'] = self.graph.call_function(getattr, (self.made[self.reference], 'device'))
+        return self.numbers['device']
+
+
+def _attributes(program: Program, stretch: list[fx.Node]) -> tuple[dict[str, nn.Module | Tensor], set[str]]:
+    """Collect the modules and tensors that a stretch names, and which of the buffers are persistent."""
+    names = dict.fromkeys(str(node.target) for node in stretch if node.op in ('call_module', 'get_attr'))
+    found: dict[str, nn.Module | Tensor] = {}
+    persistent = set()
+    for name in names:
+        if any(name.startswith(f'{module}.') for module in names):
+            continue  # comes with the module
+        if name in program.constants:
+            found[name] = program.constants[name]
+            continue
+        path, _, leaf = name.rpartition('.')
+        parent = program.model.get_submodule(path)
+        found[name] = getattr(parent, leaf)
+        if leaf not in parent._non_persistent_buffers_set and leaf in parent._buffers:
+            persistent.add(name)
+    return found, persistent
+
+
+def _nodes_in(value: Any) -> list[fx.Node]:
+    """Return the nodes in a nest of containers."""
+    found: list[fx.Node] = []
+    fx.node.map_arg(value, found.append)
+    return found
