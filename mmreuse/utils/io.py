@@ -50,11 +50,11 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
         yield temporary
         # Some writers (safetensors) put a new file, private to its owner, in place of the one they are given.
         temporary.chmod(mode)
-        _flush_to_disk(temporary)
+        flush_to_disk(temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    _flush_to_disk(path.parent)
+    flush_to_disk(path.parent)
 
 
 @contextmanager
@@ -79,7 +79,7 @@ def remove_temporaries(folder: PathLike) -> None:
         leftover.unlink(missing_ok=True)
 
 
-def _flush_to_disk(path: Path) -> None:
+def flush_to_disk(path: Path) -> None:
     """Make a file's content, or a folder's renames, survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -88,23 +88,22 @@ def _flush_to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_json(path: PathLike, value: Any) -> None:
-    """Write ``value`` as indented JSON, atomically.
+def to_json(value: Any, where: PathLike, **options: Any) -> str:
+    """Encode as JSON; paths, NumPy values and tensors are converted, NaN and infinity refused.
 
     Args:
-        path: Target file.
-        value: Dicts, lists and scalars; paths, NumPy scalars and arrays, and tensors are converted.
+        value: Dicts, lists and scalars.
+        where: Named in the error.
+        **options: Of :func:`json.dumps`.
 
     Raises:
-        ArtefactError: ``value`` holds something JSON cannot (NaN and infinity included).
+        ArtefactError: ``value`` holds something JSON cannot.
     """
     try:
-        text = json.dumps(value, indent=2, allow_nan=False, default=_as_json, ensure_ascii=False)
+        return json.dumps(value, allow_nan=False, default=_as_json, ensure_ascii=False, **options)
     except (TypeError, ValueError) as error:
-        raise ArtefactError(f'{path}: cannot be written as JSON: {error}. Convert the value (None for what is '
+        raise ArtefactError(f'{where}: cannot be written as JSON: {error}. Convert the value (None for what is '
                             f'undefined) before writing.') from error
-    with atomic_write(path) as file:
-        file.write(text + '\n')
 
 
 def _as_json(value: Any) -> Any:
@@ -113,6 +112,17 @@ def _as_json(value: Any) -> Any:
     if hasattr(value, 'tolist'):
         return value.tolist()
     raise TypeError(f'{type(value).__name__} is not a JSON value')
+
+
+def write_json(path: PathLike, value: Any) -> None:
+    """Write ``value`` as indented JSON, atomically; see :func:`to_json` for what is allowed.
+
+    Raises:
+        ArtefactError: ``value`` holds something JSON cannot; nothing is written.
+    """
+    text = to_json(value, path, indent=2)
+    with atomic_write(path) as file:
+        file.write(text + '\n')
 
 
 def read_json(path: PathLike, required: Sequence[str] = ()) -> Any:
@@ -154,11 +164,7 @@ def save_tensors(path: PathLike, tensors: Mapping[str, Tensor], metadata: Mappin
     Raises:
         ArtefactError: A metadata value is not JSON-encodable.
     """
-    try:
-        encoded = {name: json.dumps(value, allow_nan=False, default=_as_json)
-                   for name, value in (metadata or {}).items()}
-    except (TypeError, ValueError) as error:
-        raise ArtefactError(f'{path}: metadata cannot be written as JSON: {error}.') from error
+    encoded = {name: to_json(value, path) for name, value in (metadata or {}).items()}
     # safetensors refuses tensors that share memory, so those that do are copied.
     seen: set[int] = set()
     owned = {}
@@ -207,6 +213,7 @@ def load_checkpoint(
     path: PathLike,
     map_location: str | torch.device | None = 'cpu',
     trust_checkpoint: bool = False,
+    mmap: bool = False,
 ) -> dict:
     """Read a local checkpoint or weights file without running any code it may contain.
 
@@ -215,6 +222,7 @@ def load_checkpoint(
         map_location: As in :func:`torch.load`.
         trust_checkpoint: Unpickle whatever the file holds. **This runs code from the file**;
             it is logged as a warning.
+        mmap: Read tensors from the disk only when they are touched, for a look into a large file.
 
     Returns:
         dict: The checkpoint.
@@ -230,7 +238,7 @@ def load_checkpoint(
     if trust_checkpoint:
         logger.warning('%s is unpickled in full because trust_checkpoint=True: code in it runs.', path)
     try:
-        checkpoint = torch.load(path, map_location=map_location, weights_only=not trust_checkpoint)
+        checkpoint = torch.load(path, map_location=map_location, weights_only=not trust_checkpoint, mmap=mmap)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError,
             ImportError) as error:
         cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

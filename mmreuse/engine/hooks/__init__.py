@@ -1,0 +1,4 @@
+"""Hooks of training runs."""
+from mmreuse.engine.hooks.checkpoint_hook import CheckpointHook
+
+__all__ = ['CheckpointHook']

@@ -1,0 +1,91 @@
+"""Checkpoints that a kill cannot spoil and a load cannot exploit."""
+from typing import Any
+
+from mmengine.dist import is_main_process, master_only
+from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
+from mmengine.runner import Runner
+
+from mmreuse.engine.checkpoint import backend_for, make_plain, restore_histories
+from mmreuse.registry import HOOKS
+from mmreuse.utils.io import remove_temporaries
+
+
+@HOOKS.register_module()
+class CheckpointHook(MMEngineCheckpointHook):
+    """mmengine's ``CheckpointHook``, with files written atomically and free of objects.
+
+    All options are mmengine's. What differs:
+
+    - A file appears under its name only when complete; what it replaces (``max_keep_ckpts``,
+      the previous best) is removed only after that.
+    - A file holds tensors, containers and Python scalars only. It loads under
+      ``weights_only=True``, and the stock Runner resumes from it.
+    """
+
+    def before_train(self, runner: Runner) -> None:
+        """Choose the atomic backend and clear what killed writers left."""
+        if self.backend_args is None and self.file_client_args is None:
+            self.backend_args = backend_for(self.out_dir or runner.work_dir)
+        super().before_train(runner)
+        self.file_backend = _RemovesLater(self.file_backend)
+        if is_main_process() and backend_for(self.out_dir):
+            remove_temporaries(self.out_dir)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Reduce the checkpoint to plain values."""
+        dropped = make_plain(checkpoint)
+        if dropped:
+            runner.logger.warning(f'Not saved, for it is neither tensor nor plain value: {", ".join(dropped)}.')
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Bring back the histories of logged scalars."""
+        restore_histories(checkpoint)
+
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
+        super()._save_checkpoint_with_step(runner, step, meta)
+        self._remove_replaced()
+
+    def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
+        super()._save_best_checkpoint(runner, metrics)
+        self._remove_replaced()
+
+    def _remove_replaced(self) -> None:
+        best = getattr(self, 'best_ckpt_path_dict', {}).values()
+        self.file_backend.remove_all(keep={self.last_ckpt, getattr(self, 'best_ckpt_path', None), *best})
+
+    @master_only
+    def _publish_model(self, runner: Runner, ckpt_path: str) -> None:
+        # The stock method asks the default backend to write, which is not atomic.
+        from mmengine.runner.checkpoint import CheckpointLoader, save_checkpoint
+
+        from mmreuse.utils.io import state_hash
+        checkpoint = CheckpointLoader.load_checkpoint(ckpt_path)
+        published = {key: value for key, value in checkpoint.items() if key in self.published_keys}
+        digest = state_hash(checkpoint['state_dict']).removeprefix('sha256:')
+        path = f'{ckpt_path.removesuffix(".pth")}-{digest[:8]}.pth'
+        save_checkpoint(published, path, backend_args=self.backend_args)
+        runner.logger.info(f'{ckpt_path} is published as {path} with {", ".join(published)}.')
+
+
+class _RemovesLater:
+    """A file backend that keeps removals until what replaces the files is complete."""
+
+    def __init__(self, backend: Any) -> None:
+        self._backend = backend
+        self._removals: dict[str, Any] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+    def remove(self, path: str) -> None:
+        self._removals[path] = self._backend.remove
+
+    def rmtree(self, path: str) -> None:
+        self._removals[path] = self._backend.rmtree
+
+    def remove_all(self, keep: set[str | None]) -> None:
+        """Carry the removals out, but for what has been written anew since."""
+        for path, remove in self._removals.items():
+            if path not in keep:
+                remove(path)
+        self._removals.clear()
