@@ -53,7 +53,8 @@ def places(recording: Recording | Program) -> dict[fx.Node, list[Call]]:
     for call in recording.calls:
         if call.parents and call.output is not None:
             ends.setdefault(call.output, []).append(call)
-    return {node: ends[node] for node in crossings(recording) if node in ends}
+    output = next(iter(reversed(recording.graph.nodes)))
+    return {node: ends[node] for node in crossings(recording) if node in ends and set(node.users) != {output}}
 
 
 def cut(model: nn.Module | Any, at: str | Sequence[str], inputs: Any = None) -> tuple[nn.Module, ...]:
@@ -97,8 +98,9 @@ def slice_block(model: nn.Module | Any, first: str, last: str, inputs: Any = Non
 
     Where modules from ``first`` to ``last`` run strictly in sequence, the block is a
     :class:`~mmreuse.graph.chain.Chain` of the original modules, good for any input size they accept. If some of them
-    take the spatial size of their tokens as an argument, it is a :class:`~mmreuse.graph.chain.SizedChain`, called ``x, hw = block(x, hw)``. Otherwise the block is the recorded stretch of
-    the model, whose input size is fixed where the model computes with sizes.
+    take the spatial size of their tokens as an argument, it is a :class:`~mmreuse.graph.chain.SizedChain`, called
+    ``x, hw = block(x, hw)``. Otherwise the block is the recorded stretch of the model, whose input size is fixed where
+    the model computes with sizes.
 
     Args:
         model: A module, or a traced graph with attributes ``model`` and ``inputs``.
