@@ -2,7 +2,7 @@
 import platform
 import time
 from collections.abc import Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ def write_manifest(
         config=config,
         inputs=inputs,
         seed=seed,
-        started=datetime.fromtimestamp(started, timezone.utc).isoformat(timespec='seconds'),
+        started=datetime.fromtimestamp(started, UTC).isoformat(timespec='seconds'),
         wall_s=round(time.time() - started, 3),
         versions=versions()))
 

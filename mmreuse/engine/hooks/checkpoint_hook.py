@@ -3,11 +3,11 @@ from typing import Any
 
 from mmengine.dist import is_main_process, master_only
 from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
-from mmengine.runner import Runner
+from mmengine.runner import CheckpointLoader, Runner, save_checkpoint
 
 from mmreuse.engine.checkpoint import backend_for, make_plain, restore_histories
 from mmreuse.registry import HOOKS
-from mmreuse.utils.io import remove_temporaries
+from mmreuse.utils.io import remove_temporaries, state_hash
 
 
 @HOOKS.register_module()
@@ -55,10 +55,7 @@ class CheckpointHook(MMEngineCheckpointHook):
 
     @master_only
     def _publish_model(self, runner: Runner, ckpt_path: str) -> None:
-        # The stock method asks the default backend to write, which is not atomic.
-        from mmengine.runner.checkpoint import CheckpointLoader, save_checkpoint
-
-        from mmreuse.utils.io import state_hash
+        # mmengine's method writes through the default backend, which is not atomic.
         checkpoint = CheckpointLoader.load_checkpoint(ckpt_path)
         published = {key: value for key, value in checkpoint.items() if key in self.published_keys}
         digest = state_hash(checkpoint['state_dict']).removeprefix('sha256:')
