@@ -4,10 +4,11 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.reassembly.adapters import choose_adapter
+from mmreuse.reassembly.stem import STEMS
 from mmreuse.reassembly.structures import Adapter, Block, Genotype, Node
 from mmreuse.reassembly.zoo import ZooEntry, entry_to_dict, find_entry
 
@@ -22,6 +23,7 @@ class Rules:
     cnn_first: bool = True  # transformers only after CNNs; else the vit2cnn adapter is used as well
     base_adapter: bool = False  # a transformer may come first, stitched to the stem
     base_channels: int = 64  # width of the stem before a base adapter; else it is that of the first block
+    stem: Literal['imagenet', 'cifar'] = 'imagenet'  # divides the image's sides by 4, or keeps them
     strides: tuple[int, ...] = (1, 2)  # of convolutional adapters
     match_resolution: bool = True  # only the stride that best gives a block the resolution it was trained at
 
@@ -31,6 +33,8 @@ class Rules:
         if not self.strides or not all(isinstance(s, int) and s > 0 for s in self.strides) or 1 not in self.strides:
             raise ConfigError(f'rules: strides = {self.strides} must be positive integers with 1 among them, '
                               'the only stride between tokens')
+        if self.stem not in STEMS:
+            raise ConfigError(f"rules: stem = '{self.stem}' does not exist; there are {', '.join(STEMS)}")
         if self.base_channels < 1:
             raise ConfigError(f'rules: base_channels = {self.base_channels} must be positive')
 
@@ -59,7 +63,7 @@ def native_size(node: Node, trained: Size, used: Size) -> tuple[float, float]:
 
 
 def _token_grid(tokens: int, trained: Size) -> tuple[float, float]:
-    """Rows and columns of a sequence: of the shape of the image, less at most two extra tokens (class, distillation)."""
+    """Rows and columns of a sequence, of the image's shape, less at most two extra tokens (class, distillation)."""
     for extra in range(3):
         rows = math.sqrt((tokens - extra) * trained[0] / trained[1])
         if tokens > extra and rows > 0.5 and math.isclose(rows, round(rows)):
@@ -129,7 +133,8 @@ def genotype_from_dict(value: Mapping[str, Any]) -> Genotype:
             blocks=tuple(Block(**block) for block in value['blocks']),
             adapters=tuple(Adapter(**adapter) for adapter in value['adapters']),
             base_channels=value['base_channels'],
-            base_adapter=None if base is None else Adapter(**base))
+            base_adapter=None if base is None else Adapter(**base),
+            stem=value.get('stem', 'imagenet'))
     except (KeyError, TypeError, AttributeError) as error:
         raise ArtefactError(f'not a genotype: {error!r} in {str(value)[:200]}') from error
 
@@ -173,13 +178,14 @@ def model_config(genotype: Genotype, zoo: Mapping[str, ZooEntry], nodes: Nodes, 
     blocks = [dict(model=entry_to_dict(find_entry(zoo, block.model)), first=nodes[block.model][block.first].name,
                    last=nodes[block.model][block.last].name) for block in genotype.blocks]
     last = nodes[genotype.blocks[-1].model][genotype.blocks[-1].last]
-    base = {} if genotype.base_adapter is None else dict(base_adapter=asdict(genotype.base_adapter))
+    if genotype.base_adapter is not None:
+        backbone['base_adapter'] = asdict(genotype.base_adapter)
     return dict(
         type='mmpretrain.ImageClassifier',
         backbone=dict(
             type='mmreuse.DeRy', block_list=blocks, adapter_list=[asdict(adapter) for adapter in genotype.adapters],
-            base_channels=genotype.base_channels, in_channels=in_channels, out_indices=[len(blocks) - 1],
-            **base, **backbone),
+            base_channels=genotype.base_channels, in_channels=in_channels, stem=genotype.stem,
+            out_indices=[len(blocks) - 1], **backbone),
         neck=dict(type='mmpretrain.GlobalAveragePooling'),
         head=dict(
             type='mmpretrain.LinearClsHead', num_classes=num_classes, in_channels=last.out_channels,

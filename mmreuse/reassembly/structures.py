@@ -59,7 +59,14 @@ class Partition:
     blocks: dict[str, tuple[Block, ...]]  # by net, in stage order: contiguous, disjoint, exhaustive
     anchors: tuple[Block, ...]  # by set
     node_names: dict[str, tuple[str, ...]]  # by net: what the indices of its blocks refer to
-    hashes: dict[str, str] = field(default_factory=dict)  # of the zoo's weights, by net, and of the similarity file
+    hashes: dict[str, str] = field(default_factory=dict)  # of the zoo's weights, by net, and 'similarity': its content
+    node_sizes: dict[str, tuple[float, ...]] = field(default_factory=dict)  # by net: what "holds" counts, node by node
+    block_input: Literal['true', 'first_node'] = 'true'  # what stands for a block's input in S
+    bijective: bool = False  # whether the K blocks of a net are in K different sets
+    legacy: bool = False  # made by the published procedure, which does not hold the size bound
+    seed: int = 0
+    traces: tuple[tuple[float, ...], ...] = ()  # by restart: the objective after each step
+    upper_bound: float | None = None  # no partition within the size bound has a larger objective
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,7 @@ class Genotype:
     adapters: tuple[Adapter, ...]  # len(blocks) - 1
     base_channels: int  # width of the convolutional stem
     base_adapter: Adapter | None = None  # between the stem and a transformer that comes first
+    stem: Literal['imagenet', 'cifar'] = 'imagenet'
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,64 @@
+"""A linear model of scores, which turns what was scored into the program's next objective."""
+from collections.abc import Sequence
+
+import numpy as np
+
+from mmreuse.reassembly.lattice import Assemblies
+from mmreuse.reassembly.program import Path
+
+#: Prior deviations of standardised scores: trends in size, FLOPs and the first guess are expected to say most, single
+#: blocks to correct them; the noise is what a sum over positions cannot say.
+TREND, BLOCK, NOISE = 1.0, 0.5, 0.2
+
+
+class LinearGuide:
+    """Bayesian linear regression of the score on what a path is made of.
+
+    Features of a choice: its state, its costs, its first guess; those of a path are their sums.
+    So any draw of the weights is an objective of the integer program, and the program finds its
+    maximum over all assemblies: Thompson sampling over nets that were never enumerated.
+
+    Args:
+        assemblies: The lattice.
+        values: First guess, one value per choice by position.
+    """
+
+    def __init__(self, assemblies: Assemblies, values: Sequence[np.ndarray]) -> None:
+        lattice = assemblies.lattice
+        offsets = np.cumsum([0, *lattice.num_states])
+        self.features = []
+        for position, (choices, value) in enumerate(zip(lattice.positions, values, strict=True)):
+            states = np.zeros((len(choices), offsets[-1]))
+            states[np.arange(len(choices)), offsets[position] + choices.target] = 1
+            self.features.append(np.column_stack([choices.costs, value, states]))
+        self.prior = np.concatenate([np.full(4, TREND), np.full(offsets[-1], BLOCK)]) ** 2
+
+    def fit(self, paths: Sequence[Path], scores: Sequence[float]) -> None:
+        """Learn from scored paths; scores that are not finite are left out.
+
+        Args:
+            paths: At least one.
+            scores: One for each.
+        """
+        finite = np.isfinite(scores)
+        x = self._of_paths(np.array(paths)[finite])
+        y = np.array(scores)[finite]
+        # Sums of costs are far from each other in scale; states are counts and stay as they are.
+        self.scale = np.ones(x.shape[1])
+        self.scale[:4] = x[:, :4].std(0) if len(x) > 1 else 0
+        self.scale[self.scale < 1e-12] = np.inf
+        x = (x - x.mean(0)) / self.scale
+        y = (y - y.mean()) / (y.std() or 1)
+        precision = x.T @ x / NOISE ** 2 + np.diag(1 / self.prior)
+        self._cholesky = np.linalg.cholesky(precision)
+        self.mean = np.linalg.solve(precision, x.T @ y / NOISE ** 2)
+
+    def values(self, rng: np.random.Generator | None = None) -> list[np.ndarray]:
+        """The objective under the mean weights, or under weights drawn from their posterior."""
+        weights = self.mean
+        if rng is not None:
+            weights = weights + np.linalg.solve(self._cholesky.T, rng.standard_normal(len(weights)))
+        return [features / self.scale @ weights for features in self.features]
+
+    def _of_paths(self, paths: np.ndarray) -> np.ndarray:
+        return sum(features[paths[:, i]] for i, features in enumerate(self.features))
