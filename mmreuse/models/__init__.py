@@ -1,4 +1,4 @@
 """Components for mmpretrain's classifiers."""
-from mmreuse.models.backbones import CifarResNet
+from mmreuse.models.backbones import CifarResNet, DeRy
 
-__all__ = ['CifarResNet']
+__all__ = ['CifarResNet', 'DeRy']

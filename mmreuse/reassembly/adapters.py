@@ -1,6 +1,6 @@
 """Stitching layers between blocks of different networks (Yang et al., *Deep Model Reassembly*, section 3.3)."""
 from dataclasses import asdict
-from typing import get_args, get_type_hints
+from typing import Literal, get_args, get_type_hints
 
 from torch import Tensor, nn
 
@@ -13,11 +13,14 @@ Size = tuple[int, int]
 MODES = get_args(get_type_hints(Adapter)['mode'])
 
 
+def feature_kind(layout: Layout) -> Literal['cnn', 'vit']:
+    """Maps with channels first are 'cnn' features; tokens, and maps with channels last (Swin), are 'vit' features."""
+    return 'cnn' if layout == 'nchw' else 'vit'
+
+
 def choose_adapter(out_node: Node, in_node: Node, stride: int = 1) -> Adapter:
     """The stitching layer that follows from what it joins.
 
-    Maps with channels first are 'cnn' features; tokens, and maps with channels last (the Swin of timm and
-    torchvision), are 'vit' features.
     Two 'vit' features are joined by one linear layer, anything else by one convolution.
 
     Args:
@@ -31,7 +34,7 @@ def choose_adapter(out_node: Node, in_node: Node, stride: int = 1) -> Adapter:
     Raises:
         ConfigError: A stride between tokens, which have no convolution to stride.
     """
-    left, right = ('cnn' if layout == 'nchw' else 'vit' for layout in (out_node.out_layout, in_node.in_layout))
+    left, right = (feature_kind(layout) for layout in (out_node.out_layout, in_node.in_layout))
     tokens = left == right == 'vit'
     if tokens and stride != 1:
         raise ConfigError(f'stride={stride} between the tokens of {out_node.name} and {in_node.name}: '

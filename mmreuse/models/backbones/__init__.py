@@ -1,4 +1,5 @@
 """Backbones that mmpretrain lacks."""
 from mmreuse.models.backbones.cifar_resnet import CifarResNet
+from mmreuse.models.backbones.dery import DeRy
 
-__all__ = ['CifarResNet']
+__all__ = ['CifarResNet', 'DeRy']
