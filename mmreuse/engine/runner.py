@@ -50,7 +50,10 @@ class SafeRunner(Runner):
         Raises:
             ArtefactError: The file is missing, truncated, or holds other objects while not trusted.
         """
-        with trusting(bool(self.cfg.get('trust_checkpoint', False))):
+        trust_checkpoint = bool(self.cfg.get('trust_checkpoint', False))
+        if trust_checkpoint:
+            self.logger.warning(f'{filename} is unpickled in full because trust_checkpoint=True: code in it runs.')
+        with trusting(trust_checkpoint):
             return super().load_checkpoint(filename, *args, **kwargs)
 
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:

@@ -1,4 +1,5 @@
 """What one streaming pass over data says about feature spaces."""
+from mmreuse.statistics.bn import collect_bn, reset_bn
 from mmreuse.statistics.collect import collect, collect_taps
 from mmreuse.statistics.moments import (
     ChannelMomentAccumulator,
@@ -18,6 +19,8 @@ __all__ = [
     'MomentAccumulator',
     'SpaceMoments',
     'collect',
+    'collect_bn',
     'collect_taps',
     'least_squares',
+    'reset_bn',
 ]
