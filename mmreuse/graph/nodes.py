@@ -10,8 +10,8 @@ behind it. Segments nest. The rule, with no architecture in it:
    one branching class. What stops the descent is a *body module* if its class stopped it more than once, and if it
    stands in a container when most of them do.
 3. Nodes are the body modules, and with them the outermost segments that hold a weight matrix and lie between the
-   first and the last body module (down-sampling, transitions), or that share a container with body modules and are
-   neither a plain ``nn.Sequential`` nor a single layer (the last convolution among MobileNetV3's blocks).
+   first and the last body module (down-sampling, transitions), or that stand as deep in a container as body modules
+   do and are neither a plain ``nn.Sequential`` nor a single layer (the last convolution among MobileNetV3's blocks).
 
 So stem, patch embedding, norms, pooling and classifier are no nodes. A net without branches (VGG) falls back to its
 smallest repeated modules with a forward of their own, and if it is a flat sequence of layers, to each convolution with
@@ -51,8 +51,8 @@ def sequence_of_nodes(model: nn.Module | Any, inputs: Any = None) -> tuple[str, 
     body = _Body(model, record(model, inputs))
     names = body.branching() or body.plain_modules() or body.layers()
     if not names:
-        raise SpaceError(f'{type(model).__name__} has no nodes: nowhere does a single tensor pass from one of its modules '
-                         'with weights to the next. Name the nodes of this net by hand.')
+        raise SpaceError(f'{type(model).__name__} has no nodes: nowhere does a single tensor pass from one of its '
+                         'modules with weights to the next. Name the nodes of this net by hand.')
     return names
 
 
@@ -74,7 +74,7 @@ class _Body:
         counts = Counter(type(self.modules[call.index]) for call in stops)
         least = 2 if any(count > 1 for count in counts.values()) else 1
         body = self._in_series([call for call in stops if counts[type(self.modules[call.index])] >= least])
-        return self._with_companions(body) if body else ()
+        return self._with_companions(body)
 
     def _branching_classes(self) -> set[type]:
         inner: dict[int, Call] = {}  # position -> innermost segment around it; segments come outermost first
@@ -97,17 +97,23 @@ class _Body:
         return stops
 
     def _with_companions(self, body: list[Call]) -> tuple[str, ...]:
-        containers = {name for call in body if (name := self._container(call.name)) is not None}
+        if not body:
+            return ()
+        levels = {self._level(call.name) for call in body} - {None}
         first, last = body[0].start, body[-1].end
         chosen = list(body)
         for call in self.segments:
             module = self.modules[call.index]
             taken = any(call.index in other.parents or other.index in call.parents or other is call for other in chosen)
             between = first <= call.start and call.end <= last
-            beside = self._container(call.name) in containers and _has_own_forward(module)
+            beside = self._level(call.name) in levels and _has_own_forward(module)
             if not taken and has_matrix(module) and (between or beside):
                 chosen.append(call)
         return tuple(call.key for call in sorted(chosen, key=lambda call: call.start))
+
+    def _level(self, name: str) -> tuple[str, int] | None:
+        container = self._container(name)
+        return None if container is None else (container, name.count('.'))
 
     def _in_series(self, calls: list[Call]) -> list[Call]:
         """Leave out calls that stand alone when most stand in containers: a stem of the body's own class."""
@@ -124,20 +130,21 @@ class _Body:
         return None
 
     def plain_modules(self) -> tuple[str, ...]:
-        """Choose the smallest repeated modules with a forward of their own and a weight matrix."""
-        composite = [call for call in self.segments
-                     if has_matrix(self.modules[call.index]) and _has_own_forward(self.modules[call.index])]
+        """Choose the smallest repeated modules with a forward of their own and a weight matrix, gates left out."""
+        composite = [call for call in self.segments if has_matrix(self.modules[call.index])
+                     and _has_own_forward(self.modules[call.index]) and not _is_product(call.output)]
         smallest = self._in_series(
             [call for call in composite if not any(call.index in other.parents for other in composite)])
         counts = Counter(type(self.modules[call.index]) for call in smallest)
-        return tuple(call.key for call in smallest if counts[type(self.modules[call.index])] > 1)
+        return self._with_companions([call for call in smallest if counts[type(self.modules[call.index])] > 1])
 
     def layers(self) -> tuple[str, ...]:
         """Choose each convolution (if there is none, each matrix but the last), with what follows it."""
         layers = [call for call in self.segments if not any(True for _ in self.modules[call.index].children())]
         matrices = [call for call in layers if has_matrix(self.modules[call.index])]
         convolutions = [call for call in matrices if has_matrix(self.modules[call.index], axes=3)]
-        return tuple(self._group(layers, layers.index(call)) for call in self._in_series(convolutions) or matrices[:-1])
+        groups = [self._group(layers, layers.index(call)) for call in self._in_series(convolutions) or matrices[:-1]]
+        return tuple(groups) if len(groups) > 1 else ()
 
     def _group(self, layers: list[Call], index: int) -> str:
         first = last = layers[index]
