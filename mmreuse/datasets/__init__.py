@@ -1,0 +1,5 @@
+"""Data sets and transforms that mmpretrain lacks; everything else is borrowed as ``mmpretrain.<name>``."""
+from mmreuse.datasets.digits import Digits
+from mmreuse.datasets.image_folders import FlatImageFolder, InMemoryImageFolder
+
+__all__ = ['Digits', 'FlatImageFolder', 'InMemoryImageFolder']

@@ -1,0 +1,6 @@
+"""Transforms that mmpretrain lacks. Importing them registers mmcv's as well."""
+import mmcv.transforms  # noqa: F401
+
+from mmreuse.datasets.transforms.degrade import BoxBlur, GaussianNoise
+
+__all__ = ['BoxBlur', 'GaussianNoise']
