@@ -26,6 +26,8 @@ from mmreuse.graph.program import Call, Program, emit
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
 _ATOMS = (int, float, complex, bool, str, type(None), type(...), torch.dtype, torch.device, torch.layout,
           torch.memory_format)
+_READS = ('__bool__', '__int__', '__float__', '__index__', 'item', 'tolist', 'numpy', '__array__', 'is_nonzero', 'equal',
+          'allclose')
 _ADVICE = ('Make the operation a child module of its own (a module without children is recorded as one call), or cut '
            'at modules outside it')
 
@@ -57,6 +59,7 @@ class Recording:
     graph: fx.Graph
     calls: list[Call]
     constants: dict[str, Tensor]
+    reads: list[str]  # where control flow or numbers were taken from values that depend on the inputs
     inputs: tuple[Any, ...]
     output: Any  # what the model returned
 
@@ -84,6 +87,7 @@ class Recorder(TorchFunctionMode):
         self.graph = fx.Graph()
         self.calls: list[Call] = []
         self.constants: dict[str, Tensor] = {}
+        self.reads: list[str] = []
         self.frame = _Frame()
         self.nodes = WeakIdKeyDictionary()  # tensor object -> node
         self.position = itertools.count()
@@ -167,6 +171,8 @@ class Recorder(TorchFunctionMode):
         result = func(*args, **kwargs)
         changed = [tensor for tensor, version in zip(tensors, versions, strict=True) if tensor._version != version]
         if not changed and not _tensors_in(result):
+            if func.__name__ in _READS and any(self.argument(tensor).meta['dynamic'] for tensor in tensors):
+                self.reads.append(f"{self.where()} takes a Python number or decision from values ('{func.__name__}')")
             return result
         op, target, positional = _operation(func, args)
         nodes = (tuple(self.argument(arg) for arg in positional),
@@ -322,7 +328,7 @@ def record(model: nn.Module, inputs: Any, leaf: LeafRule = is_leaf) -> Recording
         recorder.graph.output(recorder.argument(output))
     last = next(iter(reversed(recorder.graph.nodes)))
     last.meta.update(position=next(recorder.position), dynamic=True, mutates=(), stack=(), module='', shape=None)
-    return Recording(recorder.graph, recorder.calls, recorder.constants, (*args, *kwargs.values()), output)
+    return Recording(recorder.graph, recorder.calls, recorder.constants, recorder.reads, (*args, *kwargs.values()), output)
 
 
 def _shapes(args: tuple, kwargs: dict) -> str:
@@ -360,6 +366,8 @@ def capture(model: nn.Module, inputs: Any, leaf: LeafRule = is_leaf) -> Program:
     first, second = (_resample(inputs, samples) for samples in (2, 3))
     record(model, first, outside(set()))
     one, two = record(model, first, leaf), record(model, second, leaf)
+    if one.reads:
+        raise TraceError(f'{one.reads[0]}: a graph would freeze it as it was here. {_ADVICE}.')
     program = Program(model=model, graph=one.graph, calls=one.calls, constants=one.constants,
                       sizes=_compare(model, one, two), device=_device(one.inputs))
     if program.device != torch.device('meta'):

@@ -12,29 +12,34 @@ _MAP_MODULES = (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.MaxPool2d, nn.
 _MAP_FUNCTIONS = ('conv2d', 'max_pool2d', 'avg_pool2d', 'adaptive_avg_pool2d', 'interpolate')
 
 
-def crossings(recording: Recording | Program) -> dict[fx.Node, int]:
-    """Find the nodes whose value alone crosses from what has run up to them to what runs afterwards.
+def live_values(recording: Recording | Program) -> dict[fx.Node, list[fx.Node]]:
+    """Return, for each node that matters, the values still needed once it has run, in execution order.
 
-    Values that do not depend on the model's inputs do not count: each side computes those it needs. The model's
-    inputs and its final value are not among the nodes.
-
-    Returns:
-        dict: node -> position behind which it crosses alone, in execution order.
+    Only values that depend on the model's inputs count: others can be computed wherever they are needed.
     """
     output = next(iter(reversed(recording.graph.nodes)))
     impure = [node for node in recording.graph.nodes if node.meta['mutates'] and node.meta['dynamic']]
     reached = needed([output, *impure])
-    alive = [node for node in recording.graph.nodes if node in reached and node.meta['dynamic']]
-    found: dict[fx.Node, int] = {}
     live: dict[fx.Node, int] = {}  # value still needed -> position of its last use
-    for node in alive:
-        position = node.meta['position']
-        live[node] = max((user.meta['position'] for user in node.users if user in reached), default=-1)
-        live = {held: use for held, use in live.items() if use > position}
-        single = list(live) == [node] and is_tensor_node(node)
-        if single and node.op != 'placeholder' and set(node.users) != {output}:
-            found[node] = position
+    found = {}
+    for node in recording.graph.nodes:
+        if node in reached and node.meta['dynamic'] and node is not output:
+            live[node] = max((user.meta['position'] for user in node.users if user in reached), default=-1)
+            live = {held: use for held, use in live.items() if use > node.meta['position']}
+            found[node] = list(live)
     return found
+
+
+def crossings(recording: Recording | Program) -> dict[fx.Node, int]:
+    """Find the nodes whose value, a tensor, alone crosses from what has run up to them to what runs afterwards.
+
+    The model's inputs are not among the nodes; the last one may be what the model returns.
+
+    Returns:
+        dict: node -> position behind which it crosses alone, in execution order.
+    """
+    return {node: node.meta['position'] for node, live in live_values(recording).items()
+            if live == [node] and is_tensor_node(node) and node.op != 'placeholder'}
 
 
 def guess_layout(node: fx.Node, model: nn.Module) -> Layout | None:

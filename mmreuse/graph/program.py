@@ -107,7 +107,7 @@ def attach(root: nn.Module, name: str, value: nn.Module | Tensor, persistent: bo
         root.register_buffer(leaf, value, persistent=persistent)
 
 
-def emit(program: Program, inputs: Sequence[fx.Node] | None = None, output: Any = None,
+def emit(program: Program, inputs: Sequence[fx.Node] | None = None, output: fx.Node | None = None,
          after: int = -1) -> GraphModule:
     """Make a module of the stretch of a program that computes ``output`` from ``inputs``.
 
@@ -117,7 +117,7 @@ def emit(program: Program, inputs: Sequence[fx.Node] | None = None, output: Any 
     Args:
         program: The recorded model.
         inputs: Nodes that become the arguments; by default those of the model.
-        output: A node or a container of nodes; by default what the model returns.
+        output: The node that is returned; by default all that the model returns.
         after: In-place operations at positions up to this one belong to an earlier stretch.
 
     Returns:
@@ -129,13 +129,11 @@ def emit(program: Program, inputs: Sequence[fx.Node] | None = None, output: Any 
     nodes = list(program.graph.nodes)
     if inputs is None:
         inputs = [node for node in nodes if node.op == 'placeholder']
-    if output is None:
-        output = nodes[-1].args[0]
-    stretch = _stretch(nodes, inputs, list(_nodes_in(output)), after)
+    stretch = _stretch(nodes, inputs, list(nodes[-1].all_input_nodes) if output is None else [output], after)
     writer = _Writer(program, inputs)
     for node in stretch:
         writer.copy(node)
-    writer.graph.output(fx.node.map_arg(output, writer.made.__getitem__))
+    writer.graph.output(writer.arguments(nodes[-1])[0][0] if output is None else writer.made[output])
     return GraphModule(writer.graph, *_attributes(program, stretch))
 
 
@@ -196,6 +194,11 @@ class _Writer:
         self.reference = carriers[0] if carriers else None
 
     def copy(self, node: fx.Node) -> None:
+        """Append a copy of a recorded node."""
+        self.made[node] = self.graph.create_node(node.op, node.target, *self.arguments(node))
+
+    def arguments(self, node: fx.Node) -> tuple[tuple, dict]:
+        """Return a recorded node's arguments in terms of the new graph."""
         sizes = self.program.sizes.get(node, {})
         position = iter(range(1 << 30))
 
@@ -209,17 +212,16 @@ class _Writer:
                 return self.device()
             return leaf
 
-        args, kwargs = fx.node.map_aggregate((node.args, node.kwargs), translate)
-        self.made[node] = self.graph.create_node(node.op, node.target, args, kwargs)
+        return fx.node.map_aggregate((node.args, node.kwargs), translate)
 
     def size(self, node: fx.Node, two: int, three: int) -> fx.Node:
         """Compute a number that was ``two`` at 2 samples and ``three`` at 3 from an axis of the first input."""
+        where = f"{type(self.program.model).__name__}: operation '{node.name}' in module '{node.meta['module']}'"
         if self.reference is None:
-            raise TraceError(f"operation '{node.name}' needs the batch size, but no input carries one")
+            raise TraceError(f'{where} needs the batch size, but axis 0 of no input carries one. Cut elsewhere.')
         if two * 3 != three * 2:
-            raise TraceError(
-                f"operation '{node.name}' in module '{node.meta['module']}' gets the number {two} for a batch of 2 and "
-                f'{three} for one of 3: not a multiple of the batch size. Make it a child module of its own.')
+            raise TraceError(f'{where} gets the number {two} for a batch of 2 and {three} for one of 3: not a multiple '
+                             'of the batch size. Make the operation a child module of its own.')
         if two not in self.numbers:
             axis = self.reference.meta['batch_axis']
             width = self.reference.meta['shape'][axis]
