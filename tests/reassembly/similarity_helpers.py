@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from mmreuse.reassembly.gram_files import write_grams
+from mmreuse.reassembly.similarity_matrix import SimilarityMatrix
 from mmreuse.reassembly.structures import Node
 from mmreuse.statistics.grams import GramAccumulator
 
@@ -57,3 +58,22 @@ def explained(x: Tensor, y: Tensor) -> float:
     """|Q'X|^2 / |X|^2 with Q from the QR decomposition of Y."""
     q = torch.linalg.qr(y.double())[0]
     return float((q.T @ x.double()).square().sum() / x.double().square().sum())
+
+
+def random_similarity(lengths: dict[str, int], seed: int = 0, wander: float = 0.7) -> SimilarityMatrix:
+    """Cosines of points that wander along a common curve, net by net: like CKA, 1 on the diagonal and not above."""
+    generator = torch.Generator().manual_seed(seed)
+    curve = torch.randn(6, 12, generator=generator)
+    rows = []
+    for length in lengths.values():
+        depth = torch.linspace(0, 1, length + 1)[:, None]
+        steps = torch.randn(length + 1, 12, generator=generator)
+        rows.append(torch.cos(torch.arange(6) * depth * 3) @ curve + wander * steps.cumsum(0))
+    points = torch.nn.functional.normalize(torch.cat(rows).double(), dim=1)
+    values = (points @ points.T).square()
+    values = ((values + values.T) / 2).fill_diagonal_(1).float()
+    offsets = torch.tensor([0, *(length + 1 for length in lengths.values())]).cumsum(0)
+    return SimilarityMatrix(
+        tuple(lengths), tuple(offsets.tolist()), values, 'cka', True,
+        {key: tuple(f'layer.{index}' for index in range(length)) for key, length in lengths.items()},
+        weights_hashes={key: f'sha256:{key}' for key in lengths}, data_hash='sha256:0')

@@ -1,0 +1,234 @@
+"""Partition of a zoo: K blocks of every net, in K equivalence sets of like function."""
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+
+from mmreuse.errors import ArtefactError, ConfigError, DataError
+from mmreuse.reassembly.legacy_partition import legacy_cuts
+from mmreuse.reassembly.partition_bound import upper_bound
+from mmreuse.reassembly.partition_solver import Solution, medoids, solve
+from mmreuse.reassembly.segments import Segments, feasible_segments, size_bounds
+from mmreuse.reassembly.similarity_matrix import SimilarityMatrix
+from mmreuse.reassembly.structures import Block, Node, Partition
+
+logger = logging.getLogger(__name__)
+
+#: Restarts computed at once; the tables of more do not fit into a processor's cache.
+_TOGETHER = 16
+#: The one-to-one dynamic program runs over all 2^K subsets of the sets.
+_MAX_BIJECTIVE = 10
+
+
+def block_similarity(similarity: SimilarityMatrix, left: Block, right: Block,
+                     block_input: Literal['true', 'first_node'] = 'true') -> float:
+    """``S(B, B') = s(in, in') + s(out, out')`` (Yang et al., 2022, eq. 1), in both directions averaged.
+
+    Args:
+        similarity: Of the zoo.
+        left: B.
+        right: B'.
+        block_input: ``'true'``: a block's input is what enters its first node. ``'first_node'``: the output of its
+            first node stands for it, as in the published code.
+
+    Returns:
+        float: At most 2.
+    """
+    skip = 0 if block_input == 'true' else 1
+    a, b = (similarity.rows(block.model).start for block in (left, right))
+    pairs = [(a + left.first + skip, b + right.first + skip), (a + left.last + 1, b + right.last + 1)]
+    values = similarity.values
+    return float(sum(values[x, y].double() + values[y, x].double() for x, y in pairs)) / 2
+
+
+def partition(
+    similarity: SimilarityMatrix,
+    nodes: Mapping[str, Sequence[Node]],
+    num_blocks: int = 4,
+    epsilon: float = 0.2,
+    restarts: int = 10,
+    seed: int = 0,
+    balance: Literal['nodes', 'params', 'flops'] = 'nodes',
+    bijective: bool = False,
+    block_input: Literal['true', 'first_node'] = 'true',
+    legacy: bool = False,
+    flops: Mapping[str, Sequence[float]] | None = None,
+) -> Partition:
+    """Cut every net into K blocks and put like blocks into one set (Yang et al., 2022, eq. 2).
+
+    Cuts and sets given the anchors are optimal (dynamic programming); anchors given the sets are their medoids;
+    the two alternate from several starts. Every block holds fewer than ``(1 + epsilon) / K`` of its net.
+
+    Args:
+        similarity: Of the zoo; it may hold further nets. A directed one is averaged over both directions.
+        nodes: Nodes of each net that takes part, in execution order.
+        num_blocks: K.
+        epsilon: Slack of the size bound.
+        restarts: Random starts; the best one counts.
+        seed: Equal seeds give equal partitions.
+        balance: What "holds" counts.
+        bijective: Give the K blocks of a net K different sets.
+        block_input: See :func:`block_similarity`. A similarity without inputs (the published files) has only
+            ``'first_node'``; that it is used instead is logged and recorded.
+        legacy: Use the published procedure (stage-index rule, local moves) for comparison. It does not hold
+            the size bound; ``balance`` and ``bijective`` are not its options.
+        flops: Multiply-accumulates of each node, by net; needed for ``balance='flops'``.
+
+    Returns:
+        Partition: With the objective of each restart step by step and an upper bound on any partition's.
+
+    Raises:
+        ConfigError: K exceeds a net's nodes, the size bound cannot be held (the nearest feasible epsilon is
+            named), or options contradict each other.
+        ArtefactError: The similarity is of other nets or nodes.
+        DataError: The similarity is not finite.
+    """
+    _check_options(restarts, epsilon, balance, bijective, block_input, legacy, num_blocks)
+    _check_zoo(similarity, nodes)
+    similarity = similarity.sub(list(nodes))
+    if block_input == 'true' and not similarity.has_inputs:
+        logger.warning("The similarity does not hold the inputs of first nodes: the output of a block's first node "
+                       "stands for its input (block_input='first_node').")
+        block_input = 'first_node'
+    sizes = _node_sizes(nodes, balance, flops)
+    values = _symmetric_values(similarity)
+    true_inputs = block_input == 'true'
+    if legacy:
+        bounds = [float('inf')] * len(nodes)
+        segments = feasible_segments(list(sizes.values()), similarity.offsets[:-1], bounds, true_inputs)
+        solutions = [_legacy_solution(values, segments, sizes, num_blocks, epsilon, restarts, seed)]
+        bound = None
+    else:
+        bounds = size_bounds(sizes, num_blocks, epsilon, balance)
+        segments = feasible_segments(list(sizes.values()), similarity.offsets[:-1], bounds, true_inputs)
+        known: set[tuple[int, ...]] = set()
+        solutions = []
+        for start in range(0, restarts, _TOGETHER):
+            solutions += solve(values, segments, num_blocks, restarts=range(start, min(start + _TOGETHER, restarts)),
+                               seed=seed, bijective=bijective, known=known)
+        bound = upper_bound(values, segments, num_blocks)
+    best = max(solutions, key=lambda solution: solution.objective)
+    blocks, anchors = _as_blocks(best, segments, similarity)
+    return Partition(
+        num_blocks=num_blocks, epsilon=epsilon, balance=balance, similarity=similarity.metric,
+        objective=best.objective, blocks=blocks, anchors=anchors, node_names=dict(similarity.node_names),
+        hashes={**similarity.weights_hashes, 'similarity': similarity.content_hash()},
+        node_sizes={key: tuple(map(float, item)) for key, item in sizes.items()}, block_input=block_input,
+        bijective=bijective, legacy=legacy, seed=seed,
+        traces=tuple(tuple(solution.trace) for solution in solutions), upper_bound=bound)
+
+
+def _check_options(restarts: int, epsilon: float, balance: str, bijective: bool, block_input: str, legacy: bool,
+                   num_blocks: int) -> None:
+    if restarts < 1 or epsilon <= 0:
+        raise ConfigError(f'restarts = {restarts} and epsilon = {epsilon}: both must be positive.')
+    if balance not in ('nodes', 'params', 'flops'):
+        raise ConfigError(f"balance = '{balance}' is unknown; it is one of 'nodes', 'params', 'flops'.")
+    if block_input not in ('true', 'first_node'):
+        raise ConfigError(f"block_input = '{block_input}' is unknown; it is 'true' or 'first_node'.")
+    if legacy and (bijective or balance != 'nodes'):
+        raise ConfigError("legacy = True knows only balance = 'nodes' and bijective = False.")
+    if bijective and num_blocks > _MAX_BIJECTIVE:
+        raise ConfigError(f'bijective = True takes at most {_MAX_BIJECTIVE} blocks, not {num_blocks}: it is exact over '
+                          f'all subsets of the sets.')
+
+
+def _check_zoo(similarity: SimilarityMatrix, nodes: Mapping[str, Sequence[Node]]) -> None:
+    if not nodes:
+        raise ConfigError('the zoo is empty: there is nothing to partition.')
+    missing = [key for key in nodes if key not in similarity.keys]
+    if missing:
+        raise ArtefactError(f'the similarity is of another zoo: it holds {", ".join(similarity.keys)} but not '
+                            f'{", ".join(missing)}. Compute the similarity of this zoo.')
+    for key, items in nodes.items():
+        names = tuple(node.name for node in items)
+        if names != similarity.node_names[key]:
+            difference = _difference(similarity.node_names[key], names)
+            raise ArtefactError(f'the similarity is of other nodes of {key}: {difference} Compute the similarity of '
+                                f'this zoo.')
+
+
+def _difference(found: Sequence[str], wanted: Sequence[str]) -> str:
+    for index, (left, right) in enumerate(zip(found, wanted, strict=False)):
+        if left != right:
+            return f"node {index} is '{left}' there and '{right}' in the zoo."
+    return f'{len(found)} nodes there and {len(wanted)} in the zoo.'
+
+
+def _node_sizes(nodes: Mapping[str, Sequence[Node]], balance: str,
+                flops: Mapping[str, Sequence[float]] | None) -> dict[str, np.ndarray]:
+    if balance == 'nodes':
+        return {key: np.ones(len(items)) for key, items in nodes.items()}
+    if balance == 'params':
+        return {key: np.array([node.params for node in items], dtype=float) for key, items in nodes.items()}
+    lacking = [key for key, items in nodes.items() if len((flops or {}).get(key, ())) != len(items)]
+    if lacking:
+        raise ConfigError(f"balance = 'flops' needs the FLOPs of every node; {', '.join(lacking)} have none.")
+    return {key: np.asarray(flops[key], dtype=float) for key in nodes}
+
+
+def _symmetric_values(similarity: SimilarityMatrix) -> np.ndarray:
+    values = similarity.values.double().numpy()
+    for key in similarity.keys:
+        rows = similarity.rows(key)
+        measured = values[rows.start + (0 if similarity.has_inputs else 1):rows.stop]
+        columns = np.ones(len(values), dtype=bool)
+        if not similarity.has_inputs:
+            columns[list(similarity.offsets[:-1])] = False
+        if not np.isfinite(measured[:, columns]).all():
+            raise DataError(f'the similarity of {key} to the zoo is not finite. Check its features and compute the '
+                            f'similarity again.')
+    return values if similarity.symmetric else (values + values.T) / 2
+
+
+def _legacy_solution(values: np.ndarray, segments: Segments, sizes: Mapping[str, np.ndarray], num_blocks: int,
+                     epsilon: float, restarts: int, seed: int) -> Solution:
+    """The published procedure's result, its sets anchored at their medoids."""
+    lengths = [len(item) for item in sizes.values()]
+    if min(lengths) < num_blocks + 1:
+        short = next(key for key, item in sizes.items() if len(item) < num_blocks + 1)
+        raise ConfigError(f'num_blocks = {num_blocks}: the published procedure needs {num_blocks + 1} nodes a net, '
+                          f'{short} has {len(sizes[short])}.')
+    in_rows = [segments.in_row[0, item] for item in segments.net_positions]
+    out_rows = [segments.out_row[item] for item in segments.net_positions]
+    results = legacy_cuts(values, in_rows, out_rows, num_blocks, epsilon, restarts, seed)
+    _, cuts, labels = max(results, key=lambda result: result[0])
+    labels = np.asarray(labels)
+    unused = sorted(set(range(num_blocks)) - set(labels.reshape(-1).tolist()))
+    if unused:
+        raise ConfigError(f'the published procedure left sets {unused} empty in its best of {restarts} restarts; '
+                          f'more restarts or another seed may help, legacy = False will.')
+    starts = [item.start for item in segments.net_positions]
+    blocks = np.array([[(last - first) * len(segments.last) + start + last for first, last in cut]
+                       for start, cut in zip(starts, cuts, strict=True)])
+    return anchored(values, segments, blocks, labels, num_blocks)
+
+
+def anchored(values: np.ndarray, segments: Segments, blocks: np.ndarray, labels: np.ndarray,
+             num_blocks: int) -> Solution:
+    """Blocks (N, K) in sets (N, K) with the best anchor of each set, and the objective with them."""
+    in_row, out_row = segments.rows(blocks.reshape(-1))
+    pairs = values[np.ix_(in_row, in_row)] + values[np.ix_(out_row, out_row)]
+    centres, objective = medoids(pairs[None], labels.reshape(1, -1), num_blocks)
+    return Solution(float(objective[0]), blocks, labels, blocks.reshape(-1)[centres[0]], [float(objective[0])])
+
+
+def _as_blocks(solution: Solution, segments: Segments,
+               similarity: SimilarityMatrix) -> tuple[dict[str, tuple[Block, ...]], tuple[Block, ...]]:
+    """Named blocks by net and anchors by set; sets are numbered by the depth they lie at."""
+    _, first, last = segments.bounds(solution.blocks)
+    lengths = np.array([item.stop - item.start for item in segments.net_positions])
+    depth = (first + last) / 2 / lengths[:, None]
+    num_blocks = solution.blocks.shape[1]
+    order = np.argsort([depth[solution.labels == label].mean() for label in range(num_blocks)], kind='stable')
+    rank = np.argsort(order)
+    sets = rank[solution.labels]
+    blocks = {
+        key: tuple(Block(key, int(first[net, stage]), int(last[net, stage]), stage, int(sets[net, stage]))
+                   for stage in range(num_blocks))
+        for net, key in enumerate(similarity.keys)
+    }
+    flat = [block for items in blocks.values() for block in items]
+    where = {int(segment): index for index, segment in enumerate(solution.blocks.reshape(-1))}
+    return blocks, tuple(flat[where[int(solution.anchors[label])]] for label in order)

@@ -1,0 +1,285 @@
+"""Cuts, sets and anchors that maximise the similarity of blocks to the anchors of their sets.
+
+The objective is ``sum over blocks B of S(B, anchor of B's set)`` (Yang et al., 2022, eq. 2) with
+``S(B, B') = s(in, in') + s(out, out')``. Two steps alternate:
+
+- given the anchors, the best cuts *and* set labels of each net, exactly, by dynamic programming
+  over its nodes. Anchors stay blocks of the partition and keep their labels, so that the present partition is
+  among those considered, no set is ever empty and the objective cannot fall;
+- given the blocks and their sets, the best anchor of each set, its medoid.
+
+At a fixed point, the anchor swap that gains most (partitioning around medoids) starts the next round.
+All restarts are computed at once: arrays lead with a restart axis R.
+"""
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmreuse.reassembly.segments import Segments
+
+_GAIN = 1e-9  # smaller gains are rounding
+
+
+@dataclass
+class Solution:
+    """One restart at its best."""
+    objective: float
+    blocks: np.ndarray  # (N, K) segments in stage order
+    labels: np.ndarray  # (N, K) sets
+    anchors: np.ndarray  # (K,) segments, by set
+    trace: list[float]  # objective after each accepted step, increasing
+
+    def accept(self, objective: float, blocks: np.ndarray, labels: np.ndarray, anchors: np.ndarray) -> None:
+        self.objective, self.blocks, self.labels, self.anchors = objective, blocks, labels, anchors
+        self.trace.append(objective)
+
+
+def pair_similarity(values: np.ndarray, segments: Segments, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """``S`` between segments ``left`` (R, m) and ``right`` (R, n): (R, m, n)."""
+    (left_in, left_out), (right_in, right_out) = segments.rows(left), segments.rows(right)
+    # Flat indices: several times faster than indexing with two arrays.
+    pairs = values.take(left_in[:, :, None] * len(values) + right_in[:, None, :])
+    pairs += values.take(left_out[:, :, None] * len(values) + right_out[:, None, :])
+    return pairs
+
+
+def label_scores(values: np.ndarray, segments: Segments, anchors: np.ndarray) -> np.ndarray:
+    """Score of giving each segment each label, -inf where an anchor would no longer be a block.
+
+    Args:
+        values: (S, S) similarities of places.
+        segments: The W x P segments.
+        anchors: (R, K) segments.
+
+    Returns:
+        np.ndarray: (R, K, W, P).
+    """
+    restarts, num_sets = anchors.shape
+    in_row, out_row = segments.rows(anchors)
+    scores = values[in_row].take(segments.in_row, axis=2)
+    scores += values[out_row].take(segments.out_row, axis=2)[:, :, None]
+    nets, firsts, lasts = segments.bounds(anchors)
+    flat = scores.reshape(restarts, num_sets, -1)
+    own = flat[np.arange(restarts)[:, None], np.arange(num_sets), anchors]
+    for restart in range(restarts):
+        for label in range(num_sets):
+            positions = segments.net_positions[nets[restart, label]]
+            # Only segments that end at or after the anchor's first node can overlap it.
+            positions = slice(positions.start + firsts[restart, label], positions.stop)
+            overlap = segments.first[:, positions] <= lasts[restart, label]
+            scores[restart, :, :, positions][:, overlap] = -np.inf
+    flat[np.arange(restarts)[:, None], np.arange(num_sets), anchors] = own
+    return scores
+
+
+def _extended(segments: Segments, reached: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Total at each position after the best last segment: (R, states) and (R, W, P) to (R, P)."""
+    totals = reached.take(segments.start, axis=1)
+    totals += scores
+    return totals.max(1)
+
+
+def _last_segment(segments: Segments, reached: np.ndarray, scores: np.ndarray, position: np.ndarray) -> np.ndarray:
+    """Length less one of that best last segment at positions (R, N) alone: (R, N)."""
+    rows = np.arange(len(reached))[:, None, None]
+    lengths = np.arange(segments.width)
+    totals = reached[rows, segments.start.T[position]] + scores[rows, lengths, position[:, :, None]]
+    return totals.argmax(2)
+
+
+def best_cuts(segments: Segments, scores: np.ndarray, num_blocks: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cut every net into K segments of the largest total score, exactly.
+
+    ``D[k, e] = max over s of D[k - 1, s] + score(s, e)``, the segment's label free.
+
+    Args:
+        segments: The W x P segments.
+        scores: (R, W, P), of the best label of each segment.
+        num_blocks: K.
+
+    Returns:
+        tuple: Blocks (R, N, K) in stage order, and the score of each net (R, N).
+    """
+    restarts = len(scores)
+    reached = np.full((num_blocks + 1, restarts, segments.num_states), -np.inf)
+    reached[0][:, segments.begin_states] = 0
+    for used in range(num_blocks):
+        reached[used + 1][:, segments.stop] = _extended(segments, reached[used], scores)
+    state = np.broadcast_to(segments.end_states, (restarts, len(segments.end_states)))
+    blocks = np.empty((*state.shape, num_blocks), dtype=np.int64)
+    for stage in reversed(range(num_blocks)):
+        position = segments.position_of_state[state]
+        length = _last_segment(segments, reached[stage], scores, position)
+        blocks[:, :, stage] = length * len(segments.last) + position
+        state = segments.start.reshape(-1)[blocks[:, :, stage]]
+    return blocks, reached[num_blocks][:, segments.end_states]
+
+
+def best_bijective_cuts(segments: Segments, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cut every net into K segments of K *different* labels and the largest total score, exactly.
+
+    The dynamic program runs over subsets of labels used up, 2^K of them.
+
+    Args:
+        segments: The W x P segments.
+        scores: (R, K, W, P).
+
+    Returns:
+        tuple: Blocks (R, N, K) in stage order, their labels (R, N, K), and the score of each net (R, N).
+    """
+    restarts, num_sets = scores.shape[:2]
+    reached = np.full((1 << num_sets, restarts, segments.num_states), -np.inf)
+    reached[0][:, segments.begin_states] = 0
+    for subset in range(1, 1 << num_sets):
+        labels = [label for label in range(num_sets) if subset >> label & 1]
+        options = [_extended(segments, reached[subset ^ 1 << label], scores[:, label]) for label in labels]
+        reached[subset][:, segments.stop] = np.max(options, axis=0)
+    state = np.broadcast_to(segments.end_states, (restarts, len(segments.end_states)))
+    blocks = np.empty((*state.shape, num_sets), dtype=np.int64)
+    labels = np.empty_like(blocks)
+    subset = np.full(state.shape, (1 << num_sets) - 1)
+    rows = np.arange(restarts)[:, None, None, None]
+    choices = np.arange(num_sets)[:, None]
+    for stage in reversed(range(num_sets)):
+        position = segments.position_of_state[state]
+        before = np.where(subset[:, :, None] >> choices[:, 0] & 1, subset[:, :, None] ^ 1 << choices[:, 0], -1)
+        totals = reached[before[..., None], rows, segments.start.T[position][:, :, None]]
+        totals = totals + scores[rows, choices, np.arange(segments.width), position[:, :, None, None]]
+        totals[before < 0] = -np.inf
+        best = totals.reshape(*state.shape, -1).argmax(2)
+        labels[:, :, stage], length = best // segments.width, best % segments.width
+        blocks[:, :, stage] = length * len(segments.last) + position
+        subset = subset ^ 1 << labels[:, :, stage]
+        state = segments.start.reshape(-1)[blocks[:, :, stage]]
+    return blocks, labels, reached[-1][:, segments.end_states]
+
+
+def assign(values: np.ndarray, segments: Segments, anchors: np.ndarray,
+           bijective: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Best blocks (R, N, K) and labels (R, N, K) of every net given anchors (R, K), which stay blocks of their sets."""
+    scores = label_scores(values, segments, anchors)
+    if bijective:
+        blocks, labels, _ = best_bijective_cuts(segments, scores)
+        return blocks, labels
+    blocks, _ = best_cuts(segments, scores.max(1), anchors.shape[1])
+    restarts, num_sets = anchors.shape
+    chosen = np.take_along_axis(scores.reshape(restarts, num_sets, -1), blocks.reshape(restarts, 1, -1), axis=2)
+    return blocks, chosen.argmax(1).reshape(blocks.shape)
+
+
+def medoids(pairs: np.ndarray, labels: np.ndarray, num_sets: int) -> tuple[np.ndarray, np.ndarray]:
+    """The member of each set that is most similar to all its members.
+
+    Args:
+        pairs: (R, n, n) similarity of the n blocks.
+        labels: (R, n), no set empty.
+        num_sets: K.
+
+    Returns:
+        tuple: Their positions among the blocks (R, K), and the objective with them (R,).
+    """
+    member = labels[:, None, :] == np.arange(num_sets)[:, None]  # (R, K, n)
+    sums = member.astype(pairs.dtype) @ pairs
+    sums[~member] = -np.inf
+    return sums.argmax(2), sums.max(2).sum(1)
+
+
+def best_swap(pairs: np.ndarray, anchors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The exchange of one anchor for another block that gains most with free labels (Kaufman and Rousseeuw, 1990).
+
+    Args:
+        pairs: (R, n, n) similarity of the n blocks.
+        anchors: (R, K) positions among them.
+
+    Returns:
+        tuple: New anchors (R, K), and the objective with them (R,), cuts unchanged.
+    """
+    restarts, num_sets = anchors.shape
+    rows = np.arange(restarts)
+    near = pairs[rows[:, None], anchors]  # (R, K, n)
+    totals = np.empty((restarts, num_sets, pairs.shape[1]))
+    for label in range(num_sets):
+        rest = np.delete(near, label, axis=1).max(1)
+        totals[:, label] = np.maximum(pairs, rest[:, None, :]).sum(2)
+    best = totals.reshape(restarts, -1).argmax(1)
+    swapped = anchors.copy()
+    swapped[rows, best // pairs.shape[1]] = best % pairs.shape[1]
+    return swapped, totals.reshape(restarts, -1)[rows, best]
+
+
+def initial_anchors(values: np.ndarray, segments: Segments, num_blocks: int, seed: int,
+                    restarts: range) -> np.ndarray:
+    """Anchors of random feasible cuts, far from one another as in k-means++ (Arthur and Vassilvitskii, 2007).
+
+    Each restart draws from its own stream, so it comes out the same however many there are.
+
+    Returns:
+        np.ndarray: (R, K) segments, all of one feasible cut of every net.
+    """
+    streams = [np.random.default_rng([seed, restart]) for restart in restarts]
+    cuts = np.stack([stream.random(segments.first.shape) for stream in streams])
+    draws = np.stack([stream.random(num_blocks) for stream in streams])
+    blocks = best_cuts(segments, cuts, num_blocks)[0].reshape(len(streams), -1)
+    rows = np.arange(len(streams))
+    chosen = np.zeros((len(streams), num_blocks), dtype=np.int64)
+    distance = np.ones(blocks.shape)
+    for turn in range(num_blocks):
+        share = np.cumsum(distance, axis=1)
+        chosen[:, turn] = (share <= draws[:, turn:turn + 1] * share[:, -1:]).sum(1).clip(max=blocks.shape[1] - 1)
+        picked = blocks[rows, chosen[:, turn]][:, None]
+        away = (2 - pair_similarity(values, segments, picked, blocks)[:, 0]).clip(min=_GAIN)
+        distance = away if turn == 0 else np.minimum(distance, away)
+        distance[rows[:, None], chosen[:, :turn + 1]] = 0
+    return blocks[rows[:, None], chosen]
+
+
+def solve(values: np.ndarray, segments: Segments, num_blocks: int, *, restarts: range, seed: int, bijective: bool,
+          known: set[tuple[int, ...]]) -> list[Solution]:
+    """Run restarts to their fixed points.
+
+    Args:
+        values: (S, S) symmetric similarities of places.
+        segments: All feasible segments.
+        num_blocks: K.
+        restarts: Numbers of the restarts to run.
+        seed: Of all of them.
+        bijective: Keep the K blocks of a net in K different sets. Anchors are then not swapped.
+        known: Sets of anchors already visited: a restart that meets one ends there. It is added to.
+
+    Returns:
+        list[Solution]: One a restart.
+    """
+    anchors = initial_anchors(values, segments, num_blocks, seed, restarts)
+    solutions = [Solution(-np.inf, np.empty(0), np.empty(0), np.empty(0), []) for _ in restarts]
+    swapped = np.zeros(len(anchors), dtype=bool)
+    active = np.arange(len(anchors))
+    while len(active):
+        blocks, labels = assign(values, segments, anchors[active], bijective)
+        flat = blocks.reshape(len(active), -1)
+        pairs = pair_similarity(values, segments, flat, flat)
+        centres, objectives = medoids(pairs, labels.reshape(len(active), -1), num_blocks)
+        swaps, swap_objectives = best_swap(pairs, centres)
+        going = []
+        for index, restart in enumerate(active):
+            solution = solutions[restart]
+            following = flat[index, centres[index]]
+            if objectives[index] > solution.objective + _GAIN:
+                solution.accept(float(objectives[index]), blocks[index], labels[index], following)
+                fixed = np.array_equal(following, anchors[restart])
+                swapped[restart] = False
+            elif swapped[restart]:
+                continue
+            else:
+                fixed = True
+            if fixed:
+                if bijective or swap_objectives[index] <= solution.objective + _GAIN:
+                    continue
+                following, swapped[restart] = flat[index, swaps[index]], True
+            visited = tuple(sorted(following.tolist()))
+            if visited in known:
+                continue
+            known.add(visited)
+            anchors[restart] = following
+            going.append(restart)
+        active = np.asarray(going, dtype=np.int64)
+    return solutions
