@@ -28,11 +28,12 @@ def collect(
     Args:
         graphs: A graph (``.model``, ``.spaces``), or several whose spaces carry the same names.
         loader: Batches of images, see :func:`mmreuse.statistics.passes.images_of`.
-        spaces: Names of spaces; None for all.
+        spaces: Names of spaces; None for all that can be observed.
         **options: Of :func:`collect_taps`.
 
     Returns:
-        dict[str, SpaceMoments]: By space. All taps of a space count as more positions of it. Over N
+        dict[str, SpaceMoments]: By space, observed at its last tap: after the activation, and at the
+        end of a residual stream, as what reads it last does. :func:`collect_taps` takes any others. Over N
         graphs, features are those of the first graph, then of the second, and so on: (N * n, N * n).
 
     Raises:
@@ -40,12 +41,13 @@ def collect(
         DataError: The loader is empty or a feature is not finite.
     """
     graphs = list(graphs) if isinstance(graphs, (list, tuple)) else [graphs]
-    names = list(graphs[0].spaces) if spaces is None else list(spaces)
+    if spaces is None:
+        spaces = [name for name, space in graphs[0].spaces.items() if space.taps]
     return collect_taps(
-        [graph.model for graph in graphs], loader, [_taps_of(graph, names) for graph in graphs], **options)
+        [graph.model for graph in graphs], loader, [_last_taps(graph, spaces) for graph in graphs], **options)
 
 
-def _taps_of(graph: Any, names: Sequence[str]) -> dict[str, Sequence[TapLike]]:
+def _last_taps(graph: Any, names: Sequence[str]) -> dict[str, TapLike]:
     taps = {}
     for name in names:
         if name not in graph.spaces:
@@ -54,7 +56,7 @@ def _taps_of(graph: Any, names: Sequence[str]) -> dict[str, Sequence[TapLike]]:
                              f'Nearest: {", ".join(map(repr, nearest)) or "none"}.')
         if not graph.spaces[name].taps:
             raise SpaceError(f"space '{name}' cannot be observed: no module gives or takes its features.")
-        taps[name] = graph.spaces[name].taps
+        taps[name] = graph.spaces[name].taps[-1]
     return taps
 
 

@@ -8,6 +8,7 @@ import torch.multiprocessing as multiprocessing
 from torch import nn
 
 from mmreuse.errors import ConfigError, DataError, SpaceError
+from mmreuse.graph import trace
 from mmreuse.statistics import collect, collect_taps
 from mmreuse.statistics.passes import images_of
 
@@ -165,18 +166,27 @@ def test_budget_is_kept_to_the_sample_and_no_batch_is_drawn_in_vain(one_at_a_tim
         collect_taps(net, Loader(), {'head': tap('4', 5)}, samples=30)
 
 
-def test_graphs_are_collected_by_space():
-    nets = [make_net(0), make_net(1)]
-    graphs = [SimpleNamespace(model=net, spaces={'inner': SimpleNamespace(taps=(tap('2', 6),)),
-                                                 'blind': SimpleNamespace(taps=())}) for net in nets]
-    batches = make_batches()
-    joint = collect(graphs, batches, spaces=['inner'])
-    single = collect(graphs[1], batches, spaces=['inner'])
-    torch.testing.assert_close(joint['inner'].covariance[6:, 6:], single['inner'].covariance, rtol=1e-5, atol=1e-8)
+def test_spaces_of_traced_networks_are_what_their_last_reader_sees():
+    nets, batches = [make_net(0), make_net(1)], make_batches()
+    graphs = [trace(net, batches[0][:1]) for net in nets]
+    name, = graphs[0].spaces
+    moments = collect(graphs, batches)
+    assert list(moments) == [name]
+    with torch.no_grad():
+        rows = torch.cat([to_rows(net.eval()[:3](torch.cat(batches))) for net in nets], dim=1)
+    assert_moments(moments[name], rows)
+    single = collect(graphs[1], batches, spaces=[name])
+    torch.testing.assert_close(moments[name].covariance[6:, 6:], single[name].covariance, rtol=1e-5, atol=1e-8)
+
+
+def test_unknown_and_unobservable_spaces_are_named():
+    graph = SimpleNamespace(model=make_net(), spaces={'inner': SimpleNamespace(taps=(tap('0', 6), tap('2', 6))),
+                                                      'blind': SimpleNamespace(taps=())})
+    assert list(collect(graph, make_batches())) == ['inner']
     with pytest.raises(SpaceError, match="'iner' is not a feature space.*'inner'"):
-        collect(graphs, batches, spaces=['iner'])
+        collect(graph, make_batches(), spaces=['iner'])
     with pytest.raises(SpaceError, match="'blind' cannot be observed"):
-        collect(graphs[0], batches)
+        collect(graph, make_batches(), spaces=['blind'])
 
 
 def test_errors_name_the_tap_and_come_with_the_first_batch():
