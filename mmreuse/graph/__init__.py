@@ -1,0 +1,15 @@
+"""Any network as feature spaces that can be mapped, measured and cut."""
+from mmreuse.graph.capture import capture
+from mmreuse.graph.chain import Chain, SizedChain
+from mmreuse.graph.cut import CutPoint, cut, cut_points, endpoints, slice_block
+from mmreuse.graph.graph import Graph, trace
+from mmreuse.graph.maps import Assign, Dense, Permute, Select, SpaceMap
+from mmreuse.graph.nodes import sequence_of_nodes
+from mmreuse.graph.program import Program
+from mmreuse.graph.spaces import Axis, FeatureSpace, Tap
+
+__all__ = [
+    'Assign', 'Axis', 'Chain', 'CutPoint', 'Dense', 'FeatureSpace', 'Graph', 'Permute', 'Program', 'Select',
+    'SizedChain', 'SpaceMap', 'Tap', 'capture', 'cut', 'cut_points', 'endpoints', 'sequence_of_nodes', 'slice_block',
+    'trace',
+]

@@ -1,0 +1,309 @@
+"""From atoms to classes of exchangeable atoms.
+
+Two atoms are exchangeable when they stand in the same parameter axes equally often, and
+their blocks and members are exchangeable too. This is colour refinement (Weisfeiler and
+Leman, 1968) of the bipartite graph of atoms and blocks, with 64-bit hashes as colours.
+"""
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmreuse.graph.atoms import PINNED, Atoms
+from mmreuse.graph.tracer import Label
+
+_PRIMES = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93], np.uint64)
+
+
+def _mix(values: np.ndarray, salt: int) -> np.ndarray:
+    """Hash unsigned 64-bit integers (the finaliser of splitmix64)."""
+    with np.errstate(over='ignore'):
+        x = values.astype(np.uint64) + _PRIMES[salt] * np.uint64(salt + 1)
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return x ^ (x >> np.uint64(31))
+
+
+def _sums(size: int, places: np.ndarray, values: np.ndarray) -> np.ndarray:
+    out = np.zeros(size, np.uint64)
+    with np.errstate(over='ignore'):
+        np.add.at(out, places, values)
+    return out
+
+
+@dataclass
+class AtomClass:
+    """Exchangeable atoms in order of their first appearance."""
+    atoms: np.ndarray  # (n,)
+    keys: np.ndarray | None = None  # (n,) atom of the block of each, or number of the fixed cell
+    fixed: bool = False  # the blocks must keep their places
+
+
+@dataclass
+class Partitioner:
+    """Merges, freezes and colours atoms until every class has a plain structure of blocks."""
+    atoms: Atoms
+    labels: list[Label]
+    relations: list[tuple[np.ndarray, np.ndarray]] = field(init=False)
+    frozen: set[int] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.relations = [(children.numpy(), keys.numpy()) for children, keys in self.atoms.relations]
+        self.counts = []
+        for number, label in enumerate(self.labels):
+            atoms, times = label.ids.unique(return_counts=True)
+            self.counts.append((atoms.numpy(), times.numpy(), number))
+
+    def roots(self, atoms: np.ndarray) -> np.ndarray:
+        return self.atoms.roots.numpy()[atoms]
+
+    def run(self) -> list[AtomClass]:
+        """All classes of at least two movable atoms."""
+        self._freeze_unused()
+        for _ in range(200):
+            self._snapshot()
+            if not self._simplify():
+                return self._classes()
+        raise RuntimeError('the structure of blocks did not settle')
+
+    def _freeze_unused(self) -> None:
+        """Members of blocks that no layer writes or reads stay where they are."""
+        if self.relations:
+            used = [label.ids.flatten().numpy() for label in self.labels if label.role != 'accompany']
+            used += [keys for _, keys in self.relations]
+            children = np.concatenate([children for children, _ in self.relations])
+            self.freeze(children[~np.isin(self.roots(children), self.roots(np.concatenate(used)))])
+
+    def freeze(self, atoms: np.ndarray) -> bool:
+        """Keep atoms where they are without making them one; whether that is news."""
+        new = set(self.roots(atoms).tolist()) - self.frozen - {0, PINNED}
+        self.frozen |= new
+        return bool(new)
+
+    def union(self, first: np.ndarray, second: np.ndarray) -> None:
+        frozen = self.frozen & set(self.roots(np.concatenate([first, second])).tolist())
+        self.atoms.tie(torch.from_numpy(first), torch.from_numpy(second))
+        if frozen:
+            self.frozen |= set(self.roots(np.array(list(frozen))).tolist())
+
+    # -- one look at the present state -------------------------------------------------
+
+    def _snapshot(self) -> None:
+        self._split_collapsed()
+        pairs = [np.stack([self.roots(children), self.roots(keys)], 1) for children, keys in self.relations]
+        edges = np.unique(np.concatenate(pairs), axis=0) if pairs else np.zeros((0, 2), np.int64)
+        edges = edges[edges[:, 0] != edges[:, 1]]
+        self.frozen = set(self.roots(np.array(sorted(self.frozen), np.int64)).tolist()) if self.frozen else set()
+        self._freeze_upwards(edges)
+        edges = edges[(edges[:, 0] > PINNED) & (edges[:, 1] > PINNED)]
+        self.edges = edges
+        self.colors = self._colour(edges)
+
+    def _split_collapsed(self) -> None:
+        """Blocks that were tied to each other stay apart as cells that cannot move."""
+        for number, (children, keys) in enumerate(self.relations):
+            names, places = np.unique(keys, return_inverse=True)
+            pairs = np.unique(np.stack([places, self.roots(children)], 1), axis=0)
+            sets = _sums(len(names), pairs[:, 0], _mix(pairs[:, 1], 0))
+            roots = self.roots(names)
+            together = np.unique(np.stack([roots.astype(np.uint64), sets], 1), axis=0)
+            if len(np.unique(together[:, 0])) < len(together) or (roots == PINNED).any():
+                cells = self.atoms.fresh(len(names)).numpy()
+                self.freeze(cells)
+                self.relations[number] = (children, cells[places])
+
+    def _freeze_upwards(self, edges: np.ndarray) -> None:
+        """A block that holds something fixed is fixed."""
+        while True:
+            held = np.isin(edges[:, 0], [PINNED, *self.frozen])
+            if not self.freeze(edges[held, 1]):
+                return
+
+    def _colour(self, edges: np.ndarray) -> np.ndarray:
+        size = self.atoms.count
+        own = np.zeros(size, np.uint64)
+        for atoms, times, number in self.counts:
+            present = atoms != 0
+            codes = _mix(times[present].astype(np.uint64) + np.uint64(number << 32), 1)
+            own += _sums(size, self.roots(atoms[present]), codes)
+        frozen = np.array(sorted(self.frozen), np.int64)
+        with np.errstate(over='ignore'):
+            own[frozen] += _PRIMES[3]
+        colors, number = own, -1
+        children, keys = edges[:, 0], edges[:, 1]
+        while True:
+            with np.errstate(over='ignore'):
+                colors = _mix(own + _sums(size, children, _mix(colors[keys], 2))
+                              + _sums(size, keys, _mix(colors[children], 3)), 0)
+            now = len(np.unique(colors))
+            if now == number:
+                return colors
+            number = now
+
+    # -- structure of blocks -----------------------------------------------------------
+
+    def _simplify(self) -> bool:
+        """Resolve what is not a plain two-level structure; whether anything changed."""
+        changed = False
+        child_colors = self.colors[self.edges[:, 0]]
+        for color in np.unique(child_colors):
+            edges = self.edges[child_colors == color]
+            key_colors = self.colors[edges[:, 1]]
+            partitions = []
+            for key_color in np.unique(key_colors):
+                pairs = edges[key_colors == key_color]
+                if self._simplify_one(pairs):
+                    changed = True
+                elif len(np.unique(pairs[:, 0])) == len(pairs) and len(np.unique(pairs[:, 1])) > 1:
+                    partitions.append(pairs[np.argsort(pairs[:, 0])])
+            if not changed:
+                changed = self._simplify_pairs(partitions)
+            if not changed:
+                changed = self._freeze_single_cells(edges)
+        return changed
+
+    def _is_frozen(self, atoms: np.ndarray) -> bool:
+        return bool(np.isin(atoms, list(self.frozen)).any())
+
+    def _simplify_one(self, pairs: np.ndarray) -> bool:
+        """Blocks of one kind over members of one kind."""
+        members, keys = np.unique(pairs[:, 0]), np.unique(pairs[:, 1])
+        sets = _sums(len(keys), np.searchsorted(keys, pairs[:, 1]), _mix(pairs[:, 0], 0))
+        _, first, places = np.unique(sets, return_index=True, return_inverse=True)
+        if len(first) < len(keys) and not self._is_frozen(keys):
+            self.union(keys, keys[first[places]])
+            return True
+        if len(members) < len(pairs):
+            return self.freeze(keys)
+        if len(members) == len(keys) and len(keys) > 1:
+            if self._is_frozen(keys):
+                return self.freeze(members)
+            self.union(pairs[:, 0], pairs[:, 1])
+            return True
+        return False
+
+    def _simplify_pairs(self, partitions: list[np.ndarray]) -> bool:
+        """Two kinds of blocks over the same members: equal, nested, or crossing."""
+        for number, first in enumerate(partitions):
+            for second in partitions[number + 1:]:
+                if self._simplify_pair(first, second):
+                    return True
+        return False
+
+    def _simplify_pair(self, first: np.ndarray, second: np.ndarray) -> bool:
+        a, b = first[:, 1], second[:, 1]
+        joint = len(np.unique(np.stack([a, b], 1), axis=0))
+        sizes = len(np.unique(a)), len(np.unique(b))
+        frozen = self._is_frozen(a), self._is_frozen(b)
+        if joint == sizes[0] == sizes[1] and not any(frozen):
+            self.union(a, b)
+            return True
+        for fine, coarse, size, coarse_frozen in ((a, b, sizes[0], frozen[1]), (b, a, sizes[1], frozen[0])):
+            if joint == size:
+                if self._is_frozen(fine):
+                    return False if coarse_frozen else self.freeze(coarse)
+                return self._nest(fine, coarse)
+        if joint == len(a) and not any(frozen):
+            larger = first if sizes[0] >= sizes[1] else second
+            self.union(larger[:, 0], larger[:, 1])
+            return True
+        return self.freeze(np.concatenate([a, b]))
+
+    def _nest(self, fine: np.ndarray, coarse: np.ndarray) -> bool:
+        pairs = np.unique(np.stack([fine, coarse], 1), axis=0)
+        known = {tuple(edge) for edge in self.edges.tolist()}
+        if all(tuple(pair) in known for pair in pairs.tolist()):
+            return False
+        self.relations.append((pairs[:, 0], pairs[:, 1]))
+        return True
+
+    def _freeze_single_cells(self, edges: np.ndarray) -> bool:
+        """Members that fixed blocks tell apart from all others are fixed."""
+        held = edges[np.isin(edges[:, 1], list(self.frozen))]
+        if not len(held):
+            return False
+        members, places = np.unique(held[:, 0], return_inverse=True)
+        cells = _sums(len(members), places, _mix(held[:, 1], 0))
+        if len(members) > 1 and len(np.unique(cells)) == len(members):
+            return self.freeze(members)
+        return False
+
+    # -- the result --------------------------------------------------------------------
+
+    def _classes(self) -> list[AtomClass]:
+        order = self._appearance()
+        alive = order[~np.isin(order, [0, PINNED, *self.frozen])]
+        colors = self.colors[alive]
+        _, first, places = np.unique(colors, return_index=True, return_inverse=True)
+        classes = []
+        for number in np.argsort(first):
+            members = alive[places == number]
+            if len(members) > 1:
+                classes.append(self._with_blocks(members))
+        return classes
+
+    def _appearance(self) -> np.ndarray:
+        """All atoms in the order in which they are written, then those that only stand for blocks."""
+        arrays = []
+        for role in ('write', 'read', 'accompany'):
+            arrays += [self.roots(label.ids.flatten().numpy()) for label in self.labels if label.role == role]
+        labelled = np.concatenate(arrays) if arrays else np.zeros(0, np.int64)
+        labelled = labelled[np.sort(np.unique(labelled, return_index=True)[1])]
+        # blocks in the order of their first member, however deep
+        rank = np.full(self.atoms.count, np.iinfo(np.int64).max)
+        rank[labelled] = np.arange(len(labelled))
+        keys = np.unique(self.edges[:, 1])
+        for _ in range(4):
+            np.minimum.at(rank, self.edges[:, 1], rank[self.edges[:, 0]])
+        unlabelled = keys[~np.isin(keys, labelled)]
+        by_member = unlabelled[np.argsort(rank[unlabelled], kind='stable')]
+        return np.concatenate([labelled, by_member])
+
+    def _with_blocks(self, members: np.ndarray) -> AtomClass:
+        position = np.full(self.atoms.count, -1)
+        position[members] = np.arange(len(members))
+        edges = self.edges[position[self.edges[:, 0]] >= 0]
+        best: np.ndarray | None = None
+        for color in np.unique(self.colors[edges[:, 1]]):
+            pairs = edges[self.colors[edges[:, 1]] == color]
+            keys = np.unique(pairs[:, 1])
+            if len(keys) < 2 or len(pairs) != len(members) or self._is_frozen(keys):
+                continue
+            if best is None or len(keys) > len(np.unique(best)):
+                best = np.empty(len(members), np.int64)
+                best[position[pairs[:, 0]]] = pairs[:, 1]
+        if best is not None:
+            return AtomClass(members, best)
+        held = edges[np.isin(edges[:, 1], list(self.frozen))]
+        cells = _sums(len(members), position[held[:, 0]], _mix(held[:, 1], 0))
+        names, first, numbers = np.unique(cells, return_index=True, return_inverse=True)
+        if len(names) < 2:
+            return AtomClass(members)
+        rank = np.argsort(np.argsort(first))
+        return AtomClass(members, rank[numbers], fixed=True)
+
+
+def tie_repeated(atoms: Atoms, labels: list[Label]) -> None:
+    """A parameter that is used several times stands in one place: tie its labels."""
+    by_key: dict[str, list[Label]] = {}
+    for label in labels:
+        by_key.setdefault(label.key, []).append(label)
+    for uses in by_key.values():
+        for number, first in enumerate(uses):
+            for second in uses[number + 1:]:
+                if _same_axis(atoms, first, second):
+                    atoms.tie(first.ids, second.ids)
+
+
+def _same_axis(atoms: Atoms, first: Label, second: Label) -> bool:
+    a, b = (_dims(atoms.settle(label.ids)) for label in (first, second))
+    if first.role == second.role:
+        return bool(a & b)
+    if 'accompany' in (first.role, second.role):
+        return bool(a & b)
+    return a == b and first.call != second.call
+
+
+def _dims(ids: Tensor) -> set[int]:
+    return {dim for dim, size in enumerate(ids.shape) if size > 1}

@@ -1,0 +1,114 @@
+"""The traced network."""
+import copy
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from mmreuse.errors import MMReuseError, TraceError
+from mmreuse.graph import decompose, rules_elementwise, rules_layout, rules_linear, rules_reduce  # noqa: F401
+from mmreuse.graph.spaces import FeatureSpace, derive_spaces
+from mmreuse.graph.state import CONSTANT, Activation, set_state
+from mmreuse.graph.tracer import Pin, Tracer, tensors_in
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A network as feature spaces.
+
+    Attributes:
+        model: The network as it was given.
+        inputs: Arguments of its forward, as they were given.
+        spaces: By name, in the order in which they are first written.
+        pins: What was kept from moving, and by which operation.
+    """
+    model: nn.Module
+    inputs: tuple[Any, ...]
+    spaces: dict[str, FeatureSpace]
+    pins: tuple[Pin, ...]
+
+    def verify(self, seed: int = 0) -> 'VerifyReport':  # noqa: F821
+        """Prove the spaces: see :func:`mmreuse.graph.verify.verify`."""
+        from mmreuse.graph.verify import verify
+        return verify(self, seed=seed)
+
+    def __str__(self) -> str:
+        return '\n'.join(str(space) for space in self.spaces.values())
+
+
+def trace(model: nn.Module, inputs: Tensor | tuple[Any, ...]) -> Graph:
+    """Run a network once and derive its feature spaces.
+
+    The run is on a copy in evaluation mode, without gradients; values of the inputs
+    do not matter, their shapes do. Nothing is kept of the run but the spaces.
+
+    Args:
+        model: Any network built of PyTorch operations.
+        inputs: What its forward takes, e.g. images of shape (1, 3, 224, 224). The smallest shape
+            that the network accepts is enough and cheapest.
+
+    Returns:
+        Graph: With ``spaces``, ``verify()`` and ``pins``.
+
+    Raises:
+        TraceError: The network does not run, or an operation cannot be followed; names the
+            operation and the module.
+    """
+    inputs = inputs if isinstance(inputs, tuple) else (inputs,)
+    try:
+        twin = fresh_copy(model)
+    except Exception as error:
+        raise TraceError(f'{type(model).__name__} cannot be copied ({error}); trace it before it is compiled, '
+                         'scripted or wrapped.') from error
+    values = random_like(inputs)
+    tracer = Tracer(twin)
+    for tensor in tensors_in(values):
+        set_state(tensor, Activation(torch.zeros((1,) * tensor.dim(), dtype=torch.long).expand(tensor.shape)))
+    try:
+        with torch.no_grad(), frozen_random(0), tracer:
+            output = twin(*values)
+    except MMReuseError:
+        raise
+    except Exception as error:
+        operation = f"operation '{tracer.current.name}'" if tracer.current else 'the first operation'
+        raise TraceError(f"{type(model).__name__} could not be traced: {type(error).__name__}: {error} in module "
+                         f"'{tracer.failed_in()}', after {operation}. Check that model(*inputs) runs on inputs of "
+                         'these shapes in evaluation mode.') from error
+    finally:
+        tracer.close()
+    for tensor in tensors_in(output):
+        tracer.atoms.pin(tracer.ids(tensor))
+    return Graph(model, inputs, derive_spaces(tracer), tuple(tracer.pins))
+
+
+def fresh_copy(model: nn.Module) -> nn.Module:
+    """A copy in evaluation mode without what modules cache for evaluation."""
+    twin = copy.deepcopy(model)
+    return twin.train().eval()
+
+
+def random_like(inputs: Any, seed: int = 0) -> Any:
+    """Inputs of the same shapes with random values in place of floating-point ones."""
+    generator = torch.Generator().manual_seed(seed)
+    if isinstance(inputs, Tensor):
+        if inputs.is_floating_point():
+            return torch.randn(inputs.shape, generator=generator).to(inputs)
+        return inputs.clone()
+    if isinstance(inputs, (list, tuple)):
+        return type(inputs)(random_like(item, seed + number) for number, item in enumerate(inputs))
+    if isinstance(inputs, dict):
+        return {key: random_like(value, seed) for key, value in inputs.items()}
+    return inputs
+
+
+@contextmanager
+def frozen_random(seed: int) -> Iterator[None]:
+    """Draw the same random numbers in every run, and leave the global generator as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+__all__ = ['CONSTANT', 'Graph', 'fresh_copy', 'frozen_random', 'random_like', 'trace']

@@ -1,0 +1,140 @@
+"""Element-wise operations: wherever two atoms meet they are one."""
+import torch
+from torch import Tensor
+
+from mmreuse.graph.combine import Operand, combine, combine_weight
+from mmreuse.graph.state import CONSTANT, Activation, Weight, get_state, set_state
+from mmreuse.graph.tracer import Call, Tracer, rule, tensors_in
+
+UNARY = '''relu relu6 gelu silu mish sigmoid tanh exp expm1 log log1p log2 log10 sqrt rsqrt square abs neg negative
+    positive reciprocal hardswish hardsigmoid hardtanh leaky_relu elu selu celu softplus softsign logsigmoid tanhshrink
+    hardshrink softshrink threshold erf erfc sin cos tan atan asin acos sinh cosh floor ceil round trunc sign
+    dropout dropout1d dropout2d dropout3d alpha_dropout feature_dropout feature_alpha_dropout rrelu clone contiguous
+    detach to type float double half bfloat16 long int bool cpu cuda data requires_grad nan_to_num isnan isinf
+    isfinite logical_not bitwise_not invert frac sinc logit digamma lgamma real imag conj resolve_conj resolve_neg
+    alias identity stochastic_depth fake_quantize_per_tensor_affine clamp_min clamp_max'''.split()
+BINARY = '''add sub mul div true_divide divide multiply subtract floor_divide remainder fmod pow float_power rpow rsub
+    rdiv rtruediv radd rmul iadd imul isub itruediv idiv ipow maximum minimum fmax fmin eq ne lt gt le ge greater less
+    greater_equal less_equal not_equal logical_and logical_or logical_xor bitwise_and bitwise_or bitwise_xor and or xor
+    where lerp addcmul addcdiv atan2 masked_fill clamp clip type_as copysign hypot xlogy truediv floordiv mod
+    ldexp heaviside rand ror'''.split()
+FRESH = '''zeros_like ones_like full_like empty_like rand_like randn_like new_zeros new_ones new_full new_empty
+    new_tensor fill fill_diagonal zero bernoulli uniform normal manual_seed new_rand constant kaiming_uniform
+    trunc_normal'''.split()
+
+
+def combine_all(tracer: Tracer, tensors: list[Tensor]) -> Tensor | None:
+    """Ids of an element-wise operation on values of any kind; None if none depends on the input."""
+    activations = [tensor for tensor in tensors if isinstance(get_state(tensor), Activation)]
+    if not activations:
+        return None
+    others = [tensor for tensor in tensors if tracer.is_constant(tensor)]
+    result: Operand | None = None
+    for tensor in [*activations, *others]:
+        operand = Operand(tracer.ids(tensor), tuple(tensor.shape), tensor)
+        if result is None:
+            result = operand
+            continue
+        shape = tuple(torch.broadcast_shapes(result.shape, operand.shape))
+        result = Operand(combine(tracer, result, operand), shape)
+    for tensor in tensors:
+        if tracer.is_weight(tensor):
+            ids = combine_weight(tracer, result, tensor)
+            result = Operand(ids, tuple(torch.broadcast_shapes(result.shape, tensor.shape)))
+    return result.ids
+
+
+def combine_weights(tracer: Tracer, tensors: list[Tensor], out: Tensor) -> None:
+    """State of an element-wise operation on parameters and constants."""
+    weights = [get_state(tensor) for tensor in tensors if tracer.is_weight(tensor)]
+    plain = [tensor for tensor in tensors if tracer.is_constant(tensor)]
+    if any(tensor.numel() > 1 and not bool((tensor == tensor.flatten()[0]).all()) for tensor in plain):
+        ids = torch.zeros((1,) * out.dim(), dtype=torch.long)
+        for tensor in tensors:
+            value = tensor if tracer.is_constant(tensor) else None
+            ids = combine(tracer, Operand(ids, tuple(out.shape)) if bool(ids.any()) else Operand(ids, (1,) * out.dim()),
+                          Operand(tracer.ids(tensor), tuple(tensor.shape), value))
+        tracer.set(out, ids)
+        return
+    sources = [source for weight in weights for source in weight.sources]
+    if len(weights) > 1 or any(tuple(tensor.shape) != tuple(out.shape) for tensor in tensors if tracer.is_weight(tensor)):
+        sources = [source.map(lambda elements: elements.expand(out.shape)) for source in sources]
+    whole = {source.key for source in sources if not source.partial}
+    set_state(out, Weight(tuple(source for source in sources if not source.partial or source.key not in whole)))
+
+
+@rule(*UNARY, *BINARY)
+def elementwise(tracer: Tracer, call: Call) -> None:
+    """Any element-wise operation on any number of values."""
+    tensors = list(tensors_in([call.args, call.kwargs]))
+    if call.name == 'type_as':
+        tensors = tensors[:1]
+    if len(tensors) == 1 and tensors[0].shape == call.out.shape:
+        set_state(call.out, get_state(tensors[0]))
+        return
+    if call.function.__name__.endswith('_') and not call.function.__name__.endswith('__'):
+        write_through_view(tracer, call, tensors)
+    ids = combine_all(tracer, tensors)
+    if ids is None:
+        combine_weights(tracer, tensors, call.out)
+    else:
+        tracer.set(call.out, ids)
+
+
+def write_through_view(tracer: Tracer, call: Call, tensors: list[Tensor]) -> None:
+    """A write into part of another tensor, which does not learn of it: nothing written may move."""
+    target = call.args[0]
+    if target._base is None or bool(tracer.ids(target).any()):
+        return
+    for tensor in tensors[1:]:
+        if not tracer.is_constant(tensor):
+            tracer.hold_all(tracer.ids(tensor), 'written into a view of another tensor')
+
+
+@rule('copy')
+def copy(tracer: Tracer, call: Call) -> None:
+    """``target.copy_(source)``."""
+    write_through_view(tracer, call, list(tensors_in(call.args)))
+    state = get_state(call.args[1])
+    if isinstance(state, Weight) and call.args[0].shape == call.args[1].shape:
+        set_state(call.out, state)
+    else:
+        tracer.set(call.out, tracer.ids(call.args[1]))
+
+
+@rule(*FRESH)
+def fresh_values(tracer: Tracer, call: Call) -> None:
+    """New values that depend on shapes only."""
+    for tensor in tensors_in(call.out):
+        set_state(tensor, CONSTANT)
+
+
+@rule('prelu')
+def prelu(tracer: Tracer, call: Call) -> None:
+    """A slope for every channel of axis 1."""
+    x, slope = call.argument(0, 'input'), call.argument(1, 'weight')
+    ids = tracer.ids(x)
+    if slope.numel() > 1 and tracer.is_weight(slope):
+        channels = ids.movedim(1, -1)
+        channels = tracer.hold(channels, list(range(channels.dim() - 1)), 'a slope shared between positions')
+        tracer.label(slope, channels.reshape(-1), 'accompany')
+    tracer.set(call.out, ids)
+
+
+@rule('glu')
+def glu(tracer: Tracer, call: Call) -> None:
+    """``a * sigmoid(b)`` of the halves ``a, b`` of an axis."""
+    x, dim = call.argument(0, 'input'), call.argument(1, 'dim', -1)
+    ids = tracer.ids(x).expand(x.shape)
+    first, second = ids.chunk(2, dim)
+    tracer.atoms.tie(first, second)
+    tracer.set(call.out, first)
+
+
+@rule('weight_norm', 'weight_norm_interface')
+def weight_norm(tracer: Tracer, call: Call) -> None:
+    """``g * v / |v|``: both parameters stand where the result stands."""
+    outs = list(tensors_in(call.out))
+    for out in outs[1:]:
+        set_state(out, CONSTANT)
+    combine_weights(tracer, list(tensors_in(call.args[:2])), outs[0])

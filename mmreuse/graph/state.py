@@ -1,0 +1,63 @@
+"""What is known about a tensor while a network is traced."""
+from dataclasses import dataclass, replace
+from typing import Callable
+
+import torch
+from torch import Tensor
+
+_ATTRIBUTE = '_mmreuse_state'
+
+
+@dataclass(frozen=True, eq=False)
+class Activation:
+    """A value computed from the input."""
+    ids: Tensor  # shape of the value, expanded along the axes where nothing varies
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Which element of a parameter stands where in a value computed from parameters only."""
+    key: str  # state-dict key of the parameter
+    shape: tuple[int, ...]  # of the parameter
+    elements: Tensor | None = None  # shape of the value: flat element numbers or -1; None: the parameter itself
+    partial: bool = False  # a reduction stands there, named by one of the elements it was made of
+
+    def map(self, function: Callable[[Tensor], Tensor], partial: bool = False) -> 'Source':
+        """Apply a layout operation to the element numbers."""
+        elements = self.elements
+        if elements is None:
+            elements = torch.arange(torch.Size(self.shape).numel()).reshape(self.shape)
+        return replace(self, elements=function(elements), partial=self.partial or partial)
+
+
+@dataclass(frozen=True, eq=False)
+class Weight:
+    """A parameter, or a value that depends on parameters but not on the input."""
+    sources: tuple[Source, ...]
+
+    @property
+    def direct(self) -> bool:
+        """Whether this is a parameter itself, not something computed from it."""
+        return len(self.sources) == 1 and self.sources[0].elements is None
+
+    def map(self, function: Callable[[Tensor], Tensor], partial: bool = False) -> 'Weight':
+        """Apply a layout operation to every source."""
+        return Weight(tuple(source.map(function, partial) for source in self.sources))
+
+
+class Constant:
+    """A value that depends neither on the input nor on parameters."""
+
+
+CONSTANT = Constant()
+State = Activation | Weight | Constant
+
+
+def get_state(tensor: Tensor) -> State | None:
+    """The state of a traced tensor, None for one that was never seen."""
+    return getattr(tensor, _ATTRIBUTE, None)
+
+
+def set_state(tensor: Tensor, state: State) -> None:
+    """Attach a state; it lives as long as the tensor."""
+    setattr(tensor, _ATTRIBUTE, state)

@@ -1,0 +1,315 @@
+"""One concrete run of a network in which every operation says what it does to the atoms."""
+from dataclasses import dataclass
+from typing import Any, Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from mmreuse.errors import TraceError
+from mmreuse.graph.atoms import Atoms, narrow, varying
+from mmreuse.graph.combine import Operand, combine
+from mmreuse.graph.state import CONSTANT, Activation, Constant, Source, Weight, get_state, set_state
+
+
+@dataclass(frozen=True)
+class Pin:
+    """Something that was kept from moving, and the operation that did it."""
+    operation: str
+    module: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Label:
+    """Which atom stands at every element of a parameter, in one use of it."""
+    key: str
+    shape: tuple[int, ...]
+    ids: Tensor  # number of axes of the parameter, narrowed
+    role: str  # 'write', 'read' or 'accompany'
+    call: int  # number of the operation
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """A tensor that a forward hook sees."""
+    module: str
+    side: str  # 'output' or 'input'
+    shape: tuple[int, ...]
+    ids: Tensor
+
+
+@dataclass(eq=False)
+class Call:
+    """One intercepted operation."""
+    name: str
+    function: Callable
+    args: tuple
+    kwargs: dict
+    out: Any = None
+
+    def argument(self, position: int, name: str, default: Any = None) -> Any:
+        """An argument by position or by name."""
+        return self.args[position] if len(self.args) > position else self.kwargs.get(name, default)
+
+
+Rule = Callable[['Tracer', Call], None]
+RULES: dict[str, Rule] = {}
+#: Operations that are run as several simpler ones: name -> replacement with the same arguments.
+DECOMPOSITIONS: dict[str, Callable] = {}
+#: Operations that read no value (shapes, types, ...).
+SILENT = frozenset('''size dim shape numel nelement stride device dtype ndim ndimension is_contiguous is_floating_point
+    is_complex is_cuda is_cpu is_mps is_xpu is_nested is_sparse is_quantized is_meta is_mkldnn layout get_device
+    element_size data_ptr storage_offset requires_grad grad_fn grad is_leaf len repr str format hash bool item tolist
+    int float_scalar index numpy dense_dim is_nonzero is_same_size result_type set_grad_enabled output_nr is_xla
+    is_inference is_tensor iscomplexobj backward_hooks version names has_names register_hook is_neg is_conj
+    is_pinned is_shared untyped_storage storage name is_storage allclose equal reversed is_autocast_enabled itemsize
+    nbytes is_signed can_cast promote_types broadcast_shapes is_vulkan is_ipu is_ort is_hpu is_maia is_mtia
+    is_sparse_csr retains_grad volatile array contains deepcopy'''.split())
+
+
+def rule(*names: str) -> Callable[[Rule], Rule]:
+    """Register the rule of some operations."""
+    def register(function: Rule) -> Rule:
+        RULES.update(dict.fromkeys(names, function))
+        return function
+    return register
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """All tensors in nested lists, tuples and dicts."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from tensors_in(item)
+    elif isinstance(value, dict):
+        yield from tensors_in(list(value.values()))
+
+
+def plain_name(function: Callable) -> str:
+    """Name of an operation without underscores: ``add_`` and ``__add__`` are ``add``."""
+    name = getattr(function, '__name__', str(function))
+    if name in ('__get__', '__set__'):
+        name = getattr(getattr(function, '__self__', None), '__name__', name)
+    return name.strip('_')
+
+
+class Tracer(TorchFunctionMode):
+    """Runs a network and keeps atoms, labels of parameters, taps and pins."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.atoms = Atoms()
+        self.labels: list[Label] = []
+        self.seen: list[Seen] = []
+        self.pins: list[Pin] = []
+        self.calls = 0
+        self.stack: list[str] = []
+        self.current: Call | None = None
+        self.activated: dict[str, Tensor] = {}
+        self.fixed: set[str] = set()  # parameters of which no axis may move
+        self._hooks = []
+        self._prepare(model)
+
+    def _prepare(self, model: nn.Module) -> None:
+        keys = set(model.state_dict(keep_vars=True))
+        for module in model.modules():
+            for tensor in tensors_in([value for name, value in vars(module).items()
+                                      if not name.endswith(('_parameters', '_buffers', '_modules'))]):
+                set_state(tensor, CONSTANT)
+            for tensor in module._buffers.values():
+                if tensor is not None:
+                    set_state(tensor, CONSTANT)
+        named = [*model.named_buffers(remove_duplicate=False), *model.named_parameters(remove_duplicate=False)]
+        for key, tensor in reversed(named):
+            if key in keys and tensor.is_floating_point():
+                set_state(tensor, Weight((Source(key, tuple(tensor.shape)),)))
+        for name, module in model.named_modules():
+            self._hooks.append(module.register_forward_pre_hook(self._enter(name), with_kwargs=True))
+            self._hooks.append(module.register_forward_hook(self._leave(name)))
+
+    def _enter(self, name: str) -> Callable:
+        def hook(module: nn.Module, args: tuple, kwargs: dict) -> None:
+            self.stack.append(name)
+            if args and isinstance(args[0], Tensor):
+                self._see(name, 'input', args[0])
+        return hook
+
+    def _leave(self, name: str) -> Callable:
+        def hook(module: nn.Module, args: tuple, output: Any) -> None:
+            self.stack.pop()
+            if isinstance(output, Tensor):
+                self._see(name, 'output', output)
+        return hook
+
+    def _see(self, name: str, side: str, tensor: Tensor) -> None:
+        state = get_state(tensor)
+        if isinstance(state, Activation):
+            self.seen.append(Seen(name, side, tuple(tensor.shape), narrow(state.ids)))
+
+    @property
+    def place(self) -> str:
+        """Dotted path of the module that runs."""
+        return self.stack[-1] if self.stack else ''
+
+    def failed_in(self) -> str:
+        """Module in which the run ended, by the hooks that were not reached."""
+        return self.place
+
+    def close(self) -> None:
+        """Take the hooks off the model again."""
+        for hook in self._hooks:
+            hook.remove()
+
+    # -- interception ------------------------------------------------------------------
+
+    def __torch_function__(self, function: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None) -> Any:
+        kwargs = kwargs or {}
+        name = plain_name(function)
+        if name in SILENT:
+            return function(*args, **kwargs)
+        if name in DECOMPOSITIONS:
+            with self:
+                return DECOMPOSITIONS[name](*args, **kwargs)
+        call = Call(name, function, args, kwargs)
+        self._check_known(call)
+        before = [get_state(tensor) for tensor in tensors_in([args, kwargs])]
+        call.out = function(*args, **kwargs)
+        outs = list(tensors_in(call.out))
+        if name == 'setitem':
+            outs = [args[0]]
+        if not outs:
+            return call.out
+        self.calls += 1
+        if not any(isinstance(state, (Activation, Weight)) for state in before):
+            for tensor in outs:
+                set_state(tensor, CONSTANT)
+            return call.out
+        self.current = call
+        (RULES.get(name) or unknown)(self, call)
+        missing = [tensor for tensor in outs if get_state(tensor) is None]
+        if missing:
+            raise TraceError(f"The rule for '{name}' in module '{self.place}' left a result without ids; "
+                             'register a rule for it in mmreuse.graph.')
+        return call.out
+
+    def _check_known(self, call: Call) -> None:
+        for tensor in tensors_in([call.args, call.kwargs]):
+            if get_state(tensor) is not None:
+                continue
+            if tensor.is_floating_point() and tensor.numel() > 1 and tensor._base is not None:
+                base = get_state(tensor._base)
+                if base is not None and tensor._base.shape == tensor.shape:
+                    set_state(tensor, base)
+                    continue
+            if tensor.is_floating_point() and tensor.numel() > 1 and (tensor.requires_grad or not tensor.is_leaf):
+                raise TraceError(
+                    f"Operation '{call.name}' in module '{self.place}' uses a tensor of shape {tuple(tensor.shape)} "
+                    'that no traced operation made. Compiled or scripted code hides its operations: build the '
+                    'model without torch.jit.script or torch.compile.')
+            set_state(tensor, CONSTANT)
+
+    # -- what rules use ----------------------------------------------------------------
+
+    def ids(self, tensor: Tensor) -> Tensor:
+        """Settled ids of a value; parameters get an atom an element."""
+        state = get_state(tensor)
+        if isinstance(state, Weight):
+            return self._activate(state, tensor)
+        if isinstance(state, Activation):
+            return self.atoms.settle(state.ids)
+        return torch.zeros((1,) * tensor.dim(), dtype=torch.long)
+
+    def set(self, tensor: Tensor, ids: Tensor) -> None:
+        """Say which atoms a result carries; ``ids`` broadcast to its shape."""
+        set_state(tensor, Activation(self.atoms.settle(ids).expand(tensor.shape)))
+
+    def note(self, reason: str) -> None:
+        """Report that the current operation keeps something from moving."""
+        pin = Pin(self.current.name, self.place, reason)
+        if pin not in self.pins:
+            self.pins.append(pin)
+
+    def hold(self, ids: Tensor, dims: list[int], reason: str) -> Tensor:
+        """Keep the order along ``dims``, with a report where that takes freedom away."""
+        ids = self.atoms.settle(ids)
+        if any(ids.size(dim) > 1 for dim in dims):
+            self.note(reason)
+        return self.atoms.tie_along(ids, dims)
+
+    def hold_all(self, ids: Tensor, reason: str) -> None:
+        """Pin every atom of a value."""
+        if bool(self.atoms.settle(ids).any()):
+            self.note(reason)
+            self.atoms.pin(ids)
+
+    def label(self, tensor: Tensor, ids: Tensor, role: str) -> None:
+        """Say which atoms the elements of a parameter (or of what was computed from it) belong to.
+
+        Args:
+            tensor: A value whose state is :class:`Weight`.
+            ids: Broadcastable to its shape.
+            role: 'write', 'read' or 'accompany'.
+        """
+        ids = self.atoms.settle(ids.reshape((1,) * (tensor.dim() - ids.dim()) + tuple(ids.shape)))
+        for source in get_state(tensor).sources:
+            extent = source.shape if source.elements is None else narrow(source.elements).shape
+            mine = self.atoms.blocks_over(ids, [dim for dim in varying(ids) if extent[dim] == 1])
+            if source.partial:
+                self.hold(mine, list(range(mine.dim())), 'a statistic of a parameter stands here')
+            elif source.elements is not None:
+                mine = self._scatter(source, mine)
+            if not source.partial and bool(mine.any()):
+                self.labels.append(Label(source.key, source.shape, mine, role, self.calls))
+
+    def _scatter(self, source: Source, ids: Tensor) -> Tensor:
+        """Bring labels of a computed value back to the elements of its parameter."""
+        elements, ids = torch.broadcast_tensors(narrow(source.elements), ids)
+        present = (elements >= 0) & (ids != 0)
+        elements, ids = elements[present], ids[present]
+        full = torch.zeros(torch.Size(source.shape).numel(), dtype=torch.long)
+        full[elements] = ids
+        self.atoms.tie(full[elements], ids)
+        return self.atoms.settle(full.reshape(source.shape))
+
+    def _activate(self, state: Weight, tensor: Tensor) -> Tensor:
+        """Turn a value computed from parameters into one that carries an atom an element."""
+        ids = torch.zeros((1,) * tensor.dim(), dtype=torch.long)
+        for source in state.sources:
+            if source.partial:
+                continue
+            if source.key not in self.activated:
+                fresh = self.atoms.fresh(torch.Size(source.shape).numel())
+                self.activated[source.key] = fresh
+                self.labels.append(Label(source.key, source.shape, fresh.reshape(source.shape), 'accompany', self.calls))
+            atoms = self.activated[source.key]
+            if source.elements is None:
+                mine = atoms.reshape(source.shape)
+            else:
+                elements = narrow(source.elements)
+                mine = torch.where(elements >= 0, atoms[elements.clamp(min=0)], 0)
+            mine = self.atoms.settle(mine)
+            ids = combine(self, Operand(ids, tuple(ids.shape)), Operand(mine, tuple(mine.shape)))
+        return self.atoms.settle(ids)
+
+    def is_weight(self, tensor: Any) -> bool:
+        """Whether a value depends on parameters only."""
+        return isinstance(tensor, Tensor) and isinstance(get_state(tensor), Weight)
+
+    def is_constant(self, tensor: Any) -> bool:
+        """Whether a value depends on nothing that moves."""
+        return not isinstance(tensor, Tensor) or isinstance(get_state(tensor), Constant)
+
+
+def unknown(tracer: Tracer, call: Call) -> None:
+    """An operation without a rule: nothing that enters it may move."""
+    for tensor in tensors_in([call.args, call.kwargs]):
+        state = get_state(tensor)
+        if isinstance(state, Activation):
+            tracer.hold_all(state.ids, 'no rule for this operation')
+        elif isinstance(state, Weight):
+            tracer.note('no rule for this operation')
+            tracer.fixed.update(source.key for source in state.sources)
+    for tensor in tensors_in(call.out):
+        tracer.set(tensor, torch.zeros((1,) * tensor.dim(), dtype=torch.long))
