@@ -1,346 +1,18 @@
-"""Record a model as a ``torch.fx`` graph by running it, not by symbolic tracing.
+"""Record a model as a ``torch.fx`` graph with free batch size.
 
-The model runs on concrete tensors under a :class:`torch.overrides.TorchFunctionMode`, so control flow on shapes,
-in-place operations and functional calls of any kind need no special treatment: what is executed is what is
-recorded. Shapes are plain numbers in such a recording. :func:`capture` frees the batch size by recording twice, on
-two and on three samples of different values: a number that differs between the recordings is a multiple of the
-batch size, and anything else that differs is an error that names the call.
+One recording holds shapes as plain numbers (see :mod:`mmreuse.graph.recorder`). The batch size is freed by recording
+twice, on two and on three samples of different values: a number that differs between the recordings is a multiple
+of the batch size, and anything else that differs is an error that names the call.
 """
-import contextlib
-import functools
-import inspect
 import itertools
-import operator
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.overrides import TorchFunctionMode, is_tensor_method_or_property
-from torch.utils.weak import WeakIdKeyDictionary
 
 from mmreuse.errors import TraceError
-from mmreuse.graph.program import Call, Program, emit
-
-_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
-_ATOMS = (int, float, complex, bool, str, type(None), type(...), torch.dtype, torch.device, torch.layout,
-          torch.memory_format)
-_READS = ('__bool__', '__int__', '__float__', '__index__', 'item', 'tolist', 'numpy', '__array__', 'is_nonzero', 'equal',
-          'allclose')
-_ADVICE = ('Make the operation a child module of its own (a module without children is recorded as one call), or cut '
-           'at modules outside it')
-
-LeafRule = Callable[[nn.Module, str], bool]
-
-
-def is_leaf(module: nn.Module, name: str) -> bool:
-    """Say whether a module is recorded as one call in a full recording.
-
-    Leaves are the layers of ``torch.nn``, classes derived from them, scripted modules, and modules without children
-    (``DropPath``, ``LayerScale``, ...): what such modules do differently in train mode stays with them.
-    """
-    if isinstance(module, _CONTAINERS):
-        return False
-    if isinstance(module, torch.jit.ScriptModule) or not any(True for _ in module.children()):
-        return True
-    return any(base.__module__.startswith('torch.nn.modules') for base in type(module).__mro__[:-1]
-               if base is not nn.Module and base not in _CONTAINERS)
-
-
-def outside(opened: set[str]) -> LeafRule:
-    """Return the rule under which every module is one call except those whose names are in ``opened``."""
-    return lambda module, name: name not in opened
-
-
-@dataclass
-class Recording:
-    """One concrete run: nodes in execution order, with what is needed to compare it with another run."""
-    graph: fx.Graph
-    calls: list[Call]
-    constants: dict[str, Tensor]
-    reads: list[str]  # where control flow or numbers were taken from values that depend on the inputs
-    inputs: tuple[Any, ...]
-    output: Any  # what the model returned
-
-
-@dataclass
-class _Frame:
-    """State of a run that hooks of several kinds share."""
-    paused: bool = False
-    stack: list[Call] = field(default_factory=list)
-
-
-class Recorder(TorchFunctionMode):
-    """Turn the calls made while the mode is active into nodes of an ``fx.Graph``.
-
-    Every node has in ``meta``: ``position`` in execution order, ``shape`` and ``dtype`` (None unless its value is a
-    tensor), ``module`` (dotted name of the innermost module that made the call), ``stack`` (indices of the
-    enclosing module calls), ``dynamic`` (depends on the model's inputs) and ``mutates`` (nodes whose values the
-    operation changed in place).
-    """
-
-    def __init__(self, model: nn.Module, leaf: LeafRule):
-        super().__init__()
-        self.model = model
-        self.leaf = leaf
-        self.graph = fx.Graph()
-        self.calls: list[Call] = []
-        self.constants: dict[str, Tensor] = {}
-        self.reads: list[str] = []
-        self.frame = _Frame()
-        self.nodes = WeakIdKeyDictionary()  # tensor object -> node
-        self.position = itertools.count()
-        self.names = {module: name for name, module in model.named_modules()}
-        self.attributes = _tensor_names(model)
-        self.counts: dict[str, int] = {}
-
-    # ---- nodes -------------------------------------------------------------------------------------------------
-    def add(self, op: str, target: Any, args: tuple, kwargs: dict, value: Any, mutates: tuple = ()) -> fx.Node:
-        """Append a node and bind the tensors of ``value`` to it or to items of it."""
-        node = self.graph.create_node(op, target, args, kwargs)
-        stack = self.frame.stack
-        sources = [source for source in node.all_input_nodes if source.meta['dynamic']]
-        node.meta.update(
-            position=next(self.position), shape=None, dtype=None, dynamic=op == 'placeholder' or bool(sources),
-            mutates=mutates, module=stack[-1].name if stack else '', stack=tuple(call.index for call in stack))
-        self.bind(value, node)
-        return node
-
-    def bind(self, value: Any, node: fx.Node) -> None:
-        """Remember that ``value`` is what ``node`` computes; items of containers become nodes of their own."""
-        if isinstance(value, Tensor):
-            self.nodes[value] = node
-            node.meta['shape'], node.meta['dtype'] = tuple(value.shape), value.dtype
-        elif isinstance(value, dict):
-            self._bind_items(operator.getitem, value.items(), node)
-        elif isinstance(value, (tuple, list)):
-            self._bind_items(operator.getitem, enumerate(value), node)
-        elif is_dataclass(value) and not isinstance(value, type):
-            self._bind_items(getattr, ((part.name, getattr(value, part.name)) for part in fields(value)), node)
-
-    def _bind_items(self, getter: Callable, items: Any, node: fx.Node) -> None:
-        for key, item in items:
-            if _tensors_in(item):
-                self.add('call_function', getter, (node, key), {}, item)
-
-    def argument(self, value: Any, strict: bool = True) -> Any:
-        """Translate a call's argument: tensors become nodes, containers are copied.
-
-        Raises:
-            TraceError: The value is of a kind that a graph cannot hold (only if ``strict``).
-        """
-        if isinstance(value, Tensor):
-            return self.nodes.get(value) or self._attribute(value)
-        if isinstance(value, (tuple, list)):
-            items = [self.argument(item, strict) for item in value]
-            if hasattr(value, '_fields'):
-                return type(value)(*items)
-            return items if isinstance(value, list) else tuple(items)
-        if isinstance(value, dict):
-            return {key: self.argument(item, strict) for key, item in value.items()}
-        if is_dataclass(value) and not isinstance(value, type) and strict:
-            parts = {part.name: self.argument(getattr(value, part.name)) for part in fields(value)}
-            return self.add('call_function', type(value), (), parts, None)
-        if isinstance(value, slice):
-            return slice(*(self.argument(item, strict) for item in (value.start, value.stop, value.step)))
-        if isinstance(value, _ATOMS) or not strict:
-            return value
-        raise TraceError(f'{self.where()}: an argument of type {type(value).__name__} cannot be recorded. {_ADVICE}.')
-
-    def _attribute(self, tensor: Tensor) -> fx.Node:
-        name = self.attributes.get(tensor)
-        if name is None:
-            name = f'_constant_{len(self.constants)}'
-            self.constants[name] = tensor
-        return self.add('get_attr', name, (), {}, tensor)
-
-    def where(self) -> str:
-        """Say which module is being run."""
-        stack = self.frame.stack
-        module = f"module '{stack[-1].name}'" if stack and stack[-1].name else 'the model itself'
-        return f'{type(self.model).__name__}: {module}'
-
-    # ---- calls -------------------------------------------------------------------------------------------------
-    def __torch_function__(self, func: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None) -> Any:
-        kwargs = kwargs or {}
-        if self.frame.paused:
-            return func(*args, **kwargs)
-        tensors = _tensors_in((args, kwargs))
-        versions = [tensor._version for tensor in tensors]
-        result = func(*args, **kwargs)
-        changed = [tensor for tensor, version in zip(tensors, versions, strict=True) if tensor._version != version]
-        if not changed and not _tensors_in(result):
-            if func.__name__ in _READS and any(self.argument(tensor).meta['dynamic'] for tensor in tensors):
-                self.reads.append(f"{self.where()} takes a Python number or decision from values ('{func.__name__}')")
-            return result
-        op, target, positional = _operation(func, args)
-        nodes = (tuple(self.argument(arg) for arg in positional),
-                 {key: self.argument(value) for key, value in kwargs.items()})
-        self.add(op, target, *nodes, result, mutates=tuple(self.argument(tensor) for tensor in changed))
-        return result
-
-    def call_module(self, module: nn.Module, forward: Callable, args: tuple, kwargs: dict) -> Any:
-        """Record a module's call, as one node if it is a leaf, else by what happens inside."""
-        name = self.names.get(module)
-        if self.frame.paused or name is None:  # inside a leaf, or a throw-away module made during the forward pass
-            return forward(module, *args, **kwargs)
-        leaf = module is not self.model and self.leaf(module, name)
-        call = self._enter(name, leaf, args, kwargs)
-        run = functools.partial(self._run_leaf, forward) if leaf else forward
-        result = run(module, *args, **kwargs)
-        call.outputs = tuple(dict.fromkeys(
-            node for node in (self.nodes.get(tensor) for tensor in _tensors_in(result)) if node is not None))
-        call.returns_tensor = isinstance(result, Tensor)
-        call.end = len(self.graph.nodes)
-        self.frame.stack.pop()
-        return result
-
-    def _enter(self, name: str, leaf: bool, args: tuple, kwargs: dict) -> Call:
-        count = self.counts.get(name, 0)
-        self.counts[name] = count + 1
-        stack = self.frame.stack
-        arguments = self.argument((args, kwargs), strict=leaf)
-        call = Call(index=len(self.calls), name=name, key=f'{name}@{count}' if count else name,
-                    parents=tuple(call.index for call in stack), start=len(self.graph.nodes),
-                    args=arguments[0], kwargs=arguments[1])
-        self.calls.append(call)
-        stack.append(call)
-        return call
-
-    def _run_leaf(self, forward: Callable, module: nn.Module, /, *args: Any, **kwargs: Any) -> Any:
-        call = self.frame.stack[-1]
-        inputs = _tensors_in((args, kwargs))
-        versions = [tensor._version for tensor in inputs]
-        self.frame.paused = True
-        try:
-            result = forward(module, *args, **kwargs)
-            if isinstance(result, Tensor) and any(result is tensor for tensor in inputs):
-                # An Identity, a Dropout at rest or an in-place activation: give the result an object of its own, so
-                # that whoever still holds the input goes on meaning the input.
-                result = result.view_as(result)
-        finally:
-            self.frame.paused = False
-        changed = tuple(self.argument(tensor) for tensor, version in zip(inputs, versions, strict=True)
-                        if tensor._version != version)
-        self.add('call_module', call.name, call.args, call.kwargs, result, mutates=changed)
-        return result
-
-
-def _operation(func: Callable, args: tuple) -> tuple[str, Any, tuple]:
-    """Translate what the mode is given into the operation, target and arguments of an fx node."""
-    if getattr(func, '__name__', None) == '__get__':
-        return 'call_function', getattr, (args[0], func.__self__.__name__)
-    if is_tensor_method_or_property(func):
-        return 'call_method', func.__name__, args
-    return 'call_function', func, args
-
-
-def _tensors_in(value: Any) -> list[Tensor]:
-    """Return the tensors in a nest of containers."""
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, dict):
-        value = value.values()
-    elif is_dataclass(value) and not isinstance(value, type):
-        value = [getattr(value, part.name) for part in fields(value)]
-    elif not isinstance(value, (tuple, list)) or isinstance(value, torch.Size):
-        return []
-    return [tensor for item in value for tensor in _tensors_in(item)]
-
-
-def _tensor_names(model: nn.Module) -> WeakIdKeyDictionary:
-    names = WeakIdKeyDictionary()
-    for prefix, module in model.named_modules():
-        for name, tensor in itertools.chain(module._parameters.items(), module._buffers.items(),
-                                            vars(module).items()):
-            if isinstance(tensor, Tensor):
-                names.setdefault(tensor, f'{prefix}.{name}' if prefix else name)
-    return names
-
-
-@contextlib.contextmanager
-def _patched_calls(recorder: Recorder) -> Iterator[None]:
-    original = nn.Module.__call__
-
-    def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        return recorder.call_module(module, original, args, kwargs)
-
-    nn.Module.__call__ = call
-    try:
-        yield
-    finally:
-        nn.Module.__call__ = original
-
-
-@contextlib.contextmanager
-def _at_rest(model: nn.Module) -> Iterator[None]:
-    """Put the model into eval mode and every module's own mode back afterwards."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-
-
-def as_arguments(inputs: Any) -> tuple[tuple, dict]:
-    """Read ``inputs``: a tensor, a tuple of positional arguments or a dict of keyword arguments."""
-    if isinstance(inputs, dict):
-        return (), inputs
-    if isinstance(inputs, (tuple, list)):
-        return tuple(inputs), {}
-    if isinstance(inputs, Tensor):
-        return (inputs,), {}
-    raise TraceError(f'inputs must be a tensor, a tuple of arguments or a dict of keyword arguments, got '
-                     f'{type(inputs).__name__}. An image classifier needs e.g. torch.zeros(1, 3, 224, 224).')
-
-
-def record(model: nn.Module, inputs: Any, leaf: LeafRule = is_leaf) -> Recording:
-    """Run a model once in eval mode and record what it does.
-
-    Args:
-        model: Left as it was, its mode included. May live on the meta device, together with ``inputs``.
-        inputs: A tensor, a tuple of arguments or a dict of keyword arguments; axis 0 of tensors is the batch.
-        leaf: Which modules are one call.
-
-    Returns:
-        Recording: shapes in it are concrete numbers, those of ``inputs``.
-
-    Raises:
-        TraceError: The model fails on ``inputs``, or an argument cannot be recorded.
-    """
-    args, kwargs = as_arguments(inputs)
-    recorder = Recorder(model, leaf)
-    for name, value in zip(_argument_names(model, args, kwargs), (*args, *kwargs.values()), strict=True):
-        recorder.add('placeholder', name, (), {}, value)
-    with _at_rest(model), _patched_calls(recorder), recorder:
-        try:
-            output = model(*args, **kwargs)
-        except TraceError:
-            raise
-        except Exception as error:
-            raise TraceError(f'{recorder.where()} fails while the model runs on inputs of shape '
-                             f'{_shapes(args, kwargs)}: {type(error).__name__}: {error}. Give inputs that the model '
-                             'accepts, on its device.') from error
-        recorder.graph.output(recorder.argument(output))
-    last = next(iter(reversed(recorder.graph.nodes)))
-    last.meta.update(position=next(recorder.position), dynamic=True, mutates=(), stack=(), module='', shape=None)
-    return Recording(recorder.graph, recorder.calls, recorder.constants, recorder.reads, (*args, *kwargs.values()), output)
-
-
-def _shapes(args: tuple, kwargs: dict) -> str:
-    return ', '.join(str(tuple(tensor.shape)) for tensor in _tensors_in((args, kwargs)))
-
-
-def _argument_names(model: nn.Module, args: tuple, kwargs: dict) -> list[str]:
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    known = [name for name, parameter in inspect.signature(model.forward).parameters.items()
-             if parameter.kind in kinds]
-    names = [known[i] if i < len(known) else f'input_{i}' for i in range(len(args))]
-    return names + list(kwargs)
+from mmreuse.graph.program import Program, emit
+from mmreuse.graph.recorder import ADVICE, LeafRule, Recording, at_rest, is_leaf, outside, record, tensors_in
 
 
 def capture(model: nn.Module, inputs: Any, leaf: LeafRule = is_leaf) -> Program:
@@ -367,7 +39,7 @@ def capture(model: nn.Module, inputs: Any, leaf: LeafRule = is_leaf) -> Program:
     record(model, first, outside(set()))
     one, two = record(model, first, leaf), record(model, second, leaf)
     if one.reads:
-        raise TraceError(f'{one.reads[0]}: a graph would freeze it as it was here. {_ADVICE}.')
+        raise TraceError(f'{one.reads[0]}: a graph would freeze it as it was here. {ADVICE}.')
     program = Program(model=model, graph=one.graph, calls=one.calls, constants=one.constants,
                       sizes=_compare(model, one, two), device=_device(one.inputs))
     if program.device != torch.device('meta'):
@@ -376,7 +48,7 @@ def capture(model: nn.Module, inputs: Any, leaf: LeafRule = is_leaf) -> Program:
 
 
 def _device(inputs: tuple) -> torch.device | None:
-    tensors = _tensors_in(inputs)
+    tensors = tensors_in(inputs)
     return tensors[0].device if tensors else None
 
 
@@ -407,14 +79,14 @@ def _compare(model: nn.Module, one: Recording, two: Recording) -> dict[fx.Node, 
         if node is None or other is None or (node.op, node.target) != (other.op, other.target):
             here = node or other
             raise TraceError(_at(model, here) + ' runs for some inputs and not for others: control flow depends on the '
-                             f'values or the number of samples. {_ADVICE}.')
+                             f'values or the number of samples. {ADVICE}.')
         node.meta['batch_axis'] = _batch_axis(node, other)
         pairs = list(itertools.zip_longest(_flat(node), _flat(other)))
         found = {i: pair for i, pair in enumerate(pairs) if not _same(*pair)}
         if any(type(value) is not int for pair in found.values() for value in pair):
             left, right = next(iter(found.values()))
             raise TraceError(f'{_at(model, node)} gets the number {left} for one input and {right} for another: it is '
-                             f'computed from values or, not as a whole number, from the batch size. {_ADVICE}.')
+                             f'computed from values or, not as a whole number, from the batch size. {ADVICE}.')
         if found:
             sizes[node] = found
     for name, tensor in one.constants.items():
@@ -422,7 +94,7 @@ def _compare(model: nn.Module, one: Recording, two: Recording) -> dict[fx.Node, 
         if tensor.shape != other.shape or not (tensor.is_meta or torch.equal(tensor, other)):
             user = next(node for node in one.graph.nodes if node.target == name)
             raise TraceError(f'{_at(model, next(iter(user.users)))} reads a tensor of unknown origin that differs '
-                             f'between inputs (made by a scripted function or outside torch). {_ADVICE}.')
+                             f'between inputs (made by a scripted function or outside torch). {ADVICE}.')
     return sizes
 
 
@@ -448,12 +120,12 @@ def _at(model: nn.Module, node: fx.Node) -> str:
 
 
 def _prove(model: nn.Module, program: Program, run: Recording) -> None:
-    with _at_rest(model):
+    with at_rest(model):
         output = emit(program)(*run.inputs)
-    for given, computed in zip(_tensors_in(run.output), _tensors_in(output), strict=True):
+    for given, computed in zip(tensors_in(run.output), tensors_in(output), strict=True):
         scale = given.abs().amax().item() if given.numel() and given.is_floating_point() else 0.0
         if not torch.allclose(given, computed, rtol=0.0, atol=1e-4 * scale, equal_nan=True):
             raise TraceError(f'{type(model).__name__}: the recorded graph does not compute what the model computes on '
                              'another batch: some operation escapes torch (scripted functions, NumPy) or is random '
-                             f'in eval mode. {_ADVICE}.')
+                             f'in eval mode. {ADVICE}.')
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
-from mmreuse.graph.capture import Recording
 from mmreuse.graph.program import Call, attach
+from mmreuse.graph.recorder import Recording
 
 #: Height and width of the map that a sequence of tokens stands for.
 Size = tuple[int, int]

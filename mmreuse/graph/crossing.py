@@ -3,8 +3,8 @@ from typing import Literal
 
 from torch import fx, nn
 
-from mmreuse.graph.capture import Recording
 from mmreuse.graph.program import Program, is_tensor_node, needed
+from mmreuse.graph.recorder import Recording
 
 Layout = Literal['nchw', 'nhwc', 'nlc']
 

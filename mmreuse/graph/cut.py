@@ -12,10 +12,11 @@ from typing import Any
 from torch import fx, nn
 
 from mmreuse.errors import SpaceError, TraceError
-from mmreuse.graph.capture import Recording, capture, outside, record
+from mmreuse.graph.capture import capture
 from mmreuse.graph.chain import chain_between
 from mmreuse.graph.crossing import Layout, crossings, guess_layout
 from mmreuse.graph.program import Call, Program, emit
+from mmreuse.graph.recorder import Recording, outside, record
 
 
 @dataclass(frozen=True)

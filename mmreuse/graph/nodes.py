@@ -23,10 +23,10 @@ from typing import Any
 from torch import fx, nn
 
 from mmreuse.errors import SpaceError
-from mmreuse.graph.capture import Recording, record
 from mmreuse.graph.crossing import crossings, live_values
 from mmreuse.graph.cut import resolve
 from mmreuse.graph.program import Call
+from mmreuse.graph.recorder import Recording, record
 
 
 def sequence_of_nodes(model: nn.Module | Any, inputs: Any = None) -> tuple[str, ...]:
