@@ -170,13 +170,12 @@ def _node_sizes(nodes: Mapping[str, Sequence[Node]], balance: str,
 
 def _symmetric_values(similarity: SimilarityMatrix) -> np.ndarray:
     values = similarity.values.double().numpy()
+    if not similarity.has_inputs:
+        # No block refers to these rows, but NaN would spread through sums over tables that hold them.
+        values[list(similarity.offsets[:-1])] = 0
+        values[:, list(similarity.offsets[:-1])] = 0
     for key in similarity.keys:
-        rows = similarity.rows(key)
-        measured = values[rows.start + (0 if similarity.has_inputs else 1):rows.stop]
-        columns = np.ones(len(values), dtype=bool)
-        if not similarity.has_inputs:
-            columns[list(similarity.offsets[:-1])] = False
-        if not np.isfinite(measured[:, columns]).all():
+        if not np.isfinite(values[similarity.rows(key)]).all():
             raise DataError(f'the similarity of {key} to the zoo is not finite. Check its features and compute the '
                             f'similarity again.')
     return values if similarity.symmetric else (values + values.T) / 2

@@ -103,8 +103,8 @@ def import_published(folder: PathLike, node_names: Mapping[str, Sequence[str]],
             continue
         expected = (len(node_names[left]), len(node_names[right]))
         if pair.shape != expected:
-            raise ArtefactError(f'{path}: holds {tuple(pair.shape)} similarities where {left} and {right} have {expected} '
-                                f'nodes. It is of other nets, or made with another list of nodes.')
+            raise ArtefactError(f'{path}: holds {tuple(pair.shape)} similarities where {left} and {right} have '
+                                f'{expected} nodes. It is of other nets, or made with another list of nodes.')
         rows = slice(start[left] + 1, start[left] + 1 + pair.shape[0])
         columns = slice(start[right] + 1, start[right] + 1 + pair.shape[1])
         values[columns, rows] = pair.T

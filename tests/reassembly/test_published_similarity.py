@@ -66,7 +66,7 @@ class Evil:
     lambda proof: Evil(os.system, f'touch {proof}'),
     lambda proof: Evil(eval, f'open({str(proof)!r}, "w")'),
     lambda proof: Evil(exec, f'open({str(proof)!r}, "w")'),
-    lambda proof: Evil(getattr, os, 'system'),
+    lambda proof: Evil(getattr, 'text', 'upper'),
     lambda proof: Evil(np.savetxt, str(proof), [1.0]),
     lambda proof: np.array([Evil(os.system, f'touch {proof}')], dtype=object),
 ], ids=['system', 'eval', 'exec', 'getattr', 'numpy function', 'in an array'])
