@@ -7,9 +7,11 @@ from mmreuse.graph.maps import Assign, Dense, Permute, Select, SpaceMap
 from mmreuse.graph.nodes import sequence_of_nodes
 from mmreuse.graph.program import Program
 from mmreuse.graph.spaces import Axis, FeatureSpace, Tap
+from mmreuse.graph.transform import transform
+from mmreuse.graph.verify import VerifyReport
 
 __all__ = [
     'Assign', 'Axis', 'Chain', 'CutPoint', 'Dense', 'FeatureSpace', 'Graph', 'Permute', 'Program', 'Select',
-    'SizedChain', 'SpaceMap', 'Tap', 'capture', 'cut', 'cut_points', 'endpoints', 'sequence_of_nodes', 'slice_block',
-    'trace',
+    'SizedChain', 'SpaceMap', 'Tap', 'VerifyReport', 'capture', 'cut', 'cut_points', 'endpoints', 'sequence_of_nodes',
+    'slice_block', 'trace', 'transform',
 ]

@@ -1,0 +1,231 @@
+"""One function that changes a network: one linear map for every feature space."""
+import copy
+from collections import defaultdict
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mmreuse.errors import SpaceError
+from mmreuse.graph.attributes import adjust_attributes
+from mmreuse.graph.blockmaps import PlacedMap, place_maps
+from mmreuse.graph.graph import Graph, frozen_random, fresh_copy, random_like
+from mmreuse.graph.maps import SpaceMap
+from mmreuse.graph.spaces import Axis
+from mmreuse.graph.tracer import tensors_in
+
+
+def transform(graph: Graph, maps: dict[str, SpaceMap]) -> nn.Module:
+    """Apply one linear map to each of some feature spaces.
+
+    What writes a space or accompanies it (weights, biases, norms, statistics) becomes
+    ``merge @ x`` along its axis, what reads it ``x @ unmerge``. Where an axis holds
+    every member several times (a flattened map, say) the map acts on each repetition.
+    Permutations leave the function as it is. A selection does if what is left out is zero.
+    For ``Assign`` and ``Dense`` nothing is promised: a norm divides every channel by its own
+    deviation, which no linear map passes through; reset running statistics afterwards.
+
+    A space whose blocks are another space moves with it: a map of heads alone moves all that
+    is in them. A map of members alone must leave every member in its block.
+
+    Args:
+        graph: The traced network; its model is not touched.
+        maps: By name of the space; spaces without a map stay as they are.
+
+    Returns:
+        nn.Module: A copy with the same module names and an ordinary state_dict, sizes of its layers adjusted.
+
+    Raises:
+        SpaceError: A space is unknown, a map does not fit, or the network's code does not allow the new sizes.
+    """
+    placed = place_maps(graph.spaces, maps)
+    model = copy.deepcopy(graph.model)
+    state = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers(remove_duplicate=False))}
+    changed = {}
+    with torch.no_grad():
+        for key, axes in _axes_by_tensor(graph, placed).items():
+            changed[key] = _map_tensor(state[key], axes, key)
+    _store(model, state, changed)
+    resized = {name: item for name, item in placed.items() if item.resizes}
+    if resized:
+        adjust_attributes(model, resized)
+        _prove_runs(graph, model, resized)
+    return model
+
+
+def _axes_by_tensor(graph: Graph, placed: dict[str, PlacedMap]) -> dict[str, list[tuple[Axis, PlacedMap]]]:
+    axes = defaultdict(list)
+    for name, item in placed.items():
+        for axis in graph.spaces[name].axes:
+            axes[axis.tensor].append((axis, item))
+    return axes
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """How one axis is rebuilt: some positions stay, others hold mapped members."""
+    length: int
+    old: Tensor  # positions that stay, before
+    new: Tensor  # and after
+    parts: list[tuple[PlacedMap, str, Tensor, Tensor]]  # map, role, positions (n, repeats) before and (n', repeats) after
+
+    def apply(self, x: Tensor, dim: int) -> Tensor:
+        x = x.movedim(dim, 0)
+        out = x.new_zeros((self.length, *x.shape[1:]))
+        out[self.new.to(x.device)] = x[self.old.to(x.device)]
+        for item, role, before, after in self.parts:
+            rows = x[before.flatten().to(x.device)].reshape(*before.shape, *x.shape[1:])
+            mapped = item.map.unmerge(rows) if role == 'read' else item.map.merge(rows)
+            out[after.flatten().to(x.device)] = mapped.reshape(-1, *x.shape[1:])
+        return out.movedim(0, dim)
+
+
+def _plan(axes: list[tuple[Axis, PlacedMap]]) -> _Plan:
+    length = len(axes[0][0].index)
+    # every old position yields the slots (part, new member, repeat); part -1: the position itself
+    slots: list[tuple[int, int, int]] = [(-1, position, 0) for position in range(length)]
+    extra: dict[int, list[tuple[int, int, int]]] = {}
+    dropped = set()
+    for part, (axis, item) in enumerate(axes):
+        rank = torch.full((item.space.size,), -1)
+        rank[item.kept] = torch.arange(len(item.kept))
+        positions = _positions(axis.index, item.space.size)
+        repeat = torch.empty(length, dtype=torch.long)
+        repeat[positions.flatten()] = torch.arange(positions.shape[1]).repeat(len(positions))
+        for position in (axis.index >= 0).nonzero().flatten().tolist():
+            new = int(rank[axis.index[position]])
+            slots[position] = (part, new, int(repeat[position]))
+            if new < 0:
+                dropped.add(position)
+        if item.size > item.space.size:
+            extra.update(_growth(part, item, positions[-1].tolist()))
+    order = []
+    for position, slot in enumerate(slots):
+        if position not in dropped:
+            order.append(slot)
+        order.extend(extra.get(position, []))
+    return _collect(order, axes)
+
+
+def _growth(part: int, item: PlacedMap, last: list[int]) -> dict[int, list[tuple[int, int, int]]]:
+    """New members stand after the last old one, behind each unbroken run of its repetitions."""
+    extra, start = {}, 0
+    for number, position in enumerate(last):
+        if number + 1 == len(last) or last[number + 1] != position + 1:
+            extra[position] = [(part, member, repeat) for member in range(item.space.size, item.size)
+                               for repeat in range(start, number + 1)]
+            start = number + 1
+    return extra
+
+
+def _positions(index: Tensor, size: int) -> Tensor:
+    """Positions of every member, shape (size, repeats), ascending."""
+    order = index.argsort(stable=True)
+    return order[(index < 0).sum():].reshape(size, -1)
+
+
+def _collect(order: list[tuple[int, int, int]], axes: list[tuple[Axis, PlacedMap]]) -> _Plan:
+    table = torch.tensor(order)
+    places = torch.arange(len(table))
+    stay = table[:, 0] < 0
+    parts = []
+    for part, (axis, item) in enumerate(axes):
+        before = _positions(axis.index, item.space.size)
+        mine = table[:, 0] == part
+        after = torch.empty(item.size, before.shape[1], dtype=torch.long)
+        after[table[mine, 1], table[mine, 2]] = places[mine]
+        parts.append((item, axis.role, before, after))
+    return _Plan(len(table), table[stay, 1], places[stay], parts)
+
+
+def _map_tensor(x: Tensor, axes: list[tuple[Axis, PlacedMap]], key: str) -> Tensor:
+    """Map one parameter or buffer along all its axes."""
+    grouped = next((axis for axis, _ in axes if axis.groups > 1), None)
+    if grouped is not None:
+        return _map_grouped(x, axes, grouped, key)
+    places = defaultdict(list)
+    for axis, item in axes:
+        places[axis.dim, axis.shape].append((axis, item))
+    for (dim, shape), together in places.items():
+        old = x.shape
+        x = _plan(together).apply(x if shape is None else x.reshape(shape), dim)
+        if shape is not None:
+            x = _unview(x, dim, old, shape, key)
+    return x.contiguous()
+
+
+def _unview(x: Tensor, dim: int, old: torch.Size, view: tuple[int, ...], key: str) -> Tensor:
+    """Undo the view of several axes as one; of those at most one may have changed."""
+    if x.shape[dim] == view[dim]:
+        return x.reshape(old)
+    span = len(old) - len(view) + 1
+    joined = list(old[dim:dim + span])
+    wide = [number for number, size in enumerate(joined) if size > 1]
+    if len(wide) != 1:
+        raise SpaceError(f"'{key}' of shape {tuple(old)} holds the space on several axes at once and cannot change "
+                         'its size; keep the number of features.')
+    joined[wide[0]] = x.shape[dim]
+    return x.reshape(*old[:dim], *joined, *old[dim + span:])
+
+
+def _map_grouped(x: Tensor, axes: list[tuple[Axis, PlacedMap]], grouped: Axis, key: str) -> Tensor:
+    """Map a grouped kernel (rows, inside, ...) through its block-diagonal form (rows, groups * inside, ...)."""
+    groups, rows, inside = grouped.groups, x.shape[0], x.shape[1]
+    blocks = x.reshape(groups, rows // groups, inside, *x.shape[2:])
+    wide = x.new_zeros((groups, rows // groups, groups, inside, *x.shape[2:]))
+    diagonal = torch.arange(groups, device=x.device)
+    wide[diagonal, :, diagonal] = blocks
+    wide = wide.reshape(rows, groups * inside, *x.shape[2:])
+    for dim in (0, 1):
+        together = [(axis, item) for axis, item in axes if axis.dim == dim]
+        if together:
+            wide = _plan(together).apply(wide, dim)
+    moved = [item for _, item in axes if item.space.block_space is not None or item.space.blocks is not None]
+    new_groups = len(moved[0].blocks.unique()) if moved else groups
+    if wide.shape[0] % new_groups or wide.shape[1] % new_groups:
+        raise SpaceError(f"'{key}' of shape {tuple(x.shape)} in {groups} groups would have {wide.shape[0]} rows and "
+                         f'{wide.shape[1]} columns, which {new_groups} equal groups cannot hold.')
+    wide = wide.reshape(new_groups, wide.shape[0] // new_groups, new_groups, -1, *x.shape[2:])
+    diagonal = torch.arange(new_groups, device=x.device)
+    out = wide[diagonal, :, diagonal].clone()
+    wide[diagonal, :, diagonal] = 0
+    if bool((wide.abs() > 1e-9 * x.abs().max()).any()):
+        raise SpaceError(f"'{key}': the maps of its input and of its output move the {groups} groups differently.")
+    return out.reshape(-1, *out.shape[2:])
+
+
+def _store(model: nn.Module, state: dict[str, Tensor], changed: dict[str, Tensor]) -> None:
+    """Put new values in, once for parameters that have several names."""
+    new = {id(state[key]): value for key, value in changed.items()}
+    made: dict[int, Tensor] = {}
+    for module in model.modules():
+        for table in (module._parameters, module._buffers):
+            for name, tensor in table.items():
+                if tensor is None or id(tensor) not in new:
+                    continue
+                if id(tensor) not in made:
+                    value = new[id(tensor)].to(tensor)
+                    made[id(tensor)] = (nn.Parameter(value, requires_grad=tensor.requires_grad)
+                                        if isinstance(tensor, nn.Parameter) else value)
+                table[name] = made[id(tensor)]
+
+
+def _prove_runs(graph: Graph, model: nn.Module, resized: dict[str, PlacedMap]) -> None:
+    """Run the result once: code may fix a width that the new sizes break."""
+    twin, stack = fresh_copy(model), []
+    for name, module in twin.named_modules():
+        module.register_forward_pre_hook(lambda module, args, name=name: stack.append(name))
+        module.register_forward_hook(lambda module, args, output: stack.pop() and None)
+    try:
+        with torch.no_grad(), frozen_random(0):
+            before = [tensor.shape for tensor in tensors_in(fresh_copy(graph.model)(*random_like(graph.inputs)))]
+            after = [tensor.shape for tensor in tensors_in(twin(*random_like(graph.inputs)))]
+    except Exception as error:
+        place = stack[-1] if stack else ''
+        inside = [name for name, item in resized.items()
+                  if any(axis.tensor.startswith(place) for axis in item.space.axes)] or list(resized)
+        raise SpaceError(f"The code of module '{place}' ({type(twin.get_submodule(place)).__name__}) does not run with "
+                         f"the new sizes of {', '.join(inside)}: {type(error).__name__}: {error}. "
+                         'It fixes a width in its forward; leave these spaces at their size.') from error
+    if before != after:
+        raise SpaceError(f'The output would change its shape from {before} to {after}.')

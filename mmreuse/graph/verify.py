@@ -1,0 +1,181 @@
+"""The proof: a network rewritten by random permutations of its spaces computes the same function."""
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from typing import Any, Callable
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from mmreuse.errors import SpaceError
+from mmreuse.graph.graph import Graph, fresh_copy, frozen_random, random_like
+from mmreuse.graph.maps import Permute
+from mmreuse.graph.spaces import FeatureSpace
+from mmreuse.graph.tracer import tensors_in
+from mmreuse.graph.transform import transform
+
+#: Largest allowed difference, relative to how much the output changes with the input.
+TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What a proof measured."""
+    spaces: int  # number that was permuted
+    features: int  # in all of them
+    error: float  # largest difference, relative to the change of the output between two inputs
+
+
+class InDouble(TorchFunctionMode):
+    """Computes in float64 where code asks for float32 by name."""
+
+    def __torch_function__(self, function: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if getattr(function, '__name__', '') == 'float':
+            return args[0].double()
+        args = tuple(torch.float64 if arg is torch.float32 else arg for arg in args)
+        if kwargs.get('dtype') is torch.float32:
+            kwargs['dtype'] = torch.float64
+        return function(*args, **kwargs)
+
+
+def verify(graph: Graph, seed: int = 0) -> VerifyReport:
+    """Permute every space at random and compare outputs, in float64.
+
+    The permuted network is a fresh copy in which norms, biases, gates and
+    everything else that is constant or a vector is drawn at random, so that no symmetry of an
+    initialisation hides a mistake.
+
+    Raises:
+        SpaceError: The outputs differ; names the space.
+    """
+    twin = fresh_copy(graph.model).double()
+    _randomise(twin, graph, seed)
+    inputs, others = (_double(random_like(graph.inputs, seed + offset)) for offset in (1, 1001))
+    random_graph = replace(graph, model=twin)
+    reference = _run(twin, inputs)
+    change = float((reference - _run(twin, others)).abs().max()) if reference.numel() else 0.
+    if not bool(reference.isfinite().all()) or not change > 0:
+        raise SpaceError(f'{type(graph.model).__name__} gives outputs that are not finite or do not depend on its input '
+                         'when its parameters are drawn at random; nothing can be proved.')
+
+    def error_of(names: list[str]) -> float:
+        maps = random_permutations(graph.spaces, seed, set(names))
+        return float((_run(transform(random_graph, maps), inputs) - reference).abs().max()) / change
+
+    names = list(graph.spaces)
+    error = error_of(names) if names else 0.
+    if not error <= TOLERANCE:
+        guilty = _bisect(_units(graph.spaces), error_of)
+        raise SpaceError(f"Permuting feature space {' with '.join(repr(name) for name in guilty)} changes the function of "
+                         f'{type(graph.model).__name__} (relative error {error_of(guilty):.1e}). Its axes were '
+                         f'derived wrongly:\n{graph.spaces[guilty[0]]}')
+    return VerifyReport(len(names), sum(space.size for space in graph.spaces.values()), error)
+
+
+def random_permutations(spaces: dict[str, FeatureSpace], seed: int, names: set[str] | None = None) -> dict[str, Permute]:
+    """Random permutations that move blocks as wholes; identities for spaces that are not named."""
+    generator = torch.Generator().manual_seed(seed)
+    chosen: dict[str, Permute] = {}
+
+    def draw(name: str) -> Permute:
+        if name in chosen:
+            return chosen[name]
+        space = spaces[name]
+        index = torch.arange(space.size)
+        moves = names is None or name in names
+        if space.blocks is None:
+            index = torch.randperm(space.size, generator=generator) if moves else index
+        else:
+            order = draw(space.block_space).index if space.block_space else torch.arange(space.num_blocks)
+            for block in range(space.num_blocks):
+                old = (space.blocks == order[block]).nonzero().flatten()
+                shuffled = old[torch.randperm(len(old), generator=generator)] if moves else old
+                index[space.blocks == block] = shuffled
+        chosen[name] = Permute(index)
+        return chosen[name]
+
+    for name in spaces:
+        draw(name)
+    return chosen
+
+
+def _units(spaces: dict[str, FeatureSpace]) -> list[list[str]]:
+    """Spaces that move together because their blocks do."""
+    units = defaultdict(list)
+    for name, space in spaces.items():
+        top = name
+        while spaces[top].block_space is not None:
+            top = spaces[top].block_space
+        units[top].append(name)
+    return list(units.values())
+
+
+def _bisect(units: list[list[str]], error_of: Callable[[list[str]], float]) -> list[str]:
+    """The first unit that fails alone; all that is left where only a combination fails."""
+    while len(units) > 1:
+        half = len(units) // 2
+        for part in (units[:half], units[half:]):
+            if not error_of([name for unit in part for name in unit]) <= TOLERANCE:
+                units = part
+                break
+        else:
+            return [name for unit in units for name in unit]
+    if len(units[0]) > 1:
+        alone = [name for name in units[0] if not error_of([name]) <= TOLERANCE]
+        return alone[:1] or units[0]
+    return units[0]
+
+
+def _randomise(model: nn.Module, graph: Graph, seed: int) -> None:
+    """Draw vectors and constant tensors at random; scales stay positive."""
+    generator = torch.Generator().manual_seed(seed)
+    mapped = {axis.tensor for space in graph.spaces.values() for axis in space.axes}
+    state = dict(model.named_parameters()) | {key: buffer for key, buffer in model.named_buffers() if key in mapped}
+    with torch.no_grad():
+        for tensor in state.values():
+            if not tensor.is_floating_point() or tensor.numel() == 0:
+                continue
+            constant = bool((tensor == tensor.flatten()[0]).all())
+            if tensor.dim() > 1 and not constant:
+                continue
+            noise = torch.rand(tensor.shape, generator=generator, dtype=tensor.dtype)
+            if constant and tensor.dim() > 1 and tensor.numel() > 4096:  # a weight that starts at zero
+                fan_in = tensor[0].numel()
+                tensor.copy_((noise - 0.5) * 2 * fan_in ** -0.5)
+            elif bool((tensor >= 0).all()) and bool((tensor > 0).any()):
+                tensor.copy_(0.5 + noise)
+            else:
+                tensor.copy_(noise - 0.5)
+
+
+def _double(values: Any) -> Any:
+    if isinstance(values, Tensor):
+        return values.double() if values.is_floating_point() else values
+    if isinstance(values, (list, tuple)):
+        return type(values)(_double(value) for value in values)
+    if isinstance(values, dict):
+        return {key: _double(value) for key, value in values.items()}
+    return values
+
+
+def _run(model: nn.Module, inputs: tuple[Any, ...]) -> Tensor:
+    """All floating-point outputs of a fresh copy in one vector."""
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.no_grad(), frozen_random(0), InDouble():
+            output = fresh_copy(model)(*random_copy(inputs))
+    finally:
+        torch.set_default_dtype(default)
+    found = [tensor.flatten().double() for tensor in tensors_in(output) if tensor.is_floating_point()]
+    return torch.cat(found) if found else torch.zeros(0)
+
+
+def random_copy(values: Any) -> Any:
+    """Inputs that a network may change in place."""
+    if isinstance(values, Tensor):
+        return values.clone()
+    if isinstance(values, (list, tuple)):
+        return type(values)(random_copy(value) for value in values)
+    return values
