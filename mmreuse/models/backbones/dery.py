@@ -13,22 +13,13 @@ from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.reassembly.adapters import Size, StitchingLayer, build_adapter, feature_kind, to_layout
 from mmreuse.reassembly.block_list import BlockSpec, parse_block_list
 from mmreuse.reassembly.blocks import ZooBlock, extract_block
+from mmreuse.reassembly.stem import conv_stem
 from mmreuse.reassembly.structures import Adapter, Layout
 from mmreuse.reassembly.zoo import ZooEntry, parse_zoo
 from mmreuse.registry import MODELS
 from mmreuse.utils.io import load_checkpoint
 
 logger = logging.getLogger(__name__)
-
-
-def conv_stem(in_channels: int, out_channels: int, kind: Literal['imagenet', 'cifar']) -> nn.Sequential:
-    """Convolution, batch norm, ReLU; for ImageNet 7x7 with stride 2 and a 3x3 max pooling with stride 2 behind."""
-    if kind == 'cifar':
-        return nn.Sequential(
-            nn.Conv2d(in_channels, out_channels, 3, 1, 1, bias=False), nn.BatchNorm2d(out_channels), nn.ReLU())
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, 7, 2, 3, bias=False), nn.BatchNorm2d(out_channels), nn.ReLU(),
-        nn.MaxPool2d(3, 2, 1))
 
 
 @MODELS.register_module()
@@ -80,10 +71,8 @@ class DeRy(BaseBackbone):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        for option, value, known in (('frozen_bn', frozen_bn, ('adapt', 'eval')),
-                                     ('stem', stem, ('imagenet', 'cifar'))):
-            if value not in known:
-                raise ConfigError(f"DeRy: {option}='{value}' does not exist; there are {known}.")
+        if frozen_bn not in ('adapt', 'eval'):
+            raise ConfigError(f"DeRy: frozen_bn='{frozen_bn}' does not exist; there are 'adapt' and 'eval'.")
         entries = zoo if isinstance(zoo, Mapping) else parse_zoo(zoo) if zoo else {}
         self.specs = parse_block_list(block_list, entries)
         self.out_indices = _absolute(out_indices, len(self.specs))
