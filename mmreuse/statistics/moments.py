@@ -59,12 +59,8 @@ class _Accumulator(ABC):
         self.scatter = torch.zeros(scatter_shape, dtype=torch.float64, device=device)
 
     @abstractmethod
-    def _products(self, rows: Tensor) -> Tensor:
+    def _products(self, left: Tensor, right: Tensor) -> Tensor:
         """Sum over rows (r, size) of the products kept, in the rows' precision."""
-
-    def _product(self, vector: Tensor) -> Tensor:
-        """The products kept of one vector (size,)."""
-        return self._products(vector[None])
 
     def _add(self, rows: Tensor) -> None:
         if rows.ndim != 2 or rows.shape[1] != self.size:
@@ -81,19 +77,16 @@ class _Accumulator(ABC):
         count = len(rows)
         shift = rows.mean(0)
         shifted = rows - shift
-        products = self._products(shifted)
+        products = self._products(shifted, shifted)
         if not torch.isfinite(products.sum()):
             raise DataError('features are not finite (NaN or infinity, or squares beyond float32).')
         # The shift is the mean only up to rounding; the remainder is put right in float64.
         remainder = shifted.sum(0).to(self.mean) / count
-        scatter = products.to(self.scatter) - count * self._product(remainder)
-        self._merge(count, shift.to(self.mean) + remainder, scatter)
-
-    def _merge(self, count: int, mean: Tensor, scatter: Tensor) -> None:
+        difference = shift.to(self.mean) + remainder - self.mean
         total = self.count + count
-        difference = mean - self.mean
-        self.scatter += scatter
-        self.scatter += (self.count * count / total) * self._product(difference)
+        weighted = torch.stack([difference * (self.count * count / total), remainder * -count])
+        self.scatter += products.to(self.scatter.device)
+        self.scatter += self._products(weighted, torch.stack([difference, remainder]))
         self.mean += difference * (count / total)
         self.count = total
 
@@ -109,7 +102,8 @@ class _Accumulator(ABC):
         all_reduce(mean)
         mean = mean / total.clamp(min=1)
         # Each process's scatter, moved to the common mean, adds up to the whole.
-        scatter = self.scatter + self.count * self._product(self.mean - mean)
+        difference = (self.mean - mean)[None]
+        scatter = self.scatter + self._products(self.count * difference, difference)
         all_reduce(scatter)
         self.count, self.mean, self.scatter = int(total), mean, scatter
 
@@ -130,8 +124,8 @@ class MomentAccumulator(_Accumulator):
     def __init__(self, size: int, device: torch.device | str = 'cpu') -> None:
         super().__init__(size, (size, size), device)
 
-    def _products(self, rows: Tensor) -> Tensor:
-        return rows.T @ rows
+    def _products(self, left: Tensor, right: Tensor) -> Tensor:
+        return left.T @ right
 
     def update(self, rows: Tensor) -> None:
         """Take in rows of shape (rows, n).
@@ -162,8 +156,8 @@ class ChannelMomentAccumulator(_Accumulator):
     def __init__(self, size: int, device: torch.device | str = 'cpu') -> None:
         super().__init__(size, (size,), device)
 
-    def _products(self, rows: Tensor) -> Tensor:
-        return rows.square().sum(0)
+    def _products(self, left: Tensor, right: Tensor) -> Tensor:
+        return (left * right).sum(0)
 
     def update(self, rows: Tensor) -> None:
         """Take in rows of shape (rows, n).
@@ -196,8 +190,8 @@ class CrossMomentAccumulator(_Accumulator):
         super().__init__(size_x + size_y, (size_x, size_x + size_y), device)
         self.size_x = size_x
 
-    def _products(self, rows: Tensor) -> Tensor:
-        return rows[:, :self.size_x].T @ rows
+    def _products(self, left: Tensor, right: Tensor) -> Tensor:
+        return left[:, :self.size_x].T @ right
 
     def update(self, x: Tensor, y: Tensor) -> None:
         """Take in x of shape (rows, p) and y of shape (rows, q), row by row of the same sample.
