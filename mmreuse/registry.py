@@ -41,7 +41,8 @@ def bind_function(cfg: dict, registry: Registry, **defaults: Any) -> Callable:
 RUNNERS = Registry('runner', parent=root.RUNNERS, scope=SCOPE, locations=['mmreuse.engine.runners'])
 LOOPS = Registry('loop', parent=root.LOOPS, scope=SCOPE, locations=['mmreuse.engine'])
 HOOKS = Registry('hook', parent=root.HOOKS, scope=SCOPE, locations=['mmreuse.engine.hooks'])
-OPTIM_WRAPPERS = Registry('optim_wrapper', parent=root.OPTIM_WRAPPERS, scope=SCOPE, locations=['mmreuse.engine'])
+OPTIM_WRAPPERS = Registry(
+    'optim_wrapper', parent=root.OPTIM_WRAPPERS, scope=SCOPE, locations=['mmreuse.engine.optim_wrapper'])
 MODELS = Registry('model', parent=root.MODELS, scope=SCOPE, locations=['mmreuse.models'])
 DATASETS = Registry('dataset', parent=root.DATASETS, scope=SCOPE, locations=['mmreuse.datasets'])
 TRANSFORMS = Registry('transform', parent=root.TRANSFORMS, scope=SCOPE, locations=['mmreuse.datasets.transforms'])

@@ -1,0 +1,214 @@
+"""From a config file and a command line to a runner: what the tools share."""
+import os
+import re
+import sys
+from argparse import SUPPRESS, ArgumentParser, Namespace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.dist import is_main_process
+from mmengine.registry import Registry
+from mmengine.runner import Runner
+
+import mmreuse.registry as registries
+from mmreuse.errors import ArtefactError, ConfigError, MMReuseError
+from mmreuse.registry import RUNNERS
+from mmreuse.utils.io import read_json, write_json
+from mmreuse.utils.names import nearest
+
+#: Keys that mmengine's Runner and the tools read from a config.
+RUNNER_KEYS = frozenset((
+    'model', 'work_dir', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'train_cfg', 'val_cfg', 'test_cfg',
+    'auto_scale_lr', 'optim_wrapper', 'param_scheduler', 'val_evaluator', 'test_evaluator', 'default_hooks',
+    'custom_hooks', 'data_preprocessor', 'load_from', 'resume', 'launcher', 'env_cfg', 'log_processor', 'log_level',
+    'visualizer', 'default_scope', 'randomness', 'experiment_name', 'runner_type', 'custom_imports',
+    'trust_checkpoint'))
+_LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+_NOT_REGISTERED = re.compile(r'(?P<name>[\w.]+) is not in the (?P<scope>\w+)::(?P<kind>[\w ]+) registry')
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add what every tool that runs a config takes."""
+    parser.add_argument('--work-dir', help='where logs, artefacts and metrics go (default: work_dirs/<config name>)')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+                        help='override the config, e.g. train_cfg.max_epochs=3 key="[a,b]"')
+    parser.add_argument('--seed', type=int, help='random seed (default: of the config)')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    # torchrun passes --local-rank, older launchers --local_rank.
+    parser.add_argument('--local-rank', '--local_rank', type=int, default=0, help=SUPPRESS)
+
+
+def prepare(args: Namespace) -> Config:
+    """Read ``args.config`` and let the command line of :func:`add_arguments` override it.
+
+    Raises:
+        ConfigError: See :func:`load_config`.
+    """
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    cfg = load_config(args.config, args.cfg_options)
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs', Path(args.config).stem))
+    if args.seed is not None:
+        cfg.seed = args.seed  # of stages
+        cfg.setdefault('randomness', {}).update(seed=args.seed)  # of trainings
+    _set_launcher(cfg, args.launcher)
+    _set_loader_defaults(cfg)
+    return cfg
+
+
+def load_config(path: str, options: Mapping[str, Any] | None = None) -> Config:
+    """Read a config and merge the options of the command line into it.
+
+    Args:
+        path: Config file.
+        options: Dotted key to value, as ``--cfg-options`` gives them.
+
+    Returns:
+        Config: Merged.
+
+    Raises:
+        ConfigError: No such file, or a key that looks like a misspelling of one that exists.
+    """
+    if not Path(path).is_file():
+        similar = {str(file): file.name for file in Path('configs').glob('*/**/*.py')}
+        close = get_close_matches(Path(path).name, similar.values(), n=3)
+        hint = [file for file, name in similar.items() if name in close]
+        raise ConfigError(f'{path}: there is no such file. ' + (f'Nearest: {", ".join(hint[:3])}.' if hint else ''))
+    cfg = Config.fromfile(path)
+    for key in options or {}:
+        _check_option(cfg, key)
+    cfg.merge_from_dict(dict(options or {}))
+    for key in cfg:
+        close = get_close_matches(key, RUNNER_KEYS, n=1, cutoff=0.88)
+        if close and close[0] != key and close[0] not in cfg:
+            raise ConfigError(f"{path}: nothing reads the key '{key}'. Nearest: '{close[0]}'.")
+    return cfg
+
+
+def set_precision(cfg: Config) -> None:
+    """Train in mixed precision: float16 with a scaled loss on accelerators, bfloat16 on CPUs.
+
+    Raises:
+        ConfigError: The config has no ``optim_wrapper``.
+    """
+    if cfg.get('optim_wrapper') is None:
+        raise ConfigError(f'{cfg.filename}: --amp is for training, and this config has no optim_wrapper')
+    if torch.cuda.is_available():
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    else:
+        cfg.optim_wrapper.type = 'AutocastOptimWrapper'
+        cfg.optim_wrapper.pop('loss_scale', None)
+
+
+def build_runner(cfg: Config) -> Any:
+    """Build the ``runner_type`` a config names, by default the Runner.
+
+    Raises:
+        ConfigError: The config names a component that is not registered, or mixed precision without a GPU.
+    """
+    wrapper = (cfg.get('optim_wrapper') or {}).get('type')
+    if wrapper == 'AmpOptimWrapper' and not torch.cuda.is_available():
+        raise ConfigError(f'{cfg.filename}: optim_wrapper.type = AmpOptimWrapper needs a GPU. '
+                          'On a CPU pass --amp, which trains in bfloat16.')
+    try:
+        return RUNNERS.build(cfg)
+    except KeyError as error:
+        match = _NOT_REGISTERED.search(str(error))
+        if match is None:
+            raise
+        raise ConfigError(f"{cfg.filename}: there is no {match['kind']} '{match['name']}'. "
+                          + nearest(match['name'], _registered(match['kind']))) from error
+
+
+def run(runner: Any) -> dict[str, Any]:
+    """Do what a runner is for: train a Runner, run a stage; ``metrics.json`` lies in the work_dir then.
+
+    Returns:
+        dict[str, Any]: The metrics.
+    """
+    if not isinstance(runner, Runner):
+        return runner.run()
+    runner.train()
+    metrics = training_metrics(runner)
+    if is_main_process():
+        write_json(Path(runner.work_dir) / 'metrics.json', metrics)
+    return metrics
+
+
+def training_metrics(runner: Runner) -> dict[str, Any]:
+    """Flat: ``epoch``, ``iter``, and the last values, ``train/loss``, ``val/accuracy/top1`` and so on."""
+    scalars = {key: float(buffer.current()) for key, buffer in runner.message_hub.log_scalars.items()
+               if not key.endswith('time')}
+    best = runner.message_hub.runtime_info.get('best_score')
+    return dict(epoch=runner.epoch, iter=runner.iter, **scalars, **({} if best is None else {'best': float(best)}))
+
+
+def add_metrics(folder: str, prefix: str, metrics: Mapping[str, float]) -> dict[str, Any]:
+    """Add ``prefix/<key>`` to the folder's ``metrics.json``, which may not exist yet."""
+    path = Path(folder) / 'metrics.json'
+    try:
+        known = read_json(path)
+    except ArtefactError:
+        known = {}
+    known = {key: value for key, value in known.items() if not key.startswith(f'{prefix}/')}
+    known.update({f'{prefix}/{key}': float(value) for key, value in metrics.items()})
+    if is_main_process():
+        write_json(path, known)
+    return known
+
+
+@contextmanager
+def reported_errors() -> Iterator[None]:
+    """Turn errors that mmreuse raises on purpose into one message and exit status 1."""
+    try:
+        yield
+    except MMReuseError as error:
+        sys.exit(f'{type(error).__name__}: {error}')
+
+
+def _set_launcher(cfg: Config, launcher: str) -> None:
+    """Set the launcher, with the backend that this machine has."""
+    cfg.launcher = launcher
+    if launcher != 'none' and not torch.cuda.is_available():
+        cfg.merge_from_dict({'env_cfg.dist_cfg.backend': 'gloo'})
+
+
+def _set_loader_defaults(cfg: Config) -> None:
+    """Fill in what every loader wants: workers that stay, pinned memory for CUDA, batches made by the workers."""
+    for name in _LOADERS:
+        loader = cfg.get(name)
+        if loader is not None:
+            loader.setdefault('persistent_workers', loader.get('num_workers', 0) > 0)
+            loader.setdefault('pin_memory', torch.cuda.is_available())
+            loader.setdefault('collate_fn', dict(type='default_collate'))
+
+
+def _check_option(cfg: Config, dotted: str) -> None:
+    """Refuse an option that misses an existing key by a letter; new keys are allowed."""
+    level: Any = cfg
+    for part in dotted.split('.'):
+        if not isinstance(level, Mapping | Config):
+            return
+        if part not in level:
+            known = [str(key) for key in level] + (sorted(RUNNER_KEYS) if level is cfg else [])
+            close = get_close_matches(part, known, n=1, cutoff=0.8)
+            if close and close[0] != part:
+                raise ConfigError(f"--cfg-options {dotted}: there is no '{part}'. Nearest: '{close[0]}'.")
+            return
+        level = level[part]
+
+
+def _registered(kind: str) -> set[str]:
+    """Names that may stand where a component of this kind was not found."""
+    ours = next((value for value in (*vars(registries).values(), *registries.INHERITED)
+                 if isinstance(value, Registry) and value.name == kind), None)
+    if ours is None:
+        return set()
+    family = [ours, ours.parent, *ours.parent.children.values()]
+    return {name if member in (ours, ours.parent) else f'{member.scope}.{name}'
+            for member in family for name in member.module_dict}

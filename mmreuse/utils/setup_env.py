@@ -1,0 +1,53 @@
+"""Which OpenMMLab stack runs underneath, and what is missing of it."""
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+
+#: Import name to distributions that bring it: maintained, then upstream (mmcv also comes with and without operators).
+DISTRIBUTIONS = {
+    'mmengine': ('onedl-mmengine', 'mmengine', 'mmengine-lite'),
+    'mmcv': ('onedl-mmcv', 'mmcv-lite', 'mmcv'),
+    'mmpretrain': ('onedl-mmpretrain', 'mmpretrain'),
+}
+INSTALL = 'MMCV_WITH_OPS=0 pip install -r requirements/mminstall.txt'
+
+
+def require_openmmlab() -> dict[str, str]:
+    """Check that mmengine, mmcv and mmpretrain can be imported, before anything imports them.
+
+    Returns:
+        dict[str, str]: Import name to the active distribution and its version, ``'onedl-mmcv 2.3.6'``.
+
+    Raises:
+        ImportError: One is missing, or two distributions of one lie in the same place (the second to be
+            installed overwrote the first); says which, and the command that mends it.
+    """
+    found = {name: _active_distributions(name) for name in DISTRIBUTIONS}
+    missing = [name for name in DISTRIBUTIONS if find_spec(name) is None]
+    if missing:
+        raise ImportError(f'mmreuse needs {", ".join(missing)}: not installed here. Install them: {INSTALL}')
+    for name, active in found.items():
+        if len(active) > 1:
+            raise ImportError(f'{name} is installed twice in one place, as {" and ".join(active)}: one overwrote files '
+                              f'of the other. Keep one: pip uninstall -y {" ".join(active)}; {INSTALL}')
+    # Upstream imports pkg_resources, which setuptools no longer has from 82 on.
+    if found['mmengine'] and found['mmengine'][0] == 'mmengine' and find_spec('pkg_resources') is None:
+        raise ImportError("mmengine of upstream needs pkg_resources: pip install 'setuptools<82'")
+    return {name: f'{active[0]} {metadata.version(active[0])}' if active else name for name, active in found.items()}
+
+
+def _active_distributions(module: str) -> list[str]:
+    """Distributions that own the folder ``module`` is imported from; none where it is run from a checkout."""
+    spec = find_spec(module)
+    if spec is None or spec.origin is None:
+        return []
+    folder = Path(spec.origin).parent
+    active = []
+    for name in DISTRIBUTIONS[module]:
+        try:
+            located = Path(str(metadata.distribution(name).locate_file(module)))
+        except metadata.PackageNotFoundError:
+            continue
+        if located == folder:
+            active.append(name)
+    return active

@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Train through Slurm.
+#
+#   [GPUS=8 GPUS_PER_NODE=8 CPUS_PER_TASK=5 SRUN_ARGS=''] tools/slurm_train.sh PARTITION JOB_NAME CONFIG [options of tools/train.py]
+set -euo pipefail
+if [ $# -lt 3 ]; then
+  sed -n '2,4s/^# \{0,1\}//p' "$0" >&2
+  exit 2
+fi
+partition=$1 job=$2 config=$3
+shift 3
+gpus=${GPUS:-8} per_node=${GPUS_PER_NODE:-8}
+[ "$gpus" -lt "$per_node" ] && per_node=$gpus
+# SRUN_ARGS is several words on purpose.
+# shellcheck disable=SC2086
+exec srun -p "$partition" --job-name="$job" --gres="gpu:$per_node" --ntasks="$gpus" --ntasks-per-node="$per_node" \
+  --cpus-per-task="${CPUS_PER_TASK:-5}" --kill-on-bad-exit=1 ${SRUN_ARGS:-} \
+  python -u "$(dirname "$0")/train.py" "$config" --launcher slurm "$@"
