@@ -1,5 +1,4 @@
 """Moments of feature spaces, reduced inside forward hooks: features are never stored."""
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -13,6 +12,7 @@ from mmreuse.errors import ConfigError, DataError, SpaceError
 from mmreuse.statistics.moments import MomentAccumulator, SpaceMoments
 from mmreuse.statistics.passes import evaluating, image_batches
 from mmreuse.statistics.taps import PositionSampler, TapLike, observed, rows_of
+from mmreuse.utils.names import nearest
 
 Taps = Mapping[str, TapLike | Sequence[TapLike]]
 
@@ -51,9 +51,8 @@ def _last_taps(graph: Any, names: Sequence[str]) -> dict[str, TapLike]:
     taps = {}
     for name in names:
         if name not in graph.spaces:
-            nearest = difflib.get_close_matches(name, graph.spaces, n=3, cutoff=0.3)
             raise SpaceError(f"'{name}' is not a feature space of {type(graph.model).__name__}. "
-                             f'Nearest: {", ".join(map(repr, nearest)) or "none"}.')
+                             f'{nearest(name, graph.spaces)}')
         if not graph.spaces[name].taps:
             raise SpaceError(f"space '{name}' cannot be observed: no module gives or takes its features.")
         taps[name] = graph.spaces[name].taps[-1]

@@ -4,7 +4,6 @@ A tap is anything with ``module`` (name), ``side`` (``'output'`` or ``'input'``)
 tensor's channel dimension) and ``index`` (the member of the space at each place along it, -1
 where there is none).
 """
-import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError, SpaceError
+from mmreuse.utils.names import nearest
 
 
 class TapLike(Protocol):
@@ -128,9 +128,8 @@ def observed(
         for name, several in taps.items():
             for tap in several:
                 if tap.module not in modules:
-                    nearest = difflib.get_close_matches(tap.module, modules, n=3, cutoff=0.3)
                     raise ConfigError(f"tap of '{name}': '{tap.module}' is not a module of {type(model).__name__}. "
-                                      f'Nearest: {", ".join(map(repr, nearest)) or "none"}.')
+                                      f'{nearest(tap.module, modules)}')
                 handles.append(_hook(modules[tap.module], name, tap, see))
         yield
     finally:

@@ -7,7 +7,6 @@ whatever a file holds, some only after a restricted attempt failed.
 :func:`install_safe_loaders` registers others through ``register_scheme``, mmengine's own
 extension point; nothing is patched.
 """
-import difflib
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -25,6 +24,7 @@ from mmengine.runner.checkpoint import get_deprecated_model_names
 
 from mmreuse.errors import ConfigError
 from mmreuse.utils.io import load_checkpoint
+from mmreuse.utils.names import nearest
 
 _TRUSTED: ContextVar[bool] = ContextVar('trust_checkpoint', default=False)
 
@@ -118,6 +118,5 @@ def load_from_pavi(filename: str, map_location: Any = None) -> dict:
 def _entry(table: Mapping[str, str], filename: str) -> str:
     name = filename.split('://', 1)[1]
     if name not in table:
-        nearest = ', '.join(map(repr, difflib.get_close_matches(name, table))) or 'none'
-        raise ConfigError(f"{filename}: '{name}' is not a published model. Nearest: {nearest}.")
+        raise ConfigError(f"{filename}: '{name}' is not a published model. {nearest(name, table)}")
     return table[name]
