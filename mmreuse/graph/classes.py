@@ -4,7 +4,7 @@ Two atoms are exchangeable when they stand in the same parameter axes equally of
 their blocks and members are exchangeable too. This is colour refinement (Weisfeiler and
 Leman, 1968) of the bipartite graph of atoms and blocks, with 64-bit hashes as colours.
 """
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -70,7 +70,7 @@ class Partitioner:
     def _freeze_unused(self) -> None:
         """Members of blocks that no layer writes or reads stay where they are."""
         if self.relations:
-            used = [label.ids.flatten().numpy() for label in self.labels if label.role != 'accompany']
+            used = [atoms for atoms, _, number in self.counts if self.labels[number].role != 'accompany']
             used += [keys for _, keys in self.relations]
             children = np.concatenate([children for children, _ in self.relations])
             self.freeze(children[~np.isin(self.roots(children), self.roots(np.concatenate(used)))])
@@ -284,8 +284,8 @@ class Partitioner:
         return AtomClass(members, rank[numbers], fixed=True)
 
 
-def tie_repeated(atoms: Atoms, labels: list[Label]) -> None:
-    """A parameter that is used several times stands in one place: tie its labels."""
+def tie_repeated(atoms: Atoms, labels: list[Label]) -> list[Label]:
+    """A parameter that is used several times stands in one place: tie its labels and join those of one role."""
     by_key: dict[str, list[Label]] = {}
     for label in labels:
         by_key.setdefault(label.key, []).append(label)
@@ -294,6 +294,17 @@ def tie_repeated(atoms: Atoms, labels: list[Label]) -> None:
             for second in uses[number + 1:]:
                 if _same_axis(atoms, first, second):
                     atoms.tie(first.ids, second.ids)
+    return [_joined(atoms, [label for label in uses if label.role == role])
+            for uses in by_key.values() for role in dict.fromkeys(label.role for label in uses)]
+
+
+def _joined(atoms: Atoms, labels: list[Label]) -> Label:
+    """One label that holds what several of the same role say of parts of a parameter."""
+    ids = atoms.settle(labels[0].ids)
+    for label in labels[1:]:
+        first, second = torch.broadcast_tensors(ids, atoms.settle(label.ids))
+        ids = atoms.settle(torch.where(first == 0, second, first))
+    return replace(labels[0], ids=ids)
 
 
 def _same_axis(atoms: Atoms, first: Label, second: Label) -> bool:

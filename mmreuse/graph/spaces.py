@@ -96,11 +96,11 @@ def derive_spaces(tracer: Tracer) -> dict[str, FeatureSpace]:
     for label in tracer.labels:
         if label.key in tracer.fixed:
             atoms.pin(label.ids)
-    tie_repeated(atoms, tracer.labels)
-    partitioner = Partitioner(atoms, tracer.labels)
+    labels = tie_repeated(atoms, tracer.labels)
+    partitioner = Partitioner(atoms, labels)
     while True:
         classes = partitioner.run()
-        found = _Axes(tracer, classes)
+        found = _Axes(tracer, labels, classes)
         if not len(found.conflicts):
             return _build(tracer, classes, found)
         partitioner.freeze(found.conflicts)
@@ -109,7 +109,7 @@ def derive_spaces(tracer: Tracer) -> dict[str, FeatureSpace]:
 class _Axes:
     """Axes of all classes, by class; atoms of axes that no index vector describes are ``conflicts``."""
 
-    def __init__(self, tracer: Tracer, classes: list[AtomClass]) -> None:
+    def __init__(self, tracer: Tracer, labels: list[Label], classes: list[AtomClass]) -> None:
         self.roots = tracer.atoms.roots
         self.class_of = torch.full((tracer.atoms.count,), -1)
         self.member_of = torch.full((tracer.atoms.count,), -1)
@@ -119,15 +119,14 @@ class _Axes:
             self.member_of[members] = torch.arange(len(members))
         self.axes: dict[int, list[Axis]] = defaultdict(list)
         self.conflicts = np.zeros(0, np.int64)
-        self._seen: set[tuple] = set()
         by_key: dict[str, list[Label]] = defaultdict(list)
-        for label in tracer.labels:
+        for label in labels:
             by_key[label.key].append(label)
-        for labels in by_key.values():
-            self._add_parameter(labels)
+        for uses in by_key.values():
+            self._add_parameter(uses)
 
     def _add_parameter(self, labels: list[Label]) -> None:
-        settled: dict[tuple, tuple[Label, Tensor, list[int]]] = {}
+        entries: list[tuple[Label, Tensor, list[int]]] = []
         for label in labels:
             ids = self.roots[label.ids]
             ids = torch.where(self.class_of[ids] >= 0, ids, 0)
@@ -135,10 +134,9 @@ class _Axes:
             for dim in set(range(ids.dim())) - set(dims):
                 ids = ids.narrow(dim, 0, 1)
             if dims:
-                settled.setdefault((label.role, tuple(dims), tuple(ids.flatten().tolist())), (label, ids, dims))
+                entries.append((label, ids, dims))
             elif bool(ids.any()):
                 self._conflict(ids)
-        entries = list(settled.values())
         for position, (label, ids, dims) in enumerate(entries):
             others = [other for number, other in enumerate(entries) if number != position]
             self._add_axis(label, ids, dims, others)

@@ -21,13 +21,35 @@ class Source:
     shape: tuple[int, ...]  # of the parameter
     elements: Tensor | None = None  # shape of the value: flat element numbers or -1; None: the parameter itself
     partial: bool = False  # a reduction stands there, named by one of the elements it was made of
+    base: Tensor | None = None  # (numel,) storage of which ``elements`` may be a view
 
     def map(self, function: Callable[[Tensor], Tensor], partial: bool = False) -> 'Source':
         """Apply a layout operation to the element numbers."""
+        if self.elements is None:
+            base = torch.arange(torch.Size(self.shape).numel())
+            return replace(self, elements=function(base.reshape(self.shape)), partial=partial, base=base)
+        return replace(self, elements=function(self.elements), partial=self.partial or partial)
+
+    def vector(self, ids: Tensor) -> Tensor | None:
+        """Bring ids that vary along one axis back to an axis of the parameter, where slices and transpositions led.
+
+        Returns:
+            Tensor: Ids with the axes of the parameter, all of size 1 but one; None where it is not so simple.
+        """
+        dims = [dim for dim, size in enumerate(ids.shape) if size > 1]
         elements = self.elements
-        if elements is None:
-            elements = torch.arange(torch.Size(self.shape).numel()).reshape(self.shape)
-        return replace(self, elements=function(elements), partial=self.partial or partial)
+        if len(dims) != 1 or elements.untyped_storage().data_ptr() != self.base.untyped_storage().data_ptr():
+            return None
+        length, stride = elements.shape[dims[0]], elements.stride(dims[0])
+        step = self.base.numel()
+        for axis, size in enumerate(self.shape):
+            step //= size
+            start = elements.storage_offset() // step % size
+            if size > 1 and stride == step and start + length <= size:
+                out = torch.zeros(size, dtype=torch.long)
+                out[start:start + length] = ids.flatten()
+                return out.reshape([size if dim == axis else 1 for dim in range(len(self.shape))])
+        return None
 
 
 @dataclass(frozen=True, eq=False)

@@ -265,6 +265,9 @@ class Tracer(TorchFunctionMode):
 
     def _scatter(self, source: Source, ids: Tensor) -> Tensor:
         """Bring labels of a computed value back to the elements of its parameter."""
+        vector = source.vector(ids)
+        if vector is not None:
+            return vector
         elements, ids = torch.broadcast_tensors(narrow(source.elements), ids)
         present = (elements >= 0) & (ids != 0)
         elements, ids = elements[present], ids[present]

@@ -10,7 +10,7 @@ from mmreuse.errors import SpaceError
 from mmreuse.graph.attributes import adjust_attributes
 from mmreuse.graph.blockmaps import PlacedMap, place_maps
 from mmreuse.graph.graph import Graph, frozen_random, fresh_copy, random_like
-from mmreuse.graph.maps import SpaceMap
+from mmreuse.graph.maps import Select, SpaceMap
 from mmreuse.graph.spaces import Axis
 from mmreuse.graph.tracer import tensors_in
 
@@ -70,6 +70,8 @@ class _Plan:
     parts: list[tuple[PlacedMap, str, Tensor, Tensor]]  # map, role, positions (n, repeats) before and (n', repeats) after
 
     def apply(self, x: Tensor, dim: int) -> Tensor:
+        if all(isinstance(item.map, Select) for item, *_ in self.parts):
+            return x.index_select(dim, self._sources().to(x.device))
         x = x.movedim(dim, 0)
         out = x.new_zeros((self.length, *x.shape[1:]))
         out[self.new.to(x.device)] = x[self.old.to(x.device)]
@@ -78,6 +80,15 @@ class _Plan:
             mapped = item.map.unmerge(rows) if role == 'read' else item.map.merge(rows)
             out[after.flatten().to(x.device)] = mapped.reshape(-1, *x.shape[1:])
         return out.movedim(0, dim)
+
+
+    def _sources(self) -> Tensor:
+        """Old position of every new one, where no numbers are combined."""
+        sources = torch.empty(self.length, dtype=torch.long)
+        sources[self.new] = self.old
+        for item, _, before, after in self.parts:
+            sources[after] = before[item.map.index]
+        return sources
 
 
 def _plan(axes: list[tuple[Axis, PlacedMap]]) -> _Plan:

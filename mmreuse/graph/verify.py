@@ -5,6 +5,7 @@ from typing import Any, Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 from torch.overrides import TorchFunctionMode
 
 from mmreuse.errors import SpaceError
@@ -49,12 +50,15 @@ def verify(graph: Graph, seed: int = 0) -> VerifyReport:
     Raises:
         SpaceError: The outputs differ; names the space.
     """
+    inputs, others = (_double(random_like(graph.inputs, seed + offset)) for offset in (1, 1001))
     twin = fresh_copy(graph.model).double()
     _randomise(twin, graph, seed)
-    inputs, others = (_double(random_like(graph.inputs, seed + offset)) for offset in (1, 1001))
-    random_graph = replace(graph, model=twin)
-    reference = _run(twin, inputs)
-    change = float((reference - _run(twin, others)).abs().max()) if reference.numel() else 0.
+    _calibrate(twin, (inputs, others), seed)
+    random_graph = replace(graph, model=twin)  # itself never runs: some modules keep what they computed once
+    runner = fresh_copy(twin)
+    reference = _run(runner, inputs)
+    change = float((reference - _run(runner, others)).abs().max()) if reference.numel() else 0.
+    del runner
     if not bool(reference.isfinite().all()) or not change > 0:
         raise SpaceError(f'{type(graph.model).__name__} gives outputs that are not finite or do not depend on its input '
                          'when its parameters are drawn at random; nothing can be proved.')
@@ -149,6 +153,24 @@ def _randomise(model: nn.Module, graph: Graph, seed: int) -> None:
                 tensor.copy_(noise - 0.5)
 
 
+def _calibrate(model: nn.Module, batches: tuple[tuple[Any, ...], ...], seed: int) -> None:
+    """Give batch norms statistics near those of their inputs, or the signal dies on its way through a deep network."""
+    norms = [module for module in model.modules() if isinstance(module, _NormBase) and module.track_running_stats]
+    if not norms or not all(isinstance(value, Tensor) for batch in batches for value in batch):
+        return
+    runner = fresh_copy(model)
+    twins = [module for module in runner.modules() if isinstance(module, _NormBase) and module.track_running_stats]
+    for norm in twins:
+        norm.train()
+        norm.momentum = 1.
+    _call(runner, tuple(torch.cat(values) for values in zip(*batches, strict=True)))
+    generator = torch.Generator().manual_seed(seed)
+    for norm, twin in zip(norms, twins, strict=True):
+        noise = torch.rand(2, norm.num_features, generator=generator, dtype=torch.float64)
+        norm.running_var.copy_(twin.running_var * (0.5 + noise[0]) + 1e-12)
+        norm.running_mean.copy_(twin.running_mean + (noise[1] - 0.5) * twin.running_var.sqrt())
+
+
 def _double(values: Any) -> Any:
     if isinstance(values, Tensor):
         return values.double() if values.is_floating_point() else values
@@ -160,22 +182,26 @@ def _double(values: Any) -> Any:
 
 
 def _run(model: nn.Module, inputs: tuple[Any, ...]) -> Tensor:
-    """All floating-point outputs of a fresh copy in one vector."""
-    default = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
-        with torch.no_grad(), frozen_random(0), InDouble():
-            output = fresh_copy(model)(*random_copy(inputs))
-    finally:
-        torch.set_default_dtype(default)
+    """All floating-point outputs in one vector."""
+    output = _call(model, inputs)
     found = [tensor.flatten().double() for tensor in tensors_in(output) if tensor.is_floating_point()]
     return torch.cat(found) if found else torch.zeros(0)
 
 
-def random_copy(values: Any) -> Any:
+def _call(model: nn.Module, inputs: tuple[Any, ...]) -> Any:
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.no_grad(), frozen_random(0), InDouble():
+            return model(*_cloned(inputs))
+    finally:
+        torch.set_default_dtype(default)
+
+
+def _cloned(values: Any) -> Any:
     """Inputs that a network may change in place."""
     if isinstance(values, Tensor):
         return values.clone()
     if isinstance(values, (list, tuple)):
-        return type(values)(random_copy(value) for value in values)
+        return type(values)(_cloned(value) for value in values)
     return values
