@@ -16,7 +16,7 @@ from mmreuse.reassembly.structures import Block, Node, Partition
 logger = logging.getLogger(__name__)
 
 #: Restarts computed at once; the tables of more do not fit into a processor's cache.
-_TOGETHER = 16
+_TOGETHER = 32
 #: The one-to-one dynamic program runs over all 2^K subsets of the sets.
 _MAX_BIJECTIVE = 10
 

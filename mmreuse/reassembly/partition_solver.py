@@ -197,10 +197,11 @@ def best_swap(pairs: np.ndarray, anchors: np.ndarray) -> tuple[np.ndarray, np.nd
     restarts, num_sets = anchors.shape
     rows = np.arange(restarts)
     near = pairs[rows[:, None], anchors]  # (R, K, n)
+    second, first = np.moveaxis(np.sort(near, axis=1)[:, -2:], 1, 0)
     totals = np.empty((restarts, num_sets, pairs.shape[1]))
     for label in range(num_sets):
-        rest = np.delete(near, label, axis=1).max(1)
-        totals[:, label] = np.maximum(pairs, rest[:, None, :]).sum(2)
+        without = np.where(near[:, label] == first, second, first)
+        totals[:, label] = np.maximum(pairs, without[:, None, :]).sum(2)
     best = totals.reshape(restarts, -1).argmax(1)
     swapped = anchors.copy()
     swapped[rows, best // pairs.shape[1]] = best % pairs.shape[1]
@@ -258,28 +259,35 @@ def solve(values: np.ndarray, segments: Segments, num_blocks: int, *, restarts: 
         flat = blocks.reshape(len(active), -1)
         pairs = pair_similarity(values, segments, flat, flat)
         centres, objectives = medoids(pairs, labels.reshape(len(active), -1), num_blocks)
-        swaps, swap_objectives = best_swap(pairs, centres)
+        following = np.take_along_axis(flat, centres, axis=1)
+        fixed = []
         going = []
         for index, restart in enumerate(active):
             solution = solutions[restart]
-            following = flat[index, centres[index]]
             if objectives[index] > solution.objective + _GAIN:
-                solution.accept(float(objectives[index]), blocks[index], labels[index], following)
-                fixed = np.array_equal(following, anchors[restart])
+                solution.accept(float(objectives[index]), blocks[index], labels[index], following[index])
                 swapped[restart] = False
+                if not np.array_equal(following[index], anchors[restart]):
+                    going.append(index)
+                    continue
             elif swapped[restart]:
                 continue
-            else:
-                fixed = True
-            if fixed:
-                if bijective or swap_objectives[index] <= solution.objective + _GAIN:
-                    continue
-                following, swapped[restart] = flat[index, swaps[index]], True
-            visited = tuple(sorted(following.tolist()))
-            if visited in known:
-                continue
-            known.add(visited)
-            anchors[restart] = following
-            going.append(restart)
-        active = np.asarray(going, dtype=np.int64)
+            fixed.append(index)
+        if fixed and not bijective:
+            swaps, swap_objectives = best_swap(pairs[fixed], centres[fixed])
+            for index, swap, objective in zip(fixed, swaps, swap_objectives, strict=True):
+                if objective > solutions[active[index]].objective + _GAIN:
+                    following[index], swapped[active[index]] = flat[index, swap], True
+                    going.append(index)
+        going = [index for index in sorted(going) if _is_new(following[index], known)]
+        active, following = active[going], following[going]
+        anchors[active] = following
     return solutions
+
+
+def _is_new(anchors: np.ndarray, known: set[tuple[int, ...]]) -> bool:
+    """Whether no restart has been at these anchors; from now on, one has."""
+    visited = tuple(sorted(anchors.tolist()))
+    new = visited not in known
+    known.add(visited)
+    return new
