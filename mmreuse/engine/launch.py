@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config, DictAction
-from mmengine.dist import is_main_process
+from mmengine.dist import is_distributed, is_main_process
 from mmengine.registry import Registry
 from mmengine.runner import Runner
 
@@ -54,7 +54,7 @@ def prepare(args: Namespace) -> Config:
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs', Path(args.config).stem))
     if args.seed is not None:
         cfg.seed = args.seed  # of stages
-        cfg.setdefault('randomness', {}).update(seed=args.seed)  # of trainings
+        cfg.randomness = {**cfg.get('randomness', {}), 'seed': args.seed}  # of trainings
     _set_launcher(cfg, args.launcher)
     _set_loader_defaults(cfg)
     return cfg
@@ -172,10 +172,13 @@ def reported_errors() -> Iterator[None]:
 
 
 def _set_launcher(cfg: Config, launcher: str) -> None:
-    """Set the launcher, with the backend that this machine has."""
+    """Set the launcher. mmengine knows torchrun with GPUs only, so on CPUs the processes are joined here."""
     cfg.launcher = launcher
-    if launcher != 'none' and not torch.cuda.is_available():
-        cfg.merge_from_dict({'env_cfg.dist_cfg.backend': 'gloo'})
+    if launcher != 'pytorch' or torch.cuda.is_available():
+        return
+    if not is_distributed():
+        torch.distributed.init_process_group('gloo')
+    cfg.model_wrapper_cfg = {'broadcast_buffers': False, **cfg.get('model_wrapper_cfg', {}), 'device_ids': None}
 
 
 def _set_loader_defaults(cfg: Config) -> None:

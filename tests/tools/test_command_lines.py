@@ -1,0 +1,149 @@
+"""The command lines as users type them: train, resume and test on the digits, in seconds."""
+import json
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CONFIG = """
+_base_ = ['{root}/configs/_base_/datasets/digits.py', '{root}/configs/_base_/default_runtime.py']
+
+model = dict(
+    type='mmpretrain.ImageClassifier',
+    backbone=dict(type='CifarResNet', depth=8),
+    neck=dict(type='mmpretrain.GlobalAveragePooling'),
+    head=dict(type='mmpretrain.LinearClsHead', num_classes=10, in_channels=64,
+              loss=dict(type='mmpretrain.CrossEntropyLoss'), topk=(1, )))
+optim_wrapper = dict(optimizer=dict(type='AdamW', lr=1e-2))
+param_scheduler = dict(type='CosineAnnealingLR', T_max=3, by_epoch=True, convert_to_iter_based=True)
+train_cfg = dict(by_epoch=True, max_epochs=3, val_interval=1)
+val_cfg = dict()
+test_cfg = dict()
+auto_scale_lr = dict(base_batch_size=64)
+default_hooks = dict(logger=dict(interval=10))
+"""
+
+
+@pytest.fixture(scope='module')
+def config(tmp_path_factory, repository) -> Path:
+    path = tmp_path_factory.mktemp('config') / 'digits_cnn.py'
+    path.write_text(CONFIG.format(root=repository))
+    return path
+
+
+@pytest.fixture(scope='module')
+def environment(repository) -> dict[str, str]:
+    """One CPU thread, no GPU, and this checkout whatever is installed."""
+    paths = [str(repository), *filter(None, os.environ.get('PYTHONPATH', '').split(os.pathsep))]
+    programs = [str(Path(sys.executable).parent), os.environ['PATH']]
+    return {**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': '', 'PYTHONPATH': os.pathsep.join(paths),
+            'PATH': os.pathsep.join(programs)}
+
+
+@pytest.fixture(scope='module')
+def tool(repository, environment, tmp_path_factory):
+    """Run ``tools/<name>`` as a process of its own, outside the checkout."""
+    folder = tmp_path_factory.mktemp('run')
+
+    def run(name: str, *arguments: object) -> subprocess.CompletedProcess:
+        command = [str(repository / 'tools' / name), *map(str, arguments)]
+        return subprocess.run(command if name.endswith('.sh') else [sys.executable, *command], cwd=folder,
+                              env=environment, capture_output=True, text=True, timeout=300)
+
+    return run
+
+
+@pytest.fixture
+def main(repository, monkeypatch):
+    """Run ``tools/<name>`` in this process, which ends by itself: its exit status or last message."""
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
+
+    def run(name: str, *arguments: object) -> str | int:
+        monkeypatch.setattr(sys, 'argv', [name, *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            runpy.run_path(str(repository / 'tools' / name), run_name='__main__')
+        return stopped.value.code
+
+    return run
+
+
+@pytest.fixture(scope='module')
+def trained(tool, config, tmp_path_factory) -> Path:
+    """Work_dir of a training that was stopped after two of its three epochs and resumed."""
+    work_dir = tmp_path_factory.mktemp('trained')
+    first = tool('train.py', config, '--work-dir', work_dir, '--seed', 1, '--cfg-options', 'train_cfg.max_epochs=2')
+    assert first.returncode == 0, first.stderr
+    assert json.loads((work_dir / 'metrics.json').read_text())['epoch'] == 2
+    second = tool('train.py', config, '--work-dir', work_dir, '--seed', 1, '--resume')
+    assert second.returncode == 0, second.stderr
+    assert 'epoch_2.pth' in second.stderr + second.stdout
+    assert 'Epoch(train) [1]' not in second.stderr + second.stdout
+    return work_dir
+
+
+def test_train_and_resume_learn_and_say_so(trained):
+    metrics = json.loads((trained / 'metrics.json').read_text())
+    assert metrics['epoch'] == 3 and metrics['iter'] == 3 * 19
+    assert metrics['val/accuracy/top1'] > 80
+    assert all(isinstance(value, int | float) for value in metrics.values())
+
+
+def test_test_repeats_what_the_checkpoint_knows(tool, config, trained):
+    run = tool('test.py', config, trained / 'epoch_3.pth', '--work-dir', trained,
+               '--cfg-options', 'test_dataloader.dataset.split=val')
+    assert run.returncode == 0, run.stderr
+    metrics = json.loads((trained / 'metrics.json').read_text())
+    assert metrics['test/accuracy/top1'] == pytest.approx(metrics['val/accuracy/top1'], abs=1e-4)
+
+
+def test_amp_on_a_cpu_trains_in_bfloat16(tool, config, tmp_path):
+    run = tool('train.py', config, '--work-dir', tmp_path, '--amp', '--no-validate', '--auto-scale-lr',
+               '--cfg-options', 'train_cfg.max_epochs=1')
+    assert run.returncode == 0, run.stderr
+    assert 'AutocastOptimWrapper' in run.stdout + run.stderr
+    metrics = json.loads((tmp_path / 'metrics.json').read_text())
+    assert metrics['epoch'] == 1 and 'val/accuracy/top1' not in metrics
+    assert metrics['train/loss'] < 2.3
+
+
+def test_two_processes_train_through_the_script(tool, config, environment, tmp_path):
+    environment['PORT'] = '29719'
+    run = tool('dist_train.sh', config, 2, '--work-dir', tmp_path, '--cfg-options', 'train_cfg.max_epochs=1')
+    assert run.returncode == 0, run.stderr
+    # 1197 pictures, 64 a batch, two processes.
+    assert json.loads((tmp_path / 'metrics.json').read_text())['iter'] == 10
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (['{config}x'], 'there is no such file'),
+    (['{config}', '--cfg-options', 'optim_wrapper.optimiser.lr=1'], "there is no 'optimiser'. Nearest: 'optimizer'"),
+    (['{config}', '--cfg-options', 'optim_wraper.clip_grad=1'], "Nearest: 'optim_wrapper'"),
+    (['{config}', '--cfg-options', 'model.backbone.type=CifarResnet'], "Nearest: 'CifarResNet'"),
+    (['{config}', '--cfg-options', 'optim_wrapper.type=AmpOptimWrapper'], 'needs a GPU'),
+])
+def test_mistakes_end_in_one_message(main, config, tmp_path, arguments, message):
+    work_dir = tmp_path / 'work'
+    stopped = main('train.py', *(argument.format(config=config) for argument in arguments), '--work-dir', work_dir)
+    assert message in stopped
+    assert not list(work_dir.glob('*.pth'))
+
+
+def test_a_missing_checkpoint_is_named(main, config, tmp_path):
+    assert 'absent.pth' in main('test.py', config, tmp_path / 'absent.pth', '--work-dir', tmp_path)
+
+
+@pytest.mark.parametrize('name', ['train.py', 'test.py'])
+def test_help_tells_what_the_tool_does(main, capsys, name):
+    assert main(name, '--help') == 0
+    printed = capsys.readouterr().out
+    assert '--cfg-options' in printed and '--launcher' in printed
+
+
+@pytest.mark.parametrize('name', ['dist_train.sh', 'dist_test.sh', 'slurm_train.sh'])
+def test_scripts_say_how_they_are_called(tool, name):
+    run = tool(name)
+    assert run.returncode == 2
+    assert f'tools/{name}' in run.stderr
