@@ -2,13 +2,12 @@
 
 Each holds ``dict(sim=(L1, L2) float32, model1=dict(arch, model_name), model2=...)`` with the
 similarity of node outputs; inputs of first nodes are not in it. A pickle can run anything, so these
-are read by an unpickler that knows how to rebuild NumPy arrays and nothing else.
+are read by an unpickler that rebuilds NumPy arrays and nothing else.
 """
 import pickle
 from collections.abc import Mapping, Sequence
 from itertools import combinations_with_replacement
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,33 +15,10 @@ import torch
 from mmreuse.errors import ArtefactError
 from mmreuse.reassembly.similarity_matrix import SimilarityMatrix
 from mmreuse.utils.io import PathLike, atomic_write
-
-#: What an array in a pickle refers to, under the module paths of NumPy 1 and 2.
-_ADMITTED = {
-    ('numpy', 'ndarray'), ('numpy', 'dtype'),
-    ('numpy.core.multiarray', '_reconstruct'), ('numpy._core.multiarray', '_reconstruct'),
-    ('numpy.core.numeric', '_frombuffer'), ('numpy._core.numeric', '_frombuffer'),
-}
+from mmreuse.utils.numpy_pickle import load_numpy_pickle
 
 #: Missing pairs that an error names.
 _LISTED = 50
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Rebuilds NumPy arrays and plain Python values; refuses everything else before it runs."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ADMITTED:
-            raise pickle.UnpicklingError(f'it refers to {module}.{name}, which is not needed to rebuild an array')
-        if not module.startswith('numpy.'):
-            return getattr(np, name)
-        # NumPy 2 renamed numpy.core; either name finds what this NumPy has.
-        for package in ('numpy._core', 'numpy.core'):
-            try:
-                return super().find_class(f'{package}.{module.rsplit(".", 1)[1]}', name)
-            except (ImportError, AttributeError):
-                continue
-        raise pickle.UnpicklingError(f'this NumPy has no {module}.{name}')
 
 
 def export_published(folder: PathLike, similarity: SimilarityMatrix,
@@ -130,15 +106,13 @@ def read_pair(path: PathLike) -> tuple[str, str, torch.Tensor]:
     Raises:
         ArtefactError: The file is truncated, or holds more than arrays and plain values.
     """
+    with open(path, 'rb') as file:
+        content = load_numpy_pickle(file, str(path))
     try:
-        with open(path, 'rb') as file:
-            content = _ArrayUnpickler(file).load()
         values = np.asarray(content['sim'])
-        if values.dtype.kind != 'f' or values.ndim != 2:
-            raise ValueError(f'sim is {values.dtype} of shape {values.shape}, not a matrix of floats')
         names = [str(content[model]['model_name']) for model in ('model1', 'model2')]
-    except (pickle.UnpicklingError, EOFError, OSError, AttributeError, ValueError, TypeError, KeyError, IndexError,
-            ImportError, MemoryError, UnicodeDecodeError) as error:
-        raise ArtefactError(f'{path}: is not a published similarity file, or truncated: {error}. Nothing in it was '
-                            f'run; remove it or fetch it again.') from error
+    except (KeyError, TypeError) as error:
+        raise ArtefactError(f'{path}: is not a published similarity file: it lacks {error}.') from error
+    if values.dtype.kind != 'f' or values.ndim != 2:
+        raise ArtefactError(f'{path}: sim is {values.dtype} of shape {values.shape}, not a matrix of floats.')
     return names[0], names[1], torch.from_numpy(values.astype(np.float32))

@@ -7,7 +7,6 @@ the width ``d``, and the features themselves are never stored.
 """
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmreuse.errors import ConfigError, DataError
+from mmreuse.statistics.passes import evaluating, images_of
+from mmreuse.statistics.taps import observed
 from mmreuse.utils.precision import full_precision
 
 logger = logging.getLogger(__name__)
@@ -166,7 +167,7 @@ def collect_grams(
 
     Args:
         model: The net; it runs in eval mode and is left in the modes it was in.
-        loader: Yields input tensors (n, ...), or tuples or lists that begin with one.
+        loader: Batches as :func:`~mmreuse.statistics.passes.images_of` takes them.
         names: Dotted names of the nodes, in execution order.
         layouts: Layouts (see :func:`pool`) of the first node's input and of every node's output, len(names) + 1.
         batch: Samples in a Gram minibatch. It bounds what linear regression can tell (see the similarity ``lr``).
@@ -178,21 +179,24 @@ def collect_grams(
         ConfigError: A node is not a module of the net, or the layouts do not fit the names.
         DataError: The data is empty, a node did not run, or a feature is not finite (names node and batch).
     """
-    modules = dict(model.named_modules())
-    unknown = [name for name in names if name not in modules]
-    if not names or unknown or len(layouts) != len(names) + 1:
-        raise ConfigError(f'{type(model).__name__}: cannot observe nodes {list(names)} with {len(layouts)} layouts'
-                          f' (unknown modules: {unknown}); a layout is needed for the first input and every output.')
+    if not names or len(layouts) != len(names) + 1:
+        raise ConfigError(f'{len(layouts)} layouts for {len(names)} nodes: one is needed for the input of the first '
+                          f'node and one for the output of each.')
+    places = [_Place(names[0], 'input'), *(_Place(name, 'output') for name in names)]
     rank, world = get_rank(), get_world_size()
-    device = next((item.device for item in model.parameters()), torch.device('cpu'))
-    accumulator = GramAccumulator(len(names) + 1, batch)
-    places = [f"input of '{names[0]}'", *(f"output of '{name}'" for name in names)]
+    accumulator = GramAccumulator(len(places), batch)
+    pooled: dict[_Place, Tensor] = {}
+    layout_of = dict(zip(places, layouts, strict=True))
+
+    def see(_: str, place: _Place, features: Tensor) -> None:
+        pooled[place] = pool(features, layout_of[place])
+
     error = None
-    with _eval_mode(model), _observe([modules[name] for name in names], layouts) as pooled:
+    with evaluating(model), observed(model, {str(place): [place] for place in places}, see):
         try:
-            for index, kept, inputs in _share(loader, batch, rank, world):
+            for index, kept, images in _share(loader, model, batch, rank, world):
                 pooled.clear()
-                model(inputs.to(device))
+                model(images)
                 features = _checked(pooled, places, index)
                 accumulator.update([item[kept] for item in features])
         except DataError as raised:
@@ -206,63 +210,36 @@ def collect_grams(
     return stack_minibatches([parts[turn] for turn in range(longest) for _, parts in outcomes if turn < len(parts)])
 
 
-def _share(loader: Iterable[Any], batch: int, rank: int, world: int) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Batches that hold rows of this rank's Gram minibatches: index, positions of those rows, inputs."""
+@dataclass(frozen=True)
+class _Place:
+    """The part of a tap that hooks need; pooling goes by the layout instead of a channel dimension."""
+    module: str
+    side: str
+
+    def __str__(self) -> str:
+        return f"{self.side} of '{self.module}'"
+
+
+def _share(loader: Iterable[Any], model: nn.Module, batch: int, rank: int,
+           world: int) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Batches that hold rows of this rank's Gram minibatches: index, positions of those rows, images."""
     seen = 0
     for index, item in enumerate(loader):
-        inputs = item[0] if isinstance(item, (tuple, list)) else item
-        if not isinstance(inputs, Tensor):
-            raise DataError(f'batch {index} of the loader is a {type(item).__name__}; a tensor of inputs, or a '
-                            f'tuple that begins with one, is needed.')
-        minibatch = torch.arange(seen, seen + len(inputs)) // batch
+        images = images_of(item, model)
+        minibatch = torch.arange(seen, seen + len(images)) // batch
         kept = torch.nonzero(minibatch % world == rank).flatten()
-        seen += len(inputs)
+        seen += len(images)
         if len(kept):
-            yield index, kept, inputs
+            yield index, kept.to(images.device), images
 
 
-def _checked(pooled: Mapping[int, Tensor], places: Sequence[str], index: int) -> list[Tensor]:
-    missing = [place for row, place in enumerate(places) if row not in pooled]
+def _checked(pooled: Mapping[_Place, Tensor], places: Sequence[_Place], index: int) -> list[Tensor]:
+    missing = [place for place in places if place not in pooled]
     if missing:
         raise DataError(f'batch {index}: the net ran without its {missing[0]}; a node must run in every forward pass.')
-    features = [pooled[row] for row in range(len(places))]
+    features = [pooled[place] for place in places]
     finite = torch.stack([item.isfinite().all() for item in features]).tolist()
     if not all(finite):
         raise DataError(f'batch {index}: the {places[finite.index(False)]} is not finite (NaN or infinity). Check the '
                         f'weights, the inputs and the precision the net runs in.')
     return features
-
-
-@contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
-@contextmanager
-def _observe(nodes: Sequence[nn.Module], layouts: Sequence[str]) -> Iterator[dict[int, Tensor]]:
-    """Fill a dict with pooled features by row at every forward pass of the net."""
-    pooled: dict[int, Tensor] = {}
-
-    def keep(row: int, value: Any) -> None:
-        value = value[0] if isinstance(value, (tuple, list)) else value
-        pooled[row] = pool(value, layouts[row])
-
-    def before(module: nn.Module, args: tuple, kwargs: dict) -> None:
-        keep(0, args[0] if args else next(iter(kwargs.values())))
-
-    def after(row: int):
-        return lambda module, args, output: keep(row, output)
-
-    handles = [nodes[0].register_forward_pre_hook(before, with_kwargs=True)]
-    handles += [node.register_forward_hook(after(row)) for row, node in enumerate(nodes, start=1)]
-    try:
-        yield pooled
-    finally:
-        for handle in handles:
-            handle.remove()

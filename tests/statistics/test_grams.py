@@ -124,10 +124,12 @@ def test_what_cannot_be_observed_is_an_error():
     inputs = torch.randn(4, 3, 6, 6)
     with pytest.raises(DataError, match='empty'):
         collect_grams(net(), [], ['1'], ['nchw'] * 2)
-    with pytest.raises(DataError, match='batch 0 of the loader is a dict'):
+    with pytest.raises(DataError, match='a batch of type dict holds no images'):
         collect_grams(net(), [dict(img=inputs)], ['1'], ['nchw'] * 2)
-    with pytest.raises(ConfigError, match="unknown modules: \\['layer9'\\]"):
+    with pytest.raises(ConfigError, match="'layer9' is not a module of Sequential"):
         collect_grams(net(), [inputs], ['layer9'], ['nchw'] * 2)
+    with pytest.raises(ConfigError, match='1 layouts for 1 nodes'):
+        collect_grams(net(), [inputs], ['1'], ['nchw'])
     with pytest.raises(ConfigError, match="layout 'chw'"):
         collect_grams(net(), [inputs], ['1'], ['chw'] * 2)
     with pytest.raises(ConfigError, match='at least 4'):
