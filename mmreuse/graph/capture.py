@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 
 from mmreuse.errors import TraceError
 from mmreuse.graph.program import Program, emit
-from mmreuse.graph.recorder import ADVICE, LeafRule, Recording, at_rest, is_leaf, outside, record, tensors_in
+from mmreuse.graph.recorder import ADVICE, LeafRule, Recording, at_rest, is_leaf, record, tensors_in
 
 
 def capture(model: nn.Module, inputs: Any, leaf: LeafRule = is_leaf) -> Program:
@@ -36,7 +36,7 @@ def capture(model: nn.Module, inputs: Any, leaf: LeafRule = is_leaf) -> Program:
             the message names module, operation and remedy.
     """
     first, second = (_resample(inputs, samples) for samples in (2, 3))
-    record(model, first, outside(set()))
+    record(model, first, leaf)
     one, two = record(model, first, leaf), record(model, second, leaf)
     if one.reads:
         raise TraceError(f'{one.reads[0]}: a graph would freeze it as it was here. {ADVICE}.')

@@ -21,7 +21,8 @@ from torch.utils.weak import WeakIdKeyDictionary
 from mmreuse.errors import TraceError
 from mmreuse.graph.program import Call
 
-_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
+_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict, nn.Transformer,
+               nn.TransformerEncoder, nn.TransformerDecoder)
 _ATOMS = (int, float, complex, bool, str, type(None), type(...), torch.dtype, torch.device, torch.layout,
           torch.memory_format)
 _READS = ('__bool__', '__int__', '__float__', '__index__', 'item', 'tolist', 'numpy', '__array__', 'is_nonzero',
@@ -35,15 +36,15 @@ LeafRule = Callable[[nn.Module, str], bool]
 def is_leaf(module: nn.Module, name: str) -> bool:
     """Say whether a module is recorded as one call in a full recording.
 
-    Leaves are the layers of ``torch.nn``, classes derived from them, scripted modules, and modules without children
-    (``DropPath``, ``LayerScale``, ...): what such modules do differently in train mode stays with them.
+    Leaves are the layers of ``torch.nn`` (but not its containers and stacks of layers), classes derived from them,
+    scripted modules, and modules without children (``DropPath``, ``LayerScale``, ...): what such modules do differently
+    in train mode stays with them.
     """
     if isinstance(module, _CONTAINERS):
         return False
     if isinstance(module, torch.jit.ScriptModule) or not any(True for _ in module.children()):
         return True
-    return any(base.__module__.startswith('torch.nn.modules') for base in type(module).__mro__[:-1]
-               if base is not nn.Module and base not in _CONTAINERS)
+    return any(base.__module__.startswith('torch.nn.modules') for base in type(module).__mro__ if base is not nn.Module)
 
 
 def outside(opened: set[str]) -> LeafRule:

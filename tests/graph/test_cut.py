@@ -149,7 +149,7 @@ def test_blocks_of_sequential_modules_are_chains_for_any_size() -> None:
 
 def test_groups_of_layers_are_named_by_their_ends() -> None:
     model = randomised(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(True), nn.MaxPool2d(2),
-                                     nn.Conv2d(4, 5, 3), nn.ReLU(True), nn.Flatten(), nn.LazyLinear(2)))
+                                     nn.Conv2d(4, 5, 3), nn.ReLU(True), nn.Flatten(), nn.Linear(45, 2)))
     nodes = sequence_of_nodes(model, torch.zeros(1, 3, 12, 12))
     assert nodes == ('0:2', '4:5')
     for first, last in (nodes, nodes[:1] * 2, nodes[1:] * 2):
@@ -218,6 +218,14 @@ def test_blocks_whose_modules_take_the_size_of_the_map() -> None:
                                                  'stages.1.blocks.0')
         tokens, hw = block(given, (height // 4, width // 4))
         assert torch.equal(tokens, returned) and hw == (height // 8, width // 8)
+
+
+def test_layers_of_a_torch_transformer_are_looked_into() -> None:
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    model = randomised(nn.Sequential(nn.Linear(4, 8), nn.TransformerEncoder(layer, 3), nn.Linear(8, 2)))
+    x = torch.randn(2, 5, 4)
+    assert sequence_of_nodes(model, x) == tuple(f'1.layers.{i}' for i in range(3))
+    assert torch.equal(run(cut(model, '1.layers.1', x), x), run((model,), x))
 
 
 MICRO = ['test_byobnet', 'test_convnext', 'test_convnext2', 'test_convnext3', 'test_efficientnet',
