@@ -28,7 +28,7 @@ def construct(key: str, library: str, model: str, args: dict[str, Any]) -> nn.Mo
         raise ConfigError(f"zoo entry '{key}': library '{library}' does not exist; there are {', '.join(LIBRARIES)}.")
     try:
         return LIBRARIES[library](key, model, args)
-    except (TypeError, ValueError, KeyError, AssertionError) as error:
+    except (TypeError, ValueError, LookupError, AssertionError) as error:
         raise ConfigError(f"zoo entry '{key}': {library} cannot build '{model}' from {args}: {error}. "
                           f'Correct args.') from error
 

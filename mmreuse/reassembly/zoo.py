@@ -20,7 +20,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Preprocess:
-    """What a network was trained to see; mean and standard deviation of pixels in 0..1."""
+    """What a network was trained to see; mean and standard deviation of pixels in 0..1, in its channel order."""
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     resize: int = 256  # short side before the crop
