@@ -1,0 +1,7 @@
+_base_ = [
+    '../_base_/models/dery_20m.py', '../_base_/datasets/flowers_224.py',
+    '../_base_/schedules/downstream_bs256_adamw_40k.py', '../_base_/default_runtime.py'
+]
+
+model = dict(backbone=dict(block_fixed=False), head=dict(num_classes=102))
+default_hooks = dict(checkpoint=dict(by_epoch=False, interval=2000))

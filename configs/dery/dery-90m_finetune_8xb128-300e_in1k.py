@@ -1,0 +1,8 @@
+_base_ = [
+    '../_base_/models/dery_90m.py', '../_base_/datasets/imagenet_224.py',
+    '../_base_/schedules/imagenet_bs1024_adamw_300e.py', '../_base_/default_runtime.py'
+]
+
+model = dict(backbone=dict(block_fixed=False))
+default_hooks = dict(checkpoint=dict(interval=5))
+custom_hooks = [dict(type='EMAHook', momentum=5e-4)]
