@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from mmreuse.errors import SpaceError
 from mmreuse.graph import cut_points, sequence_of_nodes
 from mmreuse.graph.cut import endpoints, resolve
+from mmreuse.models.backbones.cifar_resnet import CifarResNet
 
 # Counts are those of Yang et al., Deep Model Reassembly (2022), where the family is in its zoo or its tables, and
 # otherwise the number of residual (dense, Fire, ...) blocks of the architecture with its down-sampling layers.
@@ -75,6 +76,12 @@ def test_counts_of_mmpretrain_models(name: str) -> None:
     config, count = dict(MMPRETRAIN[name][0]), MMPRETRAIN[name][1]
     model = getattr(models, config.pop('type'))(**config)
     assert len(sequence_of_nodes(model, torch.zeros(1, 3, 224, 224))) == count
+
+
+@pytest.mark.parametrize('depth', [20, 56])
+def test_counts_of_cifar_resnets(depth: int) -> None:
+    nodes = sequence_of_nodes(CifarResNet(depth, width=4, num_classes=10), torch.zeros(1, 3, 32, 32))
+    assert nodes == tuple(f'layer{stage}.{i}' for stage in (1, 2, 3) for i in range((depth - 2) // 6))
 
 
 def test_names_follow_execution_and_templates() -> None:
