@@ -1,4 +1,5 @@
 """A recorded model, and modules made of stretches of it."""
+import itertools
 import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -200,7 +201,7 @@ class _Writer:
     def arguments(self, node: fx.Node) -> tuple[tuple, dict]:
         """Return a recorded node's arguments in terms of the new graph."""
         sizes = self.program.sizes.get(node, {})
-        position = iter(range(1 << 30))
+        position = itertools.count()
 
         def translate(leaf: Any) -> Any:
             index = next(position)

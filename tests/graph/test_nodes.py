@@ -142,7 +142,7 @@ def names_of(model: nn.Module, *shape: int) -> tuple[str, ...]:
 
 def test_a_block_without_shortcut_counts_like_its_siblings() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sequential(Block(4), Block(4, 2, gate=True), nn.BatchNorm2d(4),
-                                                            Block(4)), nn.Flatten(), nn.Linear(256, 2))
+                                                            Block(4)), nn.Flatten(), nn.Linear(196, 2))
     assert names_of(model, 3, 16, 16) == ('1.0', '1.1', '1.3'), 'the gate inside 1.1 and the norm are no nodes'
 
 
