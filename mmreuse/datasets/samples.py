@@ -1,7 +1,8 @@
 """A fixed, class-balanced list of samples that every member of a zoo sees, each in its own preprocessing."""
 import hashlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,26 +51,32 @@ def samples_hash(dataset: Any, indices: Sequence[int]) -> str:
 
 
 class SampleView(Dataset):
-    """Chosen samples of a data set, through one transform, normalised: what a net is fed.
+    """Chosen samples of a data set as one net sees them: resized, cropped, in its channel order, normalised.
 
     Args:
         dataset: An mmpretrain data set whose own pipeline is not used.
         indices: The chosen samples, in order.
-        transform: From a data info to ``dict(inputs=uint8 tensor (C, H, W) in RGB)``.
-        preprocess: ``mean`` and ``std`` per channel, for pixels in 0..1.
+        transform: From a data info to one whose ``img`` is a picture (H, W, C) of 0..255.
+        mean: Per channel, in the net's channel order, of pixels in 0..1.
+        std: Likewise.
+        reverse_channels: Whether the pictures' channel order is not the net's.
     """
 
     def __init__(self, dataset: Any, indices: Sequence[int], transform: Callable[[dict], dict],
-                 preprocess: Mapping[str, Sequence[float]]) -> None:
+                 mean: Sequence[float], std: Sequence[float], reverse_channels: bool) -> None:
         self.dataset = dataset
         self.indices = list(indices)
         self.transform = transform
-        self.mean = torch.tensor(preprocess['mean']).view(-1, 1, 1)
-        self.std = torch.tensor(preprocess['std']).view(-1, 1, 1)
+        self.mean = torch.tensor(mean).view(-1, 1, 1)
+        self.std = torch.tensor(std).view(-1, 1, 1)
+        self.reverse_channels = reverse_channels
 
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, position: int) -> torch.Tensor:
-        picture = self.transform(self.dataset.get_data_info(self.indices[position]))['inputs']
-        return (picture.float() / 255 - self.mean) / self.std
+    def __getitem__(self, position: int) -> tuple[torch.Tensor, int]:
+        """Image (C, H, W) float32 and label."""
+        info = self.transform(self.dataset.get_data_info(self.indices[position]))
+        picture = info['img'][..., ::-1] if self.reverse_channels else info['img']
+        image = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1).float() / 255
+        return (image - self.mean) / self.std, int(info['gt_label'])

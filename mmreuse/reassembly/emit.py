@@ -4,6 +4,7 @@ A config file holds the whole job: the model with every block's zoo entry and th
 weights, and the data, schedule and runtime of the config it starts from. Building it gives
 the parameters and multiply-accumulates that were counted.
 """
+import math
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import replace
@@ -13,12 +14,20 @@ from typing import Any
 from mmengine.config import Config
 
 from mmreuse.errors import ArtefactError, ConfigError
-from mmreuse.reassembly.genotype import Nodes, Size, describe, genotype_hash, genotype_to_dict, model_config
+from mmreuse.reassembly.genotype import (
+    Nodes,
+    Size,
+    describe,
+    genotype_from_dict,
+    genotype_hash,
+    genotype_to_dict,
+    model_config,
+)
 from mmreuse.reassembly.search import SearchResult
 from mmreuse.reassembly.structures import Candidate
 from mmreuse.reassembly.weights import resolve_weights
 from mmreuse.reassembly.zoo import ZooEntry
-from mmreuse.utils.io import PathLike, atomic_write, file_hash, write_json
+from mmreuse.utils.io import PathLike, atomic_write, file_hash, read_json, write_json
 
 #: Without these a config does not train.
 NEEDED = ('train_dataloader', 'train_cfg', 'optim_wrapper')
@@ -126,6 +135,22 @@ def emit_candidates(folder: PathLike, result: SearchResult, zoo: Mapping[str, Zo
         screened=[_row(c, nodes, names) for c in result.screened]))
     write_json(folder / 'pareto.json', dict(**facts, candidates=[_row(c, nodes, names) for c in result.pareto]))
     return paths
+
+
+def load_candidates(path: PathLike) -> tuple[Candidate, ...]:
+    """Read the candidates of a ``candidates.json`` or ``pareto.json``, best first.
+
+    Raises:
+        ArtefactError: The file is missing, truncated or of another kind.
+    """
+    try:
+        return tuple(
+            Candidate(genotype_from_dict(row['genotype']), row['params'], row['flops'],
+                      {proxy: math.nan if score is None else score for proxy, score in row['scores'].items()},
+                      row['latency']) for row in read_json(path, required=('candidates',))['candidates'])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ArtefactError(f'{path}: is not a table of candidates ({error!r}). Run the reassembly stage again.'
+                            ) from error
 
 
 def _pinned(entry: ZooEntry) -> ZooEntry:

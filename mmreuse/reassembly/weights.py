@@ -166,12 +166,13 @@ def _is_file_name(weights: str) -> bool:
 
 def _local_file(source: WeightSource) -> Path:
     path = Path(source.weights).expanduser()
-    if not path.is_absolute():
+    if not path.is_absolute() and not source.weights.startswith('./'):
         path = data_root() / path
     if not path.is_file():
         raise ArtefactError(f"zoo entry '{source.key}': weights file {path} does not exist. Put it there, set "
-                            f'MMREUSE_DATA_ROOT to the folder that relative names start from (now {data_root()}), '
-                            f'or correct weights in the zoo.')
+                            f'MMREUSE_DATA_ROOT to the folder that relative names start from (now {data_root()}; '
+                            f"names that begin with './' start from the working directory), or correct weights in "
+                            f'the zoo.')
     return path
 
 

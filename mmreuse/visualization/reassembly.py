@@ -1,6 +1,6 @@
 """Figures of deep model reassembly: similarity, partition, Pareto front, learning curves."""
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
-from typing import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -81,7 +81,8 @@ def draw_pareto(candidates: Sequence[Candidate], front: Sequence[Candidate], pro
     return figure
 
 
-def draw_learning_curves(curves: Mapping[str, Sequence[tuple[float, float]]], *, ylabel: str = 'accuracy (%)') -> Figure:
+def draw_learning_curves(curves: Mapping[str, Sequence[tuple[float, float]]], *,
+                         ylabel: str = 'accuracy (%)') -> Figure:
     """One line per run of (epoch, value) points."""
     figure, axes = _figure(6.5, 4.5)
     for name, points in curves.items():

@@ -2,7 +2,7 @@
 import base64
 import html
 import io
-from typing import Sequence
+from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 

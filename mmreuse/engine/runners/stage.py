@@ -30,20 +30,12 @@ class StageRunner(ABC):
     Args:
         cfg: The whole config. Read here: ``work_dir``, ``seed`` (0), ``device`` (the best
             present), ``launcher`` (``'none'``), ``overwrite`` (False: reuse a finished run).
-
-    Raises:
-        ConfigError: ``work_dir`` or a key of :attr:`settings` is missing.
     """
 
     stage: str
     settings: tuple[str, ...] = ()
 
     def __init__(self, cfg: Config) -> None:
-        missing = [key for key in ('work_dir', *self.settings) if cfg.get(key) is None]
-        if missing:
-            raise ConfigError(
-                f'{cfg.filename or "config"}: {type(self).__name__} needs the keys {", ".join(missing)}. '
-                f'See docs/en/algorithms/dery.md for what each holds.')
         self.cfg = cfg
         self.root = Path(cfg.work_dir)
         self.folder = self.root / self.stage
@@ -61,6 +53,18 @@ class StageRunner(ABC):
         """Hashes of what the stage stands on, by name; a change makes it run again."""
         return {}
 
+    def check(self) -> None:
+        """Find what is wrong with the settings before time is spent; a pipeline checks all its stages first.
+
+        Raises:
+            ConfigError: Something is.
+        """
+        missing = [key for key in self.settings if self.cfg.get(key) is None]
+        if missing:
+            raise ConfigError(
+                f'{self.cfg.filename or "config"}: {type(self).__name__} needs the keys {", ".join(missing)}. '
+                'See docs/en/algorithms/dery.md for what each holds.')
+
     @abstractmethod
     def execute(self) -> dict[str, Any]:
         """Do the work, write the artefacts into :attr:`folder`, return the metrics."""
@@ -77,6 +81,7 @@ class StageRunner(ABC):
         self.logger = MMLogger.get_instance(
             f'mmreuse.{self.stage}', log_file=str(self.folder / 'stage.log'), file_mode='a')
         set_random_seed(self.seed)
+        self.check()
         inputs = self.inputs()
         if not self.cfg.get('overwrite', False) and self._finished(inputs):
             self.logger.info(f'{self.stage}: up to date in {self.folder} (same settings, same inputs)')

@@ -1,0 +1,5 @@
+"""One plain Python call a job, for notebooks and for tools."""
+from mmreuse.apis.stages import reassemble, run_stage
+from mmreuse.apis.training import evaluate, learning_curve, train
+
+__all__ = ['evaluate', 'learning_curve', 'reassemble', 'run_stage', 'train']

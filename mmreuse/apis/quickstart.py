@@ -1,0 +1,154 @@
+"""The jobs of the quick start: each trains and reuses small nets on the embedded digits, and adds to a report."""
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from mmreuse.apis.stages import configured, reassemble
+from mmreuse.apis.training import evaluate, learning_curve, train
+from mmreuse.engine.runners import ReassemblyRunner
+from mmreuse.reassembly.emit import candidate_config, load_candidates
+from mmreuse.reassembly.genotype import describe
+from mmreuse.reassembly.partition_io import load_partition
+from mmreuse.reassembly.search import like, random_assembly
+from mmreuse.reassembly.similarity_matrix import load_similarity
+from mmreuse.registry import MODELS
+from mmreuse.utils.complexity import count_macs, count_params
+from mmreuse.utils.io import atomic_write, read_json
+from mmreuse.utils.latency import measure_latency
+from mmreuse.visualization import Report, draw_learning_curves, draw_pareto, draw_partition, draw_similarity
+
+CONFIGS = Path('configs/quickstart')
+ZOO = ('resnet', 'wide-resnet', 'convnext', 'vit')
+_METRIC = 'accuracy/top1'
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One trained net of the quick start."""
+    name: str
+    config: Path
+    folder: Path
+    options: dict[str, Any]
+
+    def fit(self) -> None:
+        """Train, unless a finished run lies in the folder; go on where a killed one stopped."""
+        if not self.done:
+            train(self.config, work_dir=self.folder, options=self.options, resume=True)
+            evaluate(self.config, self.checkpoint, work_dir=self.folder, options=self.options)
+
+    @property
+    def done(self) -> bool:
+        path = self.folder / 'metrics.json'
+        return path.is_file() and f'test/{_METRIC}' in read_json(path)
+
+    @property
+    def accuracy(self) -> float:
+        """Per cent of the test digits."""
+        return read_json(self.folder / 'metrics.json')[f'test/{_METRIC}']
+
+    @property
+    def validation(self) -> float:
+        """Per cent of the validation digits, after the last epoch."""
+        return read_json(self.folder / 'metrics.json')[f'val/{_METRIC}']
+
+    @property
+    def checkpoint(self) -> Path:
+        return Path((self.folder / 'last_checkpoint').read_text().strip())
+
+    def build(self) -> nn.Module:
+        """The net, for counting and timing: its weights do not matter."""
+        cfg = configured(self.config, options=self.options)
+        cfg.model.pop('data_preprocessor', None)
+        return MODELS.build(cfg.model).eval()
+
+
+def reassemble_digits(folder: Path, report: Report) -> None:
+    """Deep model reassembly: a zoo of four nets, blocks, a search, and the best assembly fine-tuned.
+
+    Args:
+        folder: Where everything goes.
+        report: Gets the figures and the table.
+    """
+    zoo = [Trained(name, CONFIGS / f'{name}_digits.py', folder / 'zoo' / name, {}) for name in ZOO]
+    for member in zoo:
+        member.fit()
+    config = _pipeline_config(folder)
+    ranked = reassemble(config, work_dir=folder / 'dery')
+    best, random = ranked[0], _random_config(config, folder / 'dery')
+    runs = [
+        Trained('reassembled', best, folder / 'reassembled', {}),
+        Trained('same, from scratch', best, folder / 'scratch', {'model.backbone.pretrained': False}),
+        Trained('random assembly, as large', random, folder / 'random', {}),
+    ]
+    for run in runs:
+        run.fit()
+    leader = max(zoo, key=lambda member: member.validation)
+    rows = _rows([*zoo, *runs])
+    _print('Deep model reassembly on digits (test accuracy)', rows)
+    _add_to_report(report, folder / 'dery', runs, leader.name, rows)
+
+
+def _pipeline_config(folder: Path) -> Path:
+    """The config of the pipeline, with the zoo of this run."""
+    cfg = Config.fromfile(CONFIGS / 'dery_digits.py')
+    for entry in cfg.zoo:
+        entry.weights = str(Trained('', Path(), folder / 'zoo' / entry.key, {}).checkpoint.resolve())
+    path = folder / 'dery_digits.py'
+    with atomic_write(path) as file:
+        file.write(cfg.pretty_text)
+    return path
+
+
+def _random_config(config: Path, work_dir: Path) -> Path:
+    """A random assembly as large and as costly as the best one, as a config."""
+    runner = ReassemblyRunner(configured(config, work_dir))
+    best = load_candidates(runner.folder / 'candidates.json')[0]
+    candidate = random_assembly(runner.assemblies(), like(best, 0.25), seed=1)
+    cfg = candidate_config(candidate, runner.zoo, runner.nodes, runner.settled['num_classes'],
+                           runner.settled['finetune'])
+    path = work_dir / 'random.py'
+    with atomic_write(path) as file:
+        file.write(f'# A random assembly: {describe(candidate.genotype, runner.nodes)}\n' + cfg.pretty_text)
+    return path
+
+
+def _rows(runs: Sequence[Trained]) -> list[tuple[str, ...]]:
+    nets = {run.name: run.build() for run in runs}
+    images = torch.zeros(1, 3, 8, 8)
+    times = measure_latency(nets, images)
+    return [(run.name, f'{run.accuracy:.1f}', f'{count_params(nets[run.name]) / 1e3:.0f}',
+             f'{count_macs(nets[run.name], images) / 1e6:.2f}', f'{1e3 * times[run.name].median:.2f}') for run in runs]
+
+
+HEADER = ('net', 'accuracy (%)', 'parameters (k)', 'MMACs', 'latency (ms)')
+
+
+def _print(title: str, rows: Sequence[Sequence[str]]) -> None:
+    table = Table(*HEADER, title=title)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def _add_to_report(report: Report, folder: Path, runs: Sequence[Trained], leader: str,
+                   rows: Sequence[Sequence[str]]) -> None:
+    similarity = load_similarity(folder / 'similarity' / 'similarity.safetensors')
+    sizes = {key: len(names) + 1 for key, names in similarity.node_names.items()}
+    candidates, pareto = (load_candidates(folder / 'reassembly' / name) for name in ('candidates.json', 'pareto.json'))
+    report.heading('Deep model reassembly')
+    report.text('Four trained nets are cut into blocks by the similarity of their features; the blocks are put '
+                'together again within a budget and fine-tuned. The best net of the zoo on validation digits '
+                f'is {leader}.')
+    report.table(HEADER, rows)
+    report.figure(draw_similarity(similarity.values.numpy(), sizes), 'Linear CKA between all nodes of the zoo.')
+    report.figure(draw_partition(load_partition(folder / 'partition' / 'partition.json')), 'Blocks and their sets.')
+    report.figure(draw_pareto(candidates, pareto, 'naswot'), 'Assemblies that the proxy scored.')
+    curves = {run.name: learning_curve(run.folder, _METRIC) for run in runs}
+    report.figure(draw_learning_curves(curves), 'Validation accuracy during fine-tuning.')

@@ -1,0 +1,12 @@
+"""Runners of the stages that are not trainings."""
+from mmreuse.engine.runners.dery import (
+    DeRyRunner,
+    FeatureExtractionRunner,
+    NodeShapeRunner,
+    PartitionRunner,
+    ReassemblyRunner,
+    SimilarityRunner,
+)
+
+__all__ = ['DeRyRunner', 'FeatureExtractionRunner', 'NodeShapeRunner', 'PartitionRunner', 'ReassemblyRunner',
+           'SimilarityRunner']

@@ -1,0 +1,319 @@
+"""The stages of deep model reassembly, from a zoo to ranked configs that train."""
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.dataset import Compose
+from mmengine.dist import is_main_process
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from mmreuse.datasets.samples import SampleView, pick_samples, samples_hash
+from mmreuse.engine.runners.stage import StageRunner
+from mmreuse.errors import ConfigError
+from mmreuse.reassembly.assembly import Pieces
+from mmreuse.reassembly.costs import CostTable
+from mmreuse.reassembly.emit import emit_candidates, load_finetune
+from mmreuse.reassembly.genotype import Rules, describe
+from mmreuse.reassembly.gram_files import write_grams
+from mmreuse.reassembly.lattice import Assemblies, build_assemblies, surrogate_values
+from mmreuse.reassembly.nodes import inout_shapes, member_nodes
+from mmreuse.reassembly.partition import partition
+from mmreuse.reassembly.partition_io import load_partition, save_partition
+from mmreuse.reassembly.program import Bounds
+from mmreuse.reassembly.scoring import Scorer
+from mmreuse.reassembly.search import Progress, SearchResult, search, time_candidates
+from mmreuse.reassembly.similarities import compute_similarity
+from mmreuse.reassembly.similarity_matrix import load_similarity, save_similarity
+from mmreuse.reassembly.zoo import Preprocess, ZooEntry, build_member, parse_zoo
+from mmreuse.registry import DATASETS, RUNNERS, TRANSFORMS
+from mmreuse.statistics.grams import collect_grams
+from mmreuse.utils.cache import StageCache
+from mmreuse.utils.io import file_hash, state_hash, write_json
+
+
+class _ZooStage(StageRunner):
+    """A stage that knows the zoo of the config, its nodes, and what earlier stages left in ``work_dir``."""
+
+    @cached_property
+    def zoo(self) -> dict[str, ZooEntry]:
+        return parse_zoo(self.cfg.zoo)
+
+    @cached_property
+    def nodes(self) -> dict[str, tuple]:
+        return {key: member_nodes(entry) for key, entry in self.zoo.items()}
+
+    def options(self, key: str, known: Mapping[str, Any]) -> dict[str, Any]:
+        """The config's section ``key`` over the defaults in ``known``.
+
+        Raises:
+            ConfigError: The section holds something else.
+        """
+        given = dict(self.cfg.get(key) or {})
+        unknown = sorted(set(given) - set(known))
+        if unknown:
+            raise ConfigError(f'{self.cfg.filename or "config"}: {key} has no option {", ".join(unknown)}. '
+                              f'It takes {", ".join(known)}.')
+        return {**known, **given}
+
+    @property
+    def similarity_file(self) -> Path:
+        """The config's ``similarity_file``, or what the similarity stage wrote."""
+        return Path(self.cfg.get('similarity_file') or self.root / 'similarity' / 'similarity.safetensors')
+
+    @property
+    def partition_file(self) -> Path:
+        """The config's ``partition_file``, or what the partition stage wrote."""
+        return Path(self.cfg.get('partition_file') or self.root / 'partition' / 'partition.json')
+
+    def sample_view(self, num_samples: int, preprocess: Preprocess) -> 'SampleView':
+        """Chosen samples of the config's ``data``, as a net with ``preprocess`` sees them."""
+        data = self.options('data', dict(dataset=None, load=[dict(type='LoadImageFromFile')], color_order='bgr'))
+        if data['color_order'] not in ('bgr', 'rgb'):
+            raise ConfigError(f"data.color_order = '{data['color_order']}' must be 'bgr' or 'rgb'")
+        fit = [dict(type='mmpretrain.ResizeEdge', scale=preprocess.resize, edge='short',
+                    interpolation=preprocess.interpolation),
+               dict(type='mmpretrain.CenterCrop', crop_size=preprocess.crop)]
+        transform = Compose([TRANSFORMS.build(step) for step in [*data['load'], *fit]])
+        dataset = self._dataset(data['dataset'])
+        indices = pick_samples(dataset, num_samples, self.seed)
+        reverse = (data['color_order'] == 'rgb') != preprocess.to_rgb
+        return SampleView(dataset, indices, transform, preprocess.mean, preprocess.std, reverse)
+
+    def _dataset(self, cfg: Mapping[str, Any]) -> Any:
+        if not hasattr(self, '_built'):
+            self._built = DATASETS.build({**cfg, 'pipeline': []})
+        return self._built
+
+
+@RUNNERS.register_module()
+class FeatureExtractionRunner(_ZooStage):
+    """Run every member of the zoo over one list of samples and keep the Grams of its nodes.
+
+    Config: ``data`` (``dataset``, the transforms ``load`` that give a picture, their
+    ``color_order``), ``features`` (``num_samples``, ``minibatch`` of the Grams, ``batch_size``,
+    ``num_workers``) and ``cache_dir``, where Grams are kept by content.
+
+    Writes ``features/<key>.safetensors``.
+    """
+    stage = 'features'
+    settings = ('zoo', 'data', 'features')
+
+    @cached_property
+    def settled(self) -> dict[str, Any]:
+        """The options, defaults filled in."""
+        return self.options('features', dict(num_samples=2048, minibatch=256, batch_size=64, num_workers=0))
+
+    def check(self) -> None:
+        super().check()
+        _ = self.zoo, self.settled  # each raises what is wrong with it
+
+    def execute(self) -> dict[str, Any]:
+        options = self.settled
+        cache = StageCache(self.cfg.get('cache_dir', 'work_dirs/cache'))
+        metrics: dict[str, Any] = {'features/networks': len(self.zoo)}
+        for turn, entry in enumerate(self.zoo.values(), start=1):
+            self.logger.info(f'features: {entry.key} ({turn} of {len(self.zoo)})')
+            view = self.sample_view(options['num_samples'], entry.preprocess)
+            metrics['features/samples'] = len(view)
+            metrics[f'features/{entry.key}/nodes'] = self._extract(entry, view, options, cache)
+        return metrics
+
+    def _extract(self, entry: ZooEntry, view: SampleView, options: Mapping[str, Any], cache: StageCache) -> int:
+        """Grams of one member, from the cache where they are known; returns how many nodes it has."""
+        model = build_member(entry)
+        nodes = member_nodes(entry, model)
+        weights_hash, data_hash = state_hash(model), samples_hash(view.dataset, view.indices)
+        key = dict(net=entry.key, weights=weights_hash, data=data_hash, preprocess=asdict(entry.preprocess),
+                   minibatch=options['minibatch'], nodes=[node.name for node in nodes])
+
+        def make(folder: Path) -> None:
+            loader = DataLoader(view, options['batch_size'], num_workers=options['num_workers'])
+            grams = collect_grams(
+                model.to(self.device), (images.to(self.device) for images in loader), [node.name for node in nodes],
+                [nodes[0].in_layout, *(node.out_layout for node in nodes)], options['minibatch'])
+            if is_main_process():
+                write_grams(folder / 'grams.safetensors', grams, key=entry.key, nodes=nodes, weights_hash=weights_hash,
+                            data_hash=data_hash)
+
+        found = cache.get('grams', key, make)
+        if is_main_process():
+            shutil.copyfile(found / 'grams.safetensors', self.folder / f'{entry.key}.safetensors')
+        return len(nodes)
+
+
+@RUNNERS.register_module()
+class NodeShapeRunner(_ZooStage):
+    """Write the shapes of all nodes, as the published ``MODEL_INOUT_SHAPE.json`` holds them; no weights needed.
+
+    Writes ``shapes/MODEL_INOUT_SHAPE.json``.
+    """
+    stage = 'shapes'
+    settings = ('zoo',)
+
+    def execute(self) -> dict[str, Any]:
+        if is_main_process():
+            write_json(self.folder / 'MODEL_INOUT_SHAPE.json', inout_shapes(self.zoo.values()))
+        return {f'shapes/{key}/nodes': len(nodes) for key, nodes in self.nodes.items()}
+
+
+@RUNNERS.register_module()
+class SimilarityRunner(_ZooStage):
+    """Compare all places of all nets of the zoo.
+
+    Config: ``similarity``, a registered similarity (``dict(type='cka')``).
+
+    Writes ``similarity/similarity.safetensors``.
+    """
+    stage = 'similarity'
+    settings = ('zoo', 'similarity')
+
+    @property
+    def gram_files(self) -> list[Path]:
+        return [self.root / 'features' / f'{key}.safetensors' for key in self.zoo]
+
+    def inputs(self) -> dict[str, str]:
+        return {path.name: file_hash(path) for path in self.gram_files}
+
+    def execute(self) -> dict[str, Any]:
+        similarity = compute_similarity(self.gram_files, dict(self.cfg.similarity), device=self.device)
+        if is_main_process():
+            save_similarity(self.folder / 'similarity.safetensors', similarity)
+        return {'similarity/places': len(similarity.values), 'similarity/mean': float(similarity.values.mean())}
+
+
+@RUNNERS.register_module()
+class PartitionRunner(_ZooStage):
+    """Cut every net into K blocks and put them into K equivalence sets.
+
+    Config: ``partition``, the keywords of :func:`mmreuse.reassembly.partition.partition`;
+    ``similarity_file`` instead of what the similarity stage wrote.
+
+    Writes ``partition/partition.json``.
+    """
+    stage = 'partition'
+    settings = ('zoo', 'partition')
+
+    def inputs(self) -> dict[str, str]:
+        return {'similarity': file_hash(self.similarity_file)}
+
+    def execute(self) -> dict[str, Any]:
+        similarity = load_similarity(self.similarity_file)
+        result = partition(similarity, self.nodes, **{'seed': self.seed, **self.cfg.partition})
+        if is_main_process():
+            save_partition(self.folder / 'partition.json', result)
+        for net, blocks in result.blocks.items():
+            named = (f'{result.node_names[net][b.first]}..{result.node_names[net][b.last]} [{b.set}]' for b in blocks)
+            self.logger.info(f'partition: {net}: {" | ".join(named)}')
+        return {'partition/objective': result.objective, 'partition/upper_bound': result.upper_bound,
+                'partition/blocks': sum(map(len, result.blocks.values()))}
+
+
+@RUNNERS.register_module()
+class ReassemblyRunner(_ZooStage):
+    """Search the best assemblies within a budget and write them as configs that train.
+
+    Config: ``reassembly`` with ``bounds`` (:class:`~mmreuse.reassembly.program.Bounds`), ``rules``
+    (:class:`~mmreuse.reassembly.genotype.Rules`), ``proxy`` (``dict(type='naswot')``), ``num_batches`` (5) of
+    ``batch_size`` (32) images the proxy sees, ``num_candidates`` (100), ``finalists`` (10), ``top`` (5)
+    configs to write, ``num_classes``, ``input_size``, ``latency`` (False: do not time the top),
+    ``finetune`` (file with data, schedule and runtime that the written configs start from).
+
+    Writes ``reassembly/rank*.py``, ``candidates.json``, ``pareto.json`` and the log ``scores.jsonl``,
+    from which a killed search goes on.
+    """
+    stage = 'reassembly'
+    settings = ('zoo', 'data', 'reassembly')
+
+    @cached_property
+    def settled(self) -> dict[str, Any]:
+        """The options, defaults filled in."""
+        options = self.options('reassembly', dict(
+            bounds={}, rules={}, proxy=dict(type='naswot'), num_batches=5, batch_size=32, num_candidates=100,
+            finalists=10, top=5, num_classes=1000, input_size=(224, 224), latency=False, finetune=''))
+        options['input_size'] = tuple(options['input_size'])
+        # What is wrong with it shows before time is spent.
+        load_finetune(options['finetune'], options['num_classes'])
+        return options
+
+    def check(self) -> None:
+        super().check()
+        _ = self.zoo, self.settled  # each raises what is wrong with it
+
+    def inputs(self) -> dict[str, str]:
+        return {'partition': file_hash(self.partition_file), 'similarity': file_hash(self.similarity_file)}
+
+    def assemblies(self) -> Assemblies:
+        """Everything that may be built from the partition, with its costs."""
+        options = self.settled
+        table = CostTable(self.zoo, self.nodes, options['num_classes'], options['input_size'])
+        return build_assemblies(load_partition(self.partition_file), table, Rules(**options['rules']))
+
+    def execute(self) -> dict[str, Any]:
+        options = self.settled
+        assemblies = self.assemblies()
+        pieces = Pieces(self.zoo, self.nodes, options['num_classes'], device=self.device, seed=self.seed)
+        scorer = Scorer(pieces, self._batches(), dict(options['proxy']), log=self.folder / 'scores.jsonl')
+        values = surrogate_values(
+            assemblies, load_partition(self.partition_file), load_similarity(self.similarity_file))
+        result = search(
+            assemblies, scorer, Bounds(**options['bounds']), values=values, num_candidates=options['num_candidates'],
+            finalists=options['finalists'], seed=self.seed, callback=self._report)
+        if options['latency']:
+            result = time_candidates(result, pieces, options['input_size'], top=options['top'])
+        if is_main_process():
+            emit_candidates(self.folder, result, self.zoo, self.nodes, num_classes=options['num_classes'],
+                            input_size=options['input_size'], finetune=options['finetune'], top=options['top'])
+        return _search_metrics(result)
+
+    def _batches(self) -> list[tuple[Tensor, Tensor]]:
+        """The images that every candidate is scored on, normalised as the first member of the zoo is."""
+        options = self.settled
+        entry = next(iter(self.zoo.values()))
+        view = self.sample_view(options['num_batches'] * options['batch_size'], entry.preprocess)
+        loader = DataLoader(view, options['batch_size'])
+        return [(images.to(self.device), labels.to(self.device)) for images, labels in loader]
+
+    def _report(self, progress: Progress) -> None:
+        score = next(iter(progress.best.scores.values()))
+        self.logger.info(f'reassembly: {progress.scored} of {progress.planned} scored, best {score:.4g}: '
+                         f'{describe(progress.best.genotype, self.nodes)}')
+
+
+def _search_metrics(result: SearchResult) -> dict[str, Any]:
+    best = result.candidates[0]
+    return {'reassembly/evaluations': result.evaluations, 'reassembly/candidates': len(result.candidates),
+            'reassembly/pareto': len(result.pareto), 'reassembly/exhaustive': result.exhaustive,
+            'reassembly/feasible': result.feasible, 'reassembly/best_params': best.params,
+            'reassembly/best_flops': best.flops, f'reassembly/best_{result.proxy}': best.scores[result.proxy]}
+
+
+@RUNNERS.register_module()
+class DeRyRunner:
+    """All four stages in order; those that are up to date are skipped.
+
+    Writes the stages' metrics together as ``metrics.json``.
+    """
+    stages = (FeatureExtractionRunner, SimilarityRunner, PartitionRunner, ReassemblyRunner)
+
+    def __init__(self, cfg: Config) -> None:
+        # All are built and checked first, so that what is wrong in a late section shows before time is spent.
+        self.runners = [stage(cfg) for stage in self.stages]
+        for runner in self.runners:
+            runner.check()
+
+    @classmethod
+    def from_cfg(cls, cfg: Config) -> 'DeRyRunner':
+        return cls(cfg)
+
+    def run(self) -> dict[str, Any]:
+        metrics: dict[str, Any] = {}
+        for runner in self.runners:
+            metrics |= runner.run()
+        if is_main_process():
+            write_json(self.runners[0].root / 'metrics.json', metrics)
+        return metrics

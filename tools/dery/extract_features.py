@@ -1,0 +1,9 @@
+"""Run the zoo of a config over its data and keep the Grams of all nodes (first stage of deep model reassembly)."""
+from mmreuse.utils.setup_env import require_openmmlab
+
+require_openmmlab()
+
+from mmreuse.apis.stages import stage_main
+
+if __name__ == '__main__':
+    stage_main(__doc__, 'FeatureExtractionRunner')

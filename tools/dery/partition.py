@@ -1,0 +1,9 @@
+"""Cut the zoo of a config into blocks and put like blocks into one set (third stage of deep model reassembly)."""
+from mmreuse.utils.setup_env import require_openmmlab
+
+require_openmmlab()
+
+from mmreuse.apis.stages import stage_main
+
+if __name__ == '__main__':
+    stage_main(__doc__, 'PartitionRunner')

@@ -1,0 +1,9 @@
+"""Search the best assemblies within a budget, write configs that train (fourth stage of deep model reassembly)."""
+from mmreuse.utils.setup_env import require_openmmlab
+
+require_openmmlab()
+
+from mmreuse.apis.stages import stage_main
+
+if __name__ == '__main__':
+    stage_main(__doc__, 'ReassemblyRunner')

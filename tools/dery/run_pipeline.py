@@ -1,0 +1,9 @@
+"""Run all stages of deep model reassembly that are not up to date."""
+from mmreuse.utils.setup_env import require_openmmlab
+
+require_openmmlab()
+
+from mmreuse.apis.stages import stage_main
+
+if __name__ == '__main__':
+    stage_main(__doc__, 'DeRyRunner')
