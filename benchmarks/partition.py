@@ -48,15 +48,14 @@ def make_similarity(seed: int, wander: float) -> SimilarityMatrix:
 def judge(similarity: SimilarityMatrix, results: list) -> tuple[float, int]:
     """Largest objective among the procedure's results that leave no set empty, and its blocks over the size bound."""
     values = similarity.values.double().numpy()
-    segments = feasible_segments([np.ones(length) for length in LENGTHS], similarity.offsets[:-1],
-                                 [np.inf] * len(LENGTHS), true_inputs=False)
+    segments = feasible_segments([np.ones(length) for length in LENGTHS], [np.inf] * len(LENGTHS), true_inputs=False)
     judged = []
     for _, cuts, labels in results:
         labels = np.asarray(labels)
         if set(labels.reshape(-1).tolist()) != set(range(NUM_BLOCKS)):
             continue
-        blocks = np.array([[(last - first) * len(segments.last) + where.start + last for first, last in cut]
-                           for where, cut in zip(segments.net_positions, cuts, strict=True)])
+        ends = np.asarray(cuts)
+        blocks = segments.number(np.arange(len(ends))[:, None], ends[..., 0], ends[..., 1])
         over = sum(last - first + 1 >= (1 + EPSILON) * length / NUM_BLOCKS
                    for cut, length in zip(cuts, LENGTHS, strict=True) for first, last in cut)
         judged.append((anchored(values, segments, blocks, labels, NUM_BLOCKS).objective, over))

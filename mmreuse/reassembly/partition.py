@@ -96,12 +96,12 @@ def partition(
     true_inputs = block_input == 'true'
     if legacy:
         bounds = [float('inf')] * len(nodes)
-        segments = feasible_segments(list(sizes.values()), similarity.offsets[:-1], bounds, true_inputs)
+        segments = feasible_segments(list(sizes.values()), bounds, true_inputs)
         solutions = [_legacy_solution(values, segments, sizes, num_blocks, epsilon, restarts, seed)]
         bound = None
     else:
         bounds = size_bounds(sizes, num_blocks, epsilon, balance)
-        segments = feasible_segments(list(sizes.values()), similarity.offsets[:-1], bounds, true_inputs)
+        segments = feasible_segments(list(sizes.values()), bounds, true_inputs)
         known: set[tuple[int, ...]] = set()
         solutions = []
         for start in range(0, restarts, _TOGETHER):
@@ -189,8 +189,9 @@ def _legacy_solution(values: np.ndarray, segments: Segments, sizes: Mapping[str,
         short = next(key for key, item in sizes.items() if len(item) < num_blocks + 1)
         raise ConfigError(f'num_blocks = {num_blocks}: the published procedure needs {num_blocks + 1} nodes a net, '
                           f'{short} has {len(sizes[short])}.')
-    in_rows = [segments.in_row[0, item] for item in segments.net_positions]
-    out_rows = [segments.out_row[item] for item in segments.net_positions]
+    starts = segments.offsets[:-1]
+    in_rows = [np.arange(start, start + length) + segments.skip for start, length in zip(starts, lengths, strict=True)]
+    out_rows = [np.arange(start, start + length) + 1 for start, length in zip(starts, lengths, strict=True)]
     results = legacy_cuts(values, in_rows, out_rows, num_blocks, epsilon, restarts, seed)
     _, cuts, labels = max(results, key=lambda result: result[0])
     labels = np.asarray(labels)
@@ -198,9 +199,8 @@ def _legacy_solution(values: np.ndarray, segments: Segments, sizes: Mapping[str,
     if unused:
         raise ConfigError(f'the published procedure left sets {unused} empty in its best of {restarts} restarts; '
                           f'more restarts or another seed may help, legacy = False will.')
-    starts = [item.start for item in segments.net_positions]
-    blocks = np.array([[(last - first) * len(segments.last) + start + last for first, last in cut]
-                       for start, cut in zip(starts, cuts, strict=True)])
+    ends = np.asarray(cuts)  # (N, K, 2)
+    blocks = segments.number(np.arange(len(ends))[:, None], ends[..., 0], ends[..., 1])
     return anchored(values, segments, blocks, labels, num_blocks)
 
 
@@ -217,8 +217,7 @@ def _as_blocks(solution: Solution, segments: Segments,
                similarity: SimilarityMatrix) -> tuple[dict[str, tuple[Block, ...]], tuple[Block, ...]]:
     """Named blocks by net and anchors by set; sets are numbered by the depth they lie at."""
     _, first, last = segments.bounds(solution.blocks)
-    lengths = np.array([item.stop - item.start for item in segments.net_positions])
-    depth = (first + last) / 2 / lengths[:, None]
+    depth = (first + last) / 2 / (np.diff(segments.offsets)[:, None] - 1)
     num_blocks = solution.blocks.shape[1]
     order = np.argsort([depth[solution.labels == label].mean() for label in range(num_blocks)], kind='stable')
     rank = np.argsort(order)

@@ -31,20 +31,22 @@ def upper_bound(values: np.ndarray, segments: Segments, num_blocks: int) -> floa
 
 
 def _best_partners(values: np.ndarray, segments: Segments) -> tuple[np.ndarray, np.ndarray]:
-    """For every segment (W, P): best S to a feasible segment that does not overlap it, and S to itself."""
+    """For every segment (W, S): best S to a feasible segment that does not overlap it, and S to itself."""
     everything = np.flatnonzero(segments.feasible)
     net_of, first_of, last_of = segments.bounds(everything)
     all_in, all_out = segments.rows(everything)
-    foreign = np.full(segments.first.shape, -np.inf)
-    own = np.full(segments.first.shape, -np.inf)
-    for net in range(len(segments.net_positions)):
+    inputs, outputs = values.take(all_in, axis=1), values.take(all_out, axis=1)
+    foreign = np.full(segments.penalty.shape, -np.inf)
+    own = np.full(segments.penalty.shape, -np.inf)
+    for net in range(len(segments.offsets) - 1):
         here = everything[net_of == net]
         _, first, last = segments.bounds(here)
         in_row, out_row = segments.rows(here)
-        pairs = values[in_row].take(all_in, axis=1)
-        pairs += values[out_row].take(all_out, axis=1)
-        overlap = (net_of == net) & (first_of <= last[:, None]) & (last_of >= first[:, None])
-        pairs[overlap] = -np.inf
+        pairs = inputs[in_row]
+        pairs += outputs[out_row]
+        same = np.flatnonzero(net_of == net)
+        overlap = (first_of[same] <= last[:, None]) & (last_of[same] >= first[:, None])
+        pairs[:, same] = np.where(overlap, -np.inf, pairs[:, same])
         foreign.reshape(-1)[here] = pairs.max(1)
         own.reshape(-1)[here] = values[in_row, in_row] + values[out_row, out_row]
     return foreign, own
@@ -52,13 +54,10 @@ def _best_partners(values: np.ndarray, segments: Segments) -> tuple[np.ndarray, 
 
 def _net_bounds(segments: Segments, foreign: np.ndarray, own: np.ndarray, num_blocks: int) -> np.ndarray:
     """Best relaxed score of each net with 0 to K anchors in it, (N, K + 1)."""
-    reached = np.full((num_blocks + 1, segments.num_states), -np.inf)
-    reached[0, segments.begin_states] = 0
+    reached = np.full((num_blocks + 1, len(segments)), -np.inf)
+    reached[0, segments.offsets[:-1]] = 0
     for _ in range(num_blocks):
-        before = reached[:, segments.start]  # (K + 1, W, P)
-        with_partner = (before + foreign).max(1)
-        as_anchor = (before[:-1] + own).max(1)
-        with_partner[1:] = np.maximum(with_partner[1:], as_anchor)
-        reached = np.full_like(reached, -np.inf)
-        reached[:, segments.stop] = with_partner
-    return reached[:, segments.end_states].T
+        before = segments.at_start(reached)  # (K + 1, W, S)
+        reached = (before + foreign).max(1)
+        reached[1:] = np.maximum(reached[1:], (before[:-1] + own).max(1))
+    return reached[:, segments.offsets[1:] - 1].T

@@ -48,110 +48,103 @@ def label_scores(values: np.ndarray, segments: Segments, anchors: np.ndarray) ->
 
     Args:
         values: (S, S) similarities of places.
-        segments: The W x P segments.
+        segments: Tables of (W, S).
         anchors: (R, K) segments.
 
     Returns:
-        np.ndarray: (R, K, W, P).
+        np.ndarray: (R, K, W, S).
     """
     restarts, num_sets = anchors.shape
     in_row, out_row = segments.rows(anchors)
-    scores = values[in_row].take(segments.in_row, axis=2)
-    scores += values[out_row].take(segments.out_row, axis=2)[:, :, None]
-    nets, firsts, lasts = segments.bounds(anchors)
-    flat = scores.reshape(restarts, num_sets, -1)
-    own = flat[np.arange(restarts)[:, None], np.arange(num_sets), anchors]
+    inputs = values[in_row]
+    scores = segments.at_start(np.roll(inputs, -1, axis=2) if segments.skip else inputs) + segments.penalty
+    scores += values[out_row][:, :, None]
+    own_place = np.arange(restarts)[:, None], np.arange(num_sets), anchors // len(segments), out_row
+    own = scores[own_place]
+    begin = out_row - anchors // len(segments) - 1
+    before = np.arange(len(segments)) - np.arange(1, segments.width + 1)[:, None]  # state before each segment
+    stop = np.minimum(out_row + segments.width, segments.offsets[segments.net[out_row] + 1])
     for restart in range(restarts):
         for label in range(num_sets):
-            positions = segments.net_positions[nets[restart, label]]
-            # Only segments that end at or after the anchor's first node can overlap it.
-            positions = slice(positions.start + firsts[restart, label], positions.stop)
-            overlap = segments.first[:, positions] <= lasts[restart, label]
-            scores[restart, :, :, positions][:, overlap] = -np.inf
-    flat[np.arange(restarts)[:, None], np.arange(num_sets), anchors] = own
+            rows = slice(begin[restart, label] + 1, stop[restart, label])
+            overlap = before[:, rows] < out_row[restart, label]
+            scores[restart, :, :, rows][:, overlap] = -np.inf
+    scores[own_place] = own
     return scores
 
 
-def _extended(segments: Segments, reached: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Total at each position after the best last segment: (R, states) and (R, W, P) to (R, P)."""
-    totals = reached.take(segments.start, axis=1)
-    totals += scores
-    return totals.max(1)
-
-
-def _last_segment(segments: Segments, reached: np.ndarray, scores: np.ndarray, position: np.ndarray) -> np.ndarray:
-    """Length less one of that best last segment at positions (R, N) alone: (R, N)."""
+def _last_length(segments: Segments, reached: np.ndarray, scores: np.ndarray, state: np.ndarray) -> np.ndarray:
+    """Length less one of the best last segment that leads to states (R, N): (R, N)."""
     rows = np.arange(len(reached))[:, None, None]
     lengths = np.arange(segments.width)
-    totals = reached[rows, segments.start.T[position]] + scores[rows, lengths, position[:, :, None]]
+    totals = reached[rows, state[:, :, None] - lengths - 1] + scores[rows, lengths, state[:, :, None]]
     return totals.argmax(2)
 
 
-def best_cuts(segments: Segments, scores: np.ndarray, num_blocks: int) -> tuple[np.ndarray, np.ndarray]:
+def best_cuts(segments: Segments, scores: np.ndarray, num_blocks: int) -> np.ndarray:
     """Cut every net into K segments of the largest total score, exactly.
 
     ``D[k, e] = max over s of D[k - 1, s] + score(s, e)``, the segment's label free.
 
     Args:
-        segments: The W x P segments.
-        scores: (R, W, P), of the best label of each segment.
+        segments: Tables of (W, S).
+        scores: (R, W, S), of the best label of each segment, -inf where infeasible.
         num_blocks: K.
 
     Returns:
-        tuple: Blocks (R, N, K) in stage order, and the score of each net (R, N).
+        np.ndarray: Blocks (R, N, K) in stage order.
     """
-    restarts = len(scores)
-    reached = np.full((num_blocks + 1, restarts, segments.num_states), -np.inf)
-    reached[0][:, segments.begin_states] = 0
-    for used in range(num_blocks):
-        reached[used + 1][:, segments.stop] = _extended(segments, reached[used], scores)
-    state = np.broadcast_to(segments.end_states, (restarts, len(segments.end_states)))
+    reached = np.full((num_blocks, len(scores), len(segments)), -np.inf)
+    reached[0][:, segments.offsets[:-1]] = 0
+    for used in range(1, num_blocks):
+        reached[used] = (segments.at_start(reached[used - 1]) + scores).max(1)
+    state = np.broadcast_to(segments.offsets[1:] - 1, (len(scores), len(segments.offsets) - 1))
     blocks = np.empty((*state.shape, num_blocks), dtype=np.int64)
     for stage in reversed(range(num_blocks)):
-        position = segments.position_of_state[state]
-        length = _last_segment(segments, reached[stage], scores, position)
-        blocks[:, :, stage] = length * len(segments.last) + position
-        state = segments.start.reshape(-1)[blocks[:, :, stage]]
-    return blocks, reached[num_blocks][:, segments.end_states]
+        length = _last_length(segments, reached[stage], scores, state)
+        blocks[:, :, stage] = length * len(segments) + state
+        state = state - length - 1
+    return blocks
 
 
-def best_bijective_cuts(segments: Segments, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def best_bijective_cuts(segments: Segments, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Cut every net into K segments of K *different* labels and the largest total score, exactly.
 
     The dynamic program runs over subsets of labels used up, 2^K of them.
 
     Args:
-        segments: The W x P segments.
-        scores: (R, K, W, P).
+        segments: Tables of (W, S).
+        scores: (R, K, W, S), -inf where infeasible.
 
     Returns:
-        tuple: Blocks (R, N, K) in stage order, their labels (R, N, K), and the score of each net (R, N).
+        tuple: Blocks (R, N, K) in stage order and their labels (R, N, K).
     """
     restarts, num_sets = scores.shape[:2]
-    reached = np.full((1 << num_sets, restarts, segments.num_states), -np.inf)
-    reached[0][:, segments.begin_states] = 0
+    reached = np.full((1 << num_sets, restarts, len(segments)), -np.inf)
+    reached[0][:, segments.offsets[:-1]] = 0
     for subset in range(1, 1 << num_sets):
         labels = [label for label in range(num_sets) if subset >> label & 1]
-        options = [_extended(segments, reached[subset ^ 1 << label], scores[:, label]) for label in labels]
-        reached[subset][:, segments.stop] = np.max(options, axis=0)
-    state = np.broadcast_to(segments.end_states, (restarts, len(segments.end_states)))
+        reached[subset] = np.max([(segments.at_start(reached[subset ^ 1 << label]) + scores[:, label]).max(1)
+                                  for label in labels], axis=0)
+    state = np.broadcast_to(segments.offsets[1:] - 1, (restarts, len(segments.offsets) - 1))
     blocks = np.empty((*state.shape, num_sets), dtype=np.int64)
     labels = np.empty_like(blocks)
     subset = np.full(state.shape, (1 << num_sets) - 1)
     rows = np.arange(restarts)[:, None, None, None]
-    choices = np.arange(num_sets)[:, None]
+    lengths = np.arange(segments.width)
+    choices = np.arange(num_sets)
     for stage in reversed(range(num_sets)):
-        position = segments.position_of_state[state]
-        before = np.where(subset[:, :, None] >> choices[:, 0] & 1, subset[:, :, None] ^ 1 << choices[:, 0], -1)
-        totals = reached[before[..., None], rows, segments.start.T[position][:, :, None]]
-        totals = totals + scores[rows, choices, np.arange(segments.width), position[:, :, None, None]]
-        totals[before < 0] = -np.inf
+        left = subset[:, :, None] >> choices & 1 == 1
+        before = np.where(left, subset[:, :, None] ^ 1 << choices, 0)
+        ends = state[:, :, None, None]
+        totals = reached[before[..., None], rows, ends - lengths - 1] + scores[rows, choices[:, None], lengths, ends]
+        totals[~left] = -np.inf
         best = totals.reshape(*state.shape, -1).argmax(2)
         labels[:, :, stage], length = best // segments.width, best % segments.width
-        blocks[:, :, stage] = length * len(segments.last) + position
+        blocks[:, :, stage] = length * len(segments) + state
         subset = subset ^ 1 << labels[:, :, stage]
-        state = segments.start.reshape(-1)[blocks[:, :, stage]]
-    return blocks, labels, reached[-1][:, segments.end_states]
+        state = state - length - 1
+    return blocks, labels
 
 
 def assign(values: np.ndarray, segments: Segments, anchors: np.ndarray,
@@ -159,9 +152,8 @@ def assign(values: np.ndarray, segments: Segments, anchors: np.ndarray,
     """Best blocks (R, N, K) and labels (R, N, K) of every net given anchors (R, K), which stay blocks of their sets."""
     scores = label_scores(values, segments, anchors)
     if bijective:
-        blocks, labels, _ = best_bijective_cuts(segments, scores)
-        return blocks, labels
-    blocks, _ = best_cuts(segments, scores.max(1), anchors.shape[1])
+        return best_bijective_cuts(segments, scores)
+    blocks = best_cuts(segments, scores.max(1), anchors.shape[1])
     restarts, num_sets = anchors.shape
     chosen = np.take_along_axis(scores.reshape(restarts, num_sets, -1), blocks.reshape(restarts, 1, -1), axis=2)
     return blocks, chosen.argmax(1).reshape(blocks.shape)
@@ -218,9 +210,9 @@ def initial_anchors(values: np.ndarray, segments: Segments, num_blocks: int, see
         np.ndarray: (R, K) segments, all of one feasible cut of every net.
     """
     streams = [np.random.default_rng([seed, restart]) for restart in restarts]
-    cuts = np.stack([stream.random(segments.first.shape) for stream in streams])
+    cuts = np.stack([stream.random(segments.penalty.shape) for stream in streams]) + segments.penalty
     draws = np.stack([stream.random(num_blocks) for stream in streams])
-    blocks = best_cuts(segments, cuts, num_blocks)[0].reshape(len(streams), -1)
+    blocks = best_cuts(segments, cuts, num_blocks).reshape(len(streams), -1)
     rows = np.arange(len(streams))
     chosen = np.zeros((len(streams), num_blocks), dtype=np.int64)
     distance = np.ones(blocks.shape)

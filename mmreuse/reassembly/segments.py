@@ -1,87 +1,77 @@
-"""All blocks a zoo's nets may be cut into: contiguous runs of nodes within the size bound, as index arrays."""
+"""All blocks a zoo's nets may be cut into: contiguous runs of nodes within the size bound, as tables."""
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from mmreuse.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class Segments:
-    """Every feasible segment of every net, numbered ``q = (length - 1) * P + position``.
+    """Every segment of every net, numbered ``q = (length - 1) * S + out_row``.
 
-    Position p stands for "ends with this node" and counts the P nodes of all nets in order; state t stands
-    for "so many nodes of this net are used up" and counts L + 1 of them for every net, with one state more
-    that is never reached and stands for segments that do not exist or break the bound.
+    The S rows of the similarity matrix serve as the states of a path through each net: its row e stands for "e
+    nodes are used up". A segment leads from state ``out_row - length`` to state ``out_row``, and tables over
+    segments are (W, S).
     """
     width: int  # nodes in the longest feasible segment, W
-    net: np.ndarray  # (P,)
-    last: np.ndarray  # (P,) last node of the segments that end here
-    first: np.ndarray  # (W, P) first node, by length - 1
-    feasible: np.ndarray  # (W, P)
-    in_row: np.ndarray  # (W, P) row of the similarity matrix that is the segment's input
-    out_row: np.ndarray  # (P,) and the one that is its output
-    start: np.ndarray  # (W, P) state before the segment
-    stop: np.ndarray  # (P,) state after it
-    begin_states: np.ndarray  # (N,) nothing used
-    end_states: np.ndarray  # (N,) all nodes used
-    position_of_state: np.ndarray  # (P + N + 1,)
-    num_states: int  # P + N + 1, the last one never reached
-    net_positions: tuple[slice, ...]  # (N,)
+    offsets: np.ndarray  # (N + 1,) first row of each net
+    net: np.ndarray  # (S,) net of each row
+    feasible: np.ndarray  # (W, S) within its net and within the size bound
+    penalty: np.ndarray  # (W, S) 0 where feasible, -inf elsewhere
+    skip: int  # rows from the state before a segment to the row that stands for its input
+
+    def __len__(self) -> int:
+        return len(self.net)
 
     def rows(self, segments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Input and output rows of segments q, each of their shape."""
-        return self.in_row.reshape(-1)[segments], self.out_row[segments % len(self.last)]
+        out_row = segments % len(self)
+        return out_row - segments // len(self) - 1 + self.skip, out_row
 
     def bounds(self, segments: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Net, first and last node of segments q, each of their shape."""
-        position = segments % len(self.last)
-        return self.net[position], self.first.reshape(-1)[segments], self.last[position]
+        out_row = segments % len(self)
+        net = self.net[out_row]
+        last = out_row - self.offsets[net] - 1
+        return net, last - segments // len(self), last
+
+    def number(self, net: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
+        """Segments q of nodes ``first`` to ``last``, the inverse of :meth:`bounds`."""
+        return (last - first) * len(self) + self.offsets[net] + last + 1
+
+    def at_start(self, table: np.ndarray) -> np.ndarray:
+        """For each segment the entry of ``table`` (..., S) at the state before it: a view (..., W, S)."""
+        front = np.full((*table.shape[:-1], self.width), -np.inf)
+        windows = sliding_window_view(np.concatenate([front, table], axis=-1), len(self), axis=-1)
+        return windows[..., self.width - 1::-1, :]
 
 
-def feasible_segments(sizes: Sequence[np.ndarray], offsets: Sequence[int], bounds: Sequence[float],
-                      true_inputs: bool) -> Segments:
+def feasible_segments(sizes: Sequence[np.ndarray], bounds: Sequence[float], true_inputs: bool) -> Segments:
     """List the segments of every net that are smaller than its bound.
 
     Args:
         sizes: For each net, the size of every node (L,).
-        offsets: For each net, its first row in the similarity matrix.
         bounds: For each net, what a segment's size must stay below.
         true_inputs: A segment's input is what enters its first node; otherwise the output of that node stands for it.
 
     Returns:
-        Segments: Of all nets.
+        Segments: Of all nets, whose similarities are S rows in the same order.
     """
-    lengths = [len(item) for item in sizes]
-    net = np.repeat(np.arange(len(sizes)), lengths)
-    last = np.concatenate([np.arange(length) for length in lengths])
     reach = []
     for item, bound in zip(sizes, bounds, strict=True):
         total = np.concatenate([[0.0], np.cumsum(item)])
-        for end in range(1, len(item) + 1):
-            # A size equal to the bound breaks it, whatever the rounding.
-            reach.append(int((total[end] - total[:end] < bound * (1 - 1e-9)).sum()))
-    reach = np.asarray(reach)
-    width = int(reach.max())
-    lengths_less_one = np.arange(width)[:, None]
-    first = last - lengths_less_one
-    feasible = lengths_less_one < reach
-    begin_states = np.concatenate([[0], np.cumsum(np.asarray(lengths) + 1)])[:-1]
-    num_states = sum(lengths) + len(lengths) + 1
-    stop = begin_states[net] + last + 1
-    position_of_state = np.zeros(num_states, dtype=np.int64)
-    position_of_state[stop] = np.arange(len(stop))
-    row = np.asarray(offsets)[net]
-    ends = np.cumsum(lengths)
+        # A size equal to the bound breaks it, whatever the rounding.
+        reach += [int((total[end] - total[:end] < bound * (1 - 1e-9)).sum()) for end in range(len(total))]
+    width = max(reach)
+    feasible = np.arange(width)[:, None] < np.asarray(reach)
+    rows = [len(item) + 1 for item in sizes]
     return Segments(
-        width=width, net=net, last=last, first=first, feasible=feasible,
-        in_row=np.where(feasible, row + first + (0 if true_inputs else 1), 0), out_row=row + last + 1,
-        start=np.where(feasible, begin_states[net] + first, num_states - 1), stop=stop,
-        begin_states=begin_states, end_states=begin_states + np.asarray(lengths), position_of_state=position_of_state,
-        num_states=num_states,
-        net_positions=tuple(slice(end - length, end) for end, length in zip(ends, lengths, strict=True)))
+        width=width, offsets=np.concatenate([[0], np.cumsum(rows)]), net=np.repeat(np.arange(len(sizes)), rows),
+        feasible=feasible, penalty=np.where(feasible, 0.0, -np.inf), skip=0 if true_inputs else 1)
 
 
 def size_bounds(sizes: Mapping[str, np.ndarray], num_blocks: int, epsilon: float, balance: str) -> list[float]:

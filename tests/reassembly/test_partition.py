@@ -53,7 +53,7 @@ class Problem:
         self.values = self.similarity.values.double().numpy()
         sizes = {key: np.ones(len(names)) for key, names in self.similarity.node_names.items()}
         self.bounds = size_bounds(sizes, num_blocks, epsilon, 'nodes')
-        self.segments = feasible_segments(list(sizes.values()), self.similarity.offsets[:-1], self.bounds, true_inputs)
+        self.segments = feasible_segments(list(sizes.values()), self.bounds, true_inputs)
         self.lengths = lengths
         self.num_blocks = num_blocks
         self.skip = 0 if true_inputs else 1
@@ -66,9 +66,6 @@ class Problem:
         rows = [(self.similarity.offsets[net] + first + self.skip, self.similarity.offsets[net] + last + 1)
                 for net, first, last in (left, right)]
         return self.values[rows[0][0], rows[1][0]] + self.values[rows[0][1], rows[1][1]]
-
-    def number(self, net, first, last):
-        return (last - first) * len(self.segments.last) + self.segments.net_positions[net].start + last
 
     def random_anchors(self, generator):
         blocks = [(net, *block) for net in range(len(self.lengths))
@@ -104,7 +101,7 @@ problems = st.builds(
 def test_dynamic_program_equals_brute_force(problem, seed, bijective):
     generator = np.random.default_rng(seed)
     restarts = [problem.random_anchors(generator) for _ in range(2)]
-    numbers = np.array([[problem.number(*anchor) for anchor in anchors] for anchors in restarts])
+    numbers = np.array([[problem.segments.number(*anchor) for anchor in anchors] for anchors in restarts])
     blocks, labels = assign(problem.values, problem.segments, numbers, bijective)
     for index, anchors in enumerate(restarts):
         columns = [*problem.segments.bounds(blocks[index]), labels[index]]
@@ -186,7 +183,7 @@ def test_exact_steps_beat_the_published_procedure():
 @settings(max_examples=20, deadline=None)
 def test_swap_and_medoids_equal_brute_force(seed):
     problem = Problem([5, 6], 3, seed)
-    blocks = np.array([[problem.number(net, *block) for net in range(2) for block in problem.cuts(net)[0]]])
+    blocks = np.array([[problem.segments.number(net, *block) for net in range(2) for block in problem.cuts(net)[0]]])
     pairs = pair_similarity(problem.values, problem.segments, blocks, blocks)
     generator = np.random.default_rng(seed)
     anchors = generator.choice(6, 3, replace=False)
