@@ -95,6 +95,9 @@ def extract_block(entry: ZooEntry, first: str, last: str, pretrained: bool = Tru
     plan = slice_block(build_member(entry, empty=True).to('meta'), first, last, _inputs(entry, 'meta'))
     if isinstance(plan, Chain):
         model = build_member(entry, pretrained=pretrained and not partial, empty=empty or partial)
+        if partial and any(buffer.is_meta for buffer in model.buffers()):
+            # What the network computes for itself from its parameters' device must be real.
+            model = build_member(entry, pretrained=False)
         modules = [(name, model.get_submodule(name)) for name in plan.names]
         body = SizedChain(modules, plan.sizes) if isinstance(plan, SizedChain) else Chain(modules)
         if partial:

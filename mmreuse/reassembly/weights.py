@@ -257,7 +257,9 @@ def _read(source: WeightSource, path: Path) -> dict[str, Tensor]:
 
 
 def _as_wanted(tensor: Tensor, like: Tensor | None) -> Tensor:
-    return tensor if like is None else tensor.to(like.dtype)
+    """The tensor in the network's precision, in memory of its own: that of a file is not aligned, which is slower
+    and rounds differently in some kernels."""
+    return tensor.to(tensor.dtype if like is None else like.dtype, copy=True)
 
 
 def _check_shapes(source: WeightSource, path: Path, state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:

@@ -118,16 +118,24 @@ def build_member(entry: ZooEntry, pretrained: bool = True, empty: bool = False) 
         ConfigError: Unknown library, model or argument.
         ArtefactError: Weights are undeclared, missing, damaged, of another hash or another network.
     """
-    if empty or pretrained:
-        with empty_parameters():
-            model = construct(entry.key, entry.library, entry.model, entry.args)
-    else:
-        model = construct(entry.key, entry.library, entry.model, entry.args)
+    model = _construct_empty(entry) if empty or pretrained else _construct(entry)
     if pretrained and not empty:
+        if any(buffer.is_meta for buffer in model.buffers()):
+            model = _construct(entry)
         load_member(model, entry.source)
     # Not chained: eval() of mmpretrain's backbones returns nothing.
     model.eval()
     return model
+
+
+def _construct(entry: ZooEntry) -> nn.Module:
+    return construct(entry.key, entry.library, entry.model, entry.args)
+
+
+def _construct_empty(entry: ZooEntry) -> nn.Module:
+    """The network with parameters on the meta device, and those buffers that it makes on its parameters' device."""
+    with empty_parameters():
+        return _construct(entry)
 
 
 def _parse_entry(item: Mapping[str, Any]) -> ZooEntry:
