@@ -108,15 +108,35 @@ class Lattice:
         return sum(values[i][paths[:, i]] for i in range(len(self.positions)))
 
 
-def _cheapest_completion(lattice: Lattice) -> list[np.ndarray]:
-    """By position, the least cost of what follows each state, sets disregarded: (states, 3), inf at dead ends."""
-    cheapest = [np.zeros((lattice.num_states[-1], 3))]
+def _completions(lattice: Lattice, extreme: np.ufunc, none: float) -> list[np.ndarray]:
+    """By position, the ``extreme`` cost of what follows each state, sets disregarded: (states, 3), or ``none``."""
+    ahead = [np.zeros((lattice.num_states[-1], 3))]
     for position in range(len(lattice.positions) - 2, -1, -1):
         choices = lattice.positions[position + 1]
-        least = np.full((lattice.num_states[position], 3), np.inf)
-        np.minimum.at(least, choices.source, choices.costs + cheapest[0][choices.target])
-        cheapest.insert(0, least)
-    return cheapest
+        costs = np.full((lattice.num_states[position], 3), none)
+        extreme.at(costs, choices.source, choices.costs + ahead[0][choices.target])
+        ahead.insert(0, costs)
+    return ahead
+
+
+def _totals_through(lattice: Lattice, extreme: np.ufunc, none: float) -> list[np.ndarray]:
+    """By position, the ``extreme`` total of all paths through each choice, sets disregarded: (n, 3)."""
+    through, behind = [], np.zeros((1, 3))
+    ahead = _completions(lattice, extreme, none)
+    for choices, states, rest in zip(lattice.positions, lattice.num_states, ahead, strict=True):
+        here = behind[choices.source] + choices.costs
+        through.append(here + rest[choices.target])
+        behind = np.full((states, 3), none)
+        extreme.at(behind, choices.target, here)
+    return through
+
+
+def _useful(lattice: Lattice, bounds: Bounds) -> list[np.ndarray]:
+    """By position, which choices some path may take within the bounds: (n,) bool. Spares the solver the others."""
+    low, high = np.array([bounds.limits(quantity) for quantity in QUANTITIES]).T
+    least, most = (_totals_through(lattice, *extreme) for extreme in ((np.minimum, np.inf), (np.maximum, -np.inf)))
+    return [(np.isfinite(a) & (a <= high * (1 + SOLVER_SLACK)) & (b >= low * (1 - SOLVER_SLACK))).all(axis=1)
+            for a, b in zip(least, most, strict=True)]
 
 
 def enumerate_paths(lattice: Lattice, bounds: Bounds | None = None) -> np.ndarray:
@@ -125,7 +145,7 @@ def enumerate_paths(lattice: Lattice, bounds: Bounds | None = None) -> np.ndarra
     A partial path is dropped once the cheapest way to complete it breaks a maximum.
     """
     bounds = bounds or Bounds()
-    cheapest = _cheapest_completion(lattice)
+    cheapest = _completions(lattice, np.minimum, np.inf)
     highs = np.array([bounds.limits(quantity)[1] for quantity in QUANTITIES]) * (1 + 1e-12)
     paths = np.zeros((1, 0), np.int32)
     costs, states, used = np.zeros((1, 3)), np.zeros(1, int), np.zeros(1, np.int64)
@@ -164,7 +184,7 @@ class Program:
     """
 
     def __init__(self, lattice: Lattice, bounds: Bounds | None = None,
-                 method: Literal['auto', 'enumerate', 'milp'] = 'auto', limit: int = 4_000_000) -> None:
+                 method: Literal['auto', 'enumerate', 'milp'] = 'auto', limit: int = 10_000_000) -> None:
         if method not in ('auto', 'enumerate', 'milp'):
             raise ConfigError(f"method = '{method}' is not known. Choose from: auto, enumerate, milp")
         self.lattice, self.bounds, self.method, self.limit = lattice, bounds or Bounds(), method, limit
@@ -299,8 +319,8 @@ def _formulate(lattice: Lattice, bounds: Bounds, values: Sequence[np.ndarray]
                ) -> tuple[pulp.LpProblem, list[list[pulp.LpVariable]]]:
     """One binary per choice; flow is kept at every state, each set and budget is one row."""
     problem = pulp.LpProblem('reassembly', pulp.LpMaximize)
-    picks = [[pulp.LpVariable(f'x_{i}_{j}', cat=pulp.LpBinary) for j in range(len(choices))]
-             for i, choices in enumerate(lattice.positions)]
+    picks = [[pulp.LpVariable(f'x_{i}_{j}', 0, int(useful), pulp.LpInteger) for j, useful in enumerate(row)]
+             for i, row in enumerate(_useful(lattice, bounds))]
     problem += pulp.lpSum(float(v) * x for row, value in zip(picks, values, strict=True)
                           for x, v in zip(row, value, strict=True))
     for i, row in enumerate(picks):
