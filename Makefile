@@ -28,7 +28,7 @@ lint: env  ## check style and the direction of imports
 	$(VENV)/bin/lint-imports
 
 bench: env  ## run the benchmarks, reference algorithm beside ours
-	for script in benchmarks/bench_*.py; do $(PY) $$script || exit 1; done
+	for script in benchmarks/[a-z]*.py; do $(PY) $$script || exit 1; done
 
 docs: env  ## build the documentation into docs/_build
 	$(PY) -m pip install --quiet -r requirements/docs.txt
