@@ -25,7 +25,7 @@ zoo = [
 data = dict(dataset=dict(type='Digits', split='train'), load=[], color_order='rgb')
 features = dict(num_samples=512, minibatch=128)
 similarity = dict(type='cka')
-partition = dict(num_blocks=3, epsilon=0.3, restarts=20)
+partition = dict(num_blocks=3, epsilon=0.3, restarts=20, bijective=True)
 reassembly = dict(
     bounds=dict(max_params=400e3, max_flops=8e6),
     rules=dict(stem='cifar'),

@@ -134,7 +134,7 @@ class FeatureExtractionRunner(_ZooStage):
         def make(folder: Path) -> None:
             loader = DataLoader(view, options['batch_size'], num_workers=options['num_workers'])
             grams = collect_grams(
-                model.to(self.device), (images.to(self.device) for images in loader), [node.name for node in nodes],
+                model.to(self.device), loader, [node.name for node in nodes],
                 [nodes[0].in_layout, *(node.out_layout for node in nodes)], options['minibatch'])
             if is_main_process():
                 write_grams(folder / 'grams.safetensors', grams, key=entry.key, nodes=nodes, weights_hash=weights_hash,
