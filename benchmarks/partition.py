@@ -1,4 +1,4 @@
-"""Partition of a zoo of the published size: the published procedure beside ours, 100 restarts of each.
+"""Partition of a zoo of the published size: the published procedure beside ours, 200 restarts of each (its default).
 
     python benchmarks/partition.py --out partition.json
 
@@ -23,7 +23,7 @@ from mmreuse.reassembly.similarity_matrix import SimilarityMatrix
 from mmreuse.reassembly.structures import Node
 
 LENGTHS = (8, 16, 33, 16, 16, 16, 16, 16, 14, 27, 21, 17, 18, 20, 12, 12, 12, 24, 12, 12, 15, 27, 27, 27)
-RESTARTS = 100
+RESTARTS = 200
 NUM_BLOCKS = 4
 EPSILON = 0.2
 

@@ -1,6 +1,7 @@
 """An upper bound on the objective of every partition within the size bound."""
 import numpy as np
 
+from mmreuse.reassembly.partition_solver import pair_similarity
 from mmreuse.reassembly.segments import Segments
 
 
@@ -32,23 +33,23 @@ def upper_bound(values: np.ndarray, segments: Segments, num_blocks: int) -> floa
 
 def _best_partners(values: np.ndarray, segments: Segments) -> tuple[np.ndarray, np.ndarray]:
     """For every segment (W, S): best S to a feasible segment that does not overlap it, and S to itself."""
-    everything = np.flatnonzero(segments.feasible)
-    net_of, first_of, last_of = segments.bounds(everything)
-    all_in, all_out = segments.rows(everything)
-    inputs, outputs = values.take(all_in, axis=1), values.take(all_out, axis=1)
     foreign = np.full(segments.penalty.shape, -np.inf)
     own = np.full(segments.penalty.shape, -np.inf)
+    inputs = np.roll(values, -1, axis=1) if segments.skip else values
+    # For every input row the best partner among the segments that end at a row: the partner's output remains.
+    best_inputs = (segments.at_start(inputs) + segments.penalty).max(1)
     for net in range(len(segments.offsets) - 1):
-        here = everything[net_of == net]
-        _, first, last = segments.bounds(here)
+        rows = slice(segments.offsets[net], segments.offsets[net + 1])
+        length, row = np.nonzero(segments.feasible[:, rows])
+        here = length * len(segments) + rows.start + row
         in_row, out_row = segments.rows(here)
-        pairs = inputs[in_row]
-        pairs += outputs[out_row]
-        same = np.flatnonzero(net_of == net)
-        overlap = (first_of[same] <= last[:, None]) & (last_of[same] >= first[:, None])
-        pairs[:, same] = np.where(overlap, -np.inf, pairs[:, same])
-        foreign.reshape(-1)[here] = pairs.max(1)
-        own.reshape(-1)[here] = values[in_row, in_row] + values[out_row, out_row]
+        others = best_inputs[in_row] + values[out_row]
+        others[:, rows] = -np.inf
+        _, first, last = segments.bounds(here)
+        same = pair_similarity(values, segments, here[None], here[None])[0]
+        overlap = (first <= last[:, None]) & (last >= first[:, None])
+        foreign.reshape(-1)[here] = np.maximum(others.max(1), np.where(overlap, -np.inf, same).max(1))
+        own.reshape(-1)[here] = same.diagonal()
     return foreign, own
 
 

@@ -12,6 +12,7 @@ At a fixed point, the anchor swap that gains most (partitioning around medoids) 
 All restarts are computed at once: arrays lead with a restart axis R.
 """
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 
@@ -43,34 +44,25 @@ def pair_similarity(values: np.ndarray, segments: Segments, left: np.ndarray, ri
     return pairs
 
 
-def label_scores(values: np.ndarray, segments: Segments, anchors: np.ndarray) -> np.ndarray:
-    """Score of giving each segment each label, -inf where an anchor would no longer be a block.
-
-    Args:
-        values: (S, S) similarities of places.
-        segments: Tables of (W, S).
-        anchors: (R, K) segments.
-
-    Returns:
-        np.ndarray: (R, K, W, S).
-    """
-    restarts, num_sets = anchors.shape
+def _anchor_scores(values: np.ndarray, segments: Segments, anchors: np.ndarray) -> np.ndarray:
+    """``S`` of every segment, feasible or not, to one anchor (R,) of each restart: (R, W, S)."""
     in_row, out_row = segments.rows(anchors)
     inputs = values[in_row]
-    scores = segments.at_start(np.roll(inputs, -1, axis=2) if segments.skip else inputs) + segments.penalty
-    scores += values[out_row][:, :, None]
-    own_place = np.arange(restarts)[:, None], np.arange(num_sets), anchors // len(segments), out_row
-    own = scores[own_place]
-    begin = out_row - anchors // len(segments) - 1
-    before = np.arange(len(segments)) - np.arange(1, segments.width + 1)[:, None]  # state before each segment
-    stop = np.minimum(out_row + segments.width, segments.offsets[segments.net[out_row] + 1])
-    for restart in range(restarts):
-        for label in range(num_sets):
-            rows = slice(begin[restart, label] + 1, stop[restart, label])
-            overlap = before[:, rows] < out_row[restart, label]
-            scores[restart, :, :, rows][:, overlap] = -np.inf
-    scores[own_place] = own
-    return scores
+    if segments.skip:
+        inputs = np.roll(inputs, -1, axis=1)
+    return segments.at_start(inputs) + values[out_row][:, None]
+
+
+def _overlapping(segments: Segments, anchors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Restart, length less one and row of the segments that share nodes with an anchor (R, K), itself included."""
+    _, out_row = segments.rows(anchors)
+    ends = segments.offsets[segments.net[out_row] + 1]
+    begin = out_row - anchors // len(segments) - 1  # state before the anchor
+    lengths = np.arange(segments.width)[:, None]
+    rows = begin[..., None, None] + 1 + np.arange(2 * segments.width - 1)  # (R, K, 1, 2 W - 1)
+    overlap = (rows - lengths - 1 < out_row[..., None, None]) & (rows < ends[..., None, None])
+    restart, label, length, step = np.nonzero(overlap)
+    return restart, length, begin[restart, label] + 1 + step
 
 
 def _last_length(segments: Segments, reached: np.ndarray, scores: np.ndarray, state: np.ndarray) -> np.ndarray:
@@ -149,14 +141,37 @@ def best_bijective_cuts(segments: Segments, scores: np.ndarray) -> tuple[np.ndar
 
 def assign(values: np.ndarray, segments: Segments, anchors: np.ndarray,
            bijective: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Best blocks (R, N, K) and labels (R, N, K) of every net given anchors (R, K), which stay blocks of their sets."""
-    scores = label_scores(values, segments, anchors)
-    if bijective:
-        return best_bijective_cuts(segments, scores)
-    blocks = best_cuts(segments, scores.max(1), anchors.shape[1])
+    """The best cuts and labels of every net given anchors, which stay blocks of their own sets.
+
+    Args:
+        values: (S, S) symmetric similarities of places.
+        segments: Tables of (W, S).
+        anchors: (R, K) segments.
+        bijective: Give the K blocks of a net K different labels.
+
+    Returns:
+        tuple: Blocks (R, N, K) in stage order and their labels (R, N, K).
+    """
     restarts, num_sets = anchors.shape
-    chosen = np.take_along_axis(scores.reshape(restarts, num_sets, -1), blocks.reshape(restarts, 1, -1), axis=2)
-    return blocks, chosen.argmax(1).reshape(blocks.shape)
+    in_row, out_row = segments.rows(anchors)
+    own = values[in_row, in_row] + values[out_row, out_row]
+    overlapping = _overlapping(segments, anchors)
+    place = np.arange(restarts)[:, None], anchors // len(segments), out_row
+    tables = (_anchor_scores(values, segments, anchors[:, label]) for label in range(num_sets))
+    if bijective:
+        scores = np.stack(list(tables), axis=1) + segments.penalty
+        scores[overlapping[0], :, overlapping[1], overlapping[2]] = -np.inf
+        scores[place[0], np.arange(num_sets), place[1], place[2]] = own
+        return best_bijective_cuts(segments, scores)
+    best = reduce(lambda left, right: np.maximum(left, right, out=left), tables)
+    best += segments.penalty
+    best[overlapping] = -np.inf
+    best[place] = own
+    blocks = best_cuts(segments, best, num_sets)
+    flat = blocks.reshape(restarts, 1, -1)
+    scores = pair_similarity(values, segments, anchors, flat[:, 0])
+    scores[flat == anchors[:, :, None]] = np.inf
+    return blocks, scores.argmax(1).reshape(blocks.shape)
 
 
 def medoids(pairs: np.ndarray, labels: np.ndarray, num_sets: int) -> tuple[np.ndarray, np.ndarray]:

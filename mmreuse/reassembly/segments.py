@@ -65,9 +65,10 @@ def feasible_segments(sizes: Sequence[np.ndarray], bounds: Sequence[float], true
     for item, bound in zip(sizes, bounds, strict=True):
         total = np.concatenate([[0.0], np.cumsum(item)])
         # A size equal to the bound breaks it, whatever the rounding.
-        reach += [int((total[end] - total[:end] < bound * (1 - 1e-9)).sum()) for end in range(len(total))]
-    width = max(reach)
-    feasible = np.arange(width)[:, None] < np.asarray(reach)
+        reach.append(np.tril(total[:, None] - total < bound * (1 - 1e-9), -1).sum(1))
+    reach = np.concatenate(reach)
+    width = int(reach.max())
+    feasible = np.arange(width)[:, None] < reach
     rows = [len(item) + 1 for item in sizes]
     return Segments(
         width=width, offsets=np.concatenate([[0], np.cumsum(rows)]), net=np.repeat(np.arange(len(sizes)), rows),
@@ -116,12 +117,9 @@ def size_bounds(sizes: Mapping[str, np.ndarray], num_blocks: int, epsilon: float
 def _smallest_maximum(sizes: np.ndarray, num_blocks: int) -> float:
     """Least possible size of the largest of K non-empty contiguous blocks."""
     total = np.concatenate([[0.0], np.cumsum(sizes)])
-    length = len(sizes)
-    best = np.full(length + 1, np.inf)
+    held = np.where(np.tri(len(total), k=-1), total[:, None] - total, np.inf)  # by the nodes between start and end
+    best = np.full(len(total), np.inf)
     best[0] = 0
     for _ in range(num_blocks):
-        following = np.full(length + 1, np.inf)
-        for end in range(1, length + 1):
-            following[end] = np.maximum(best[:end], total[end] - total[:end]).min()
-        best = following
+        best = np.maximum(best, held).min(1)
     return float(best[-1])

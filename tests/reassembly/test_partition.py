@@ -126,6 +126,23 @@ def test_bound_is_above_the_optimum_and_the_optimum_is_found(seed, bijective):
     assert result.objective == pytest.approx(optimum, abs=1e-9)
 
 
+@settings(max_examples=10, deadline=None)
+@given(problems)
+def test_bound_follows_its_definition(problem):
+    nets = range(len(problem.lengths))
+    blocks = sorted({(net, *block) for net in nets for cut in problem.cuts(net) for block in cut}
+                    | {(net, first, last) for net in nets for first in range(problem.lengths[net])
+                       for last in range(first, problem.lengths[net]) if last - first + 1 < problem.bounds[net]})
+    partner = {one: max(problem.score(one, other) for other in blocks
+                        if one[0] != other[0] or other[2] < one[1] or other[1] > one[2]) for one in blocks}
+    best = -np.inf
+    for cuts in product(*(problem.cuts(net) for net in nets)):
+        chosen = [(net, *block) for net, cut in enumerate(cuts) for block in cut]
+        gains = sorted((problem.score(block, block) - partner[block] for block in chosen), reverse=True)
+        best = max(best, sum(partner[block] for block in chosen) + sum(gains[:problem.num_blocks]))
+    assert upper_bound(problem.values, problem.segments, problem.num_blocks) == pytest.approx(best, abs=1e-9)
+
+
 @pytest.mark.parametrize('num_blocks', [2, 3, 4, 5, 6])
 @pytest.mark.parametrize('options', [
     dict(), dict(bijective=True), dict(balance='params'), dict(block_input='first_node')], ids=str)
