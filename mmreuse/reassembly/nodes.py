@@ -13,6 +13,7 @@ from mmreuse.graph.cut import endpoints, slice_block
 from mmreuse.graph.nodes import sequence_of_nodes
 from mmreuse.reassembly.structures import Layout, Node
 from mmreuse.reassembly.zoo import ZooEntry, build_member
+from mmreuse.statistics.passes import evaluating
 from mmreuse.utils.complexity import count_params
 from mmreuse.utils.names import nearest
 
@@ -106,13 +107,10 @@ def _record(entry: ZooEntry, model: nn.Module, names: Sequence[str], inputs: Ten
             if end not in modules:
                 raise ConfigError(f"zoo entry '{entry.key}': there is no module '{end}'. {nearest(end, modules)}")
         handles += _watch(*(modules[end] for end in endpoints(name)), _Record(name), order)
-    training = model.training
-    model.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), evaluating(model):
             model(inputs)
     finally:
-        model.train(training)
         for handle in handles:
             handle.remove()
     _check(entry, names, order)

@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.multiprocessing as multiprocessing
 from mmengine.model import BaseModule, ExponentialMovingAverage
+from mmengine.optim import build_optim_wrapper
 from mmpretrain.models import ImageClassifier
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -167,6 +168,18 @@ def test_any_number_of_blocks(zoo, count):
     model = build(zoo, block_list=[CHAIN['block_list'][0]] * count, adapter_list=CHAIN['adapter_list'] * (count - 1))
     assert model.num_stages == count
     assert model(torch.randn(1, 3, 8, 8))[0].shape == (1, 4, 8, 8)
+
+
+def test_paramwise_cfg_selects_parts_by_name(zoo):
+    model = classifier(zoo, backbone=dict(block_fixed=False))
+    factors = {'backbone.stem': 2.0, 'backbone.adapters': 3.0, 'backbone.blocks': 0.5}
+    wrapper = build_optim_wrapper(model, dict(
+        optimizer=dict(type='SGD', lr=1.0),
+        paramwise_cfg=dict(custom_keys={name: dict(lr_mult=factor) for name, factor in factors.items()})))
+    rates = {id(group['params'][0]): group['lr'] for group in wrapper.optimizer.param_groups}
+    for name, parameter in model.named_parameters():
+        expected = next((factor for part, factor in factors.items() if name.startswith(part)), 1.0)
+        assert rates[id(parameter)] == expected, name
 
 
 def test_tokens_between_maps(zoo):
