@@ -140,8 +140,7 @@ class Atoms:
         if bool(((ids == top) | (ids == 0)).all()):
             return top
         cells, places = top.unique(return_inverse=True)
-        if len(cells) - int(cells[0] == 0) <= 1:
-            return torch.zeros_like(top)
         keys = torch.where(cells == 0, 0, self.fresh(len(cells)))[places].reshape(top.shape)
         self.relate(ids, keys)
-        return keys
+        alone = len(cells) - int(cells[0] == 0) <= 1
+        return torch.zeros_like(top) if alone else keys

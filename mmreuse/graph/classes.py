@@ -147,38 +147,36 @@ class Partitioner:
         """Resolve what is not a plain two-level structure; whether anything changed."""
         changed = False
         child_colors = self.colors[self.edges[:, 0]]
+        held = np.isin(self.edges[:, 1], list(self.frozen))
         for color in np.unique(child_colors):
-            edges = self.edges[child_colors == color]
+            mine = child_colors == color
+            edges = self.edges[mine & ~held]
             key_colors = self.colors[edges[:, 1]]
             partitions = []
             for key_color in np.unique(key_colors):
                 pairs = edges[key_colors == key_color]
                 if self._simplify_one(pairs):
                     changed = True
-                elif len(np.unique(pairs[:, 0])) == len(pairs) and len(np.unique(pairs[:, 1])) > 1:
+                elif len(np.unique(pairs[:, 1])) > 1:
                     partitions.append(pairs[np.argsort(pairs[:, 0])])
             if not changed:
-                changed = self._simplify_pairs(partitions)
-            if not changed:
-                changed = self._freeze_single_cells(edges)
+                changed = self._simplify_pairs(partitions) or self._simplify_held(partitions, self.edges[mine & held])
         return changed
 
     def _is_frozen(self, atoms: np.ndarray) -> bool:
         return bool(np.isin(atoms, list(self.frozen)).any())
 
     def _simplify_one(self, pairs: np.ndarray) -> bool:
-        """Blocks of one kind over members of one kind."""
+        """Movable blocks of one kind over members of one kind."""
         members, keys = np.unique(pairs[:, 0]), np.unique(pairs[:, 1])
         sets = _sums(len(keys), np.searchsorted(keys, pairs[:, 1]), _mix(pairs[:, 0], 0))
         _, first, places = np.unique(sets, return_index=True, return_inverse=True)
-        if len(first) < len(keys) and not self._is_frozen(keys):
+        if len(first) < len(keys):
             self.union(keys, keys[first[places]])
             return True
         if len(members) < len(pairs):
             return self.freeze(keys)
         if len(members) == len(keys) and len(keys) > 1:
-            if self._is_frozen(keys):
-                return self.freeze(members)
             self.union(pairs[:, 0], pairs[:, 1])
             return True
         return False
@@ -195,20 +193,42 @@ class Partitioner:
         a, b = first[:, 1], second[:, 1]
         joint = len(np.unique(np.stack([a, b], 1), axis=0))
         sizes = len(np.unique(a)), len(np.unique(b))
-        frozen = self._is_frozen(a), self._is_frozen(b)
-        if joint == sizes[0] == sizes[1] and not any(frozen):
+        if joint == sizes[0] == sizes[1]:
             self.union(a, b)
             return True
-        for fine, coarse, size, coarse_frozen in ((a, b, sizes[0], frozen[1]), (b, a, sizes[1], frozen[0])):
-            if joint == size:
-                if self._is_frozen(fine):
-                    return False if coarse_frozen else self.freeze(coarse)
-                return self._nest(fine, coarse)
-        if joint == len(a) and not any(frozen):
+        if joint in sizes:
+            return self._nest(a, b) if joint == sizes[0] else self._nest(b, a)
+        if joint == len(a):  # a grid: its rows move as wholes, or its columns
             larger = first if sizes[0] >= sizes[1] else second
             self.union(larger[:, 0], larger[:, 1])
             return True
         return self.freeze(np.concatenate([a, b]))
+
+    def _simplify_held(self, partitions: list[np.ndarray], held: np.ndarray) -> bool:
+        """Members that fixed blocks tell apart, alone or together with movable blocks."""
+        if not len(held):
+            return False
+        members, places = np.unique(held[:, 0], return_inverse=True)
+        cells = _sums(len(members), places, _mix(held[:, 1], 0))
+        number = len(np.unique(cells))
+        if number == len(members) > 1:
+            return self.freeze(members)
+        for pairs in partitions:
+            if number == 1 or len(pairs) != len(members):
+                continue
+            both = np.stack([pairs[:, 1].astype(np.uint64), cells], 1)
+            joint, blocks = len(np.unique(both, axis=0)), len(np.unique(pairs[:, 1]))
+            if joint == blocks:  # the fixed blocks consist of whole movable ones
+                order = np.searchsorted(pairs[:, 0], held[:, 0])
+                changed = self._nest(pairs[order, 1], held[:, 1])
+            elif joint == len(members):  # a grid with fixed columns: rows may move as wholes
+                self.union(pairs[:, 0], pairs[:, 1])
+                changed = True
+            else:
+                changed = self.freeze(pairs[:, 1])
+            if changed:
+                return True
+        return False
 
     def _nest(self, fine: np.ndarray, coarse: np.ndarray) -> bool:
         pairs = np.unique(np.stack([fine, coarse], 1), axis=0)
@@ -217,17 +237,6 @@ class Partitioner:
             return False
         self.relations.append((pairs[:, 0], pairs[:, 1]))
         return True
-
-    def _freeze_single_cells(self, edges: np.ndarray) -> bool:
-        """Members that fixed blocks tell apart from all others are fixed."""
-        held = edges[np.isin(edges[:, 1], list(self.frozen))]
-        if not len(held):
-            return False
-        members, places = np.unique(held[:, 0], return_inverse=True)
-        cells = _sums(len(members), places, _mix(held[:, 1], 0))
-        if len(members) > 1 and len(np.unique(cells)) == len(members):
-            return self.freeze(members)
-        return False
 
     # -- the result --------------------------------------------------------------------
 

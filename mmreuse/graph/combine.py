@@ -70,8 +70,7 @@ def combine(tracer: Tracer, first: Operand, second: Operand) -> Tensor:
 
 def _broadcast_over(tracer: Tracer, small: Operand, large: Operand) -> Tensor:
     """``small`` has size 1 where ``large`` varies: each of its atoms is a block of ``large``."""
-    if varying(small.ids):
-        tracer.atoms.relate(large.ids, small.ids)
+    tracer.atoms.relate(large.ids, small.ids)
     return large.ids
 
 

@@ -86,7 +86,7 @@ def layer_norm(tracer: Tracer, call: Call) -> None:
     if call.name == 'group_norm':
         channels = channel_ids(tracer, x, 1, 'a norm')
         groups = call.argument(1, 'num_groups')
-        if 1 < groups < x.shape[1]:
+        if groups < x.shape[1]:
             tracer.atoms.blocks_over(channels.reshape(groups, -1), [1])
         for vector in affine:
             if isinstance(vector, Tensor):

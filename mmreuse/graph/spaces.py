@@ -223,7 +223,8 @@ def _names(order: list[int], found: _Axes, parents: dict[int, int]) -> dict[int,
     for number in order:
         axes = found.axes.get(number, [])
         for role in ('write', 'read', 'accompany'):
-            modules = list(dict.fromkeys(axis.tensor.rpartition('.')[0] for axis in axes if axis.role == role))
+            modules = list(dict.fromkeys(axis.tensor.rpartition('.')[0] or axis.tensor
+                                         for axis in axes if axis.role == role))
             if modules:
                 names[number] = space_name(modules, len(root))
                 break
@@ -255,7 +256,7 @@ def space_name(modules: list[str], root: int = 0) -> str:
         return '.'.join(common)
     heads = [path[root] if len(path) > root else '' for path in parts]
     counts = Counter(heads)
-    several = next((head for head in heads if counts[head] > 1), heads[-1])
+    several = next((head for head in heads if counts[head] > 1), heads[0])
     return '.'.join(_common([path for path, head in zip(parts, heads, strict=True) if head == several]))
 
 

@@ -5,6 +5,7 @@ from typing import Any, Callable, Iterator
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmreuse.errors import TraceError
 from mmreuse.graph.atoms import Atoms, narrow, varying
@@ -95,6 +96,24 @@ def plain_name(function: Callable) -> str:
     return name.strip('_')
 
 
+class HiddenWatch(TorchDispatchMode):
+    """Sees what runs below the traced operations: compiled and foreign code that works on traced values."""
+
+    def __init__(self, tracer: 'Tracer') -> None:
+        super().__init__()
+        self.tracer = tracer
+        self.found: TraceError | None = None  # kept: an interpreter of scripts turns it into something else
+
+    def __torch_dispatch__(self, function: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None) -> Any:
+        if not self.tracer.depth and any(isinstance(get_state(tensor), (Activation, Weight))
+                                         for tensor in tensors_in([args, kwargs])):
+            self.found = TraceError(
+                f"Operation '{function}' in module '{self.tracer.place}' runs in compiled or scripted code, which "
+                'cannot be followed: build the model without torch.jit.script and torch.compile.')
+            raise self.found
+        return function(*args, **(kwargs or {}))
+
+
 class Tracer(TorchFunctionMode):
     """Runs a network and keeps atoms, labels of parameters, taps and pins."""
 
@@ -105,6 +124,7 @@ class Tracer(TorchFunctionMode):
         self.seen: list[Seen] = []
         self.pins: list[Pin] = []
         self.calls = 0
+        self.depth = 0  # of operations that are being followed
         self.stack: list[str] = []
         self.current: Call | None = None
         self.activated: dict[str, Tensor] = {}
@@ -153,10 +173,6 @@ class Tracer(TorchFunctionMode):
         """Dotted path of the module that runs."""
         return self.stack[-1] if self.stack else ''
 
-    def failed_in(self) -> str:
-        """Module in which the run ended, by the hooks that were not reached."""
-        return self.place
-
     def close(self) -> None:
         """Take the hooks off the model again."""
         for hook in self._hooks:
@@ -165,7 +181,13 @@ class Tracer(TorchFunctionMode):
     # -- interception ------------------------------------------------------------------
 
     def __torch_function__(self, function: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None) -> Any:
-        kwargs = kwargs or {}
+        self.depth += 1
+        try:
+            return self._intercept(function, args, kwargs or {})
+        finally:
+            self.depth -= 1
+
+    def _intercept(self, function: Callable, args: tuple, kwargs: dict) -> Any:
         name = plain_name(function)
         if name in SILENT:
             return function(*args, **kwargs)
@@ -173,7 +195,9 @@ class Tracer(TorchFunctionMode):
             with self:
                 return DECOMPOSITIONS[name](*args, **kwargs)
         call = Call(name, function, args, kwargs)
-        self._check_known(call)
+        for tensor in tensors_in([args, kwargs]):
+            if get_state(tensor) is None:
+                set_state(tensor, CONSTANT)
         before = [get_state(tensor) for tensor in tensors_in([args, kwargs])]
         call.out = function(*args, **kwargs)
         outs = list(tensors_in(call.out))
@@ -193,22 +217,6 @@ class Tracer(TorchFunctionMode):
             raise TraceError(f"The rule for '{name}' in module '{self.place}' left a result without ids; "
                              'register a rule for it in mmreuse.graph.')
         return call.out
-
-    def _check_known(self, call: Call) -> None:
-        for tensor in tensors_in([call.args, call.kwargs]):
-            if get_state(tensor) is not None:
-                continue
-            if tensor.is_floating_point() and tensor.numel() > 1 and tensor._base is not None:
-                base = get_state(tensor._base)
-                if base is not None and tensor._base.shape == tensor.shape:
-                    set_state(tensor, base)
-                    continue
-            if tensor.is_floating_point() and tensor.numel() > 1 and (tensor.requires_grad or not tensor.is_leaf):
-                raise TraceError(
-                    f"Operation '{call.name}' in module '{self.place}' uses a tensor of shape {tuple(tensor.shape)} "
-                    'that no traced operation made. Compiled or scripted code hides its operations: build the '
-                    'model without torch.jit.script or torch.compile.')
-            set_state(tensor, CONSTANT)
 
     # -- what rules use ----------------------------------------------------------------
 

@@ -41,11 +41,11 @@ def transform(graph: Graph, maps: dict[str, SpaceMap]) -> nn.Module:
     placed = place_maps(graph.spaces, maps)
     model = copy.deepcopy(graph.model)
     state = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers(remove_duplicate=False))}
-    changed = {}
+    owners = _owners(model)
     with torch.no_grad():
         for key, axes in _axes_by_tensor(graph, placed).items():
-            changed[key] = _map_tensor(state[key], axes, key)
-    _store(model, state, changed)
+            old = state.pop(key)
+            _store(old, _map_tensor(old, axes, key), owners)
     resized = {name: item for name, item in placed.items() if item.resizes}
     if resized:
         adjust_attributes(model, resized)
@@ -205,28 +205,35 @@ def _map_grouped(x: Tensor, axes: list[tuple[Axis, PlacedMap]], grouped: Axis, k
     return out.reshape(-1, *out.shape[2:])
 
 
-def _store(model: nn.Module, state: dict[str, Tensor], changed: dict[str, Tensor]) -> None:
-    """Put new values in, once for parameters that have several names."""
-    new = {id(state[key]): value for key, value in changed.items()}
-    made: dict[int, Tensor] = {}
+def _owners(model: nn.Module) -> dict[int, list[tuple[dict, str]]]:
+    """Every place where a module keeps a parameter or buffer, by its identity: some have several names."""
+    owners = defaultdict(list)
     for module in model.modules():
         for table in (module._parameters, module._buffers):
             for name, tensor in table.items():
-                if tensor is None or id(tensor) not in new:
-                    continue
-                if id(tensor) not in made:
-                    value = new[id(tensor)].to(tensor)
-                    made[id(tensor)] = (nn.Parameter(value, requires_grad=tensor.requires_grad)
-                                        if isinstance(tensor, nn.Parameter) else value)
-                table[name] = made[id(tensor)]
+                if tensor is not None:
+                    owners[id(tensor)].append((table, name))
+    return owners
+
+
+def _store(old: Tensor, new: Tensor, owners: dict[int, list[tuple[dict, str]]]) -> None:
+    """Put a new value wherever the old one was kept."""
+    new = new.to(old)
+    value = nn.Parameter(new, requires_grad=old.requires_grad) if isinstance(old, nn.Parameter) else new
+    for table, name in owners[id(old)]:
+        table[name] = value
 
 
 def _prove_runs(graph: Graph, model: nn.Module, resized: dict[str, PlacedMap]) -> None:
     """Run the result once: code may fix a width that the new sizes break."""
     twin, stack = fresh_copy(model), []
+
+    def leave(module: nn.Module, args: tuple, output: object) -> None:
+        stack.pop()
+
     for name, module in twin.named_modules():
         module.register_forward_pre_hook(lambda module, args, name=name: stack.append(name))
-        module.register_forward_hook(lambda module, args, output: stack.pop() and None)
+        module.register_forward_hook(leave)
     try:
         with torch.no_grad(), frozen_random(0):
             before = [tensor.shape for tensor in tensors_in(fresh_copy(graph.model)(*random_like(graph.inputs)))]
