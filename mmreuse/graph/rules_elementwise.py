@@ -67,7 +67,7 @@ def combine_weights(tracer: Tracer, tensors: list[Tensor], out: Tensor) -> None:
 def elementwise(tracer: Tracer, call: Call) -> None:
     """Any element-wise operation on any number of values."""
     tensors = list(tensors_in([call.args, call.kwargs]))
-    if call.name == 'type_as':
+    if call.name in ('type_as', 'to'):  # another value may lend its type
         tensors = tensors[:1]
     if len(tensors) == 1 and tensors[0].shape == call.out.shape:
         set_state(call.out, get_state(tensors[0]))
