@@ -1,5 +1,6 @@
 """Partition of a zoo: K blocks of every net, in K equivalence sets of like function."""
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -93,21 +94,12 @@ def partition(
         block_input = 'first_node'
     sizes = _node_sizes(nodes, balance, flops)
     values = _symmetric_values(similarity)
-    true_inputs = block_input == 'true'
+    bounds = [math.inf] * len(nodes) if legacy else size_bounds(sizes, num_blocks, epsilon, balance)
+    segments = feasible_segments(list(sizes.values()), bounds, block_input == 'true')
     if legacy:
-        bounds = [float('inf')] * len(nodes)
-        segments = feasible_segments(list(sizes.values()), bounds, true_inputs)
         solutions = [_legacy_solution(values, segments, sizes, num_blocks, epsilon, restarts, seed)]
-        bound = None
     else:
-        bounds = size_bounds(sizes, num_blocks, epsilon, balance)
-        segments = feasible_segments(list(sizes.values()), bounds, true_inputs)
-        known: set[tuple[int, ...]] = set()
-        solutions = []
-        for start in range(0, restarts, _TOGETHER):
-            solutions += solve(values, segments, num_blocks, restarts=range(start, min(start + _TOGETHER, restarts)),
-                               seed=seed, bijective=bijective, known=known)
-        bound = upper_bound(values, segments, num_blocks)
+        solutions = _restarts(values, segments, num_blocks, restarts, seed, bijective)
     best = max(solutions, key=lambda solution: solution.objective)
     blocks, anchors = _as_blocks(best, segments, similarity)
     return Partition(
@@ -116,7 +108,19 @@ def partition(
         hashes={**similarity.weights_hashes, 'similarity': similarity.content_hash()},
         node_sizes={key: tuple(map(float, item)) for key, item in sizes.items()}, block_input=block_input,
         bijective=bijective, legacy=legacy, seed=seed,
-        traces=tuple(tuple(solution.trace) for solution in solutions), upper_bound=bound)
+        traces=tuple(tuple(solution.trace) for solution in solutions),
+        upper_bound=None if legacy else upper_bound(values, segments, num_blocks))
+
+
+def _restarts(values: np.ndarray, segments: Segments, num_blocks: int, restarts: int, seed: int,
+              bijective: bool) -> list[Solution]:
+    """All restarts, some at a time."""
+    known: set[tuple[int, ...]] = set()
+    solutions = []
+    for start in range(0, restarts, _TOGETHER):
+        solutions += solve(values, segments, num_blocks, restarts=range(start, min(start + _TOGETHER, restarts)),
+                           seed=seed, bijective=bijective, known=known)
+    return solutions
 
 
 def _check_options(restarts: int, epsilon: float, balance: str, bijective: bool, block_input: str, legacy: bool,
