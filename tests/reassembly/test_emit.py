@@ -36,7 +36,7 @@ FINETUNE = dict(
 def found(tmp_path_factory):
     """A search over a zoo in which two nets differ in nothing but their weights."""
     zoo = make_zoo(tmp_path_factory.mktemp('zoo'), resnet('supervised', 4), resnet('contrastive', 4), vit('tokens', 12))
-    partition, nodes = make_partition(zoo)
+    partition, nodes = make_partition(zoo, num_blocks=2)
     assemblies = build_assemblies(partition, CostTable(zoo, nodes, 5, SIZE), Rules(stem='cifar', strides=(1, 2)))
     generator = torch.Generator().manual_seed(0)
     scorer = Scorer(Pieces(zoo, nodes, 5), [(torch.randn(4, 3, *SIZE, generator=generator), None)], 'naswot')
