@@ -14,7 +14,7 @@ from mmreuse.graph.nodes import sequence_of_nodes
 from mmreuse.reassembly.structures import Layout, Node
 from mmreuse.reassembly.zoo import ZooEntry, build_member
 from mmreuse.statistics.passes import evaluating
-from mmreuse.utils.complexity import count_params
+from mmreuse.utils.complexity import count_params, macs_by_module
 from mmreuse.utils.names import nearest
 
 
@@ -61,6 +61,23 @@ def inout_shapes(zoo: Iterable[ZooEntry]) -> dict[str, dict[str, dict[str, list[
             'in_size': {node.name: list(node.in_shape) for node in nodes},
             'out_size': {node.name: list(node.out_shape) for node in nodes}}
     return shapes
+
+
+def node_macs(entry: ZooEntry) -> tuple[int, ...]:
+    """Multiply-accumulates of every node of a zoo member, at the entry's input size."""
+    model = build_member(entry, empty=True).to('meta')
+    counts = macs_by_module(model, entry.input_size)
+    return tuple(sum(counts[name] for name in _modules_of(model, node.name)) for node in member_nodes(entry))
+
+
+def _modules_of(model: nn.Module, node: str) -> list[str]:
+    """Names of the modules that a node's name stands for."""
+    first, last = endpoints(node)
+    if first == last:
+        return [first]
+    parent = first.rpartition('.')[0]
+    siblings = [f'{parent}.{name}'.lstrip('.') for name, _ in model.get_submodule(parent).named_children()]
+    return siblings[siblings.index(first):siblings.index(last) + 1]
 
 
 def _measure(entry: ZooEntry, model: nn.Module) -> tuple[Node, ...]:

@@ -85,8 +85,8 @@ def partition(
         ArtefactError: The similarity is of other nets or nodes.
         DataError: The similarity is not finite.
     """
-    _check_options(restarts, epsilon, balance, bijective, block_input, legacy, num_blocks)
     _check_zoo(similarity, nodes)
+    bounds = check_options(nodes, num_blocks, epsilon, restarts, seed, balance, bijective, block_input, legacy, flops)
     similarity = similarity.sub(list(nodes))
     if block_input == 'true' and not similarity.has_inputs:
         logger.warning("The similarity does not hold the inputs of first nodes: the output of a block's first node "
@@ -94,7 +94,6 @@ def partition(
         block_input = 'first_node'
     sizes = _node_sizes(nodes, balance, flops)
     values = _symmetric_values(similarity)
-    bounds = [math.inf] * len(nodes) if legacy else size_bounds(sizes, num_blocks, epsilon, balance)
     segments = feasible_segments(list(sizes.values()), bounds, block_input == 'true')
     if legacy:
         solutions = [_legacy_solution(values, segments, sizes, num_blocks, epsilon, restarts, seed)]
@@ -123,8 +122,26 @@ def _restarts(values: np.ndarray, segments: Segments, num_blocks: int, restarts:
     return solutions
 
 
-def _check_options(restarts: int, epsilon: float, balance: str, bijective: bool, block_input: str, legacy: bool,
-                   num_blocks: int) -> None:
+def check_options(
+    nodes: Mapping[str, Sequence[Node]],
+    num_blocks: int = 4,
+    epsilon: float = 0.2,
+    restarts: int = 10,
+    seed: int = 0,
+    balance: str = 'nodes',
+    bijective: bool = False,
+    block_input: str = 'true',
+    legacy: bool = False,
+    flops: Mapping[str, Sequence[float]] | None = None,
+) -> list[float]:
+    """Find what is wrong with the options of :func:`partition` before there is a similarity.
+
+    Returns:
+        list[float]: What the blocks of each net must stay below.
+
+    Raises:
+        ConfigError: See :func:`partition`.
+    """
     if restarts < 1 or epsilon <= 0:
         raise ConfigError(f'restarts = {restarts} and epsilon = {epsilon}: both must be positive.')
     if balance not in ('nodes', 'params', 'flops'):
@@ -136,11 +153,14 @@ def _check_options(restarts: int, epsilon: float, balance: str, bijective: bool,
     if bijective and num_blocks > _MAX_BIJECTIVE:
         raise ConfigError(f'bijective = True takes at most {_MAX_BIJECTIVE} blocks, not {num_blocks}: it is exact over '
                           f'all subsets of the sets.')
+    if not nodes:
+        raise ConfigError('the zoo is empty: there is nothing to partition.')
+    if legacy:  # the published procedure does not hold the bound
+        return [math.inf] * len(nodes)
+    return size_bounds(_node_sizes(nodes, balance, flops), num_blocks, epsilon, balance)
 
 
 def _check_zoo(similarity: SimilarityMatrix, nodes: Mapping[str, Sequence[Node]]) -> None:
-    if not nodes:
-        raise ConfigError('the zoo is empty: there is nothing to partition.')
     missing = [key for key in nodes if key not in similarity.keys]
     if missing:
         raise ArtefactError(f'the similarity is of another zoo: it holds {", ".join(similarity.keys)} but not '

@@ -54,7 +54,7 @@ class Scorer:
         self.pieces, self.batches = pieces, list(batches)
         self.options = dict(type=proxy) if isinstance(proxy, str) else dict(proxy)
         self.name: str = self.options['type']
-        self._proxy = _find_proxy(self.options)
+        self._proxy = find_proxy(self.options)
         self._shared = None
         if self._proxy.func is naswot and not self.options.get('compat'):
             options = {name: value for name, value in self.options.items() if name in ('units', 'normalise')}
@@ -132,7 +132,12 @@ class Scorer:
                 file.write(json.dumps(record) + '\n')
 
 
-def _find_proxy(options: dict[str, Any]) -> Callable[..., float]:
+def find_proxy(options: Mapping[str, Any]) -> Callable[..., float]:
+    """Look up a registered proxy, ``dict(type=NAME, **options)``, and bind its options.
+
+    Raises:
+        ConfigError: No proxy of that name is registered.
+    """
     # Built first, so that the registry has imported its locations.
     try:
         return PROXIES.build(options)

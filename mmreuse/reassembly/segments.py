@@ -109,8 +109,9 @@ def size_bounds(sizes: Mapping[str, np.ndarray], num_blocks: int, epsilon: float
         enough = math.floor(tight[worst] * 100 + 1 + 1e-6) / 100
         raise ConfigError(
             f'epsilon = {epsilon}: {worst} ({length} nodes) has no {num_blocks} blocks that each hold fewer than '
-            f'(1 + epsilon) / {num_blocks} of its {balance}; neither have {len(tight) - 1} other nets. epsilon must '
-            f'exceed {tight[worst]:.6g}; {enough:g} will do for the whole zoo.')
+            f'(1 + epsilon) / {num_blocks} of its {balance}' + (
+                f'; neither have {", ".join(key for key in tight if key != worst)}' if len(tight) > 1 else '') +
+            f'. epsilon must exceed {tight[worst]:.6g}; {enough:g} will do for the whole zoo.')
     return [(1 + epsilon) * float(item.sum()) / num_blocks for item in sizes.values()]
 
 

@@ -12,7 +12,7 @@ divided at the end (Nguyen et al., 2021, eq. 3).
 """
 import inspect
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -54,6 +54,29 @@ def compute_similarity(
         ConfigError: The metric or one of its options is unknown.
         ArtefactError: A file is missing, truncated, or from other samples than the first.
     """
+    similarity, cfg = find_similarity(metric)
+    grams = GramSet(gram_files, device, memory)
+    values = similarity(grams)
+    return SimilarityMatrix(
+        keys=grams.keys, offsets=grams.offsets, values=values.float(), metric=cfg.pop('type'),
+        symmetric=torch.equal(values, values.T), options=cfg,
+        node_names={key: tuple(node.name for node in nodes) for key, nodes in grams.nodes.items()},
+        weights_hashes={item['key']: item['weights_hash'] for item in grams.metadata},
+        data_hash=grams.metadata[0]['data_hash'])
+
+
+def find_similarity(metric: str | Mapping[str, Any]) -> tuple[Callable[[GramSet], Tensor], dict[str, Any]]:
+    """Look up a registered similarity.
+
+    Args:
+        metric: Its name, or ``dict(type=NAME, **options)``.
+
+    Returns:
+        tuple: The function with its options bound, and the dict.
+
+    Raises:
+        ConfigError: The metric or one of its options is unknown.
+    """
     cfg = dict(type=metric) if isinstance(metric, str) else dict(metric)
     try:
         similarity = SIMILARITIES.build(cfg)
@@ -63,14 +86,7 @@ def compute_similarity(
     unknown = [option for option in similarity.keywords if option not in known]
     if unknown:
         raise ConfigError(f"similarity '{cfg['type']}' has no option {', '.join(unknown)}; it takes {known}.")
-    grams = GramSet(gram_files, device, memory)
-    values = similarity(grams)
-    return SimilarityMatrix(
-        keys=grams.keys, offsets=grams.offsets, values=values.float(), metric=cfg.pop('type'),
-        symmetric=torch.equal(values, values.T), options=cfg,
-        node_names={key: tuple(node.name for node in nodes) for key, nodes in grams.nodes.items()},
-        weights_hashes={item['key']: item['weights_hash'] for item in grams.metadata},
-        data_hash=grams.metadata[0]['data_hash'])
+    return similarity, cfg
 
 
 @SIMILARITIES.register_module(name='cka')

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmreuse.errors import ConfigError, DataError
+from mmreuse.graph import endpoints
 from mmreuse.statistics.passes import evaluating, images_of
 from mmreuse.statistics.taps import observed
 from mmreuse.utils.precision import full_precision
@@ -168,7 +169,7 @@ def collect_grams(
     Args:
         model: The net; it runs in eval mode and is left in the modes it was in.
         loader: Batches as :func:`~mmreuse.statistics.passes.images_of` takes them.
-        names: Dotted names of the nodes, in execution order.
+        names: Names of the nodes, in execution order (see :func:`mmreuse.graph.endpoints`).
         layouts: Layouts (see :func:`pool`) of the first node's input and of every node's output, len(names) + 1.
         batch: Samples in a Gram minibatch. It bounds what linear regression can tell (see the similarity ``lr``).
 
@@ -182,7 +183,7 @@ def collect_grams(
     if not names or len(layouts) != len(names) + 1:
         raise ConfigError(f'{len(layouts)} layouts for {len(names)} nodes: one is needed for the input of the first '
                           f'node and one for the output of each.')
-    places = [_Place(names[0], 'input'), *(_Place(name, 'output') for name in names)]
+    places = [_Place(endpoints(names[0])[0], 'input'), *(_Place(endpoints(name)[1], 'output') for name in names)]
     rank, world = get_rank(), get_world_size()
     accumulator = GramAccumulator(len(places), batch)
     pooled: dict[_Place, Tensor] = {}

@@ -44,6 +44,18 @@ def count_macs(module: nn.Module, inputs: Inputs) -> int:
 
 def macs_by_operator(module: nn.Module, inputs: Inputs) -> Counter[str]:
     """The same as :func:`count_macs`, by operator (``aten.convolution``, ``aten.addmm``, ...)."""
+    return _count(module, inputs).get('Global', Counter())
+
+
+def macs_by_module(module: nn.Module, inputs: Inputs) -> dict[str, int]:
+    """The same as :func:`count_macs`, by dotted name of the sub-module; zero where one does not count."""
+    counts = _count(module, inputs)
+    root = type(module).__name__
+    return {name: sum(counts.get(f'{root}.{name}', Counter()).values()) for name, _ in module.named_modules() if name}
+
+
+def _count(module: nn.Module, inputs: Inputs) -> dict[str, Counter[str]]:
+    """Multiply-accumulates by module, as the counter names them ('Global' is the whole), and operator."""
     arguments = _arguments(module, inputs)
     modes = {child: child.training for child in module.modules()}
     module.eval()
@@ -57,8 +69,8 @@ def macs_by_operator(module: nn.Module, inputs: Inputs) -> Counter[str]:
         torch.backends.mha.set_fastpath_enabled(fast_attention)
         for child, mode in modes.items():
             child.training = mode
-    flops = counter.get_flop_counts().get('Global', {})
-    return Counter({str(operator): count // 2 for operator, count in flops.items()})
+    return {name: Counter({str(operator): count // 2 for operator, count in flops.items()})
+            for name, flops in counter.get_flop_counts().items()}
 
 
 def _arguments(module: nn.Module, inputs: Inputs) -> tuple:

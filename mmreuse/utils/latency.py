@@ -1,8 +1,8 @@
 """Wall-clock latency of models, measured interleaved so that drift hits all alike."""
 import statistics
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Mapping
 
 import torch
 from torch import nn

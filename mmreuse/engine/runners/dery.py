@@ -1,6 +1,7 @@
 """The stages of deep model reassembly, from a zoo to ranked configs that train."""
+import inspect
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -21,13 +22,13 @@ from mmreuse.reassembly.emit import emit_candidates, load_finetune
 from mmreuse.reassembly.genotype import Rules, describe
 from mmreuse.reassembly.gram_files import write_grams
 from mmreuse.reassembly.lattice import Assemblies, build_assemblies, surrogate_values
-from mmreuse.reassembly.nodes import inout_shapes, member_nodes
-from mmreuse.reassembly.partition import partition
+from mmreuse.reassembly.nodes import inout_shapes, member_nodes, node_macs
+from mmreuse.reassembly.partition import check_options, partition
 from mmreuse.reassembly.partition_io import load_partition, save_partition
 from mmreuse.reassembly.program import Bounds
-from mmreuse.reassembly.scoring import Scorer
+from mmreuse.reassembly.scoring import Scorer, find_proxy
 from mmreuse.reassembly.search import Progress, SearchResult, search, time_candidates
-from mmreuse.reassembly.similarities import compute_similarity
+from mmreuse.reassembly.similarities import compute_similarity, find_similarity
 from mmreuse.reassembly.similarity_matrix import load_similarity, save_similarity
 from mmreuse.reassembly.zoo import Preprocess, ZooEntry, build_member, parse_zoo
 from mmreuse.registry import DATASETS, RUNNERS, TRANSFORMS
@@ -54,11 +55,23 @@ class _ZooStage(StageRunner):
             ConfigError: The section holds something else.
         """
         given = dict(self.cfg.get(key) or {})
-        unknown = sorted(set(given) - set(known))
-        if unknown:
-            raise ConfigError(f'{self.cfg.filename or "config"}: {key} has no option {", ".join(unknown)}. '
-                              f'It takes {", ".join(known)}.')
+        self._refuse_unknown(key, given, known)
         return {**known, **given}
+
+    def _section(self, name: str, make: Callable[..., Any], values: Mapping[str, Any]) -> Any:
+        """``make(**values)``, with an error that names the section and what it takes.
+
+        Raises:
+            ConfigError: ``make`` takes no such keyword.
+        """
+        self._refuse_unknown(name, values, inspect.signature(make).parameters)
+        return make(**values)
+
+    def _refuse_unknown(self, name: str, given: Mapping[str, Any], known: Iterable[str]) -> None:
+        unknown = [key for key in given if key not in known]
+        if unknown:
+            raise ConfigError(f'{self.cfg.filename or "config"}: {name} has no option {", ".join(unknown)}. '
+                              f'It takes {", ".join(known)}.')
 
     @property
     def similarity_file(self) -> Path:
@@ -176,11 +189,15 @@ class SimilarityRunner(_ZooStage):
     def gram_files(self) -> list[Path]:
         return [self.root / 'features' / f'{key}.safetensors' for key in self.zoo]
 
+    def check(self) -> None:
+        super().check()
+        find_similarity(self.cfg.similarity)
+
     def inputs(self) -> dict[str, str]:
         return {path.name: file_hash(path) for path in self.gram_files}
 
     def execute(self) -> dict[str, Any]:
-        similarity = compute_similarity(self.gram_files, dict(self.cfg.similarity), device=self.device)
+        similarity = compute_similarity(self.gram_files, self.cfg.similarity, device=self.device)
         if is_main_process():
             save_similarity(self.folder / 'similarity.safetensors', similarity)
         return {'similarity/places': len(similarity.values), 'similarity/mean': float(similarity.values.mean())}
@@ -198,12 +215,25 @@ class PartitionRunner(_ZooStage):
     stage = 'partition'
     settings = ('zoo', 'partition')
 
+    @cached_property
+    def settled(self) -> dict[str, Any]:
+        """The keywords of the partition."""
+        given = {'seed': self.seed, **self.cfg.partition}
+        self._refuse_unknown('partition', given, inspect.signature(check_options).parameters)
+        if given.get('balance') == 'flops':
+            given['flops'] = {key: node_macs(entry) for key, entry in self.zoo.items()}
+        return given
+
+    def check(self) -> None:
+        super().check()
+        check_options(self.nodes, **self.settled)
+
     def inputs(self) -> dict[str, str]:
         return {'similarity': file_hash(self.similarity_file)}
 
     def execute(self) -> dict[str, Any]:
         similarity = load_similarity(self.similarity_file)
-        result = partition(similarity, self.nodes, **{'seed': self.seed, **self.cfg.partition})
+        result = partition(similarity, self.nodes, **self.settled)
         if is_main_process():
             save_partition(self.folder / 'partition.json', result)
         for net, blocks in result.blocks.items():
@@ -235,9 +265,12 @@ class ReassemblyRunner(_ZooStage):
         options = self.options('reassembly', dict(
             bounds={}, rules={}, proxy=dict(type='naswot'), num_batches=5, batch_size=32, num_candidates=100,
             finalists=10, top=5, num_classes=1000, input_size=(224, 224), latency=False, finetune=''))
-        options['input_size'] = tuple(options['input_size'])
-        # What is wrong with it shows before time is spent.
+        # What is wrong with these shows before time is spent.
+        options['bounds'] = self._section('reassembly.bounds', Bounds, options['bounds'])
+        options['rules'] = self._section('reassembly.rules', Rules, options['rules'])
+        find_proxy(options['proxy'])
         load_finetune(options['finetune'], options['num_classes'])
+        options['input_size'] = tuple(options['input_size'])
         return options
 
     def check(self) -> None:
@@ -251,7 +284,7 @@ class ReassemblyRunner(_ZooStage):
         """Everything that may be built from the partition, with its costs."""
         options = self.settled
         table = CostTable(self.zoo, self.nodes, options['num_classes'], options['input_size'])
-        return build_assemblies(load_partition(self.partition_file), table, Rules(**options['rules']))
+        return build_assemblies(load_partition(self.partition_file), table, options['rules'])
 
     def execute(self) -> dict[str, Any]:
         options = self.settled
@@ -261,7 +294,7 @@ class ReassemblyRunner(_ZooStage):
         values = surrogate_values(
             assemblies, load_partition(self.partition_file), load_similarity(self.similarity_file))
         result = search(
-            assemblies, scorer, Bounds(**options['bounds']), values=values, num_candidates=options['num_candidates'],
+            assemblies, scorer, options['bounds'], values=values, num_candidates=options['num_candidates'],
             finalists=options['finalists'], seed=self.seed, callback=self._report)
         if options['latency']:
             result = time_candidates(result, pieces, options['input_size'], top=options['top'])

@@ -1,4 +1,5 @@
 """What every stage that is not a training shares: where it works, when it may be skipped, what it reports."""
+import json
 import time
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -13,7 +14,7 @@ from mmengine.runner import set_random_seed
 
 from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.registry import SCOPE
-from mmreuse.utils.io import read_json, write_json
+from mmreuse.utils.io import read_json, to_json, write_json
 from mmreuse.utils.manifest import read_manifest, write_manifest
 
 
@@ -100,7 +101,9 @@ class StageRunner(ABC):
         return metrics
 
     def _settings(self) -> dict[str, Any]:
-        return Config({key: self.cfg[key] for key in self.settings}).to_dict()
+        """What makes the stage, as a manifest gives it back (tuples become lists)."""
+        settings = Config({key: self.cfg[key] for key in self.settings}).to_dict()
+        return json.loads(to_json(settings, f'settings of {self.stage}'))
 
     def _finished(self, inputs: dict[str, str]) -> bool:
         try:

@@ -1,0 +1,67 @@
+"""Closed-form initialisation of stitching layers at the start of training."""
+from typing import Any
+
+from mmengine.dist import broadcast
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from torch import Tensor, nn
+
+from mmreuse.errors import ConfigError
+from mmreuse.models.backbones import DeRy
+from mmreuse.reassembly.stitching_init import stitch_by_least_squares
+from mmreuse.reassembly.zoo import Preprocess
+from mmreuse.registry import HOOKS
+from mmreuse.statistics.passes import images_of
+
+
+@HOOKS.register_module()
+class StitchingInitHook(Hook):
+    """Fit the stem and the stitching layers of a :class:`DeRy` backbone to what its blocks were trained on.
+
+    Runs once, before the first iteration; not when a run is resumed. Images come from the training
+    set, as it augments them.
+
+    Args:
+        samples: Images to use.
+        ridge: Penalty on the weights, see :func:`mmreuse.reassembly.stitching_init.stitch_by_least_squares`.
+    """
+    # After weights are loaded, before averaged copies of the model are made.
+    priority = 'VERY_HIGH'
+
+    def __init__(self, samples: int = 512, ridge: float = 1e-4) -> None:
+        self.samples = samples
+        self.ridge = ridge
+
+    def before_train(self, runner: Any) -> None:
+        """Fit and log the errors left at every joint."""
+        if runner.iter > 0:
+            return
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if not isinstance(getattr(model, 'backbone', None), DeRy):
+            raise ConfigError('custom_hooks: StitchingInitHook fits the joints of a DeRy backbone, but the model has '
+                              f'{type(getattr(model, "backbone", model)).__name__}. Remove the hook.')
+        errors = stitch_by_least_squares(
+            model.backbone, self._images(runner, model), _preprocess_of(model), ridge=self.ridge)
+        for parameter in (*model.backbone.stem.parameters(), *model.backbone.adapters.parameters()):
+            broadcast(parameter.data)
+        listed = ', '.join(f'{error:.3f}' for error in errors)
+        runner.logger.info(f'Stitching layers fitted on {self.samples} images; relative errors by block: {listed}')
+
+    def _images(self, runner: Any, model: nn.Module) -> list[Tensor]:
+        """The first images of the training set, kept so that all joints see the same."""
+        batches, left = [], self.samples
+        for batch in runner.train_dataloader:
+            batches.append(images_of(batch, model)[:left])
+            left -= len(batches[-1])
+            if left <= 0:
+                break
+        return batches
+
+
+def _preprocess_of(model: nn.Module) -> Preprocess:
+    """How the model's images are normalised, in the terms of a zoo."""
+    mean, std = (getattr(model.data_preprocessor, name, None) for name in ('mean', 'std'))
+    if mean is None:
+        raise ConfigError('StitchingInitHook: data_preprocessor must have mean and std, or the images of the zoo '
+                          'cannot be made from those of the training.')
+    return Preprocess(mean=tuple((mean / 255).flatten().tolist()), std=tuple((std / 255).flatten().tolist()))
