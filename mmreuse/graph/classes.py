@@ -121,23 +121,27 @@ class Partitioner:
                 return
 
     def _colour(self, edges: np.ndarray) -> np.ndarray:
-        size = self.atoms.count
-        own = np.zeros(size, np.uint64)
-        for atoms, times, number in self.counts:
-            present = atoms != 0
+        """Colours of all atoms; only those in labels or relations are looked at."""
+        counted = [(self.roots(atoms), times, number) for atoms, times, number in self.counts]
+        nodes = np.unique(np.concatenate([np.zeros(1, np.int64), edges.flatten(), *(item[0] for item in counted)]))
+        own = np.zeros(len(nodes), np.uint64)
+        for atoms, times, number in counted:
+            present = atoms > PINNED
             codes = _mix(times[present].astype(np.uint64) + np.uint64(number << 32), 1)
-            own += _sums(size, self.roots(atoms[present]), codes)
-        frozen = np.array(sorted(self.frozen), np.int64)
+            with np.errstate(over='ignore'):
+                np.add.at(own, np.searchsorted(nodes, atoms[present]), codes)
         with np.errstate(over='ignore'):
-            own[frozen] += _PRIMES[3]
-        colors, number = own, -1
-        children, keys = edges[:, 0], edges[:, 1]
+            own[np.isin(nodes, list(self.frozen))] += _PRIMES[3]
+        compact, number = own, -1
+        children, keys = np.searchsorted(nodes, edges[:, 0]), np.searchsorted(nodes, edges[:, 1])
         while True:
             with np.errstate(over='ignore'):
-                colors = _mix(own + _sums(size, children, _mix(colors[keys], 2))
-                              + _sums(size, keys, _mix(colors[children], 3)), 0)
-            now = len(np.unique(colors))
+                compact = _mix(own + _sums(len(nodes), children, _mix(compact[keys], 2))
+                               + _sums(len(nodes), keys, _mix(compact[children], 3)), 0)
+            now = len(np.unique(compact))
             if now == number:
+                colors = np.zeros(self.atoms.count, np.uint64)
+                colors[nodes] = compact
                 return colors
             number = now
 

@@ -11,7 +11,7 @@ from mmreuse.errors import MMReuseError, TraceError
 from mmreuse.graph import decompose, rules_elementwise, rules_layout, rules_linear, rules_reduce  # noqa: F401
 from mmreuse.graph.spaces import FeatureSpace, derive_spaces
 from mmreuse.graph.state import CONSTANT, Activation, set_state
-from mmreuse.graph.tracer import HiddenWatch, Pin, Tracer, tensors_in
+from mmreuse.graph.tracer import Pin, Tracer, tensors_in
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,17 +64,16 @@ def trace(model: nn.Module, inputs: Tensor | tuple[Any, ...]) -> Graph:
                          'scripted or wrapped.') from error
     values = random_like(inputs)
     tracer = Tracer(twin)
-    watch = HiddenWatch(tracer)
     for tensor in tensors_in(values):
         set_state(tensor, Activation(torch.zeros((1,) * tensor.dim(), dtype=torch.long).expand(tensor.shape)))
     try:
-        with torch.no_grad(), frozen_random(0), watch, tracer:
+        with torch.no_grad(), frozen_random(0), tracer.watch, tracer:
             output = twin(*values)
     except MMReuseError:
         raise
     except Exception as error:
-        if watch.found is not None:
-            raise watch.found from error
+        if tracer.watch.found is not None:
+            raise tracer.watch.found from error
         operation = f"operation '{tracer.current.name}'" if tracer.current else 'the first operation'
         raise TraceError(f"{type(model).__name__} could not be traced: {type(error).__name__}: {error} in module "
                          f"'{tracer.place}', after {operation}. Check that model(*inputs) runs on inputs of "

@@ -105,8 +105,8 @@ class HiddenWatch(TorchDispatchMode):
         self.found: TraceError | None = None  # kept: an interpreter of scripts turns it into something else
 
     def __torch_dispatch__(self, function: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None) -> Any:
-        if not self.tracer.depth and any(isinstance(get_state(tensor), (Activation, Weight))
-                                         for tensor in tensors_in([args, kwargs])):
+        if any(isinstance(get_state(tensor), (Activation, Weight))
+               for tensor in tensors_in([args, kwargs])):
             self.found = TraceError(
                 f"Operation '{function}' in module '{self.tracer.place}' runs in compiled or scripted code, which "
                 'cannot be followed: build the model without torch.jit.script and torch.compile.')
@@ -129,6 +129,7 @@ class Tracer(TorchFunctionMode):
         self.current: Call | None = None
         self.activated: dict[str, Tensor] = {}
         self.fixed: set[str] = set()  # parameters of which no axis may move
+        self.watch = HiddenWatch(self)
         self._hooks = []
         self._prepare(model)
 
@@ -182,9 +183,13 @@ class Tracer(TorchFunctionMode):
 
     def __torch_function__(self, function: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None) -> Any:
         self.depth += 1
+        if self.depth == 1:
+            self.watch.__exit__(None, None, None)  # what an operation consists of is not looked at
         try:
             return self._intercept(function, args, kwargs or {})
         finally:
+            if self.depth == 1:
+                self.watch.__enter__()
             self.depth -= 1
 
     def _intercept(self, function: Callable, args: tuple, kwargs: dict) -> Any:

@@ -29,7 +29,8 @@ def list_models(library: str, pattern: str = '*') -> dict[str, str]:
 
 def _mmpretrain_families() -> dict[str, str]:
     """Image classifiers of mmpretrain by the type of their backbone."""
-    from mmpretrain.apis.model import ModelHub, init_default_scope
+    from mmengine.registry import init_default_scope
+    from mmpretrain.apis.model import ModelHub
     init_default_scope('mmpretrain')
     ModelHub._register_mmpretrain_models()
     families = {}
@@ -40,7 +41,7 @@ def _mmpretrain_families() -> dict[str, str]:
                 model = ModelHub.get(name).config.model
             except Exception as error:  # a config that does not load is a model that cannot be built
                 warnings.warn(f'{name}: {type(error).__name__}: {error}', stacklevel=2)
-                families[name] = f'unreadable config of {name}'
+                families[name] = '(config does not load)'
                 continue
             if model.get('type') == 'ImageClassifier':
                 families[name] = str(model.backbone.type)
@@ -59,7 +60,7 @@ def count_parameters(library: str, name: str) -> float:
     """Number of parameters, without allocating any; infinity for a model that cannot be built that way."""
     if library == 'mmpretrain':
         from mmpretrain.apis.model import ModelHub
-        return getattr(ModelHub.get(name).metadata, 'parameters', None) or math.inf
+        return getattr(ModelHub._models_dict[name.lower()].metadata, 'parameters', None) or math.inf
     try:
         with torch.device('meta'), warnings.catch_warnings():
             warnings.simplefilter('ignore')
