@@ -9,7 +9,6 @@ from mmreuse.utils.setup_env import require_openmmlab
 require_openmmlab()
 
 from mmreuse.engine import launch
-from mmreuse.errors import ConfigError
 
 
 def parse_args() -> argparse.Namespace:
@@ -23,14 +22,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     with launch.reported_errors():
-        cfg = launch.prepare(args)
-        if cfg.get('test_dataloader') is None:
-            raise ConfigError(f'{args.config}: there is no test_dataloader')
-        cfg.load_from = args.checkpoint
-        # Precision and optimizer are of training; without them a config for GPUs is tested on a CPU as well.
-        cfg.optim_wrapper = cfg.train_cfg = cfg.train_dataloader = cfg.param_scheduler = None
-        runner = launch.build_runner(cfg)
-        launch.add_metrics(cfg.work_dir, 'test', runner.test())
+        launch.test(launch.prepare(args), args.checkpoint)
 
 
 if __name__ == '__main__':

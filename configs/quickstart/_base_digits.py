@@ -4,7 +4,7 @@ _base_ = ['../_base_/default_runtime.py']
 data_preprocessor = dict(
     type='mmpretrain.ClsDataPreprocessor', num_classes=10, mean=[78.] * 3, std=[94.] * 3, to_rgb=False)
 
-_loader = dict(batch_size=64, num_workers=0)
+_loader = dict(batch_size=32, num_workers=0)
 _pipeline = [dict(type='mmpretrain.PackInputs')]
 train_dataloader = dict(
     **_loader, sampler=dict(type='DefaultSampler', shuffle=True),
@@ -22,8 +22,8 @@ optim_wrapper = dict(optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.05))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, end=1, by_epoch=True, convert_to_iter_based=True),
     dict(type='CosineAnnealingLR', begin=1, eta_min=1e-5, by_epoch=True, convert_to_iter_based=True)]
-train_cfg = dict(by_epoch=True, max_epochs=10, val_interval=1)
+train_cfg = dict(by_epoch=True, max_epochs=12, val_interval=1)
 val_cfg = dict()
 test_cfg = dict()
 
-default_hooks = dict(logger=dict(interval=1000), checkpoint=dict(interval=10, max_keep_ckpts=1))
+default_hooks = dict(logger=dict(interval=1000), checkpoint=dict(interval=12, max_keep_ckpts=1))

@@ -12,11 +12,8 @@ from torch import nn
 
 from mmreuse.apis.stages import configured, reassemble
 from mmreuse.apis.training import evaluate, learning_curve, train
-from mmreuse.engine.runners import ReassemblyRunner
-from mmreuse.reassembly.emit import candidate_config, load_candidates
-from mmreuse.reassembly.genotype import describe
+from mmreuse.reassembly.emit import load_candidates
 from mmreuse.reassembly.partition_io import load_partition
-from mmreuse.reassembly.search import like, random_assembly
 from mmreuse.reassembly.similarity_matrix import load_similarity
 from mmreuse.registry import MODELS
 from mmreuse.utils.complexity import count_macs, count_params
@@ -81,11 +78,12 @@ def reassemble_digits(folder: Path, report: Report) -> None:
         member.fit()
     config = _pipeline_config(folder)
     ranked = reassemble(config, work_dir=folder / 'dery')
-    best, random = ranked[0], _random_config(config, folder / 'dery')
+    best = ranked[0]
     runs = [
         Trained('reassembled', best, folder / 'reassembled', {}),
-        Trained('same, from scratch', best, folder / 'scratch', {'model.backbone.pretrained': False}),
-        Trained('random assembly, as large', random, folder / 'random', {}),
+        Trained('same, from scratch', best, folder / 'scratch',
+                {'model.backbone.pretrained': False, 'custom_hooks': []}),
+        Trained('random assembly', best.with_name('random.py'), folder / 'random', {}),
     ]
     for run in runs:
         run.fit()
@@ -103,19 +101,6 @@ def _pipeline_config(folder: Path) -> Path:
     path = folder / 'dery_digits.py'
     with atomic_write(path) as file:
         file.write(cfg.pretty_text)
-    return path
-
-
-def _random_config(config: Path, work_dir: Path) -> Path:
-    """A random assembly as large and as costly as the best one, as a config."""
-    runner = ReassemblyRunner(configured(config, work_dir))
-    best = load_candidates(runner.folder / 'candidates.json')[0]
-    candidate = random_assembly(runner.assemblies(), like(best, 0.25), seed=1)
-    cfg = candidate_config(candidate, runner.zoo, runner.nodes, runner.settled['num_classes'],
-                           runner.settled['finetune'])
-    path = work_dir / 'random.py'
-    with atomic_write(path) as file:
-        file.write(f'# A random assembly: {describe(candidate.genotype, runner.nodes)}\n' + cfg.pretty_text)
     return path
 
 

@@ -140,6 +140,26 @@ def run(runner: Any) -> dict[str, Any]:
     return metrics
 
 
+def test(cfg: Config, checkpoint: str) -> dict[str, Any]:
+    """Evaluate a checkpoint on the test set; the work_dir's ``metrics.json`` gains ``test/...``.
+
+    Returns:
+        dict[str, Any]: The metrics of the ``test_evaluator``.
+
+    Raises:
+        ConfigError: The config has no ``test_dataloader``.
+        ArtefactError: The checkpoint cannot be read.
+    """
+    if cfg.get('test_dataloader') is None:
+        raise ConfigError(f'{cfg.filename}: there is no test_dataloader')
+    cfg.load_from = checkpoint
+    # Precision and optimizer are of training; without them a config for GPUs is tested on a CPU as well.
+    cfg.optim_wrapper = cfg.train_cfg = cfg.train_dataloader = cfg.param_scheduler = None
+    metrics = build_runner(cfg).test()
+    add_metrics(cfg.work_dir, 'test', metrics)
+    return metrics
+
+
 def training_metrics(runner: Runner) -> dict[str, Any]:
     """Flat: ``epoch``, ``iter``, and the last values, ``train/loss``, ``val/accuracy/top1`` and so on."""
     scalars = {key: float(buffer.current()) for key, buffer in runner.message_hub.log_scalars.items()

@@ -25,4 +25,4 @@ reassembly = dict(
     num_classes=10,
     input_size=(32, 32),
     latency=True,
-    finetune='configs/dery/cifar_resnets/finetune_b128-3e_cifar10-jpeg.py')
+    finetune='configs/dery/cifar_resnets/finetune_b128-2e_cifar10-jpeg.py')

@@ -18,7 +18,7 @@ from mmreuse.engine.runners.stage import StageRunner
 from mmreuse.errors import ConfigError
 from mmreuse.reassembly.assembly import Pieces
 from mmreuse.reassembly.costs import CostTable
-from mmreuse.reassembly.emit import emit_candidates, load_finetune
+from mmreuse.reassembly.emit import candidate_config, emit_candidates, load_finetune
 from mmreuse.reassembly.genotype import Rules, describe
 from mmreuse.reassembly.gram_files import write_grams
 from mmreuse.reassembly.lattice import Assemblies, build_assemblies, surrogate_values
@@ -27,14 +27,14 @@ from mmreuse.reassembly.partition import check_options, partition
 from mmreuse.reassembly.partition_io import load_partition, save_partition
 from mmreuse.reassembly.program import Bounds
 from mmreuse.reassembly.scoring import Scorer, find_proxy
-from mmreuse.reassembly.search import Progress, SearchResult, search, time_candidates
+from mmreuse.reassembly.search import Progress, SearchResult, like, random_assembly, search, time_candidates
 from mmreuse.reassembly.similarities import compute_similarity, find_similarity
 from mmreuse.reassembly.similarity_matrix import load_similarity, save_similarity
 from mmreuse.reassembly.zoo import Preprocess, ZooEntry, build_member, parse_zoo
 from mmreuse.registry import DATASETS, RUNNERS, TRANSFORMS
 from mmreuse.statistics.grams import collect_grams
 from mmreuse.utils.cache import StageCache
-from mmreuse.utils.io import file_hash, state_hash, write_json
+from mmreuse.utils.io import atomic_write, file_hash, state_hash, write_json
 
 
 class _ZooStage(StageRunner):
@@ -253,8 +253,8 @@ class ReassemblyRunner(_ZooStage):
     configs to write, ``num_classes``, ``input_size``, ``latency`` (False: do not time the top),
     ``finetune`` (file with data, schedule and runtime that the written configs start from).
 
-    Writes ``reassembly/rank*.py``, ``candidates.json``, ``pareto.json`` and the log ``scores.jsonl``,
-    from which a killed search goes on.
+    Writes ``reassembly/rank*.py``, ``random.py`` (a random assembly about as large as the best),
+    ``candidates.json``, ``pareto.json`` and the log ``scores.jsonl``, from which a killed search goes on.
     """
     stage = 'reassembly'
     settings = ('zoo', 'data', 'reassembly')
@@ -301,7 +301,17 @@ class ReassemblyRunner(_ZooStage):
         if is_main_process():
             emit_candidates(self.folder, result, self.zoo, self.nodes, num_classes=options['num_classes'],
                             input_size=options['input_size'], finetune=options['finetune'], top=options['top'])
+            self._emit_random(assemblies, like(result.candidates[0], 0.25))
         return _search_metrics(result)
+
+    def _emit_random(self, assemblies: Assemblies, bounds: Bounds) -> None:
+        """Write a random assembly about as large as the best, the baseline that the search must beat."""
+        options = self.settled
+        candidate = random_assembly(assemblies, bounds, self.seed)
+        config = candidate_config(candidate, self.zoo, self.nodes, options['num_classes'], options['finetune'])
+        with atomic_write(self.folder / 'random.py') as file:
+            file.write(f'# A random assembly: {candidate.params:,} parameters, {candidate.flops:,} MACs.\n'
+                       f'# {describe(candidate.genotype, self.nodes)}\n{config.pretty_text}')
 
     def _batches(self) -> list[tuple[Tensor, Tensor]]:
         """The images that every candidate is scored on, normalised as the first member of the zoo is."""
