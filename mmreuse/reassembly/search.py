@@ -1,8 +1,8 @@
 """The search for the assembled nets that a proxy likes best within a budget.
 
-What the program calls best under a first guess is scored, a linear model learns from the
-scores, and the program finds what that model wants to see next, so the proxy runs on few of
-the many assemblies. Successive halving gives more batches only to those in the lead.
+What the program calls best under a first guess, and random assemblies, are scored; a linear
+model learns from the scores, and the program finds what that model wants to see next, so the
+proxy runs on few of the many assemblies. Successive halving gives more batches only to those in the lead.
 """
 import logging
 import math
@@ -86,8 +86,8 @@ class _Search:
         """Score ``planned`` paths on the first batch: first guesses, then what the model asks for."""
         rng = np.random.default_rng(seed)
         guide = LinearGuide(self.assemblies, values)
-        per_round = max(2, self.planned // 8)
-        self.score(_first_guesses(self.program, values, rng, per_round), 1)
+        self.score(_first_guesses(self.program, values, rng, math.ceil(self.planned / 2)), 1)
+        per_round = math.ceil(self.planned / 8)
         while len(self.batches) < self.planned:
             count = min(per_round, self.planned - len(self.batches))
             known = list(self.batches)
@@ -103,15 +103,20 @@ class _Search:
             self.score(fresh, 1)
 
     def _proposals(self, guide: LinearGuide, leader: Path, rng: np.random.Generator, count: int) -> list[Path]:
-        """Half what draws of the model hold for best, half what it holds for best near the leader."""
-        known = set(self.batches)
+        """What the model holds for best: in draws (half), near the leader (a quarter), and on the mean."""
         fresh: list[Path] = []
+
+        def add(values: list[np.ndarray], number: int) -> None:
+            fresh.extend(self.program.best(values, number, exclude=[*self.batches, *fresh]))
+
         for _ in range(count // 2):
-            fresh += self.program.best(guide.values(rng), 1, exclude=[*known, *fresh])
+            add(guide.values(rng), 1)
         mean = guide.values()
         spread = sum(np.ptp(row) for row in mean) or 1.0
-        near = [row + spread * _same_block(self.assemblies, leader, position) for position, row in enumerate(mean)]
-        return fresh + self.program.best(near, count - len(fresh), exclude=[*known, *fresh])
+        add([row + spread * _same_block(self.assemblies, leader, position) for position, row in enumerate(mean)],
+            count // 4)
+        add(mean, count - len(fresh))
+        return fresh
 
     def halve(self, finalists: int) -> list[Path]:
         """Drop the worse half, give the others twice the batches, until ``finalists`` have all."""
