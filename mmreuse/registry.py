@@ -38,15 +38,31 @@ def bind_function(cfg: dict, registry: Registry, **defaults: Any) -> Callable:
     return partial(function, **keywords)
 
 
+class BorrowingRegistry(Registry):
+    """Finds mmpretrain's components by their bare names too.
+
+    mmpretrain's classes build parts of their own by bare name (``LinearClsHead`` its ``CrossEntropyLoss``),
+    in the scope that is the default. Configs write the scope of what they borrow all the same.
+    """
+
+    def get(self, key: str) -> type | None:
+        """Look ``key`` up here and above, then in mmpretrain."""
+        found = super().get(key)
+        if found is None and '.' not in key:
+            found = super().get(f'mmpretrain.{key}')
+        return found
+
+
 RUNNERS = Registry('runner', parent=root.RUNNERS, scope=SCOPE, locations=['mmreuse.engine.runners'])
 LOOPS = Registry('loop', parent=root.LOOPS, scope=SCOPE, locations=['mmreuse.engine'])
 HOOKS = Registry('hook', parent=root.HOOKS, scope=SCOPE, locations=['mmreuse.engine.hooks'])
 OPTIM_WRAPPERS = Registry(
     'optim_wrapper', parent=root.OPTIM_WRAPPERS, scope=SCOPE, locations=['mmreuse.engine.optim_wrapper'])
-MODELS = Registry('model', parent=root.MODELS, scope=SCOPE, locations=['mmreuse.models'])
-DATASETS = Registry('dataset', parent=root.DATASETS, scope=SCOPE, locations=['mmreuse.datasets'])
-TRANSFORMS = Registry('transform', parent=root.TRANSFORMS, scope=SCOPE, locations=['mmreuse.datasets.transforms'])
-METRICS = Registry('metric', parent=root.METRICS, scope=SCOPE, locations=['mmreuse.evaluation'])
+MODELS = BorrowingRegistry('model', parent=root.MODELS, scope=SCOPE, locations=['mmreuse.models'])
+DATASETS = BorrowingRegistry('dataset', parent=root.DATASETS, scope=SCOPE, locations=['mmreuse.datasets'])
+TRANSFORMS = BorrowingRegistry(
+    'transform', parent=root.TRANSFORMS, scope=SCOPE, locations=['mmreuse.datasets.transforms'])
+METRICS = BorrowingRegistry('metric', parent=root.METRICS, scope=SCOPE, locations=['mmreuse.evaluation'])
 
 # Nothing of ours is in these. They exist because under ``default_scope='mmreuse'`` mmengine looks here first, and
 # warns when there is no child to look in.

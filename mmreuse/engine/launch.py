@@ -29,7 +29,7 @@ RUNNER_KEYS = frozenset((
     'visualizer', 'default_scope', 'randomness', 'experiment_name', 'runner_type', 'custom_imports',
     'trust_checkpoint'))
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
-_NOT_REGISTERED = re.compile(r'(?P<name>[\w.]+) is not in the (?P<scope>\w+)::(?P<kind>[\w ]+) registry')
+_NOT_REGISTERED = re.compile(r'(?P<name>[\w.]+) is not in the (?:\w+::)?(?P<kind>[\w ]+) registry')
 
 
 def add_arguments(parser: ArgumentParser) -> None:

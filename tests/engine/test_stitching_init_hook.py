@@ -1,0 +1,62 @@
+"""The hook that fits stitching layers, in a run of mmengine's on digits."""
+import pytest
+import torch
+from mmengine.config import Config
+
+from mmreuse.engine import SafeRunner
+from mmreuse.errors import ConfigError
+from mmreuse.models import CifarResNet
+
+
+@pytest.fixture
+def cfg(tmp_path) -> Config:
+    """A net put together from the two halves of one net: with fitted joints it computes what that net computes."""
+    torch.save(CifarResNet(14, 4).state_dict(), tmp_path / 'net.pth')
+    mean = [78. / 255] * 3
+    entry = dict(key='net', library='local', model='CifarResNet', args=dict(depth=14, width=4),
+                 weights=str(tmp_path / 'net.pth'), preprocess=dict(mean=mean, std=mean, resize=8, crop=8))
+    return Config(dict(
+        work_dir=str(tmp_path / 'work'), default_scope='mmreuse',
+        model=dict(
+            type='mmpretrain.ImageClassifier',
+            backbone=dict(
+                type='DeRy', stem='cifar', base_channels=4,
+                block_list=[dict(model=entry, first='layer1.0', last='layer1.1'),
+                            dict(model=entry, first='layer2.0', last='layer3.1')],
+                adapter_list=[dict(mode='cnn2cnn', in_channels=4, out_channels=4)]),
+            neck=dict(type='mmpretrain.GlobalAveragePooling'),
+            head=dict(type='mmpretrain.LinearClsHead', num_classes=10, in_channels=16, topk=(1, ))),
+        data_preprocessor=dict(type='mmpretrain.ClsDataPreprocessor', mean=[78.] * 3, std=[78.] * 3),
+        train_dataloader=dict(
+            batch_size=32, sampler=dict(type='DefaultSampler', shuffle=False),
+            dataset=dict(type='Digits', indices=96, pipeline=[dict(type='mmpretrain.PackInputs')])),
+        train_cfg=dict(by_epoch=True, max_epochs=1),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.)),
+        custom_hooks=[dict(type='StitchingInitHook', samples=64)]))
+
+
+def test_joints_are_fitted_before_training(cfg):
+    runner = SafeRunner.from_cfg(cfg)
+    runner.train()
+    backbone = runner.model.backbone.eval()
+    source = CifarResNet(14, 4).eval()
+    source.load_state_dict(torch.load(cfg.model.backbone.block_list[0].model.weights, weights_only=True))
+    images = torch.randn(8, 3, 8, 8)
+    torch.testing.assert_close(backbone.stem[0].weight, source.conv1.weight)
+    # The adapter ends in a LeakyReLU and so cannot be the identity, but what the next block gets is close to it.
+    with torch.no_grad():
+        wanted = source.layer1(source.relu(source.bn1(source.conv1(images))))
+        got, _ = backbone.adapters[0](wanted, (8, 8), 'nchw', 'nchw')
+    assert (got - wanted).square().mean() < 0.05 * wanted.var()
+
+
+def test_another_backbone_is_refused(cfg):
+    cfg.model.backbone = dict(type='CifarResNet', depth=14, width=4)
+    with pytest.raises(ConfigError, match='DeRy backbone'):
+        SafeRunner.from_cfg(cfg).train()
+
+
+def test_images_that_are_not_normalised_are_refused(cfg):
+    cfg.data_preprocessor = dict(type='mmpretrain.ClsDataPreprocessor')
+    with pytest.raises(ConfigError, match='mean and std'):
+        SafeRunner.from_cfg(cfg).train()
