@@ -1,11 +1,8 @@
 # DeRy(4, 50, 10): 40.41 M parameters, 6.43 GFLOPs.
-_base_ = ['../zoos/paper.py']
+_base_ = ['./dery.py']
 
 model = dict(
-    type='mmpretrain.ImageClassifier',
     backbone=dict(
-        type='DeRy',
-        zoo=_base_.zoo,
         base_channels=64,
         block_list=[
             dict(model='resnet50', first='layer1.0', last='layer1.1'),
@@ -17,17 +14,5 @@ model = dict(
             dict(mode='cnn2cnn', in_channels=256, out_channels=216, stride=2),
             dict(mode='cnn2cnn', in_channels=576, out_channels=1024),
             dict(mode='cnn2cnn', in_channels=1024, out_channels=1024)
-        ],
-        block_fixed=True),
-    neck=dict(type='mmpretrain.GlobalAveragePooling'),
-    head=dict(
-        type='mmpretrain.LinearClsHead',
-        num_classes=1000,
-        in_channels=2048,
-        loss=dict(type='mmpretrain.LabelSmoothLoss', label_smooth_val=0.1)),
-    train_cfg=dict(
-        augments=[
-            dict(type='Mixup', _scope_='mmpretrain', alpha=0.1),
-            dict(type='CutMix', _scope_='mmpretrain', alpha=1.0)
-        ],
-        probs=[0.5, 0.5]))
+        ]),
+    head=dict(in_channels=2048))

@@ -1,11 +1,8 @@
 # DeRy(4, 90, 20): 80.66 M parameters, 13.29 GFLOPs.
-_base_ = ['../zoos/paper.py']
+_base_ = ['./dery.py']
 
 model = dict(
-    type='mmpretrain.ImageClassifier',
     backbone=dict(
-        type='DeRy',
-        zoo=_base_.zoo,
         base_channels=64,
         block_list=[
             dict(model='swsl_resnext50_32x4d', first='layer1.0', last='layer1.2'),
@@ -17,17 +14,5 @@ model = dict(
             dict(mode='cnn2vit', in_channels=256, out_channels=96),
             dict(mode='vit2vit', in_channels=96, out_channels=96, num_conv=0, num_fc=1),
             dict(mode='vit2vit', in_channels=384, out_channels=512, num_conv=0, num_fc=1)
-        ],
-        block_fixed=True),
-    neck=dict(type='mmpretrain.GlobalAveragePooling'),
-    head=dict(
-        type='mmpretrain.LinearClsHead',
-        num_classes=1000,
-        in_channels=1024,
-        loss=dict(type='mmpretrain.LabelSmoothLoss', label_smooth_val=0.1)),
-    train_cfg=dict(
-        augments=[
-            dict(type='Mixup', _scope_='mmpretrain', alpha=0.1),
-            dict(type='CutMix', _scope_='mmpretrain', alpha=1.0)
-        ],
-        probs=[0.5, 0.5]))
+        ]),
+    head=dict(in_channels=1024))
