@@ -6,15 +6,16 @@ from torch.nn.modules.conv import _ConvNd
 from mmreuse.graph.blockmaps import PlacedMap
 
 
-def adjust_attributes(model: nn.Module, resized: dict[str, PlacedMap]) -> None:
+def adjust_attributes(model: nn.Module, resized: dict[str, PlacedMap], groups: dict[str, int]) -> None:
     """Bring attributes of layers in line with their parameters, and numbers of heads and groups with the blocks.
 
     Args:
         model: Changed in place.
         resized: Spaces that have another size than before.
+        groups: Number of groups of grouped convolutions, by module.
     """
-    for module in model.modules():
-        _adjust_layer(module)
+    for name, module in model.named_modules():
+        _adjust_layer(module, groups.get(name))
     for item in resized.values():
         touched = [axis.tensor.rpartition('.')[0] for axis in item.space.axes]
         if item.space.blocks is not None and item.space.block_space in resized:
@@ -22,10 +23,10 @@ def adjust_attributes(model: nn.Module, resized: dict[str, PlacedMap]) -> None:
                 _adjust_blocks(model, name, resized[item.space.block_space])
 
 
-def _adjust_layer(module: nn.Module) -> None:
+def _adjust_layer(module: nn.Module, groups: int | None) -> None:
     weight = module._parameters.get('weight')
     if isinstance(module, _ConvNd) and weight is not None:
-        _adjust_convolution(module)
+        _adjust_convolution(module, groups)
     elif isinstance(module, nn.Linear) and weight is not None:
         module.out_features, module.in_features = weight.shape
     elif isinstance(module, _NormBase):
@@ -44,19 +45,16 @@ def _adjust_layer(module: nn.Module) -> None:
         module.num_embeddings, module.embedding_dim = module.weight.shape
 
 
-def _adjust_convolution(module: _ConvNd) -> None:
+def _adjust_convolution(module: _ConvNd, groups: int | None) -> None:
     first, second = module.weight.shape[:2]
-    inside = second if not module.transposed else first
-    if module.groups > 1 and module.groups == module.in_channels and not module.transposed:
-        module.groups = first * module.in_channels // module.out_channels  # one input channel a group
-    elif module.groups > 1 and not module.transposed:
-        rows = module.out_channels // module.groups
-        if first != module.out_channels and second == module.in_channels // module.groups:
-            module.groups = first // rows  # whole groups left
+    if groups is not None:
+        module.groups = groups
+    elif module.groups > 1 and module.groups == module.in_channels:  # one input channel a group
+        module.groups = first if module.transposed else first * module.in_channels // module.out_channels
     if module.transposed:
-        module.in_channels, module.out_channels = inside, second * module.groups
+        module.in_channels, module.out_channels = first, second * module.groups
     else:
-        module.in_channels, module.out_channels = inside * module.groups, first
+        module.in_channels, module.out_channels = second * module.groups, first
 
 
 def _adjust_blocks(model: nn.Module, name: str, blocks: PlacedMap) -> None:

@@ -115,7 +115,7 @@ def _check_blocks(item: PlacedMap, outer: PlacedMap | None) -> None:
     if space.blocks is None:
         return
     counts = torch.bincount(item.blocks)
-    if len(counts.unique()) > 1:
+    if len(counts.unique()) > 1 and counts.tolist() != torch.bincount(space.blocks).tolist():
         raise SpaceError(f'blocks must keep equal sizes, got {counts.tolist()}')
     number = outer.size if outer is not None else space.num_blocks
     if len(counts) != number:

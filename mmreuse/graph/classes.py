@@ -132,6 +132,9 @@ class Partitioner:
                 np.add.at(own, np.searchsorted(nodes, atoms[present]), codes)
         with np.errstate(over='ignore'):
             own[np.isin(nodes, list(self.frozen))] += _PRIMES[3]
+            for number, (_, keys) in enumerate(self.relations):  # blocks that different operations made differ
+                mine = np.unique(self.roots(keys))
+                own[np.searchsorted(nodes, mine[np.isin(mine, nodes)])] += _mix(np.array([number]), 2)
         compact, number = own, -1
         children, keys = np.searchsorted(nodes, edges[:, 0]), np.searchsorted(nodes, edges[:, 1])
         while True:
@@ -175,7 +178,7 @@ class Partitioner:
         members, keys = np.unique(pairs[:, 0]), np.unique(pairs[:, 1])
         sets = _sums(len(keys), np.searchsorted(keys, pairs[:, 1]), _mix(pairs[:, 0], 0))
         _, first, places = np.unique(sets, return_index=True, return_inverse=True)
-        if len(first) < len(keys):
+        if 1 < len(first) < len(keys):
             self.union(keys, keys[first[places]])
             return True
         if len(members) < len(pairs):

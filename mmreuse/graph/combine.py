@@ -25,7 +25,7 @@ class Operand:
         """Whether the values can be looked at."""
         return self.value is not None and not self.value.is_meta
 
-    def aligned(self, rank: int) -> 'Operand':
+    def aligned(self, rank: int) -> Operand:
         """Give the operand ``rank`` axes, new ones in front."""
         missing = (1,) * (rank - len(self.shape))
         value = None if self.value is None else self.value.reshape(missing + self.shape)

@@ -26,10 +26,8 @@ def multi_head_attention(query: Tensor, key: Tensor, value: Tensor, embed_dim_to
     batched = query.dim() == 3
     if not batched:
         query, key, value = (item.unsqueeze(1) for item in (query, key, value))
-    if use_separate_proj_weight:
-        weights = q_proj_weight, k_proj_weight, v_proj_weight
-    else:
-        weights = in_proj_weight.chunk(3)
+    separate = q_proj_weight, k_proj_weight, v_proj_weight
+    weights = separate if use_separate_proj_weight else in_proj_weight.chunk(3)
     biases = (None,) * 3 if in_proj_bias is None else in_proj_bias.chunk(3)
     query, key, value = (F.linear(item, weight, bias) for item, weight, bias in
                          zip((query, key, value), weights, biases, strict=True))

@@ -1,8 +1,9 @@
 """The traced network."""
 import copy
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -68,6 +69,7 @@ def trace(model: nn.Module, inputs: Tensor | tuple[Any, ...]) -> Graph:
         set_state(tensor, Activation(torch.zeros((1,) * tensor.dim(), dtype=torch.long).expand(tensor.shape)))
     try:
         with torch.no_grad(), frozen_random(0), tracer.watch, tracer:
+            refresh(twin)
             output = twin(*values)
     except MMReuseError:
         raise
@@ -86,9 +88,19 @@ def trace(model: nn.Module, inputs: Tensor | tuple[Any, ...]) -> Graph:
 
 
 def fresh_copy(model: nn.Module) -> nn.Module:
-    """A copy in evaluation mode without what modules cache for evaluation."""
-    twin = copy.deepcopy(model)
-    return twin.train().eval()
+    """A copy in evaluation mode, in which nothing is left of what modules computed from other parameters."""
+    twin = copy.deepcopy(model).eval()
+    refresh(twin)
+    return twin
+
+
+def refresh(model: nn.Module) -> None:
+    """Make modules compute anew what they keep for evaluation (a bias gathered from a table, say)."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.train()
+    model.eval()
+    for module, mode in modes:
+        module.training = mode
 
 
 def random_like(inputs: Any, seed: int = 0) -> Any:

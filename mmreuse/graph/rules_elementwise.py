@@ -6,21 +6,21 @@ from mmreuse.graph.combine import Operand, combine, combine_weight
 from mmreuse.graph.state import CONSTANT, Activation, Weight, get_state, set_state
 from mmreuse.graph.tracer import Call, Tracer, rule, tensors_in
 
-UNARY = '''relu relu6 gelu silu mish sigmoid tanh exp expm1 log log1p log2 log10 sqrt rsqrt square abs neg negative
+UNARY = """relu relu6 gelu silu mish sigmoid tanh exp expm1 log log1p log2 log10 sqrt rsqrt square abs neg negative
     positive reciprocal hardswish hardsigmoid hardtanh leaky_relu elu selu celu softplus softsign logsigmoid tanhshrink
     hardshrink softshrink threshold erf erfc sin cos tan atan asin acos sinh cosh floor ceil round trunc sign
     dropout dropout1d dropout2d dropout3d alpha_dropout feature_dropout feature_alpha_dropout rrelu clone contiguous
     detach to type float double half bfloat16 long int bool cpu cuda data requires_grad nan_to_num isnan isinf
     isfinite logical_not bitwise_not invert frac sinc logit digamma lgamma real imag conj resolve_conj resolve_neg
-    alias identity stochastic_depth fake_quantize_per_tensor_affine clamp_min clamp_max'''.split()
-BINARY = '''add sub mul div true_divide divide multiply subtract floor_divide remainder fmod pow float_power rpow rsub
+    alias identity stochastic_depth fake_quantize_per_tensor_affine clamp_min clamp_max""".split()
+BINARY = """add sub mul div true_divide divide multiply subtract floor_divide remainder fmod pow float_power rpow rsub
     rdiv rtruediv radd rmul iadd imul isub itruediv idiv ipow maximum minimum fmax fmin eq ne lt gt le ge greater less
     greater_equal less_equal not_equal logical_and logical_or logical_xor bitwise_and bitwise_or bitwise_xor and or xor
     where lerp addcmul addcdiv atan2 masked_fill clamp clip type_as copysign hypot xlogy truediv floordiv mod
-    ldexp heaviside rand ror'''.split()
-FRESH = '''zeros_like ones_like full_like empty_like rand_like randn_like new_zeros new_ones new_full new_empty
+    ldexp heaviside rand ror""".split()
+FRESH = """zeros_like ones_like full_like empty_like rand_like randn_like new_zeros new_ones new_full new_empty
     new_tensor fill fill_diagonal zero bernoulli uniform normal manual_seed new_rand constant kaiming_uniform
-    trunc_normal'''.split()
+    trunc_normal""".split()
 
 
 def combine_all(tracer: Tracer, tensors: list[Tensor]) -> Tensor | None:
@@ -57,7 +57,7 @@ def combine_weights(tracer: Tracer, tensors: list[Tensor], out: Tensor) -> None:
         tracer.set(out, ids)
         return
     sources = [source for weight in weights for source in weight.sources]
-    if len(weights) > 1 or any(tuple(tensor.shape) != tuple(out.shape) for tensor in tensors if tracer.is_weight(tensor)):
+    if len(weights) > 1 or any(tensor.shape != out.shape for tensor in tensors if tracer.is_weight(tensor)):
         sources = [source.map(lambda elements: elements.expand(out.shape)) for source in sources]
     whole = {source.key for source in sources if not source.partial}
     set_state(out, Weight(tuple(source for source in sources if not source.partial or source.key not in whole)))

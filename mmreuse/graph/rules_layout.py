@@ -1,5 +1,6 @@
 """Layout operations: they are executed on the ids themselves."""
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,11 +11,11 @@ from mmreuse.graph.rules_elementwise import write_through_view
 from mmreuse.graph.state import Activation, get_state, set_state
 from mmreuse.graph.tracer import Call, Tracer, rule, tensors_in
 
-ONE = '''view reshape flatten unflatten permute transpose movedim moveaxis swapaxes swapdims t T mT H mH adjoint squeeze
-    unsqueeze expand expand_as broadcast_to repeat tile repeat_interleave chunk split split_with_sizes unbind tensor_split
-    narrow select roll flip fliplr flipud rot90 pad pixel_shuffle pixel_unshuffle channel_shuffle unfold_dim diagonal
+ONE = """view reshape flatten unflatten permute transpose movedim moveaxis swapaxes swapdims t T mT H mH adjoint squeeze
+    unsqueeze expand expand_as broadcast_to repeat tile repeat_interleave chunk split split_with_sizes unbind
+    tensor_split narrow select roll flip fliplr flipud rot90 pad pixel_shuffle pixel_unshuffle channel_shuffle diagonal
     tril triu view_as reshape_as ravel hsplit vsplit dsplit constant_pad_nd unsafe_chunk unsafe_split view_as_real
-    native_channel_shuffle as_strided atleast_1d atleast_2d atleast_3d'''.split()
+    native_channel_shuffle as_strided atleast_1d atleast_2d atleast_3d""".split()
 MANY = 'cat concat concatenate stack hstack vstack dstack column_stack row_stack block_diag'.split()
 INDEXED = 'getitem gather index_select take_along_dim masked_select'.split()
 

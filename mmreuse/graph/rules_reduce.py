@@ -1,5 +1,4 @@
 """Norms, reductions and operations that mix positions."""
-import torch
 from torch import Tensor
 
 from mmreuse.graph.atoms import varying
@@ -8,13 +7,13 @@ from mmreuse.graph.rules_elementwise import elementwise
 from mmreuse.graph.state import Activation, Weight, get_state, set_state
 from mmreuse.graph.tracer import Call, Tracer, rule, tensors_in
 
-REDUCTIONS = '''mean sum amax amin max min var std var_mean std_mean norm vector_norm prod logsumexp median nansum
-    argmax argmin any all aminmax count_nonzero linalg_norm linalg_vector_norm nanmean frobenius_norm'''.split()
+REDUCTIONS = """mean sum amax amin max min var std var_mean std_mean norm vector_norm prod logsumexp median nansum
+    argmax argmin any all aminmax count_nonzero linalg_norm linalg_vector_norm nanmean frobenius_norm""".split()
 SAME_SHAPE = 'softmax log_softmax normalize softmin gumbel_softmax'.split()
 ORDERED = 'cumsum cumprod sort topk argsort cummax cummin flip_sort logcumsumexp kthvalue local_response_norm'.split()
-POOLING = '''avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d adaptive_avg_pool1d adaptive_avg_pool2d
+POOLING = """avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d adaptive_avg_pool1d adaptive_avg_pool2d
     adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d lp_pool2d max_pool2d_with_indices
-    max_pool1d_with_indices boolean_dispatch lp_pool1d'''.split()
+    max_pool1d_with_indices boolean_dispatch lp_pool1d""".split()
 
 
 def channel_ids(tracer: Tracer, x: Tensor, dim: int, what: str) -> Tensor:

@@ -1,6 +1,6 @@
 """What is known about a tensor while a network is traced."""
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Callable
 
 import torch
 from torch import Tensor

@@ -1,6 +1,7 @@
 """One concrete run of a network in which every operation says what it does to the atoms."""
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -59,14 +60,17 @@ RULES: dict[str, Rule] = {}
 #: Operations that are run as several simpler ones: name -> replacement with the same arguments.
 DECOMPOSITIONS: dict[str, Callable] = {}
 #: Operations that read no value (shapes, types, ...).
-SILENT = frozenset('''size dim shape numel nelement stride device dtype ndim ndimension is_contiguous is_floating_point
+SILENT = frozenset("""size dim shape numel nelement stride device dtype ndim ndimension is_contiguous is_floating_point
     is_complex is_cuda is_cpu is_mps is_xpu is_nested is_sparse is_quantized is_meta is_mkldnn layout get_device
     element_size data_ptr storage_offset requires_grad grad_fn grad is_leaf len repr str format hash bool item tolist
     int float_scalar index numpy dense_dim is_nonzero is_same_size result_type set_grad_enabled output_nr is_xla
     is_inference is_tensor iscomplexobj backward_hooks version names has_names register_hook is_neg is_conj
     is_pinned is_shared untyped_storage storage name is_storage allclose equal reversed is_autocast_enabled itemsize
     nbytes is_signed can_cast promote_types broadcast_shapes is_vulkan is_ipu is_ort is_hpu is_maia is_mtia
-    is_sparse_csr retains_grad volatile array contains deepcopy'''.split())
+    is_sparse_csr retains_grad volatile array contains deepcopy""".split())
+
+#: Operations after which other code computes with the values.
+ESCAPES = frozenset(('numpy', 'array', 'tolist'))
 
 
 def rule(*names: str) -> Callable[[Rule], Rule]:
@@ -194,6 +198,9 @@ class Tracer(TorchFunctionMode):
 
     def _intercept(self, function: Callable, args: tuple, kwargs: dict) -> Any:
         name = plain_name(function)
+        if name in ESCAPES and isinstance(get_state(args[0]), Activation) and args[0].numel() > 1:
+            raise TraceError(f"'{name}' in module '{self.place}' takes values out of PyTorch, where they cannot be "
+                             'followed: compute with torch operations instead.')
         if name in SILENT:
             return function(*args, **kwargs)
         if name in DECOMPOSITIONS:
@@ -247,7 +254,8 @@ class Tracer(TorchFunctionMode):
     def hold(self, ids: Tensor, dims: list[int], reason: str) -> Tensor:
         """Keep the order along ``dims``, with a report where that takes freedom away."""
         ids = self.atoms.settle(ids)
-        if any(ids.size(dim) > 1 for dim in dims):
+        dims = [dim for dim in dims if ids.size(dim) > 1]
+        if dims and not bool(((ids == ids.amax(dims, keepdim=True)) | (ids == 0)).all()):  # not just padding
             self.note(reason)
         return self.atoms.tie_along(ids, dims)
 
@@ -298,7 +306,8 @@ class Tracer(TorchFunctionMode):
             if source.key not in self.activated:
                 fresh = self.atoms.fresh(torch.Size(source.shape).numel())
                 self.activated[source.key] = fresh
-                self.labels.append(Label(source.key, source.shape, fresh.reshape(source.shape), 'accompany', self.calls))
+                ids_of_all = fresh.reshape(source.shape)
+                self.labels.append(Label(source.key, source.shape, ids_of_all, 'accompany', self.calls))
             atoms = self.activated[source.key]
             if source.elements is None:
                 mine = atoms.reshape(source.shape)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mmreuse.errors import SpaceError
 from mmreuse.graph.attributes import adjust_attributes
 from mmreuse.graph.blockmaps import PlacedMap, place_maps
-from mmreuse.graph.graph import Graph, frozen_random, fresh_copy, random_like
+from mmreuse.graph.graph import Graph, fresh_copy, frozen_random, random_like, refresh
 from mmreuse.graph.maps import Select, SpaceMap
 from mmreuse.graph.spaces import Axis
 from mmreuse.graph.tracer import tensors_in
@@ -40,16 +40,18 @@ def transform(graph: Graph, maps: dict[str, SpaceMap]) -> nn.Module:
     """
     placed = place_maps(graph.spaces, maps)
     model = copy.deepcopy(graph.model)
-    state = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers(remove_duplicate=False))}
-    owners = _owners(model)
+    state = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
+    owners, groups = _owners(model), {}
     with torch.no_grad():
         for key, axes in _axes_by_tensor(graph, placed).items():
             old = state.pop(key)
             _store(old, _map_tensor(old, axes, key), owners)
+            groups.update({key.rpartition('.')[0]: _new_groups(axis, item) for axis, item in axes if axis.groups > 1})
     resized = {name: item for name, item in placed.items() if item.resizes}
     if resized:
-        adjust_attributes(model, resized)
+        adjust_attributes(model, resized, groups)
         _prove_runs(graph, model, resized)
+    refresh(model)
     return model
 
 
@@ -67,7 +69,8 @@ class _Plan:
     length: int
     old: Tensor  # positions that stay, before
     new: Tensor  # and after
-    parts: list[tuple[PlacedMap, str, Tensor, Tensor]]  # map, role, positions (n, repeats) before and (n', repeats) after
+    # map, role, positions (n, repeats) before and (n', repeats) after
+    parts: list[tuple[PlacedMap, str, Tensor, Tensor]]
 
     def apply(self, x: Tensor, dim: int) -> Tensor:
         if all(isinstance(item.map, Select) for item, *_ in self.parts):
@@ -151,9 +154,9 @@ def _collect(order: list[tuple[int, int, int]], axes: list[tuple[Axis, PlacedMap
 
 def _map_tensor(x: Tensor, axes: list[tuple[Axis, PlacedMap]], key: str) -> Tensor:
     """Map one parameter or buffer along all its axes."""
-    grouped = next((axis for axis, _ in axes if axis.groups > 1), None)
+    grouped = next(((axis, item) for axis, item in axes if axis.groups > 1), None)
     if grouped is not None:
-        return _map_grouped(x, axes, grouped, key)
+        return _map_grouped(x, axes, grouped[0].groups, _new_groups(*grouped), key)
     places = defaultdict(list)
     for axis, item in axes:
         places[axis.dim, axis.shape].append((axis, item))
@@ -179,9 +182,14 @@ def _unview(x: Tensor, dim: int, old: torch.Size, view: tuple[int, ...], key: st
     return x.reshape(*old[:dim], *joined, *old[dim + span:])
 
 
-def _map_grouped(x: Tensor, axes: list[tuple[Axis, PlacedMap]], grouped: Axis, key: str) -> Tensor:
+def _new_groups(axis: Axis, item: PlacedMap) -> int:
+    """Number of groups of a kernel after the map of the space that it reads group by group."""
+    return axis.groups * len(item.blocks.unique()) // item.space.num_blocks
+
+
+def _map_grouped(x: Tensor, axes: list[tuple[Axis, PlacedMap]], groups: int, new_groups: int, key: str) -> Tensor:
     """Map a grouped kernel (rows, inside, ...) through its block-diagonal form (rows, groups * inside, ...)."""
-    groups, rows, inside = grouped.groups, x.shape[0], x.shape[1]
+    rows, inside = x.shape[:2]
     blocks = x.reshape(groups, rows // groups, inside, *x.shape[2:])
     wide = x.new_zeros((groups, rows // groups, groups, inside, *x.shape[2:]))
     diagonal = torch.arange(groups, device=x.device)
@@ -191,8 +199,6 @@ def _map_grouped(x: Tensor, axes: list[tuple[Axis, PlacedMap]], grouped: Axis, k
         together = [(axis, item) for axis, item in axes if axis.dim == dim]
         if together:
             wide = _plan(together).apply(wide, dim)
-    moved = [item for _, item in axes if item.space.block_space is not None or item.space.blocks is not None]
-    new_groups = len(moved[0].blocks.unique()) if moved else groups
     if wide.shape[0] % new_groups or wide.shape[1] % new_groups:
         raise SpaceError(f"'{key}' of shape {tuple(x.shape)} in {groups} groups would have {wide.shape[0]} rows and "
                          f'{wide.shape[1]} columns, which {new_groups} equal groups cannot hold.')

@@ -1,7 +1,8 @@
 """The proof: a network rewritten by random permutations of its spaces computes the same function."""
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -60,8 +61,8 @@ def verify(graph: Graph, seed: int = 0) -> VerifyReport:
     change = float((reference - _run(runner, others)).abs().max()) if reference.numel() else 0.
     del runner
     if not bool(reference.isfinite().all()) or not change > 0:
-        raise SpaceError(f'{type(graph.model).__name__} gives outputs that are not finite or do not depend on its input '
-                         'when its parameters are drawn at random; nothing can be proved.')
+        raise SpaceError(f'{type(graph.model).__name__} gives outputs that are not finite or do not depend on its '
+                         'input when its parameters are drawn at random; nothing can be proved.')
 
     def error_of(names: list[str]) -> float:
         maps = random_permutations(graph.spaces, seed, set(names))
@@ -71,13 +72,14 @@ def verify(graph: Graph, seed: int = 0) -> VerifyReport:
     error = error_of(names) if names else 0.
     if not error <= TOLERANCE:
         guilty = _bisect(_units(graph.spaces), error_of)
-        raise SpaceError(f"Permuting feature space {' with '.join(repr(name) for name in guilty)} changes the function of "
-                         f'{type(graph.model).__name__} (relative error {error_of(guilty):.1e}). Its axes were '
-                         f'derived wrongly:\n{graph.spaces[guilty[0]]}')
+        raise SpaceError(f"Permuting feature space {' with '.join(repr(name) for name in guilty)} changes the "
+                         f'function of {type(graph.model).__name__} (relative error {error_of(guilty):.1e}). Its axes '
+                         f'were derived wrongly:\n{graph.spaces[guilty[0]]}')
     return VerifyReport(len(names), sum(space.size for space in graph.spaces.values()), error)
 
 
-def random_permutations(spaces: dict[str, FeatureSpace], seed: int, names: set[str] | None = None) -> dict[str, Permute]:
+def random_permutations(spaces: dict[str, FeatureSpace], seed: int,
+                        names: set[str] | None = None) -> dict[str, Permute]:
     """Random permutations that move blocks as wholes; identities for spaces that are not named."""
     generator = torch.Generator().manual_seed(seed)
     chosen: dict[str, Permute] = {}
@@ -107,7 +109,7 @@ def random_permutations(spaces: dict[str, FeatureSpace], seed: int, names: set[s
 def _units(spaces: dict[str, FeatureSpace]) -> list[list[str]]:
     """Spaces that move together because their blocks do."""
     units = defaultdict(list)
-    for name, space in spaces.items():
+    for name in spaces:
         top = name
         while spaces[top].block_space is not None:
             top = spaces[top].block_space

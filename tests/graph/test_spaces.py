@@ -2,12 +2,11 @@
 import pytest
 import torch
 import torchvision
+from space_models import Attention, CifarResNet, Flattened, Fused, Gated, Shuffled, SplitAttention, image
 from torch import nn
 
 from mmreuse.errors import TraceError
 from mmreuse.graph import trace
-
-from space_models import Attention, CifarResNet, Flattened, Fused, Gated, Shuffled, SplitAttention, image
 
 
 def test_cifar_resnet20_has_12_spaces():

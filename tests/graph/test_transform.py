@@ -4,12 +4,11 @@ import copy
 import pytest
 import torch
 import torchvision
+from space_models import Attention, CifarResNet, Flattened, Shuffled, image
 from torch import nn
 
 from mmreuse.errors import SpaceError
 from mmreuse.graph import Assign, Dense, Permute, Select, trace, transform
-
-from space_models import Attention, CifarResNet, Flattened, Shuffled, image
 
 
 def outputs(model: nn.Module, size: int = 16) -> torch.Tensor:

@@ -4,12 +4,11 @@ from dataclasses import replace
 import pytest
 import torch
 import torchvision
+from space_models import Attention, CifarResNet, Flattened, Fused, Gated, Shuffled, SplitAttention, image
 
 from mmreuse.errors import SpaceError
 from mmreuse.graph import trace
 from mmreuse.graph.verify import random_permutations
-
-from space_models import Attention, CifarResNet, Flattened, Fused, Gated, Shuffled, SplitAttention, image
 
 MODELS = {
     'cifar_resnet': lambda: CifarResNet(1),

@@ -3,6 +3,8 @@
 Each model is built with random weights in a process of its own, under limits of memory and time.
 """
 import argparse
+import contextlib
+import logging
 import multiprocessing
 import os
 import resource
@@ -60,7 +62,9 @@ def _child(library: str, name: str, size: int | None, memory: float, pipe: Any) 
         used = int(file.read().split()[0]) * os.sysconf('SC_PAGE_SIZE')
     limit = used + int(memory * 2 ** 30)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    pipe.send(examine(library, name, size))
+    logging.disable(logging.WARNING)
+    with open(os.devnull, 'w') as nowhere, contextlib.redirect_stdout(nowhere):  # libraries are talkative
+        pipe.send(examine(library, name, size))
 
 
 def guarded(library: str, name: str, size: int | None, memory: float, timeout: float) -> dict[str, Any]:
@@ -97,7 +101,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--pattern', default='*', help='glob pattern of model names, e.g. "resnet*"')
     parser.add_argument('--one-per-family', action='store_true', help='only the smallest model of each family')
     parser.add_argument('--out', help='JSON file for the results')
-    parser.add_argument('--size', type=int, help='side of the square input image (default: small, or as the model asks)')
+    parser.add_argument('--size', type=int, help='side of the square image (default: small, or as the model asks)')
     parser.add_argument('--timeout', type=float, default=300, help='seconds a model (default: 300)')
     parser.add_argument('--memory', type=float, default=6, help='GiB a model (default: 6)')
     return parser.parse_args()
