@@ -40,13 +40,7 @@ def transform(graph: Graph, maps: dict[str, SpaceMap]) -> nn.Module:
     """
     placed = place_maps(graph.spaces, maps)
     model = copy.deepcopy(graph.model)
-    state = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
-    owners, groups = _owners(model), {}
-    with torch.no_grad():
-        for key, axes in _axes_by_tensor(graph, placed).items():
-            old = state.pop(key)
-            _store(old, _map_tensor(old, axes, key), owners)
-            groups.update({key.rpartition('.')[0]: _new_groups(axis, item) for axis, item in axes if axis.groups > 1})
+    groups = apply_maps(model, placed)
     resized = {name: item for name, item in placed.items() if item.resizes}
     if resized:
         adjust_attributes(model, resized, groups)
@@ -55,10 +49,26 @@ def transform(graph: Graph, maps: dict[str, SpaceMap]) -> nn.Module:
     return model
 
 
-def _axes_by_tensor(graph: Graph, placed: dict[str, PlacedMap]) -> dict[str, list[tuple[Axis, PlacedMap]]]:
+def apply_maps(model: nn.Module, placed: dict[str, PlacedMap]) -> dict[str, int]:
+    """Change the parameters and buffers of a network in place.
+
+    Returns:
+        dict: Number of groups of every grouped kernel that was changed, by module.
+    """
+    state = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
+    owners, groups = _owners(model), {}
+    with torch.no_grad():
+        for key, axes in _axes_by_tensor(placed).items():
+            old = state.pop(key)
+            _store(old, _map_tensor(old, axes, key), owners)
+            groups.update({key.rpartition('.')[0]: _new_groups(axis, item) for axis, item in axes if axis.groups > 1})
+    return groups
+
+
+def _axes_by_tensor(placed: dict[str, PlacedMap]) -> dict[str, list[tuple[Axis, PlacedMap]]]:
     axes = defaultdict(list)
-    for name, item in placed.items():
-        for axis in graph.spaces[name].axes:
+    for item in placed.values():
+        for axis in item.space.axes:
             axes[axis.tensor].append((axis, item))
     return axes
 

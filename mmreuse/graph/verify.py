@@ -1,7 +1,7 @@
 """The proof: a network rewritten by random permutations of its spaces computes the same function."""
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,11 +10,12 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.overrides import TorchFunctionMode
 
 from mmreuse.errors import SpaceError
-from mmreuse.graph.graph import Graph, fresh_copy, frozen_random, random_like
+from mmreuse.graph.blockmaps import place_maps
+from mmreuse.graph.graph import Graph, fresh_copy, frozen_random, random_like, refresh
 from mmreuse.graph.maps import Permute
 from mmreuse.graph.spaces import FeatureSpace
 from mmreuse.graph.tracer import tensors_in
-from mmreuse.graph.transform import transform
+from mmreuse.graph.transform import apply_maps
 
 #: Largest allowed difference, relative to how much the output changes with the input.
 TOLERANCE = 1e-6
@@ -52,30 +53,36 @@ def verify(graph: Graph, seed: int = 0) -> VerifyReport:
         SpaceError: The outputs differ; names the space.
     """
     inputs, others = (_double(random_like(graph.inputs, seed + offset)) for offset in (1, 1001))
-    twin = fresh_copy(graph.model).double()
-    _randomise(twin, graph, seed)
-    _calibrate(twin, (inputs, others), seed)
-    random_graph = replace(graph, model=twin)  # itself never runs: some modules keep what they computed once
-    runner = fresh_copy(twin)
-    reference = _run(runner, inputs)
-    change = float((reference - _run(runner, others)).abs().max()) if reference.numel() else 0.
-    del runner
+    twin = _random_twin(graph, (inputs, others), seed)
+    reference = _run(twin, inputs)
+    change = float((reference - _run(twin, others)).abs().max()) if reference.numel() else 0.
     if not bool(reference.isfinite().all()) or not change > 0:
         raise SpaceError(f'{type(graph.model).__name__} gives outputs that are not finite or do not depend on its '
                          'input when its parameters are drawn at random; nothing can be proved.')
 
-    def error_of(names: list[str]) -> float:
-        maps = random_permutations(graph.spaces, seed, set(names))
-        return float((_run(transform(random_graph, maps), inputs) - reference).abs().max()) / change
+    def error_of(names: list[str], model: nn.Module | None = None) -> float:
+        model = _random_twin(graph, (inputs, others), seed) if model is None else model
+        apply_maps(model, place_maps(graph.spaces, random_permutations(graph.spaces, seed, set(names))))
+        refresh(model)
+        return float((_run(model, inputs) - reference).abs().max()) / change
 
     names = list(graph.spaces)
-    error = error_of(names) if names else 0.
+    error = error_of(names, twin) if names else 0.
     if not error <= TOLERANCE:
         guilty = _bisect(_units(graph.spaces), error_of)
         raise SpaceError(f"Permuting feature space {' with '.join(repr(name) for name in guilty)} changes the "
                          f'function of {type(graph.model).__name__} (relative error {error_of(guilty):.1e}). Its axes '
                          f'were derived wrongly:\n{graph.spaces[guilty[0]]}')
     return VerifyReport(len(names), sum(space.size for space in graph.spaces.values()), error)
+
+
+def _random_twin(graph: Graph, batches: tuple[tuple[Any, ...], ...], seed: int) -> nn.Module:
+    """A copy of the network in float64 with random parameters wherever an initialisation may be symmetric."""
+    twin = fresh_copy(graph.model).double()
+    _randomise(twin, graph, seed)
+    _calibrate(twin, batches, seed)
+    refresh(twin)
+    return twin
 
 
 def random_permutations(spaces: dict[str, FeatureSpace], seed: int,
@@ -160,17 +167,16 @@ def _calibrate(model: nn.Module, batches: tuple[tuple[Any, ...], ...], seed: int
     norms = [module for module in model.modules() if isinstance(module, _NormBase) and module.track_running_stats]
     if not norms or not all(isinstance(value, Tensor) for batch in batches for value in batch):
         return
-    runner = fresh_copy(model)
-    twins = [module for module in runner.modules() if isinstance(module, _NormBase) and module.track_running_stats]
-    for norm in twins:
-        norm.train()
-        norm.momentum = 1.
-    _call(runner, tuple(torch.cat(values) for values in zip(*batches, strict=True)))
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.training, norm.momentum = True, 1.
+    _call(model, tuple(torch.cat(values) for values in zip(*batches, strict=True)))
     generator = torch.Generator().manual_seed(seed)
-    for norm, twin in zip(norms, twins, strict=True):
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.training, norm.momentum = False, momentum
         noise = torch.rand(2, norm.num_features, generator=generator, dtype=torch.float64)
-        norm.running_var.copy_(twin.running_var * (0.5 + noise[0]) + 1e-12)
-        norm.running_mean.copy_(twin.running_mean + (noise[1] - 0.5) * twin.running_var.sqrt())
+        norm.running_mean.add_((noise[0] - 0.5) * norm.running_var.sqrt())
+        norm.running_var.mul_(0.5 + noise[1]).add_(1e-12)
 
 
 def _double(values: Any) -> Any:
