@@ -127,8 +127,9 @@ def compare(ground, batches, proxy: str, bounds: Bounds, seed: int) -> dict[str,
     start = time.perf_counter()
     assemblies = build_assemblies(partition, CostTable(zoo, nodes, CLASSES, SIZE), RULES)
     scorer = Scorer(Pieces(zoo, nodes, CLASSES, pretrained=False), batches, options)
-    # Halving gives a candidate about two of the five batches, so this is less than a tenth of the evaluations.
-    planned = max(8, reference.evaluations // 24)
+    # Halving gives a candidate about two of the five batches, so this is less than a tenth of the evaluations; but a
+    # model needs some twenty candidates, also where the budget refuses most of what the reference builds.
+    planned = max(20, reference.evaluations // 24)
     result = search(assemblies, scorer, bounds, num_candidates=planned, finalists=2, seed=seed)
     ours_s = time.perf_counter() - start
     ours_score = result.candidates[0].scores[scorer.name]

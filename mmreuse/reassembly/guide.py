@@ -6,8 +6,8 @@ import numpy as np
 from mmreuse.reassembly.lattice import Assemblies
 from mmreuse.reassembly.program import Path
 
-#: Prior deviations of standardised scores: trends in size, FLOPs and the first guess are expected to say most, single
-#: blocks to correct them; the noise is what a sum over positions cannot say.
+#: Prior deviations of standardised scores: trends in size and FLOPs at each position and in the first guess are
+#: expected to say most, single blocks to correct them; the noise is what a sum over positions cannot say.
 TREND, BLOCK, NOISE = 1.0, 0.5, 0.2
 
 #: Draws lie so much nearer to the mean than the posterior would have them: with few evaluations it pays to be greedy.
@@ -17,7 +17,8 @@ BOLDNESS = 0.5
 class LinearGuide:
     """Bayesian linear regression of the score on what a path is made of.
 
-    Features of a choice: its state, its costs, its first guess; those of a path are their sums.
+    Features of a choice: its state, its first guess, the logarithms of its parameters and FLOPs, which
+    have weights of their own at each position; those of a path are their sums.
     So any draw of the weights is an objective of the integer program, and the program finds its
     maximum over all assemblies: Thompson sampling over nets that were never enumerated.
 
@@ -29,12 +30,15 @@ class LinearGuide:
     def __init__(self, assemblies: Assemblies, values: Sequence[np.ndarray]) -> None:
         lattice = assemblies.lattice
         offsets = np.cumsum([0, *lattice.num_states])
+        self.trends = 1 + 2 * len(lattice.positions)
         self.features = []
         for position, (choices, value) in enumerate(zip(lattice.positions, values, strict=True)):
-            states = np.zeros((len(choices), offsets[-1]))
-            states[np.arange(len(choices)), offsets[position] + choices.target] = 1
-            self.features.append(np.column_stack([choices.costs, value, states]))
-        self.prior = np.concatenate([np.full(4, TREND), np.full(offsets[-1], BLOCK)]) ** 2
+            features = np.zeros((len(choices), self.trends + offsets[-1]))
+            features[:, 0] = value
+            features[:, 1 + 2 * position:3 + 2 * position] = np.log1p(choices.costs[:, :2])
+            features[np.arange(len(choices)), self.trends + offsets[position] + choices.target] = 1
+            self.features.append(features)
+        self.prior = np.concatenate([np.full(self.trends, TREND), np.full(offsets[-1], BLOCK)]) ** 2
 
     def fit(self, paths: Sequence[Path], scores: Sequence[float]) -> None:
         """Learn from scored paths; scores that are not finite are left out.
@@ -46,9 +50,9 @@ class LinearGuide:
         finite = np.isfinite(scores)
         x = self._of_paths(np.array(paths)[finite])
         y = np.array(scores)[finite]
-        # Sums of costs are far from each other in scale; states are counts and stay as they are.
+        # Trends differ in scale; states are 0 or 1 and stay as they are.
         self.scale = np.ones(x.shape[1])
-        self.scale[:4] = x[:, :4].std(0) if len(x) > 1 else 0
+        self.scale[:self.trends] = x[:, :self.trends].std(0)
         self.scale[self.scale < 1e-12] = np.inf
         x = (x - x.mean(0)) / self.scale
         y = (y - y.mean()) / (y.std() or 1)

@@ -86,8 +86,8 @@ class _Search:
         """Score ``planned`` paths on the first batch: first guesses, then what the model asks for."""
         rng = np.random.default_rng(seed)
         guide = LinearGuide(self.assemblies, values)
-        self.score(_first_guesses(self.program, values, rng, math.ceil(self.planned / 2)), 1)
-        per_round = math.ceil(self.planned / 8)
+        self.score(_first_guesses(self.program, values, rng, math.ceil(self.planned / 3)), 1)
+        per_round = math.ceil(self.planned / 9)
         while len(self.batches) < self.planned:
             count = min(per_round, self.planned - len(self.batches))
             known = list(self.batches)
