@@ -1,6 +1,5 @@
 """All nets a partition allows, as the layered graph that the integer program chooses from."""
 import logging
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -242,9 +241,3 @@ def _row_in(block: Block, similarity: SimilarityMatrix) -> int:
     start = similarity.rows(block.model).start + block.first
     # Published files do not hold the input of a first node; its output stands in, as in their block similarity.
     return start + 1 if block.first == 0 and not similarity.has_inputs else start
-
-
-def count_assemblies(assemblies: Assemblies) -> float:
-    """Number of paths, equivalence sets disregarded."""
-    total = float(assemblies.lattice.completions[0].sum())
-    return total if math.isfinite(total) else math.inf
