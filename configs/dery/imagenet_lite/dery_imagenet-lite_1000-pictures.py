@@ -10,7 +10,8 @@ similarity = dict(type='cka')
 partition = dict(num_blocks=4, epsilon=0.2, restarts=50, bijective=True)
 reassembly = dict(
     bounds=dict(max_params=5e6, max_flops=800e6),
-    proxy=dict(type='naswot'),
+    # All activations of these nets are ReLU or ReLU6; the published list of units leaves ReLU6 out.
+    proxy=dict(type='naswot', units='relu'),
     num_batches=2,
     batch_size=16,
     num_candidates=40,

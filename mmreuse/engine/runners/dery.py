@@ -1,4 +1,5 @@
 """The stages of deep model reassembly, from a zoo to ranked configs that train."""
+import hashlib
 import inspect
 import shutil
 from collections.abc import Callable, Iterable, Mapping
@@ -34,7 +35,7 @@ from mmreuse.reassembly.zoo import Preprocess, ZooEntry, build_member, parse_zoo
 from mmreuse.registry import DATASETS, RUNNERS, TRANSFORMS
 from mmreuse.statistics.grams import collect_grams
 from mmreuse.utils.cache import StageCache
-from mmreuse.utils.io import atomic_write, file_hash, state_hash, write_json
+from mmreuse.utils.io import atomic_write, file_hash, state_hash, to_json, write_json
 
 
 class _ZooStage(StageRunner):
@@ -254,7 +255,7 @@ class ReassemblyRunner(_ZooStage):
     ``finetune`` (file with data, schedule and runtime that the written configs start from).
 
     Writes ``reassembly/rank*.py``, ``random.py`` (a random assembly about as large as the best),
-    ``candidates.json``, ``pareto.json`` and the log ``scores.jsonl``, from which a killed search goes on.
+    ``candidates.json``, ``pareto.json`` and the log ``scores-*.jsonl``, from which a killed search goes on.
     """
     stage = 'reassembly'
     settings = ('zoo', 'data', 'reassembly')
@@ -290,7 +291,7 @@ class ReassemblyRunner(_ZooStage):
         options = self.settled
         assemblies = self.assemblies()
         pieces = Pieces(self.zoo, self.nodes, options['num_classes'], device=self.device, seed=self.seed)
-        scorer = Scorer(pieces, self._batches(), dict(options['proxy']), log=self.folder / 'scores.jsonl')
+        scorer = Scorer(pieces, self._batches(), dict(options['proxy']), log=self._log())
         values = surrogate_values(
             assemblies, load_partition(self.partition_file), load_similarity(self.similarity_file))
         result = search(
@@ -312,6 +313,15 @@ class ReassemblyRunner(_ZooStage):
         with atomic_write(self.folder / 'random.py') as file:
             file.write(f'# A random assembly: {candidate.params:,} parameters, {candidate.flops:,} MACs.\n'
                        f'# {describe(candidate.genotype, self.nodes)}\n{config.pretty_text}')
+
+    def _log(self) -> Path:
+        """The log of scores of a search of these settings on these inputs; logs of others are removed."""
+        facts = to_json([self.recorded_settings(), self.inputs(), self.seed], 'settings of the search', sort_keys=True)
+        log = self.folder / f'scores-{hashlib.sha256(facts.encode()).hexdigest()[:12]}.jsonl'
+        for other in self.folder.glob('scores-*.jsonl'):
+            if other != log:
+                other.unlink()
+        return log
 
     def _batches(self) -> list[tuple[Tensor, Tensor]]:
         """The images that every candidate is scored on, normalised as the first member of the zoo is."""

@@ -94,13 +94,13 @@ class StageRunner(ABC):
         if is_main_process():
             write_json(self.folder / 'metrics.json', metrics)
             # Last, so that its presence says that the stage is complete.
-            write_manifest(
-                self.folder, stage=self.stage, config=self._settings(), inputs=inputs, seed=self.seed, started=started)
+            write_manifest(self.folder, stage=self.stage, config=self.recorded_settings(), inputs=inputs,
+                           seed=self.seed, started=started)
             self.logger.info(f'{self.stage}: done in {time.time() - started:.1f} s, {self.folder}')
         barrier()
         return metrics
 
-    def _settings(self) -> dict[str, Any]:
+    def recorded_settings(self) -> dict[str, Any]:
         """What makes the stage, as a manifest gives it back (tuples become lists)."""
         settings = Config({key: self.cfg[key] for key in self.settings}).to_dict()
         return json.loads(to_json(settings, f'settings of {self.stage}'))
@@ -111,7 +111,8 @@ class StageRunner(ABC):
             read_json(self.folder / 'metrics.json')
         except ArtefactError:
             return False
-        return (manifest['config'], manifest['inputs'], manifest['seed']) == (self._settings(), inputs, self.seed)
+        made_from = manifest['config'], manifest['inputs'], manifest['seed']
+        return made_from == (self.recorded_settings(), inputs, self.seed)
 
     def _forget(self) -> None:
         """Take back the word that the stage is complete before its artefacts change."""
