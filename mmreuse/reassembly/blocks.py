@@ -1,4 +1,8 @@
 """Blocks: runs of consecutive nodes, taken out of a network of the zoo with the weights they have there."""
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
@@ -92,20 +96,36 @@ def extract_block(entry: ZooEntry, first: str, last: str, pretrained: bool = Tru
     start, end = _find_nodes(entry, first, last)
     pretrained = pretrained and not empty
     partial = pretrained and resolve_weights(entry.source).suffix == '.safetensors'
-    plan = slice_block(build_member(entry, empty=True).to('meta'), first, last, _inputs(entry, 'meta'))
-    if isinstance(plan, Chain):
+    plan = _plan(entry, first, last)
+    if plan is not None:
         model = build_member(entry, pretrained=pretrained and not partial, empty=empty or partial)
         if partial and any(buffer.is_meta for buffer in model.buffers()):
             # What the network computes for itself from its parameters' device must be real.
             model = build_member(entry, pretrained=False)
         modules = [(name, model.get_submodule(name)) for name in plan.names]
-        body = SizedChain(modules, plan.sizes) if isinstance(plan, SizedChain) else Chain(modules)
+        body = Chain(modules) if plan.sizes is None else SizedChain(modules, plan.sizes)
         if partial:
             load_part(body, entry.source, model.state_dict())
     else:
         body = slice_block(build_member(entry, pretrained=pretrained), first, last, _inputs(entry, 'cpu'))
     block = ZooBlock(body, start, end)
     return (block.to('meta') if empty else block).eval()
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A block whose nodes run in plain sequence: names of its modules and, where they take sizes, how."""
+    names: tuple[str, ...]
+    sizes: Any = None
+
+
+@lru_cache(maxsize=1024)
+def _plan(entry: ZooEntry, first: str, last: str) -> _Plan | None:
+    """How a block is taken out, remembered because finding out records the network; None if not in plain sequence."""
+    body = slice_block(build_member(entry, empty=True).to('meta'), first, last, _inputs(entry, 'meta'))
+    if not isinstance(body, Chain):
+        return None
+    return _Plan(tuple(body.names), body.sizes if isinstance(body, SizedChain) else None)
 
 
 def _inputs(entry: ZooEntry, device: str) -> Tensor:

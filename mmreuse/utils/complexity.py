@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 #: A shape without the batch dimension, one tensor, or all positional arguments of ``forward``.
@@ -63,7 +64,9 @@ def _count(module: nn.Module, inputs: Inputs) -> dict[str, Counter[str]]:
     # The fast path is one opaque operator; the plain path shows its projections and products.
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=_NORMS) as counter:
+        counter = FlopCounterMode(display=False, custom_mapping=_NORMS)
+        # The counter knows fused attention on some devices only; unfused, it is products, which are counted on all.
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
             module(*arguments)
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_attention)

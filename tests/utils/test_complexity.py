@@ -1,4 +1,5 @@
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -71,3 +72,13 @@ def test_shared_parameters_count_once_and_frozen_ones_on_request():
     net[2].requires_grad_(False)
     assert count_params(net) == 20 + 10
     assert count_params(net, trainable=True) == 20
+
+
+def test_attention_counts_alike_on_every_device():
+    net = timm.create_model('vit_tiny_patch16_224', img_size=32, patch_size=8, depth=2).eval()
+    on_cpu = count_macs(net, (3, 32, 32))
+    assert on_cpu == count_macs(net.to('meta'), (3, 32, 32))
+    tokens, width = 17, 192
+    products = 2 * 2 * tokens * tokens * width  # query with key, weights with value, in two layers
+    without = sum(count for name, count in macs_by_operator(net, (3, 32, 32)).items() if 'bmm' not in name)
+    assert on_cpu - without == products

@@ -10,7 +10,7 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.dataset import Compose
-from mmengine.dist import is_main_process
+from mmengine.dist import broadcast_object_list, is_main_process
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -288,6 +288,12 @@ class ReassemblyRunner(_ZooStage):
         return build_assemblies(load_partition(self.partition_file), table, options['rules'])
 
     def execute(self) -> dict[str, Any]:
+        # The search is one chain of decisions: the main process makes it, the others wait.
+        metrics = [self._search() if is_main_process() else None]
+        broadcast_object_list(metrics)
+        return metrics[0]
+
+    def _search(self) -> dict[str, Any]:
         options = self.settled
         assemblies = self.assemblies()
         pieces = Pieces(self.zoo, self.nodes, options['num_classes'], device=self.device, seed=self.seed)
@@ -299,10 +305,9 @@ class ReassemblyRunner(_ZooStage):
             finalists=options['finalists'], seed=self.seed, callback=self._report)
         if options['latency']:
             result = time_candidates(result, pieces, options['input_size'], top=options['top'])
-        if is_main_process():
-            emit_candidates(self.folder, result, self.zoo, self.nodes, num_classes=options['num_classes'],
-                            input_size=options['input_size'], finetune=options['finetune'], top=options['top'])
-            self._emit_random(assemblies, like(result.candidates[0], 0.25))
+        emit_candidates(self.folder, result, self.zoo, self.nodes, num_classes=options['num_classes'],
+                        input_size=options['input_size'], finetune=options['finetune'], top=options['top'])
+        self._emit_random(assemblies, like(result.candidates[0], 0.25))
         return _search_metrics(result)
 
     def _emit_random(self, assemblies: Assemblies, bounds: Bounds) -> None:
