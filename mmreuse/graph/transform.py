@@ -84,7 +84,7 @@ class _Plan:
 
     def apply(self, x: Tensor, dim: int) -> Tensor:
         if all(isinstance(item.map, Select) for item, *_ in self.parts):
-            return x.index_select(dim, self._sources().to(x.device))
+            return x.index_select(dim, self.sources().to(x.device))
         x = x.movedim(dim, 0)
         out = x.new_zeros((self.length, *x.shape[1:]))
         out[self.new.to(x.device)] = x[self.old.to(x.device)]
@@ -95,7 +95,7 @@ class _Plan:
         return out.movedim(0, dim)
 
 
-    def _sources(self) -> Tensor:
+    def sources(self) -> Tensor:
         """Old position of every new one, where no numbers are combined."""
         sources = torch.empty(self.length, dtype=torch.long)
         sources[self.new] = self.old
@@ -198,27 +198,50 @@ def _new_groups(axis: Axis, item: PlacedMap) -> int:
 
 
 def _map_grouped(x: Tensor, axes: list[tuple[Axis, PlacedMap]], groups: int, new_groups: int, key: str) -> Tensor:
-    """Map a grouped kernel (rows, inside, ...) through its block-diagonal form (rows, groups * inside, ...)."""
+    """Map a grouped kernel (rows, inside, ...), whose second axis stands for groups * inside columns."""
+    rows, columns = x.shape[0], x.shape[1] * groups
+    plans = [_plan(together) if together else None
+             for together in ([(axis, item) for axis, item in axes if axis.dim == dim] for dim in (0, 1))]
+    new_rows, new_columns = (length if plan is None else plan.length
+                             for plan, length in zip(plans, (rows, columns), strict=True))
+    if new_rows % new_groups or new_columns % new_groups:
+        raise SpaceError(f"'{key}' of shape {tuple(x.shape)} in {groups} groups would have {new_rows} rows and "
+                         f'{new_columns} columns, which {new_groups} equal groups cannot hold.')
+    if all(isinstance(item.map, Select) for _, item in axes):
+        out = _pick_grouped(x, plans, groups, new_groups)
+    else:
+        out = _mix_grouped(x, plans, groups, new_groups)
+    if out is None:
+        raise SpaceError(f"'{key}': the maps of its input and of its output move the {groups} groups differently.")
+    return out
+
+
+def _pick_grouped(x: Tensor, plans: list[_Plan | None], groups: int, new_groups: int) -> Tensor | None:
+    """Rows and columns of a grouped kernel in new places; None where that would leave its groups."""
+    inside = x.shape[1]
+    rows, columns = (torch.arange(length) if plan is None else plan.sources()
+                     for plan, length in zip(plans, (x.shape[0], inside * groups), strict=True))
+    table = columns.reshape(new_groups, -1).repeat_interleave(len(rows) // new_groups, 0)  # columns of each row
+    if bool((table // inside != (rows // (x.shape[0] // groups))[:, None]).any()):
+        return None
+    return x[rows.to(x.device)[:, None], (table % inside).to(x.device)]
+
+
+def _mix_grouped(x: Tensor, plans: list[_Plan | None], groups: int, new_groups: int) -> Tensor | None:
+    """Map a grouped kernel through its block-diagonal form; None where something is left outside the diagonal."""
     rows, inside = x.shape[:2]
-    blocks = x.reshape(groups, rows // groups, inside, *x.shape[2:])
     wide = x.new_zeros((groups, rows // groups, groups, inside, *x.shape[2:]))
     diagonal = torch.arange(groups, device=x.device)
-    wide[diagonal, :, diagonal] = blocks
+    wide[diagonal, :, diagonal] = x.reshape(groups, rows // groups, inside, *x.shape[2:])
     wide = wide.reshape(rows, groups * inside, *x.shape[2:])
-    for dim in (0, 1):
-        together = [(axis, item) for axis, item in axes if axis.dim == dim]
-        if together:
-            wide = _plan(together).apply(wide, dim)
-    if wide.shape[0] % new_groups or wide.shape[1] % new_groups:
-        raise SpaceError(f"'{key}' of shape {tuple(x.shape)} in {groups} groups would have {wide.shape[0]} rows and "
-                         f'{wide.shape[1]} columns, which {new_groups} equal groups cannot hold.')
+    for dim, plan in enumerate(plans):
+        wide = wide if plan is None else plan.apply(wide, dim)
     wide = wide.reshape(new_groups, wide.shape[0] // new_groups, new_groups, -1, *x.shape[2:])
     diagonal = torch.arange(new_groups, device=x.device)
     out = wide[diagonal, :, diagonal].clone()
     wide[diagonal, :, diagonal] = 0
-    if bool((wide.abs() > 1e-9 * x.abs().max()).any()):
-        raise SpaceError(f"'{key}': the maps of its input and of its output move the {groups} groups differently.")
-    return out.reshape(-1, *out.shape[2:])
+    outside = bool((wide.abs() > 1e-9 * x.abs().max()).any())
+    return None if outside else out.reshape(-1, *out.shape[2:])
 
 
 def _owners(model: nn.Module) -> dict[int, list[tuple[dict, str]]]:
