@@ -8,6 +8,10 @@ data = dict(
     dataset=dict(
         type='InMemoryImageFolder', data_root='{{$MMREUSE_DATA_ROOT:data}}/cifar10_jpeg', data_prefix='train'),
     load=[])
+test_data = dict(
+    dataset=dict(
+        type='InMemoryImageFolder', data_root='{{$MMREUSE_DATA_ROOT:data}}/cifar10_jpeg', data_prefix='test'),
+    load=[])
 features = dict(num_samples=2048, minibatch=256)
 similarity = dict(type='cka')
 # Four blocks of the nine nodes of a ResNet-20 hold up to a third more than a quarter of them.

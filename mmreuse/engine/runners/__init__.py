@@ -6,7 +6,8 @@ from mmreuse.engine.runners.dery import (
     PartitionRunner,
     ReassemblyRunner,
     SimilarityRunner,
+    ZooAccuracyRunner,
 )
 
 __all__ = ['DeRyRunner', 'FeatureExtractionRunner', 'NodeShapeRunner', 'PartitionRunner', 'ReassemblyRunner',
-           'SimilarityRunner']
+           'SimilarityRunner', 'ZooAccuracyRunner']

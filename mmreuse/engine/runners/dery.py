@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.dist import broadcast_object_list, is_main_process
@@ -36,6 +37,7 @@ from mmreuse.registry import DATASETS, RUNNERS, TRANSFORMS
 from mmreuse.statistics.grams import collect_grams
 from mmreuse.utils.cache import StageCache
 from mmreuse.utils.io import atomic_write, file_hash, state_hash, to_json, write_json
+from mmreuse.utils.progress import progress
 
 
 class _ZooStage(StageRunner):
@@ -84,24 +86,29 @@ class _ZooStage(StageRunner):
         """The config's ``partition_file``, or what the partition stage wrote."""
         return Path(self.cfg.get('partition_file') or self.root / 'partition' / 'partition.json')
 
-    def sample_view(self, num_samples: int, preprocess: Preprocess) -> 'SampleView':
-        """Chosen samples of the config's ``data``, as a net with ``preprocess`` sees them."""
-        data = self.options('data', dict(dataset=None, load=[dict(type='LoadImageFromFile')], color_order='bgr'))
+    def sample_view(self, num_samples: int | None, preprocess: Preprocess, section: str = 'data') -> SampleView:
+        """Chosen samples (None: all) of the data that ``section`` of the config names, as a net sees them."""
+        data = self.options(section, dict(dataset=None, load=[dict(type='LoadImageFromFile')], color_order='bgr'))
         if data['color_order'] not in ('bgr', 'rgb'):
-            raise ConfigError(f"data.color_order = '{data['color_order']}' must be 'bgr' or 'rgb'")
+            raise ConfigError(f"{section}.color_order = '{data['color_order']}' must be 'bgr' or 'rgb'")
         fit = [dict(type='mmpretrain.ResizeEdge', scale=preprocess.resize, edge='short',
                     interpolation=preprocess.interpolation),
                dict(type='mmpretrain.CenterCrop', crop_size=preprocess.crop)]
         transform = Compose([TRANSFORMS.build(step) for step in [*data['load'], *fit]])
-        dataset = self._dataset(data['dataset'])
-        indices = pick_samples(dataset, num_samples, self.seed)
+        dataset = self._dataset(section, data['dataset'])
+        indices = pick_samples(dataset, num_samples or len(dataset), self.seed)
         reverse = (data['color_order'] == 'rgb') != preprocess.to_rgb
         return SampleView(dataset, indices, transform, preprocess.mean, preprocess.std, reverse)
 
-    def _dataset(self, cfg: Mapping[str, Any]) -> Any:
-        if not hasattr(self, '_built'):
-            self._built = DATASETS.build({**cfg, 'pipeline': []})
-        return self._built
+    @cached_property
+    def _built(self) -> dict[str, Any]:
+        return {}
+
+    def _dataset(self, section: str, cfg: Mapping[str, Any]) -> Any:
+        """The data set of a section, built once: members of the zoo differ in the transform only."""
+        if section not in self._built:
+            self._built[section] = DATASETS.build({**cfg, 'pipeline': []})
+        return self._built[section]
 
 
 @RUNNERS.register_module()
@@ -158,6 +165,28 @@ class FeatureExtractionRunner(_ZooStage):
         if is_main_process():
             shutil.copyfile(found / 'grams.safetensors', self.folder / f'{entry.key}.safetensors')
         return len(nodes)
+
+
+@RUNNERS.register_module()
+class ZooAccuracyRunner(_ZooStage):
+    """Top-1 accuracy of every member of the zoo as it is: what a reassembled net has to be compared with.
+
+    The members must be classifiers of the data's classes. Config: ``test_data``, like ``data``.
+    """
+    stage = 'zoo_accuracy'
+    settings = ('zoo', 'test_data')
+
+    @torch.no_grad()
+    def execute(self) -> dict[str, Any]:
+        metrics = {}
+        for entry in self.zoo.values():
+            model = build_member(entry).to(self.device)
+            loader = DataLoader(self.sample_view(None, entry.preprocess, 'test_data'), 256)
+            hits = sum(int((model(images.to(self.device)).argmax(1).cpu() == labels).sum())
+                       for images, labels in progress(loader, entry.key))
+            metrics[f'zoo_accuracy/{entry.key}'] = 100 * hits / len(loader.dataset)
+            self.logger.info(f'zoo_accuracy: {entry.key}: {metrics[f"zoo_accuracy/{entry.key}"]:.2f} %')
+        return metrics
 
 
 @RUNNERS.register_module()

@@ -1,0 +1,9 @@
+"""Measure the accuracy of every member of the zoo of a config as it is, on its test_data."""
+from mmreuse.utils.setup_env import require_openmmlab
+
+require_openmmlab()
+
+from mmreuse.apis.stages import stage_main
+
+if __name__ == '__main__':
+    stage_main(__doc__, 'ZooAccuracyRunner')
