@@ -79,7 +79,7 @@ def test_resuming_equals_never_having_stopped(tmp_path, runner):
 
 def test_stock_runner_resumes_without_this_package(run):
     """In a process of its own, so that nothing but mmengine's loaders and hooks are there."""
-    script = textwrap.dedent(f'''
+    script = textwrap.dedent(f"""
         import sys
         import types
         # The helper imports mmreuse; a stand-in keeps all of it out.
@@ -93,7 +93,7 @@ def test_stock_runner_resumes_without_this_package(run):
         assert runner.epoch == 4 and runner.iter == 12
         assert type(runner.hooks[-1]).__module__.startswith('mmengine')
         print('resumed')
-    ''')
+    """)
     done = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True, timeout=120)
     assert 'resumed' in done.stdout, done.stderr[-2000:]
     assert 'Falling back to weights_only=False' not in done.stdout + done.stderr
