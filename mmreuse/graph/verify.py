@@ -80,7 +80,7 @@ def _random_twin(graph: Graph, batches: tuple[tuple[Any, ...], ...], seed: int) 
     """A copy of the network in float64 with random parameters wherever an initialisation may be symmetric."""
     twin = fresh_copy(graph.model).double()
     _randomise(twin, graph, seed)
-    _calibrate(twin, batches, seed)
+    _calibrate(twin, batches)
     refresh(twin)
     return twin
 
@@ -162,8 +162,8 @@ def _randomise(model: nn.Module, graph: Graph, seed: int) -> None:
                 tensor.copy_(noise - 0.5)
 
 
-def _calibrate(model: nn.Module, batches: tuple[tuple[Any, ...], ...], seed: int) -> None:
-    """Give batch norms statistics near those of their inputs, or the signal dies on its way through a deep network."""
+def _calibrate(model: nn.Module, batches: tuple[tuple[Any, ...], ...]) -> None:
+    """Give batch norms the statistics of their inputs, or the signal dies on its way through a deep network."""
     norms = [module for module in model.modules() if isinstance(module, _NormBase) and module.track_running_stats]
     if not norms or not all(isinstance(value, Tensor) for batch in batches for value in batch):
         return
@@ -171,12 +171,8 @@ def _calibrate(model: nn.Module, batches: tuple[tuple[Any, ...], ...], seed: int
     for norm in norms:
         norm.training, norm.momentum = True, 1.
     _call(model, tuple(torch.cat(values) for values in zip(*batches, strict=True)))
-    generator = torch.Generator().manual_seed(seed)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.training, norm.momentum = False, momentum
-        noise = torch.rand(2, norm.num_features, generator=generator, dtype=torch.float64)
-        norm.running_mean.add_((noise[0] - 0.5) * norm.running_var.sqrt())
-        norm.running_var.mul_(0.5 + noise[1]).add_(1e-12)
 
 
 def _double(values: Any) -> Any:

@@ -51,3 +51,12 @@ def test_a_config_without_a_model_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(print_spaces, 'parse_args', lambda: argparse.Namespace(config=str(tmp_path / 'none.py')))
     with pytest.raises(SystemExit, match='no such config file'):
         print_spaces.main()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('library, pattern', [('timm', 'test_*'), ('torchvision', 'mobilenet*'),
+                                              ('torchvision', 'shufflenet*'), ('torchvision', 'swin_t')])
+def test_published_models_are_verified(library, pattern):
+    names = model_libraries.list_models(library, pattern)
+    records = [verify_graph.guarded(library, name, None, memory=6, timeout=300) for name in names]
+    assert records and [record['model'] for record in records if not record['verified']] == []
