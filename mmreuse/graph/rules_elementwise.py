@@ -19,8 +19,7 @@ BINARY = """add sub mul div true_divide divide multiply subtract floor_divide re
     where lerp addcmul addcdiv atan2 masked_fill clamp clip type_as copysign hypot xlogy truediv floordiv mod
     ldexp heaviside rand ror""".split()
 FRESH = """zeros_like ones_like full_like empty_like rand_like randn_like new_zeros new_ones new_full new_empty
-    new_tensor fill fill_diagonal zero bernoulli uniform normal manual_seed new_rand constant kaiming_uniform
-    trunc_normal""".split()
+    new_tensor fill fill_diagonal zero bernoulli uniform normal """.split()
 
 
 def combine_all(tracer: Tracer, tensors: list[Tensor]) -> Tensor | None:

@@ -3,19 +3,20 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mmreuse.errors import TraceError
 from mmreuse.graph.atoms import narrow, varying
 from mmreuse.graph.rules_elementwise import write_through_view
-from mmreuse.graph.state import Activation, get_state, set_state
+from mmreuse.graph.state import Activation, Constant, get_state, set_state
 from mmreuse.graph.tracer import Call, Tracer, rule, tensors_in
 
 ONE = """view reshape flatten unflatten permute transpose movedim moveaxis swapaxes swapdims t T mT H mH adjoint squeeze
     unsqueeze expand expand_as broadcast_to repeat tile repeat_interleave chunk split split_with_sizes unbind
     tensor_split narrow select roll flip fliplr flipud rot90 pad pixel_shuffle pixel_unshuffle channel_shuffle diagonal
     tril triu view_as reshape_as ravel hsplit vsplit dsplit constant_pad_nd unsafe_chunk unsafe_split view_as_real
-    native_channel_shuffle as_strided atleast_1d atleast_2d atleast_3d""".split()
+    native_channel_shuffle atleast_1d atleast_2d atleast_3d""".split()
 MANY = 'cat concat concatenate stack hstack vstack dstack column_stack row_stack block_diag'.split()
 INDEXED = 'getitem gather index_select take_along_dim masked_select'.split()
 
@@ -42,38 +43,32 @@ def _apply(tracer: Tracer, call: Call, data: Tensor, function: Callable[[Tensor]
             tracer.set(out, mine)
         return
     for number, out in enumerate(outs):
+        if isinstance(state, Constant):  # laid out after the shape of something that is none
+            set_state(out, state)
+            continue
         set_state(out, state.map(lambda elements, number=number: list(tensors_in(function(elements)))[number]))
 
 
 @rule(*ONE)
 def layout(tracer: Tracer, call: Call) -> None:
     """Layout of one value."""
-    data = call.argument(0, 'input')
-    function = torch.Tensor.reshape if call.name in ('view', 'view_as') else call.function
-    rest = call.args[1:]
-    if call.name in ('view', 'view_as'):
-        rest = (tuple(call.out.shape),)
-        if call.out.dtype != data.dtype:
-            rest = call.args[1:]
-    if call.name == 'as_strided' and not data.is_contiguous():
-        tracer.hold_all(tracer.ids(data), 'strides of a value that is not contiguous')
-    kwargs = {key: value for key, value in call.kwargs.items() if key not in ('input', 'value')}
+    data, rest = call.argument(0, 'input'), call.args[1:]
+    kwargs = {key: value for key, value in call.kwargs.items() if key != 'input'}
     if call.name in ('pad', 'constant_pad_nd'):
-        rest = rest[:2] if len(rest) > 1 and isinstance(rest[1], str) else rest[:1]
-        fill = -1 if not isinstance(get_state(data), Activation) else 0
-        _apply(tracer, call, data, lambda ids: _pad(call, ids, rest, kwargs, fill))
-        return
-    if call.name == 'getattr':
-        rest = ()
-    _apply(tracer, call, data, lambda ids: _run(function, (ids, *rest), kwargs))
+        _apply(tracer, call, data, lambda ids: _pad(data, ids, rest, kwargs))
+    elif call.name in ('view', 'view_as') and call.out.dtype == data.dtype:
+        shape = tuple(call.out.shape)
+        _apply(tracer, call, data, lambda ids: ids.reshape(shape))  # ids may be expanded where the value is not
+    else:
+        _apply(tracer, call, data, lambda ids: _run(call.function, (ids, *rest), kwargs))
 
 
-def _pad(call: Call, ids: Tensor, rest: tuple, kwargs: dict, fill: int) -> Tensor:
-    mode = rest[1] if len(rest) > 1 else kwargs.get('mode', 'constant')
+def _pad(data: Tensor, ids: Tensor, rest: tuple, kwargs: dict) -> Tensor:
     widths = rest[0] if rest else kwargs['pad']
-    if mode == 'constant':
-        return torch.nn.functional.pad(ids, widths, value=fill)
-    return torch.nn.functional.pad(ids.double(), widths, mode=mode).round().long()
+    mode = rest[1] if len(rest) > 1 else kwargs.get('mode', 'constant')
+    if not isinstance(mode, str) or mode == 'constant':  # what is padded is no element of a parameter, and no atom
+        return F.pad(ids, widths, value=0 if isinstance(get_state(data), Activation) else -1)
+    return F.pad(ids.double(), widths, mode=mode).round().long()
 
 
 @rule('unfold')
@@ -143,17 +138,21 @@ def indexed(tracer: Tracer, call: Call) -> None:
     data = call.argument(0, 'input')
     chosen = [tensor for tensor in tensors_in([call.args[1:], call.kwargs])
               if isinstance(get_state(tensor), Activation)]
-    if chosen:
-        ids = tracer.ids(data)
-        dims = list(range(ids.dim()))
-        if call.name in ('gather', 'index_select', 'take_along_dim'):
-            dims = [call.argument(1, 'dim') % ids.dim()]
-        elif call.name == 'getitem' and isinstance(call.args[1], tuple):
-            dims = [dim for dim, item in enumerate(call.args[1]) if isinstance(item, Tensor)]
-        tracer.hold(ids, [dim for dim in dims if dim in varying(ids)], 'channels picked by computed indices')
-        for index in chosen:
-            tracer.hold_all(tracer.ids(index), 'computed indices')
-    _apply(tracer, call, data, lambda ids: call.function(ids, *call.args[1:], **call.kwargs))
+    if not chosen:
+        _apply(tracer, call, data, lambda ids: call.function(ids, *call.args[1:], **call.kwargs))
+        return
+    ids = tracer.ids(data)
+    dims = list(range(ids.dim()))
+    if call.name in ('gather', 'index_select', 'take_along_dim'):
+        dims = [call.argument(1, 'dim') % ids.dim()]
+    elif call.name == 'getitem':
+        items = call.args[1] if isinstance(call.args[1], tuple) else (call.args[1],)
+        if all(isinstance(item, slice) or isinstance(item, Tensor) and item.dtype == torch.long for item in items):
+            dims = [dim for dim, item in enumerate(items) if isinstance(item, Tensor)]
+    ids = tracer.hold(ids, [dim for dim in dims if dim in varying(ids)], 'channels picked by computed indices')
+    for index in chosen:
+        tracer.hold_all(tracer.ids(index), 'computed indices')
+    tracer.set(call.out, call.function(ids.expand(data.shape), *call.args[1:], **call.kwargs))
 
 
 @rule('embedding')

@@ -10,7 +10,7 @@ from mmreuse.graph.tracer import Call, Tracer, rule, tensors_in
 REDUCTIONS = """mean sum amax amin max min var std var_mean std_mean norm vector_norm prod logsumexp median nansum
     argmax argmin any all aminmax count_nonzero linalg_norm linalg_vector_norm nanmean frobenius_norm""".split()
 SAME_SHAPE = 'softmax log_softmax normalize softmin gumbel_softmax'.split()
-ORDERED = 'cumsum cumprod sort topk argsort cummax cummin flip_sort logcumsumexp kthvalue local_response_norm'.split()
+ORDERED = 'cumsum cumprod sort topk argsort cummax cummin logcumsumexp kthvalue local_response_norm'.split()
 POOLING = """avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d adaptive_avg_pool1d adaptive_avg_pool2d
     adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d lp_pool2d max_pool2d_with_indices
     max_pool1d_with_indices boolean_dispatch lp_pool1d""".split()
@@ -74,7 +74,7 @@ def meet_vector(tracer: Tracer, vector: Tensor, channels: Tensor) -> Tensor:
     return channels
 
 
-@rule('layer_norm', 'rms_norm', 'group_norm', 'layer_norm_fast')
+@rule('layer_norm', 'rms_norm', 'group_norm')
 def layer_norm(tracer: Tracer, call: Call) -> None:
     """Norm over the last axes, or over groups of channels of axis 1."""
     x = call.argument(0, 'input')
@@ -99,14 +99,9 @@ def layer_norm(tracer: Tracer, call: Call) -> None:
         if isinstance(vector, Tensor) and tracer.is_weight(vector):
             lead = [dim for dim in varying(ids) if dim < x.dim() - axes]
             if any(dim >= x.dim() - axes for dim in varying(ids)) and lead:
-                ids = share_along(tracer, ids, lead)
+                ids = tracer.atoms.tie_along(ids, lead)  # shared between heads or positions: one channel for all
             ids = combine_weight(tracer, Operand(ids, tuple(x.shape), x), vector) if bool(ids.any()) else ids
     tracer.set(call.out, ids)
-
-
-def share_along(tracer: Tracer, ids: Tensor, lead: list[int]) -> Tensor:
-    """Parameters shared between the channels on several axes (heads, positions): one channel for all."""
-    return tracer.atoms.tie_along(ids, lead)
 
 
 def _dims(call: Call, rank: int, name: str = 'dim') -> list[int]:

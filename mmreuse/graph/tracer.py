@@ -63,11 +63,11 @@ DECOMPOSITIONS: dict[str, Callable] = {}
 SILENT = frozenset("""size dim shape numel nelement stride device dtype ndim ndimension is_contiguous is_floating_point
     is_complex is_cuda is_cpu is_mps is_xpu is_nested is_sparse is_quantized is_meta is_mkldnn layout get_device
     element_size data_ptr storage_offset requires_grad grad_fn grad is_leaf len repr str format hash bool item tolist
-    int float_scalar index numpy dense_dim is_nonzero is_same_size result_type set_grad_enabled output_nr is_xla
+    int index numpy dense_dim is_nonzero is_same_size result_type set_grad_enabled output_nr is_xla
     is_inference is_tensor iscomplexobj backward_hooks version names has_names register_hook is_neg is_conj
     is_pinned is_shared untyped_storage storage name is_storage allclose equal reversed is_autocast_enabled itemsize
     nbytes is_signed can_cast promote_types broadcast_shapes is_vulkan is_ipu is_ort is_hpu is_maia is_mtia
-    is_sparse_csr retains_grad volatile array contains deepcopy""".split())
+    is_sparse_csr retains_grad volatile array""".split())
 
 #: Operations after which other code computes with the values.
 ESCAPES = frozenset(('numpy', 'array', 'tolist'))

@@ -111,6 +111,28 @@ def test_an_operation_without_a_rule_holds_what_enters_it():
     assert any('no rule' in pin.reason for pin in graph.pins)
 
 
+class Picked(nn.Module):
+    """Tokens chosen by their norm, a constant laid out after an activation, a table read at computed places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.table, self.head = nn.Linear(3, 6), nn.Parameter(torch.randn(5, 6)), nn.Linear(6, 2)
+
+    def forward(self, x):
+        x = self.embed(x)
+        best = x.norm(dim=-1).topk(2, dim=1).indices
+        x = torch.gather(x, 1, best[..., None].expand(-1, -1, x.shape[-1]))
+        x = x + self.table[best] + torch.ones(1).expand_as(x)
+        return self.head(x.sum(1))
+
+
+def test_tokens_may_be_chosen_by_value():
+    graph = trace(Picked(), torch.zeros(1, 5, 3))
+    assert {axis.tensor for axis in graph.spaces['embed'].axes} == {
+        'embed.weight', 'embed.bias', 'table', 'head.weight'}
+    assert graph.verify().error < 1e-9
+
+
 def test_a_model_that_does_not_run_says_where():
     with pytest.raises(TraceError, match="module 'conv1'.*inputs of these shapes"):
         trace(CifarResNet(), torch.zeros(1, 4, 32, 32))
