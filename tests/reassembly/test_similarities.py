@@ -71,7 +71,7 @@ def explained_centred(x: torch.Tensor, y: torch.Tensor) -> float:
     (dict(type='rbf_cka', legacy=True), 20, mean_over(biased_rbf, 20)),
     (dict(type='lr'), 48, explained_centred),
     (dict(type='lr', legacy=True), 24, mean_over(explained, 24)),
-], ids=str)
+], ids=lambda value: '' if callable(value) else str(value))
 @pytest.mark.parametrize('memory', [2**31, 16 * 48**2 * 3], ids=['one tile', 'tiles'])
 def test_stacked_grams_give_the_pairwise_values(tmp_path, zoo, metric, batch, reference, memory):
     similarity = compute_similarity(write_zoo(tmp_path, zoo, batch), metric, memory=memory)
