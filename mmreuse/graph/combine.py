@@ -106,8 +106,11 @@ def combine_weight(tracer: Tracer, other: Operand, weight: Tensor) -> Tensor:
     other = other.aligned(rank)
     weight_shape = (1,) * (rank - weight.dim()) + tuple(weight.shape)
     if not bool(other.ids.any()):
-        ids = Operand(tracer.ids(weight), tuple(weight.shape))
-        return combine(tracer, other, ids) if weight.numel() > 1 else other.ids
+        if weight.numel() == 1:
+            return other.ids
+        mine = Operand(tracer.ids(weight), tuple(weight.shape)).aligned(rank)
+        held = [dim for dim in varying(mine.ids) if other.differs_along(dim)]
+        return combine(tracer, other, Operand(tracer.atoms.tie_along(mine.ids, held), mine.shape))
     outer = [dim for dim in varying(other.ids) if weight_shape[dim] == 1]
     seen = tracer.atoms.blocks_over(other.ids, outer) if outer else other.ids
     tracer.label(weight, seen.reshape(seen.shape[rank - weight.dim():]), 'accompany')

@@ -175,6 +175,8 @@ def pooling(tracer: Tracer, call: Call) -> None:
 
 def mix_positions(tracer: Tracer, x: Tensor, dims: list[int]) -> Tensor:
     """Ids after an operation that mixes what stands along ``dims``."""
+    if tracer.is_weight(x):  # a resized table: nothing is known of its elements yet
+        return tracer.atoms.tie_along(tracer.ids(x), dims)
     return tracer.hold(tracer.ids(x), dims, 'channels stand where positions are mixed')
 
 
