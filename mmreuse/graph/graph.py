@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mmreuse.errors import MMReuseError, TraceError
 from mmreuse.graph import decompose, rules_elementwise, rules_layout, rules_linear, rules_reduce  # noqa: F401
 from mmreuse.graph.spaces import FeatureSpace, derive_spaces
-from mmreuse.graph.state import CONSTANT, Activation, set_state
+from mmreuse.graph.state import Activation, set_state
 from mmreuse.graph.tracer import Pin, Tracer, tensors_in
 
 
@@ -42,7 +42,7 @@ class Graph:
 def trace(model: nn.Module, inputs: Tensor | tuple[Any, ...]) -> Graph:
     """Run a network once and derive its feature spaces.
 
-    The run is on a copy in evaluation mode, without gradients; values of the inputs
+    The run is on a copy on the CPU in evaluation mode, without gradients; values of the inputs
     do not matter, their shapes do. Nothing is kept of the run but the spaces.
 
     Args:
@@ -59,11 +59,11 @@ def trace(model: nn.Module, inputs: Tensor | tuple[Any, ...]) -> Graph:
     """
     inputs = inputs if isinstance(inputs, tuple) else (inputs,)
     try:
-        twin = fresh_copy(model)
+        twin = fresh_copy(model).cpu()
     except Exception as error:
         raise TraceError(f'{type(model).__name__} cannot be copied ({error}); trace it before it is compiled, '
                          'scripted or wrapped.') from error
-    values = random_like(inputs)
+    values = random_like(inputs, device='cpu')
     tracer = Tracer(twin)
     for tensor in tensors_in(values):
         set_state(tensor, Activation(torch.zeros((1,) * tensor.dim(), dtype=torch.long).expand(tensor.shape)))
@@ -103,17 +103,16 @@ def refresh(model: nn.Module) -> None:
         module.training = mode
 
 
-def random_like(inputs: Any, seed: int = 0) -> Any:
-    """Inputs of the same shapes with random values in place of floating-point ones."""
+def random_like(inputs: Any, seed: int = 0, device: str | None = None) -> Any:
+    """Inputs of the same shapes with random values in place of floating-point ones; on their own device or another."""
     generator = torch.Generator().manual_seed(seed)
     if isinstance(inputs, Tensor):
-        if inputs.is_floating_point():
-            return torch.randn(inputs.shape, generator=generator).to(inputs)
-        return inputs.clone()
+        values = torch.randn(inputs.shape, generator=generator) if inputs.is_floating_point() else inputs.clone()
+        return values.to(device or inputs.device, inputs.dtype)
     if isinstance(inputs, (list, tuple)):
-        return type(inputs)(random_like(item, seed + number) for number, item in enumerate(inputs))
+        return type(inputs)(random_like(item, seed + number, device) for number, item in enumerate(inputs))
     if isinstance(inputs, dict):
-        return {key: random_like(value, seed) for key, value in inputs.items()}
+        return {key: random_like(value, seed, device) for key, value in inputs.items()}
     return inputs
 
 
@@ -123,6 +122,3 @@ def frozen_random(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
-
-
-__all__ = ['CONSTANT', 'Graph', 'fresh_copy', 'frozen_random', 'random_like', 'trace']

@@ -52,7 +52,7 @@ def verify(graph: Graph, seed: int = 0) -> VerifyReport:
     Raises:
         SpaceError: The outputs differ; names the space.
     """
-    inputs, others = (_double(random_like(graph.inputs, seed + offset)) for offset in (1, 1001))
+    inputs, others = (_double(random_like(graph.inputs, seed + offset, 'cpu')) for offset in (1, 1001))
     twin = _random_twin(graph, (inputs, others), seed)
     reference = _run(twin, inputs)
     change = float((reference - _run(twin, others)).abs().max()) if reference.numel() else 0.
@@ -78,7 +78,7 @@ def verify(graph: Graph, seed: int = 0) -> VerifyReport:
 
 def _random_twin(graph: Graph, batches: tuple[tuple[Any, ...], ...], seed: int) -> nn.Module:
     """A copy of the network in float64 with random parameters wherever an initialisation may be symmetric."""
-    twin = fresh_copy(graph.model).double()
+    twin = fresh_copy(graph.model).cpu().double()
     _randomise(twin, graph, seed)
     _calibrate(twin, batches)
     refresh(twin)
