@@ -82,7 +82,7 @@ def reassemble_digits(folder: Path, report: Report) -> None:
     runs = [
         Trained('reassembled', best, folder / 'reassembled', {}),
         Trained('same, from scratch', best, folder / 'scratch',
-                {'model.backbone.pretrained': False, 'custom_hooks': []}),
+                {'model.backbone.pretrained': False}),
         Trained('random assembly', best.with_name('random.py'), folder / 'random', {}),
     ]
     for run in runs:

@@ -32,6 +32,7 @@ from mmreuse.reassembly.scoring import Scorer, find_proxy
 from mmreuse.reassembly.search import Progress, SearchResult, like, random_assembly, search, time_candidates
 from mmreuse.reassembly.similarities import compute_similarity, find_similarity
 from mmreuse.reassembly.similarity_matrix import load_similarity, save_similarity
+from mmreuse.reassembly.structures import Candidate
 from mmreuse.reassembly.zoo import Preprocess, ZooEntry, build_member, parse_zoo
 from mmreuse.registry import DATASETS, RUNNERS, TRANSFORMS
 from mmreuse.statistics.grams import collect_grams
@@ -336,13 +337,18 @@ class ReassemblyRunner(_ZooStage):
             result = time_candidates(result, pieces, options['input_size'], top=options['top'])
         emit_candidates(self.folder, result, self.zoo, self.nodes, num_classes=options['num_classes'],
                         input_size=options['input_size'], finetune=options['finetune'], top=options['top'])
-        self._emit_random(assemblies, like(result.candidates[0], 0.25))
+        self._emit_random(assemblies, result.candidates[0])
         return _search_metrics(result)
 
-    def _emit_random(self, assemblies: Assemblies, bounds: Bounds) -> None:
+    def _emit_random(self, assemblies: Assemblies, best: Candidate) -> None:
         """Write a random assembly about as large as the best, the baseline that the search must beat."""
         options = self.settled
-        candidate = random_assembly(assemblies, bounds, self.seed)
+        draws = (random_assembly(assemblies, like(best, tolerance), self.seed + draw)
+                 for tolerance in (0.25, 0.5, 1.0) for draw in range(20))
+        candidate = next((found for found in draws if found.genotype != best.genotype), None)
+        if candidate is None:
+            self.logger.warning('reassembly: nothing but the best is about as large; no random.py is written')
+            return
         config = candidate_config(candidate, self.zoo, self.nodes, options['num_classes'], options['finetune'])
         with atomic_write(self.folder / 'random.py') as file:
             file.write(f'# A random assembly: {candidate.params:,} parameters, {candidate.flops:,} MACs.\n'
