@@ -75,3 +75,5 @@ INHERITED = tuple(
 SIMILARITIES = Registry(
     'similarity', build_func=bind_function, scope=SCOPE, locations=['mmreuse.reassembly.similarities'])
 PROXIES = Registry('proxy', build_func=bind_function, scope=SCOPE, locations=['mmreuse.reassembly.proxies'])
+MATCHERS = Registry('matcher', build_func=bind_function, scope=SCOPE, locations=['mmreuse.merging.matchers'])
+RENORMALIZERS = Registry('renormalizer', build_func=bind_function, scope=SCOPE, locations=['mmreuse.renormalization'])

@@ -1,6 +1,7 @@
 """Moments of feature spaces, reduced inside forward hooks: features are never stored."""
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -143,6 +144,7 @@ class _JointMoments:
         self.models = models
         self.sampler = sampler
         self.accumulators: dict[str, MomentAccumulator] = {}
+        self.sizes: dict[str, tuple[int, ...]] = {}
         # Rows of the models that ran first wait here for those of the last; with one model nothing waits.
         self.waiting: dict[str, list[list[Tensor]]] = {name: [[] for _ in range(models)] for name in names}
 
@@ -167,6 +169,7 @@ class _JointMoments:
         rows = torch.cat([part.to(parts[-1].device) for part in parts], dim=1) if len(parts) > 1 else parts[0]
         if name not in self.accumulators:
             self.accumulators[name] = MomentAccumulator(rows.shape[1], rows.device)
+            self.sizes[name] = tuple(part.shape[1] for part in parts)
         try:
             self.accumulators[name].update(rows)
         except DataError as error:
@@ -185,5 +188,5 @@ class _JointMoments:
         moments = {}
         for name in self.waiting:
             self.accumulators[name].reduce()
-            moments[name] = self.accumulators[name].result()
+            moments[name] = replace(self.accumulators[name].result(), sizes=self.sizes[name])
         return moments

@@ -27,6 +27,12 @@ class SpaceMoments:
     count: int
     mean: Tensor        # (n,)
     covariance: Tensor  # (n, n), divided by count
+    sizes: tuple[int, ...] = ()  # features of each model, their sum is n; () means one model
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, 'sizes', tuple(self.sizes) or (len(self.mean),))
+        if sum(self.sizes) != len(self.mean):
+            raise DataError(f'moments of {len(self.mean)} features cannot be of models of {self.sizes} features.')
 
 
 @dataclass(frozen=True)

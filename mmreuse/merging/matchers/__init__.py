@@ -1,0 +1,1 @@
+"""Every matcher is one file; importing the package registers them all."""

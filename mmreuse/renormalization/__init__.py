@@ -1,0 +1,1 @@
+"""Putting the statistics of merged and pruned networks right again."""
