@@ -8,7 +8,7 @@ from PIL import Image
 from mmreuse.errors import ConfigError
 from mmreuse.models import CifarResNet
 from mmreuse.reassembly.zoo import IMAGENET_MEAN, IMAGENET_STD, build_member, parse_zoo
-from mmreuse.utils.complexity import count_params
+from mmreuse.utils.complexity import count_macs, count_params
 
 
 @pytest.mark.parametrize('depth, params', [(20, 269_722), (32, 464_154), (44, 658_586), (56, 853_018)])
@@ -57,3 +57,15 @@ def test_resnet20_classifies_cifar10_jpeg(real_data):
         accuracy = (model(images).argmax(1) == labels).float().mean()
     # 80.0 % of these 500, 81 % of all: the weights were trained on the uncompressed pixels.
     assert 0.78 < accuracy < 0.84
+
+
+@pytest.mark.parametrize(('shortcut', 'width', 'gmacs'), [('conv3x3', 64, 0.681), ('conv3x3', 128, 2.722)])
+def test_published_cost_of_3x3_shortcuts(shortcut: str, width: int, gmacs: float) -> None:
+    with torch.device('meta'):
+        net = CifarResNet(20, width, num_classes=512, shortcut=shortcut)
+    assert count_macs(net, torch.zeros(1, 3, 32, 32, device='meta')) / 1e9 == pytest.approx(gmacs, abs=2e-3)
+
+
+def test_unknown_shortcut_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="Nearest: .*'conv3x3'"):
+        CifarResNet(20, shortcut='conv3')

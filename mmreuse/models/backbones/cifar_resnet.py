@@ -1,5 +1,6 @@
-"""The residual nets for CIFAR: three stages of basic blocks, shortcuts without parameters."""
+"""The residual nets for CIFAR: three stages of basic blocks."""
 from collections.abc import Sequence
+from functools import partial
 
 import torch.nn.functional as F
 from mmpretrain.models.backbones.base_backbone import BaseBackbone
@@ -7,6 +8,7 @@ from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError
 from mmreuse.registry import MODELS
+from mmreuse.utils.names import nearest
 
 
 class ZeroPadShortcut(nn.Module):
@@ -23,10 +25,27 @@ class ZeroPadShortcut(nn.Module):
         return F.pad(x[:, :, ::self.stride, ::self.stride], (0, 0, 0, 0, *self.padding))
 
 
+class ConvShortcut(nn.Sequential):
+    """Option B of He et al.: a strided convolution and batch norm."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, kernel_size: int) -> None:
+        super().__init__(
+            nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False),
+            nn.BatchNorm2d(out_channels))
+
+
+#: How a block's input gets its output's size where they differ.
+SHORTCUTS = {
+    'pad': ZeroPadShortcut,
+    'conv1x1': partial(ConvShortcut, kernel_size=1),
+    'conv3x3': partial(ConvShortcut, kernel_size=3),
+}
+
+
 class CifarBasicBlock(nn.Module):
     """Two 3x3 convolutions, each with batch norm, added to the shortcut."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1, shortcut: str = 'pad') -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(out_channels)
@@ -34,7 +53,7 @@ class CifarBasicBlock(nn.Module):
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(out_channels)
         same = stride == 1 and in_channels == out_channels
-        self.shortcut = nn.Identity() if same else ZeroPadShortcut(in_channels, out_channels, stride)
+        self.shortcut = nn.Identity() if same else SHORTCUTS[shortcut](in_channels, out_channels, stride)
         self.relu2 = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -46,7 +65,7 @@ class CifarBasicBlock(nn.Module):
 
 @MODELS.register_module()
 class CifarResNet(BaseBackbone):
-    """ResNet-20, 32, 44, 56, 110 for 32x32 images, shortcut option A.
+    """ResNet-20, 32, 44, 56, 110 for 32x32 images.
 
     He et al., *Deep Residual Learning for Image Recognition*, section 4.2. Module names
     are those of the widely used ``akamaster/pytorch_resnet_cifar10`` weights (``conv1``,
@@ -58,11 +77,13 @@ class CifarResNet(BaseBackbone):
         num_classes: Ends the net in pooling and the classifier ``linear``, as a plain
             network from images to logits (N, num_classes). None: a backbone.
         in_channels: Channels of the image.
+        shortcut: Where a block changes the size: ``'pad'`` (option A, without parameters, of the published
+            weights), ``'conv1x1'`` (option B) or ``'conv3x3'`` (the nets of *ZipIt!*).
         out_indices: Stages (0 to 2) whose maps a backbone returns.
         init_cfg: As in mmengine.
 
     Raises:
-        ConfigError: ``depth`` is not 6n + 2, or a stage does not exist.
+        ConfigError: ``depth`` is not 6n + 2, or there is no such stage or shortcut.
     """
 
     def __init__(
@@ -71,6 +92,7 @@ class CifarResNet(BaseBackbone):
         width: int = 16,
         num_classes: int | None = None,
         in_channels: int = 3,
+        shortcut: str = 'pad',
         out_indices: Sequence[int] = (2,),
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
@@ -79,6 +101,8 @@ class CifarResNet(BaseBackbone):
             raise ConfigError(f'CifarResNet: depth={depth} is not 6n + 2. Take 20, 32, 44, 56 or 110.')
         if not all(0 <= index < 3 for index in out_indices):
             raise ConfigError(f'CifarResNet: out_indices={tuple(out_indices)}; the stages are 0, 1 and 2.')
+        if shortcut not in SHORTCUTS:
+            raise ConfigError(f"CifarResNet: there is no shortcut '{shortcut}'. {nearest(shortcut, SHORTCUTS)}")
         self.depth = depth
         self.num_classes = num_classes
         self.out_indices = tuple(out_indices)
@@ -86,9 +110,9 @@ class CifarResNet(BaseBackbone):
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU()
         blocks = (depth - 2) // 6
-        self.layer1 = self._stage(width, width, blocks, stride=1)
-        self.layer2 = self._stage(width, 2 * width, blocks, stride=2)
-        self.layer3 = self._stage(2 * width, 4 * width, blocks, stride=2)
+        self.layer1 = self._stage(width, width, blocks, 1, shortcut)
+        self.layer2 = self._stage(width, 2 * width, blocks, 2, shortcut)
+        self.layer3 = self._stage(2 * width, 4 * width, blocks, 2, shortcut)
         if num_classes is not None:
             self.avgpool = nn.AdaptiveAvgPool2d(1)
             self.linear = nn.Linear(4 * width, num_classes)
@@ -97,9 +121,9 @@ class CifarResNet(BaseBackbone):
                 nn.init.kaiming_normal_(module.weight)
 
     @staticmethod
-    def _stage(in_channels: int, out_channels: int, blocks: int, stride: int) -> nn.Sequential:
+    def _stage(in_channels: int, out_channels: int, blocks: int, stride: int, shortcut: str) -> nn.Sequential:
         rest = [CifarBasicBlock(out_channels, out_channels) for _ in range(blocks - 1)]
-        return nn.Sequential(CifarBasicBlock(in_channels, out_channels, stride), *rest)
+        return nn.Sequential(CifarBasicBlock(in_channels, out_channels, stride, shortcut), *rest)
 
     def train(self, mode: bool = True) -> 'CifarResNet':
         """Set the mode; unlike the base class, hand back the net, as every torch module does."""

@@ -1,0 +1,4 @@
+"""Heads that mmpretrain lacks."""
+from mmreuse.models.heads.text_embedding import TextEmbeddingHead
+
+__all__ = ['TextEmbeddingHead']

@@ -1,0 +1,64 @@
+"""Which classes a task has."""
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from mmreuse.errors import ConfigError
+
+#: Ids of classes, or ``dict(num_classes=10, parts=2, part=0, seed=0)``: one part of a seeded split.
+Classes = Sequence[int] | Mapping[str, int]
+
+
+def class_split(num_classes: int, parts: int, seed: int = 0) -> list[list[int]]:
+    """Divide classes into disjoint tasks at random, as equally as possible.
+
+    Args:
+        num_classes: Classes are 0 .. num_classes - 1.
+        parts: Number of tasks.
+        seed: Of the permutation.
+
+    Returns:
+        list[list[int]]: Ascending ids of each task.
+
+    Raises:
+        ConfigError: There are fewer classes than parts, or no parts.
+    """
+    if not 1 <= parts <= num_classes:
+        raise ConfigError(f'{num_classes} classes cannot be divided into {parts} tasks')
+    order = np.random.default_rng(seed).permutation(num_classes)
+    return [sorted(part.tolist()) for part in np.array_split(order, parts)]
+
+
+def resolve_classes(classes: Classes) -> list[int]:
+    """Ids of the classes that a config names.
+
+    Raises:
+        ConfigError: An id appears twice, is negative, or there is no such part.
+    """
+    if isinstance(classes, Mapping):
+        options = dict(classes)
+        part = options.pop('part')
+        tasks = class_split(**options)
+        if not 0 <= part < len(tasks):
+            raise ConfigError(f'classes: part = {part}; the split has parts 0 to {len(tasks) - 1}')
+        return tasks[part]
+    ids = [int(label) for label in classes]
+    if not ids or len(set(ids)) < len(ids) or min(ids) < 0:
+        raise ConfigError(f'classes = {ids}: distinct ids of at least one class are needed, from 0')
+    return ids
+
+
+def resolve_tasks(tasks: Mapping[str, int] | Sequence[Classes]) -> list[list[int]]:
+    """Class ids of every task: of lists as they are, or of ``dict(num_classes=10, parts=2, seed=0)``.
+
+    Raises:
+        ConfigError: Two tasks share a class.
+    """
+    split = class_split(**tasks) if isinstance(tasks, Mapping) else [resolve_classes(task) for task in tasks]
+    owner: dict[int, int] = {}
+    for number, task in enumerate(split):
+        for label in task:
+            if owner.setdefault(label, number) != number:
+                raise ConfigError(f'tasks {owner[label]} and {number} share class {label}: '
+                                  'class lists of different tasks must not overlap')
+    return split
