@@ -1,26 +1,6 @@
 # One half of CIFAR-10-JPEG's classes; the outputs are CLIP's embeddings of the class names.
-# SPLIT_SEED=1 in the environment: another division of the classes, and another initialisation, here and in all that
-# merges these nets.
-_base_ = ['../../_base_/default_runtime.py', '../../_base_/datasets/cifar10_jpeg.py']
-
-split_seed = int('{{$SPLIT_SEED:0}}')
-randomness = dict(seed=split_seed)
-_data_root = '{{$MMREUSE_DATA_ROOT:data}}'
+_base_ = ['./_base_short_schedule.py', '../../_base_/datasets/cifar10_jpeg.py']
 
 model = dict(
-    type='mmpretrain.ImageClassifier',
-    backbone=dict(type='CifarResNet', depth=20, width=32, shortcut='conv3x3'),
-    neck=dict(type='mmpretrain.GlobalAveragePooling'),
     head=dict(
-        type='TextEmbeddingHead', in_channels=128, features=_data_root + '/text_features/clip_cifar.safetensors',
-        key='cifar10', loss=dict(type='mmpretrain.CrossEntropyLoss'), topk=(1, )))
-
-optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4))
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, begin=0, end=2, by_epoch=True, convert_to_iter_based=True),
-    dict(type='LinearLR', start_factor=1, end_factor=0.001, begin=2, end=8, by_epoch=True,
-         convert_to_iter_based=True)]
-train_cfg = dict(by_epoch=True, max_epochs=8, val_interval=4)
-val_cfg = dict()
-test_cfg = dict()
-default_hooks = dict(checkpoint=dict(interval=1, max_keep_ckpts=1))
+        features='{{$MMREUSE_DATA_ROOT:data}}/text_features/clip_cifar.safetensors', key='cifar10'))

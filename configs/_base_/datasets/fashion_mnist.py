@@ -1,0 +1,30 @@
+# Fashion-MNIST, unpacked idx files in fashion_mnist/ (downloaded where they are missing): 28x28, one channel.
+# A tenth of the training pictures is held out for validation.
+data_root = '{{$MMREUSE_DATA_ROOT:data}}/fashion_mnist'
+data_preprocessor = dict(type='mmpretrain.ClsDataPreprocessor', num_classes=10, mean=[72.94], std=[90.02])
+
+train_pipeline = [dict(type='RandomFlip', prob=0.5, direction='horizontal'), dict(type='mmpretrain.PackInputs')]
+test_pipeline = [dict(type='mmpretrain.PackInputs')]
+
+train_dataloader = dict(
+    batch_size=128,
+    num_workers=2,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(
+        type='mmpretrain.KFoldDataset', fold=0, num_splits=10, seed=0,
+        dataset=dict(type='mmpretrain.FashionMNIST', data_root=data_root, split='train', pipeline=train_pipeline)))
+val_dataloader = dict(
+    batch_size=256,
+    num_workers=2,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='mmpretrain.KFoldDataset', fold=0, num_splits=10, seed=0, test_mode=True,
+        dataset=dict(type='mmpretrain.FashionMNIST', data_root=data_root, split='train', pipeline=test_pipeline)))
+test_dataloader = dict(
+    batch_size=256,
+    num_workers=2,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(type='mmpretrain.FashionMNIST', data_root=data_root, split='test', pipeline=test_pipeline))
+
+val_evaluator = dict(type='mmpretrain.Accuracy', topk=(1, ))
+test_evaluator = val_evaluator
