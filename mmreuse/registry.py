@@ -77,3 +77,4 @@ SIMILARITIES = Registry(
 PROXIES = Registry('proxy', build_func=bind_function, scope=SCOPE, locations=['mmreuse.reassembly.proxies'])
 MATCHERS = Registry('matcher', build_func=bind_function, scope=SCOPE, locations=['mmreuse.merging.matchers'])
 RENORMALIZERS = Registry('renormalizer', build_func=bind_function, scope=SCOPE, locations=['mmreuse.renormalization'])
+SALIENCIES = Registry('saliency', build_func=bind_function, scope=SCOPE, locations=['mmreuse.pruning.saliencies'])

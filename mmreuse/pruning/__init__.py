@@ -1,0 +1,1 @@
+"""Pruning trained networks: saliencies, schedules, structured pruning."""
