@@ -1,1 +1,2 @@
 """Every matcher is one file; importing the package registers them all."""
+from mmreuse.merging.matchers import weights  # noqa: F401

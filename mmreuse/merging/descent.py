@@ -1,0 +1,197 @@
+"""Coordinate descent over the permutations of a network's spaces (Ainsworth et al., *Git Re-Basin*, 2023, 3.2).
+
+The model is permuted in place as the search goes on. What remains to be found for a space is then always relative
+to the present order, and the sum over all axes of ``unfold(target) @ unfold(weight).T`` needs no other permutation.
+"""
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from mmreuse.errors import ConfigError
+from mmreuse.graph import Axis, Graph, Permute
+from mmreuse.graph.blockmaps import place_maps
+from mmreuse.graph.transform import apply_maps
+from mmreuse.merging.families import Spaces, assign, families, movable
+
+#: Smallest gain that counts, relative to the norms of what is compared.
+TOLERANCE = 1e-12
+
+
+def state_of(graph: Graph) -> dict[str, Tensor]:
+    """What lies along the spaces of a network, by state-dict key, in float64."""
+    keys = {axis.tensor for space in graph.spaces.values() for axis in space.axes}
+    state = dict(graph.model.named_parameters(remove_duplicate=False))
+    state |= dict(graph.model.named_buffers(remove_duplicate=False))
+    return {key: state[key].detach().double() for key in keys if state[key].is_floating_point()}
+
+
+class Aligner:
+    """One network on its way to a target of the same structure.
+
+    Maximises ``weight * <target, W> + sum over spaces of tr(linear[:, places])``, with ``W`` everything that lies
+    along the spaces. Tensors whose shape differs from the target's (heads for other classes) do not take part.
+
+    Args:
+        graph: The network; it is copied.
+        names: Spaces to permute. Blocks of which one space is not among them stay where they are.
+        target: What to come close to, by state-dict key, as :func:`state_of` gives it.
+        weight: Of the inner product with the target.
+        include_buffers: Let running statistics take part in it.
+
+    Attributes:
+        places: By space, the member of the network at each place, shape (n,).
+        linear: By space, similarity of each place to each member, shape (n, n); empty unless set.
+    """
+
+    def __init__(self, graph: Graph, names: Sequence[str], target: Mapping[str, Tensor], *, weight: float = 1.,
+                 include_buffers: bool = False) -> None:
+        self.spaces: Spaces = graph.spaces
+        self.model = copy.deepcopy(graph.model).double().requires_grad_(False)
+        self.units = families(self.spaces, movable(self.spaces, names))
+        self.target = target
+        self.weight = weight
+        self.linear: dict[str, Tensor] = {}
+        self.places = {name: torch.arange(self.spaces[name].size) for name in names}
+        buffers = {} if include_buffers else dict(self.model.named_buffers(remove_duplicate=False))
+        state = self.state()
+        self.usable = {key for key in target if key in state and key not in buffers
+                       and state[key].shape == target[key].shape}
+        touched = [self._keys(unit) for unit in self.units]
+        self.neighbours = [{other for other, keys in enumerate(touched) if other != number and keys & touched[number]}
+                           for number in range(len(self.units))]
+
+    def state(self) -> dict[str, Tensor]:
+        """Parameters and buffers as they are now."""
+        return (dict(self.model.named_parameters(remove_duplicate=False))
+                | dict(self.model.named_buffers(remove_duplicate=False)))
+
+    def _keys(self, names: Sequence[str]) -> set[str]:
+        return {axis.tensor for name in names for axis in self.spaces[name].axes} & self.usable
+
+    def value(self, names: Sequence[str]) -> float:
+        """The part of the objective that a move of these spaces changes."""
+        state = self.state()
+        product = sum(float(self.target[key].flatten() @ state[key].to(self.target[key]).flatten())
+                      for key in sorted(self._keys(names)))
+        return self.weight * product + sum(
+            float(self.linear[name][torch.arange(len(places)), places].sum())
+            for name, places in ((name, self.places[name]) for name in names) if name in self.linear)
+
+    def objective(self) -> float:
+        """What the descent maximises."""
+        return self.value(list(self.places))
+
+    def similarity(self, name: str) -> Tensor:
+        """Similarity of each place to the member that is now at each place, shape (n, n)."""
+        size = self.spaces[name].size
+        total = torch.zeros(size, size, dtype=torch.float64)
+        if self.weight:
+            total += self.weight * sum((target @ own.T).cpu() for target, own in self._unfolded(name))
+        return total + self.linear[name][:, self.places[name]].cpu() if name in self.linear else total
+
+    def norms(self, *names: str) -> float:
+        """Product of the norms of target and network along some spaces: what their inner product cannot exceed."""
+        squares = [(float(target.square().sum()), float(own.square().sum()))
+                   for name in names for target, own in self._unfolded(name)]
+        return (sum(target for target, _ in squares) * sum(own for _, own in squares)) ** .5
+
+    def cosine(self, name: str) -> float:
+        """Cosine of target and network along one space and all of which it is the blocks; 0 where that is nothing."""
+        inside = [child for child, space in self.spaces.items() if space.block_space == name]
+        together = [name, *inside]
+        product = sum(float((target * own).sum()) for part in together for target, own in self._unfolded(part))
+        return product / (self.norms(*together) or 1.)
+
+    def _unfolded(self, name: str) -> Iterator[tuple[Tensor, Tensor]]:
+        state, size = self.state(), self.spaces[name].size
+        for axis in self.spaces[name].axes:
+            if axis.tensor in self.usable:
+                target = self.target[axis.tensor]
+                yield unfold(target, axis, size), unfold(state[axis.tensor].to(target), axis, size)
+
+    def descend(self, max_sweeps: int, generator: torch.Generator) -> bool:
+        """Visit families in random order until none can be improved; whether anything was.
+
+        A family is left out while nothing that shares a tensor with it has changed.
+        """
+        stale, improved = set(range(len(self.units))), False
+        for _ in range(max_sweeps):
+            for number in torch.randperm(len(self.units), generator=generator).tolist():
+                if number not in stale:
+                    continue
+                stale.discard(number)
+                if self._improve(self.units[number]):
+                    improved = True
+                    stale |= self.neighbours[number]
+            if not stale:
+                break
+        return improved
+
+    def _improve(self, unit: list[str]) -> bool:
+        """Solve one family. Where it lies on two axes of a tensor, which is not linear, go on until nothing moves."""
+        if not self._meets_itself(unit):
+            return self._step(unit)
+        steps = [unit, *([name] for name in unit if len(unit) > 1)]
+        improved = False
+        while any([self._step(names) for names in steps]):
+            improved = True
+        return improved
+
+    def _meets_itself(self, unit: list[str]) -> bool:
+        axes = {(axis.tensor, axis.dim) for name in unit for axis in self.spaces[name].axes}
+        return len({tensor for tensor, _ in axes}) < len(axes)
+
+    def _step(self, names: list[str]) -> bool:
+        """Permute some spaces of a family; undone unless the objective grows."""
+        found = assign(self.spaces, self.spaces, names, {name: self.similarity(name) for name in names})
+        if all(torch.equal(index, torch.arange(len(index))) for index in found.values()):
+            return False
+        before = self.value(names)
+        self._move(found)
+        scale = self.weight * self.norms(*names) + sum(
+            float(self.linear[name].abs().sum()) for name in names if name in self.linear)
+        if self.value(names) > before + TOLERANCE * scale:
+            return True
+        self._move({name: index.argsort() for name, index in found.items()})
+        return False
+
+    def _move(self, permutations: Mapping[str, Tensor]) -> None:
+        maps = {name: Permute(index) for name, index in permutations.items()}
+        apply_maps(self.model, place_maps(self.spaces, maps))
+        for name, index in permutations.items():
+            self.places[name] = self.places[name][index]
+
+
+def unfold(tensor: Tensor, axis: Axis, size: int) -> Tensor:
+    """What a tensor holds for each member of a space along one of its axes, shape (n, values a member).
+
+    Columns of a grouped kernel are seen by the rows of their own group only.
+    """
+    if axis.shape is not None:
+        tensor = tensor.reshape(axis.shape)
+    if axis.groups > 1:
+        rows = tensor.unflatten(0, (axis.groups, -1)).movedim(2, 1).flatten(0, 1)
+    else:
+        rows = tensor.movedim(axis.dim, 0)
+    order = axis.index.argsort(stable=True)[(axis.index < 0).sum():]
+    return rows.reshape(len(rows), -1)[order.to(rows.device)].reshape(size, -1)
+
+
+def best_descent(make: Callable[[], Aligner], restarts: int, max_sweeps: int, seed: int) -> Aligner:
+    """The best of several descents, each from the start with an order of visits of its own.
+
+    Raises:
+        ConfigError: No descent is asked for.
+    """
+    if restarts < 1 or max_sweeps < 1:
+        raise ConfigError(f'restarts = {restarts}, max_sweeps = {max_sweeps}: at least one of each is needed.')
+    generator = torch.Generator().manual_seed(seed)
+    best = None
+    for _ in range(restarts):
+        aligner = make()
+        aligner.descend(max_sweeps, generator)
+        if best is None or aligner.objective() > best.objective():
+            best = aligner
+    return best

@@ -1,0 +1,57 @@
+"""Matching by weights alone: Git Re-Basin for any network."""
+from collections.abc import Mapping, Sequence
+from functools import partial
+from statistics import mean
+
+import torch
+
+from mmreuse.graph import Graph
+from mmreuse.merging.descent import Aligner, best_descent, state_of
+from mmreuse.merging.families import as_matching, shared_spaces
+from mmreuse.merging.matching import Matching
+from mmreuse.registry import MATCHERS
+from mmreuse.statistics import SpaceMoments
+
+
+@MATCHERS.register_module(name='weight_matching')
+def weight_matching(
+    graphs: Sequence[Graph],
+    moments: Mapping[str, SpaceMoments] | None = None,
+    *,
+    spaces: Sequence[str] | None = None,
+    include_buffers: bool = False,
+    restarts: int = 1,
+    max_sweeps: int = 100,
+    seed: int = 0,
+) -> dict[str, Matching]:
+    """Permute every model towards the first so that the inner product of their weights is largest.
+
+    Coordinate descent from the identity, one family of spaces after the other in random order; each step is a linear
+    assignment (Ainsworth et al., *Git Re-Basin*, 2023, algorithm 1). No data is needed. The result is a local
+    optimum that depends on the order.
+
+    Args:
+        graphs: The traced models, of equal widths; the first stays as it is.
+        moments: Not looked at.
+        spaces: Names of spaces to match, the others keep their order; None for all.
+        include_buffers: Let running statistics take part, with their raw scale.
+        restarts: Number of descents with orders of their own, of which the best counts.
+        max_sweeps: Bound on the visits of each family in a descent.
+        seed: Of the orders.
+
+    Returns:
+        dict[str, Matching]: By space; the score is the mean cosine of the weights along it.
+
+    Raises:
+        SpaceError: The models are of differing structures or widths, or a weight is not finite.
+    """
+    names = shared_spaces(graphs, spaces, same_size=True)
+    target = state_of(graphs[0])
+    aligners = [best_descent(partial(Aligner, graph, names, target, include_buffers=include_buffers),
+                             restarts, max_sweeps, seed) for graph in graphs[1:]]
+    matchings = {}
+    for name in names:
+        cosines = [aligner.cosine(name) for aligner in aligners]
+        stays = torch.arange(graphs[0].spaces[name].size)
+        matchings[name] = as_matching([stays, *(aligner.places[name] for aligner in aligners)], mean(cosines or [1.]))
+    return matchings
