@@ -1,7 +1,8 @@
 """Any network as feature spaces that can be mapped, measured and cut."""
 from mmreuse.graph.capture import capture
+from mmreuse.graph.carry import Carried, carried
 from mmreuse.graph.chain import Chain, SizedChain
-from mmreuse.graph.cut import CutPoint, cut, cut_points, endpoints, slice_block
+from mmreuse.graph.cut import CutPoint, cut, cut_across, cut_points, endpoints, slice_block
 from mmreuse.graph.graph import Graph, trace
 from mmreuse.graph.maps import Assign, Dense, Permute, Select, SpaceMap
 from mmreuse.graph.nodes import sequence_of_nodes
@@ -11,7 +12,7 @@ from mmreuse.graph.transform import transform
 from mmreuse.graph.verify import VerifyReport
 
 __all__ = [
-    'Assign', 'Axis', 'Chain', 'CutPoint', 'Dense', 'FeatureSpace', 'Graph', 'Permute', 'Program', 'Select',
-    'SizedChain', 'SpaceMap', 'Tap', 'VerifyReport', 'capture', 'cut', 'cut_points', 'endpoints', 'sequence_of_nodes',
-    'slice_block', 'trace', 'transform',
+    'Assign', 'Axis', 'Carried', 'Chain', 'CutPoint', 'Dense', 'FeatureSpace', 'Graph', 'Permute', 'Program', 'Select',
+    'SizedChain', 'SpaceMap', 'Tap', 'VerifyReport', 'capture', 'carried', 'cut', 'cut_across', 'cut_points',
+    'endpoints', 'sequence_of_nodes', 'slice_block', 'trace', 'transform',
 ]

@@ -30,6 +30,12 @@ def live_values(recording: Recording | Program) -> dict[fx.Node, list[fx.Node]]:
     return found
 
 
+def live_after(recording: Recording | Program) -> list[list[fx.Node]]:
+    """Return, for each position, the values that cross from what runs up to it to what runs behind it."""
+    live, here = live_values(recording), []
+    return [here := live.get(node, here) for node in recording.graph.nodes]
+
+
 def crossings(recording: Recording | Program) -> dict[fx.Node, int]:
     """Find the nodes whose value, a tensor, alone crosses from what has run up to them to what runs afterwards.
 

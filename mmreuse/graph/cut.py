@@ -1,10 +1,11 @@
-"""Cut a network at places where exactly one tensor crosses.
+"""Cut a network at places where exactly one tensor crosses, or anywhere.
 
 A place is named by the module whose output crosses. Everything that lies on one side of the cuts stays the original
 module: only modules that a cut goes through are replaced by the recorded sequence of what they do, so that train
 mode, other input sizes and the printed structure remain those of the model wherever possible.
 """
 import difflib
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +15,8 @@ from torch import fx, nn
 from mmreuse.errors import SpaceError, TraceError
 from mmreuse.graph.capture import capture
 from mmreuse.graph.chain import chain_between
-from mmreuse.graph.crossing import Layout, crossings, guess_layout
-from mmreuse.graph.program import Call, Program, emit
+from mmreuse.graph.crossing import Layout, crossings, guess_layout, live_after
+from mmreuse.graph.program import Call, GraphModule, Program, emit, is_tensor_node
 from mmreuse.graph.recorder import Recording, outside, record
 
 
@@ -92,6 +93,54 @@ def cut(model: nn.Module | Any, at: str | Sequence[str], inputs: Any = None) -> 
         parts.append(emit(program, inputs_of_part, end, after))
         inputs_of_part, after = [end], crossing.get(end, -1)
     return tuple(parts)
+
+
+def cut_across(model: nn.Module | Any, at: str | Sequence[str], inputs: Any = None) -> tuple[GraphModule, ...]:
+    """Cut a model behind any modules, however many tensors cross there, also in the middle of a residual block.
+
+    Args:
+        model: A module, or a traced graph with attributes ``model`` and ``inputs``.
+        at: Names of modules behind which to cut, in execution order; '' stands for the model's inputs.
+        inputs: As for :func:`cut`.
+
+    Returns:
+        tuple[GraphModule, ...]: one part more than cuts, sharing modules and parameters as those of :func:`cut` do. All
+        but the last return a tuple of tensors, which the next takes as its arguments:
+        ``parts[1](*parts[0](x))`` is the model, bit for bit.
+
+    Raises:
+        SpaceError: A name is unknown, out of order, or nothing is computed behind it.
+        TraceError: The model cannot be recorded.
+    """
+    model, inputs = resolve(model, inputs)
+    names = [at] if isinstance(at, str) else list(at)
+    recording = record(model, inputs)
+    calls = {name: find_call(name, model, recording) for name in names if name}
+    program = capture(model, inputs, outside(_opened(recording, list(calls.values()))))
+    entries = [node for node in program.graph.nodes if node.op == 'placeholder']
+    ends = [program.call(calls[name].key).end - 1 if name else len(entries) - 1 for name in names]
+    _check_order(names, ends, program)
+    crossing = live_after(program)
+    parts, inputs_of_part, after = [], entries, -1
+    for name, end in zip(names, ends, strict=True):
+        live = crossing[end]
+        if not live or not all(is_tensor_node(node) for node in live):
+            raise SpaceError(f"{type(model).__name__} cannot be cut behind '{name}': what crosses there are not only "
+                             f'tensors. {_nearest(name, recording)}')
+        parts.append(emit(program, inputs_of_part, tuple(live), after, end))
+        inputs_of_part, after = live, end
+    return *parts, emit(program, inputs_of_part, None, after)
+
+
+def _check_order(names: list[str], ends: list[int], program: Program) -> None:
+    """Every part must compute something."""
+    whole = type(program.model).__name__
+    for (first, start), (second, end) in itertools.pairwise(zip(names, ends, strict=True)):
+        if start >= end:
+            raise SpaceError(f"'{second}' does not run behind '{first}' in {whole}: name places in execution order.")
+    behind = [node for node in program.graph.nodes if node.meta['position'] > ends[-1] and node.op != 'output']
+    if not behind:
+        raise SpaceError(f"nothing is computed behind '{names[-1]}' in {whole}; cut at an earlier module.")
 
 
 def slice_block(model: nn.Module | Any, first: str, last: str, inputs: Any = None) -> nn.Module:

@@ -58,6 +58,16 @@ def trace(model: nn.Module, inputs: Tensor | tuple[Any, ...]) -> Graph:
             operation and the module.
     """
     inputs = inputs if isinstance(inputs, tuple) else (inputs,)
+    tracer = follow(model, inputs)
+    return Graph(model, inputs, derive_spaces(tracer).spaces, tuple(tracer.pins))
+
+
+def follow(model: nn.Module, inputs: tuple[Any, ...]) -> Tracer:
+    """Run a copy of a network under a tracer and hold the outputs in place.
+
+    Raises:
+        TraceError: As for :func:`trace`.
+    """
     try:
         twin = fresh_copy(model).cpu()
     except Exception as error:
@@ -84,7 +94,7 @@ def trace(model: nn.Module, inputs: Tensor | tuple[Any, ...]) -> Graph:
         tracer.close()
     for tensor in tensors_in(output):
         tracer.atoms.pin(tracer.ids(tensor))
-    return Graph(model, inputs, derive_spaces(tracer), tuple(tracer.pins))
+    return tracer
 
 
 def fresh_copy(model: nn.Module) -> nn.Module:

@@ -89,6 +89,12 @@ class GraphModule(nn.Module):
         """Run the graph on what the recorded stretch of the model takes."""
         return self._run(self, *args, **kwargs)
 
+    @property
+    def returned(self) -> int:
+        """Number of values that a call returns."""
+        values = self._graph.output_node().args[0]
+        return len(values) if isinstance(values, (tuple, list)) else 1
+
     def extra_repr(self) -> str:
         return f'nodes={len(self._graph.nodes)}'
 
@@ -108,8 +114,8 @@ def attach(root: nn.Module, name: str, value: nn.Module | Tensor, persistent: bo
         root.register_buffer(leaf, value, persistent=persistent)
 
 
-def emit(program: Program, inputs: Sequence[fx.Node] | None = None, output: fx.Node | None = None,
-         after: int = -1) -> GraphModule:
+def emit(program: Program, inputs: Sequence[fx.Node] | None = None, output: fx.Node | Sequence[fx.Node] | None = None,
+         after: int = -1, until: int | None = None) -> GraphModule:
     """Make a module of the stretch of a program that computes ``output`` from ``inputs``.
 
     What does not depend on the model's inputs (position tables, masks, re-parameterised weights) is computed inside
@@ -118,8 +124,9 @@ def emit(program: Program, inputs: Sequence[fx.Node] | None = None, output: fx.N
     Args:
         program: The recorded model.
         inputs: Nodes that become the arguments; by default those of the model.
-        output: The node that is returned; by default all that the model returns.
+        output: The node that is returned, or several as a tuple; by default all that the model returns.
         after: In-place operations at positions up to this one belong to an earlier stretch.
+        until: And those at later positions than this one to a later stretch; by default the last output's position.
 
     Returns:
         GraphModule: shares parameters and modules with the model.
@@ -130,11 +137,13 @@ def emit(program: Program, inputs: Sequence[fx.Node] | None = None, output: fx.N
     nodes = list(program.graph.nodes)
     if inputs is None:
         inputs = [node for node in nodes if node.op == 'placeholder']
-    stretch = _stretch(nodes, inputs, list(nodes[-1].all_input_nodes) if output is None else [output], after)
+    ends = list(nodes[-1].all_input_nodes) if output is None else _nodes_in(output)
+    stretch = _stretch(nodes, inputs, ends, after, until)
     writer = _Writer(program, inputs)
     for node in stretch:
         writer.copy(node)
-    writer.graph.output(writer.arguments(nodes[-1])[0][0] if output is None else writer.made[output])
+    writer.graph.output(writer.arguments(nodes[-1])[0][0] if output is None
+                        else fx.node.map_arg(output, writer.made.__getitem__))
     return GraphModule(writer.graph, *_attributes(program, stretch))
 
 
@@ -155,8 +164,9 @@ def needed(targets: Iterable[fx.Node], stop: Iterable[fx.Node] = ()) -> set[fx.N
     return found
 
 
-def _stretch(nodes: list[fx.Node], inputs: Sequence[fx.Node], outputs: list[fx.Node], after: int) -> list[fx.Node]:
-    last = max((node.meta['position'] for node in outputs), default=-1)
+def _stretch(nodes: list[fx.Node], inputs: Sequence[fx.Node], outputs: list[fx.Node], after: int,
+             until: int | None) -> list[fx.Node]:
+    last = max((node.meta['position'] for node in outputs), default=-1) if until is None else until
     if set(outputs) == set(_nodes_in(nodes[-1].args)):
         last = nodes[-1].meta['position']  # the end of the model: what it still changes in place belongs to it
     found = needed(outputs, inputs)
@@ -190,7 +200,8 @@ class _Writer:
         self.made: dict[fx.Node, fx.Node] = {}
         self.numbers: dict[Any, fx.Node] = {}
         for node in inputs:
-            self.made[node] = self.graph.placeholder(node.target if node.op == 'placeholder' else 'x')
+            name = node.target if node.op == 'placeholder' else 'x' if len(inputs) == 1 else node.name
+            self.made[node] = self.graph.placeholder(name)
         carriers = [node for node in inputs if node.meta.get('batch_axis') is not None]
         self.reference = carriers[0] if carriers else None
 

@@ -90,8 +90,29 @@ def _describe(axis: Axis, size: int) -> str:
     return text
 
 
-def derive_spaces(tracer: Tracer) -> dict[str, FeatureSpace]:
-    """Feature spaces of a traced network, in the order in which they are first written."""
+@dataclass(frozen=True, eq=False)
+class Derivation:
+    """The feature spaces of a traced network, and where in them its atoms are."""
+    spaces: dict[str, FeatureSpace]  # in the order in which they are first written
+    found: '_Axes'
+    names: dict[int, str]  # of the spaces, by number of the class
+
+    def members(self, ids: Tensor) -> tuple[list[int], dict[str, Tensor]]:
+        """Read a value's ids.
+
+        Returns:
+            tuple: The axes along which features of spaces stand, and for each of these spaces the member, or -1, at
+            every place of the value flattened over these axes.
+        """
+        dims, ids = self.found.varying(ids)
+        numbers = self.found.class_of[ids]
+        spaces = {self.names[number]: torch.where(numbers == number, self.found.member_of[ids], -1)
+                  for number in numbers.unique().tolist() if number in self.names}
+        return (dims, spaces) if spaces else ([], {})
+
+
+def derive_spaces(tracer: Tracer) -> Derivation:
+    """Feature spaces of a traced network."""
     atoms = tracer.atoms
     for label in tracer.labels:
         if label.key in tracer.fixed:
@@ -164,6 +185,14 @@ class _Axes:
             view = (*label.shape[:first], torch.Size(extent).numel(), *label.shape[last + 1:])
             self._emit(label, first, ids.flatten(), shape=view)
 
+    def varying(self, ids: Tensor) -> tuple[list[int], Tensor]:
+        """Axes along which a value's atoms vary, and the atoms flattened over these axes."""
+        ids = self.roots[ids]
+        dims = [dim for dim in range(ids.dim()) if ids.size(dim) > 1 and not _same_along(ids, dim)]
+        for dim in set(range(ids.dim())) - set(dims):
+            ids = ids.narrow(dim, 0, 1)
+        return dims, ids.flatten()
+
     def _emit(self, label: Label, dim: int, ids: Tensor, **where) -> None:
         for number in self.class_of[ids].unique().tolist():
             if number < 0:
@@ -187,7 +216,7 @@ def _row_groups(ids: Tensor) -> int:
     return ids.shape[0] // int(np.gcd.reduce([ids.shape[0], *changes.tolist()]))
 
 
-def _build(tracer: Tracer, classes: list[AtomClass], found: _Axes) -> dict[str, FeatureSpace]:
+def _build(tracer: Tracer, classes: list[AtomClass], found: _Axes) -> Derivation:
     parents = _block_classes(classes, found)
     used = {number for number, axes in found.axes.items() if any(axis.role != 'accompany' for axis in axes)}
     used |= {parent for number, parent in parents.items() if number in used}
@@ -204,7 +233,7 @@ def _build(tracer: Tracer, classes: list[AtomClass], found: _Axes) -> dict[str, 
             blocks = torch.from_numpy(item.keys)
         spaces[names[number]] = FeatureSpace(names[number], len(item.atoms), tuple(found.axes.get(number, ())),
                                              tuple(taps.get(number, ())), blocks, block_space)
-    return spaces
+    return Derivation(spaces, found, names)
 
 
 def _block_classes(classes: list[AtomClass], found: _Axes) -> dict[int, int]:
@@ -289,13 +318,9 @@ def _taps(tracer: Tracer, found: _Axes, classes: list[AtomClass]) -> dict[int, l
 
 
 def _read_tap(seen: Seen, found: _Axes) -> list[tuple[int, Tap]]:
-    ids = found.roots[seen.ids]
-    dims = [dim for dim in range(ids.dim()) if ids.size(dim) > 1 and not _same_along(ids, dim)]
+    dims, ids = found.varying(seen.ids)
     if len(dims) != 1:
         return []
-    for dim in set(range(ids.dim())) - set(dims):
-        ids = ids.narrow(dim, 0, 1)
-    ids = ids.flatten()
     numbers = found.class_of[ids]
     return [(number, Tap(seen.module, seen.side, dims[0], torch.where(numbers == number, found.member_of[ids], -1)))
             for number in numbers.unique().tolist() if number >= 0]

@@ -74,7 +74,7 @@ def _axes_by_tensor(placed: dict[str, PlacedMap]) -> dict[str, list[tuple[Axis, 
 
 
 @dataclass(frozen=True, eq=False)
-class _Plan:
+class AxisPlan:
     """How one axis is rebuilt: some positions stay, others hold mapped members."""
     length: int
     old: Tensor  # positions that stay, before
@@ -94,7 +94,6 @@ class _Plan:
             out[after.flatten().to(x.device)] = mapped.reshape(-1, *x.shape[1:])
         return out.movedim(0, dim)
 
-
     def sources(self) -> Tensor:
         """Old position of every new one, where no numbers are combined."""
         sources = torch.empty(self.length, dtype=torch.long)
@@ -104,42 +103,37 @@ class _Plan:
         return sources
 
 
-def _plan(axes: list[tuple[Axis, PlacedMap]]) -> _Plan:
+def plan_axis(axes: list[tuple[Axis, PlacedMap]]) -> AxisPlan:
+    """Say how an axis is rebuilt whose positions hold members of some spaces."""
     length = len(axes[0][0].index)
-    # every old position yields the slots (part, new member, repeat); part -1: the position itself
-    slots: list[tuple[int, int, int]] = [(-1, position, 0) for position in range(length)]
-    extra: dict[int, list[tuple[int, int, int]]] = {}
-    dropped = set()
+    # every position of the result: its place in the old order, part (-1: it stays), member (or position), repeat
+    table = torch.stack([torch.arange(length), torch.full((length,), -1), torch.arange(length),
+                         torch.zeros(length, dtype=torch.long)], 1)
+    grown = []
     for part, (axis, item) in enumerate(axes):
+        positions = _positions(axis.index, item.space.size)
+        repeats = positions.shape[1]
         rank = torch.full((item.space.size,), -1)
         rank[item.kept] = torch.arange(len(item.kept))
-        positions = _positions(axis.index, item.space.size)
-        repeat = torch.empty(length, dtype=torch.long)
-        repeat[positions.flatten()] = torch.arange(positions.shape[1]).repeat(len(positions))
-        for position in (axis.index >= 0).nonzero().flatten().tolist():
-            new = int(rank[axis.index[position]])
-            slots[position] = (part, new, int(repeat[position]))
-            if new < 0:
-                dropped.add(position)
+        table[positions.flatten(), 1] = part
+        table[positions.flatten(), 2] = rank.repeat_interleave(repeats)
+        table[positions.flatten(), 3] = torch.arange(repeats).repeat(item.space.size)
         if item.size > item.space.size:
-            extra.update(_growth(part, item, positions[-1].tolist()))
-    order = []
-    for position, slot in enumerate(slots):
-        if position not in dropped:
-            order.append(slot)
-        order.extend(extra.get(position, []))
-    return _collect(order, axes)
+            grown.append(_growth(part, item, positions[-1].tolist()))
+    table = torch.cat([table[table[:, 2] >= 0], *grown])
+    return _collect(table[table[:, 0].argsort(stable=True), 1:], axes)
 
 
-def _growth(part: int, item: PlacedMap, last: list[int]) -> dict[int, list[tuple[int, int, int]]]:
+def _growth(part: int, item: PlacedMap, last: list[int]) -> Tensor:
     """New members stand after the last old one, behind each unbroken run of its repetitions."""
-    extra, start = {}, 0
+    rows, start = [], 0
+    members = torch.arange(item.space.size, item.size)
     for number, position in enumerate(last):
         if number + 1 == len(last) or last[number + 1] != position + 1:
-            extra[position] = [(part, member, repeat) for member in range(item.space.size, item.size)
-                               for repeat in range(start, number + 1)]
+            places = torch.cartesian_prod(members, torch.arange(start, number + 1))
+            rows.append(torch.cat([torch.tensor([[position, part]]).expand(len(places), 2), places], 1))
             start = number + 1
-    return extra
+    return torch.cat(rows)
 
 
 def _positions(index: Tensor, size: int) -> Tensor:
@@ -148,8 +142,8 @@ def _positions(index: Tensor, size: int) -> Tensor:
     return order[(index < 0).sum():].reshape(size, -1)
 
 
-def _collect(order: list[tuple[int, int, int]], axes: list[tuple[Axis, PlacedMap]]) -> _Plan:
-    table = torch.tensor(order)
+def _collect(table: Tensor, axes: list[tuple[Axis, PlacedMap]]) -> AxisPlan:
+    """Read a plan off the rows (part, member or old position, repeat) of all new positions."""
     places = torch.arange(len(table))
     stay = table[:, 0] < 0
     parts = []
@@ -159,7 +153,7 @@ def _collect(order: list[tuple[int, int, int]], axes: list[tuple[Axis, PlacedMap
         after = torch.empty(item.size, before.shape[1], dtype=torch.long)
         after[table[mine, 1], table[mine, 2]] = places[mine]
         parts.append((item, axis.role, before, after))
-    return _Plan(len(table), table[stay, 1], places[stay], parts)
+    return AxisPlan(len(table), table[stay, 1], places[stay], parts)
 
 
 def _map_tensor(x: Tensor, axes: list[tuple[Axis, PlacedMap]], key: str) -> Tensor:
@@ -172,7 +166,7 @@ def _map_tensor(x: Tensor, axes: list[tuple[Axis, PlacedMap]], key: str) -> Tens
         places[axis.dim, axis.shape].append((axis, item))
     for (dim, shape), together in places.items():
         old = x.shape
-        x = _plan(together).apply(x if shape is None else x.reshape(shape), dim)
+        x = plan_axis(together).apply(x if shape is None else x.reshape(shape), dim)
         if shape is not None:
             x = _unview(x, dim, old, shape, key)
     return x.contiguous()
@@ -200,7 +194,7 @@ def _new_groups(axis: Axis, item: PlacedMap) -> int:
 def _map_grouped(x: Tensor, axes: list[tuple[Axis, PlacedMap]], groups: int, new_groups: int, key: str) -> Tensor:
     """Map a grouped kernel (rows, inside, ...), whose second axis stands for groups * inside columns."""
     rows, columns = x.shape[0], x.shape[1] * groups
-    plans = [_plan(together) if together else None
+    plans = [plan_axis(together) if together else None
              for together in ([(axis, item) for axis, item in axes if axis.dim == dim] for dim in (0, 1))]
     new_rows, new_columns = (length if plan is None else plan.length
                              for plan, length in zip(plans, (rows, columns), strict=True))
@@ -216,7 +210,7 @@ def _map_grouped(x: Tensor, axes: list[tuple[Axis, PlacedMap]], groups: int, new
     return out
 
 
-def _pick_grouped(x: Tensor, plans: list[_Plan | None], groups: int, new_groups: int) -> Tensor | None:
+def _pick_grouped(x: Tensor, plans: list[AxisPlan | None], groups: int, new_groups: int) -> Tensor | None:
     """Rows and columns of a grouped kernel in new places; None where that would leave its groups."""
     inside = x.shape[1]
     rows, columns = (torch.arange(length) if plan is None else plan.sources()
@@ -227,7 +221,7 @@ def _pick_grouped(x: Tensor, plans: list[_Plan | None], groups: int, new_groups:
     return x[rows.to(x.device)[:, None], (table % inside).to(x.device)]
 
 
-def _mix_grouped(x: Tensor, plans: list[_Plan | None], groups: int, new_groups: int) -> Tensor | None:
+def _mix_grouped(x: Tensor, plans: list[AxisPlan | None], groups: int, new_groups: int) -> Tensor | None:
     """Map a grouped kernel through its block-diagonal form; None where something is left outside the diagonal."""
     rows, inside = x.shape[:2]
     wide = x.new_zeros((groups, rows // groups, groups, inside, *x.shape[2:]))

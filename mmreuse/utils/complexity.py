@@ -1,7 +1,8 @@
 """How large a network is and how much it computes."""
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -55,9 +56,37 @@ def macs_by_module(module: nn.Module, inputs: Inputs) -> dict[str, int]:
     return {name: sum(counts.get(f'{root}.{name}', Counter()).values()) for name, _ in module.named_modules() if name}
 
 
+def macs_so_far(module: nn.Module, inputs: Inputs) -> dict[str, int]:
+    """Multiply-accumulates of all that has run when a call of a sub-module ends, in the order of these ends.
+
+    Keys are dotted names, with '@1', '@2', ... behind them at the second, third, ... call; '' is the whole.
+    """
+    so_far: dict[str, int] = {}
+    calls: Counter[str] = Counter()
+
+    def leave(name: str) -> None:
+        so_far[f'{name}@{calls[name]}' if calls[name] else name] = counter.get_total_flops() // 2
+        calls[name] += 1
+
+    with ExitStack() as stack:
+        for name, child in module.named_modules():
+            stack.callback(child.register_forward_hook(lambda *_, name=name: leave(name)).remove)
+        counter = stack.enter_context(_counting(module))
+        module(*_arguments(module, inputs))
+    return so_far
+
+
 def _count(module: nn.Module, inputs: Inputs) -> dict[str, Counter[str]]:
     """Multiply-accumulates by module, as the counter names them ('Global' is the whole), and operator."""
-    arguments = _arguments(module, inputs)
+    with _counting(module) as counter:
+        module(*_arguments(module, inputs))
+    return {name: Counter({str(operator): count // 2 for operator, count in flops.items()})
+            for name, flops in counter.get_flop_counts().items()}
+
+
+@contextmanager
+def _counting(module: nn.Module) -> Iterator[FlopCounterMode]:
+    """Count in evaluation mode, without gradients and without operators that the counter does not know."""
     modes = {child: child.training for child in module.modules()}
     module.eval()
     fast_attention = torch.backends.mha.get_fastpath_enabled()
@@ -67,13 +96,11 @@ def _count(module: nn.Module, inputs: Inputs) -> dict[str, Counter[str]]:
         counter = FlopCounterMode(display=False, custom_mapping=_NORMS)
         # The counter knows fused attention on some devices only; unfused, it is products, which are counted on all.
         with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
-            module(*arguments)
+            yield counter
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_attention)
         for child, mode in modes.items():
             child.training = mode
-    return {name: Counter({str(operator): count // 2 for operator, count in flops.items()})
-            for name, flops in counter.get_flop_counts().items()}
 
 
 def _arguments(module: nn.Module, inputs: Inputs) -> tuple:
