@@ -1,0 +1,74 @@
+"""Merged models on disk: one safetensors file that says its own structure."""
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from mmreuse.errors import ArtefactError
+from mmreuse.graph import Assign, Dense, Graph
+from mmreuse.merging.fuse import fuse
+from mmreuse.merging.matching import Matching
+from mmreuse.merging.merged import MergedModel, recipe_of
+from mmreuse.utils.io import PathLike, load_tensors, save_tensors
+
+
+def skeleton(graphs: Sequence[Graph], recipe: Mapping[str, Any]) -> MergedModel:
+    """Build a merged model of some structure; what its parameters hold means nothing.
+
+    Args:
+        graphs: The models that were merged, traced, in the same order; their weights do not matter.
+        recipe: ``start``, ``stop``, ``models`` (how many), ``sizes`` (merged features by space) and ``dense`` (spaces
+            whose maps are matrices), as :func:`~mmreuse.merging.merged.recipe_of` reads it.
+
+    Returns:
+        MergedModel: Ready for ``load_state_dict``.
+
+    Raises:
+        ArtefactError: The recipe is of another number of models, or of models with other spaces.
+        SpaceError: As :func:`~mmreuse.merging.fuse.fuse`.
+    """
+    unknown = [name for name in recipe['sizes'] if any(name not in graph.spaces for graph in graphs)]
+    if len(graphs) != recipe['models'] or unknown:
+        what = f"with the feature space '{unknown[0]}'" if unknown else f'({len(graphs)} were given)'
+        raise ArtefactError(f'the merged model was made of {recipe["models"]} models {what}; give the architectures it '
+                            'was made of, in the same order.')
+    matchings = {}
+    for name, size in recipe['sizes'].items():
+        sizes = tuple(graph.spaces[name].size for graph in graphs)
+        if name in recipe['dense']:
+            zero = torch.zeros(())
+            link = Dense(zero.expand(size, sum(sizes)), zero.expand(sum(sizes), size))
+        else:
+            link = Assign(torch.zeros(sum(sizes), dtype=torch.long), size, torch.zeros(sum(sizes)))
+        matchings[name] = Matching(link, sizes, 0.)
+    return fuse(graphs, matchings, start=recipe['start'], stop=recipe['stop'])
+
+
+def save_merged(path: PathLike, merged: MergedModel) -> None:
+    """Write a merged model as one safetensors file, atomically."""
+    state = merged.state_dict()
+    save_tensors(path, state, dict(kind='merged', recipe=recipe_of(state)))
+
+
+def load_merged(path: PathLike, graphs: Sequence[Graph]) -> MergedModel:
+    """Read a merged model.
+
+    Args:
+        path: What :func:`save_merged` wrote.
+        graphs: The architectures it was made of, traced, in the same order; their weights do not matter.
+
+    Returns:
+        MergedModel: On the CPU, in the first architecture's mode.
+
+    Raises:
+        ArtefactError: The file is missing, damaged or of other architectures.
+    """
+    state, _ = load_tensors(path)
+    try:
+        merged = skeleton(graphs, recipe_of(state))
+        merged.load_state_dict(state)
+    except (ArtefactError, RuntimeError) as error:
+        cause = str(error).strip().replace('\n\t', ' ')
+        raise ArtefactError(f'{path}: {cause} Give the architectures the file was made of, in the same order, or '
+                            'merge again.') from error
+    return merged.cpu()

@@ -1,0 +1,153 @@
+"""Make one model of several: ``W = sum_i M_i W_i U_i`` for every layer, by index wherever a map is an assignment."""
+import copy
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+
+from mmreuse.errors import SpaceError
+from mmreuse.graph import Assign, Axis, Carried, Dense, Graph, transform
+from mmreuse.graph.blockmaps import PlacedMap, place_maps
+from mmreuse.graph.graph import refresh
+from mmreuse.graph.transform import AxisPlan, plan_axis
+from mmreuse.merging.joints import Merge, Unmerge
+from mmreuse.merging.matching import Matching
+from mmreuse.merging.merged import Copy, Join, MergedModel
+from mmreuse.merging.stops import one_sample
+from mmreuse.merging.stretch import Stretch, check_alike, cut_stretch, stretch_of, tensors_of
+from mmreuse.statistics.passes import device_of
+from mmreuse.utils.names import nearest
+
+
+def fuse(graphs: Sequence[Graph], matchings: Mapping[str, Matching], *, start: str | None = None,
+         stop: str | None = None) -> MergedModel:
+    """Merge N models of one structure by given matchings of their feature spaces.
+
+    Every model is rewritten by its own maps, those that merge being scaled by N, and the rewritten models are
+    averaged. So a layer becomes ``sum_i M_i W_i U_i`` and a vector ``sum_i M_i v_i`` (Stoica et al., *ZipIt!*, 2024,
+    section 4), and what no matching reaches the plain mean. Statistics of batch norms should be taken anew.
+
+    In front of ``start`` and behind ``stop`` every model keeps a copy of its own layers. Whatever tensors cross there,
+    several of them in the middle of a residual block, are merged by ``f = sum_i M_i f_i`` and unmerged by
+    ``f_i = U_i f``.
+
+    Args:
+        graphs: The traced models; they are left as they are.
+        matchings: By name of the space. Spaces in the merged stretch without a matching are averaged feature by
+            feature; matchings of other spaces are not used.
+        start: Module behind which the merged stretch begins; None for the input.
+        stop: Module behind which it ends; '' for the input, so that nothing is merged; None for the output.
+
+    Returns:
+        MergedModel: In the first model's mode. Without ``stop`` it returns what a model returns, otherwise a tuple
+        with what each model's tail returns.
+
+    Raises:
+        SpaceError: The models differ in the merged stretch (names the tensor, and a stop), a matching does not fit,
+            or a name is unknown.
+        TraceError: A model cannot be cut.
+    """
+    graphs = list(graphs)
+    _check_names(graphs, matchings)
+    stretches = [stretch_of(graph, start, stop) for graph in graphs]
+    check_alike(graphs, stretches)
+    used = {name: matchings[name] for name in stretches[0].spaces if name in matchings}
+    _check_sizes(graphs, used, stretches[0].spaces)
+    maps = [{name: _scaled(matching.per_model()[number], len(graphs)) for name, matching in used.items()}
+            for number in range(len(graphs))]
+    placed = [place_maps(graph.spaces, own) for graph, own in zip(graphs, maps, strict=True)]
+    trunk = _mean_trunk(graphs, maps, start, stop)
+    recipe = dict(start=start, stop=stop, models=len(graphs), sizes={name: item.size for name, item in used.items()},
+                  dense=[name for name, item in used.items() if isinstance(item.map, Dense)])
+    fronts, joins = _fronts(stretches, placed)
+    splits, tails = _tails(stretches, placed)
+    merged = MergedModel(trunk, recipe, fronts, joins, splits, tails)
+    return merged.to(device_of(graphs[0].model)).train(graphs[0].model.training)
+
+
+def _check_names(graphs: Sequence[Graph], matchings: Mapping[str, Matching]) -> None:
+    if not graphs:
+        raise SpaceError('there are no models to merge.')
+    for name in matchings:
+        if name not in graphs[0].spaces:
+            raise SpaceError(f"'{name}' is not a feature space of {type(graphs[0].model).__name__}. "
+                             f'{nearest(name, graphs[0].spaces)}')
+
+
+def _check_sizes(graphs: Sequence[Graph], matchings: Mapping[str, Matching], spaces: Sequence[str]) -> None:
+    """Every matching must be of these models, and where there is none they must be of one width."""
+    for name in spaces:
+        sizes = tuple(graph.spaces[name].size for graph in graphs)
+        if name not in matchings and len(set(sizes)) > 1:
+            raise SpaceError(f"feature space '{name}' has {', '.join(map(str, sizes))} features in the models: it "
+                             'cannot be averaged feature by feature and needs a matching.')
+        if name in matchings and matchings[name].sizes != sizes:
+            raise SpaceError(f"the matching of '{name}' is of models with {matchings[name].sizes} features, these have "
+                             f'{sizes}. Match these models.')
+
+
+def _scaled(link: Assign | Dense, factor: int) -> Assign | Dense:
+    """The same map, its merged features times ``factor``."""
+    if isinstance(link, Assign):
+        return Assign(link.index, link.size, link.weight * factor)
+    return Dense(link.merge_matrix * factor, link.unmerge_matrix)
+
+
+def _mean_trunk(graphs: Sequence[Graph], maps: Sequence[Mapping[str, Assign | Dense]], start: str | None,
+                stop: str | None) -> nn.Module:
+    """The merged stretch: rewritten models, averaged in float64 so that equal numbers stay as they are."""
+    first = transform(graphs[0], maps[0])
+    _, trunk, _ = cut_stretch(first, one_sample(graphs[0]), start, stop)
+    own = tensors_of(first, remove_duplicate=False)
+    means = {key: tensor.detach().double() for key, tensor in tensors_of(trunk).items()
+             if key in own and tensor.is_floating_point()}
+    for graph, links in zip(graphs[1:], maps[1:], strict=True):
+        other = tensors_of(transform(graph, links), remove_duplicate=False)
+        for key, mean in means.items():
+            mean += other[key].detach().to(mean)
+    with torch.no_grad():
+        for key, mean in means.items():
+            own[key].copy_(mean / len(graphs))
+    refresh(trunk)
+    return trunk
+
+
+def _fronts(stretches: Sequence[Stretch],
+            placed: Sequence[Mapping[str, PlacedMap]]) -> tuple[list[nn.Module] | None, list[Join] | None]:
+    """Each model's own layers in front, and what merges the tensors that they return."""
+    if stretches[0].front is None:
+        return None, None
+    maps = [[_merge(item, maps) for item in stretch.entering] for stretch, maps in zip(stretches, placed, strict=True)]
+    return [copy.deepcopy(stretch.front) for stretch in stretches], [Join(of) for of in zip(*maps, strict=True)]
+
+
+def _tails(stretches: Sequence[Stretch], placed: Sequence[Mapping[str, PlacedMap]]) -> tuple[
+        list[list[Unmerge | Copy]] | None, list[nn.Module] | None]:
+    """What gives each model its own features back, and its own layers behind."""
+    if stretches[0].tail is None:
+        return None, None
+    splits = [[_unmerge(item, maps) for item in stretch.leaving] for stretch, maps in zip(stretches, placed, strict=True)]
+    return splits, [copy.deepcopy(stretch.tail) for stretch in stretches]
+
+
+def _plan(item: Carried, placed: Mapping[str, PlacedMap]) -> AxisPlan | None:
+    """How the features in a tensor that crosses are mapped, None if they are not."""
+    axes = [(Axis('', 0, members, 'accompany'), placed[name]) for name, members in item.members.items()
+            if name in placed]
+    return plan_axis(axes) if axes else None
+
+
+def _merge(item: Carried, placed: Mapping[str, PlacedMap]) -> nn.Module:
+    plan = _plan(item, placed)
+    if plan is None:
+        return nn.Identity()
+    if len(item.dims) > 1 and plan.length != math.prod(item.extents):
+        raise SpaceError(f"{', '.join(map(repr, item.members))}: several axes of a tensor hold the features there, "
+                         'which cannot change their number. Choose another `start`.')
+    return Merge(item.dims, item.extents, plan)
+
+
+def _unmerge(item: Carried, placed: Mapping[str, PlacedMap]) -> Unmerge | Copy:
+    plan = _plan(item, placed)
+    return Copy() if plan is None else Unmerge(item.dims, item.extents, plan)

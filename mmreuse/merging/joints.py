@@ -1,0 +1,118 @@
+"""Where merged and unmerged stretches meet: one small module for every tensor that crosses."""
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mmreuse.graph import Dense
+from mmreuse.graph.transform import AxisPlan
+
+
+class _AxisMap(nn.Module):
+    """A linear map along the axis, or the axes flattened into one, that hold the features.
+
+    Features that dense maps mix are computed and put behind those that are there; the rest is done with indices.
+    """
+
+    def __init__(self, dims: Sequence[int], extents: Sequence[int], plan: AxisPlan, role: str) -> None:
+        super().__init__()
+        self.dims = tuple(dims)
+        self.extents = tuple(extents)
+        dense = [part for part in plan.parts if isinstance(part[0].map, Dense)]
+        self.parts = len(dense)
+        for number, (item, _, before, after) in enumerate(dense):
+            matrix = item.map.merge_matrix if role == 'merge' else item.map.unmerge_matrix
+            self.register_buffer(f'matrix{number}', matrix.float().contiguous())
+            self.register_buffer(f'source{number}', (before if role == 'merge' else after).contiguous())
+
+    def flat(self, x: Tensor) -> tuple[Tensor, int]:
+        """Bring all axes of features into one, and say which."""
+        if len(self.dims) == 1:
+            return x, self.dims[0]
+        return x.movedim(self.dims, tuple(range(-len(self.dims), 0))).flatten(-len(self.dims)), x.dim() - len(self.dims)
+
+    def unflat(self, x: Tensor) -> Tensor:
+        """Undo :meth:`flat`."""
+        if len(self.dims) == 1:
+            return x
+        return x.unflatten(-1, self.extents).movedim(tuple(range(-len(self.dims), 0)), self.dims)
+
+    def with_dense(self, x: Tensor, axis: int) -> Tensor:
+        """Put what the matrices make of their features, repeat by repeat, behind ``x``."""
+        found = [x]
+        for number in range(self.parts):
+            matrix, source = getattr(self, f'matrix{number}'), getattr(self, f'source{number}')
+            rows = x.index_select(axis, source.flatten()).unflatten(axis, tuple(source.shape))
+            mixed = torch.tensordot(rows, matrix.to(x.dtype), dims=([axis], [1]))  # members come last
+            found.append(mixed.movedim(-1, axis).flatten(axis, axis + 1))
+        return torch.cat(found, axis) if self.parts else x
+
+
+class Unmerge(_AxisMap):
+    """One model's features out of merged ones: ``f_i = U_i @ f``.
+
+    Args:
+        dims: Axes of the tensor that hold the features.
+        extents: Their lengths in the model.
+        plan: From the model's features to the merged ones.
+    """
+
+    def __init__(self, dims: Sequence[int], extents: Sequence[int], plan: AxisPlan) -> None:
+        super().__init__(dims, extents, plan, 'unmerge')
+        size = len(plan.old) + sum(before.numel() for _, _, before, _ in plan.parts)
+        index, kept = torch.zeros(size, dtype=torch.long), torch.ones(size)
+        index[plan.old] = plan.new
+        behind = plan.length
+        for item, _, before, after in plan.parts:
+            if isinstance(item.map, Dense):
+                index[before] = torch.arange(behind, behind + before.numel()).reshape(before.shape)
+                behind += before.numel()
+            else:
+                index[before] = after[item.map.index.clamp(min=0)]
+                kept[before] = (item.map.index >= 0).float()[:, None].expand(before.shape)
+        self.register_buffer('index', index)
+        self.register_buffer('kept', kept)  # 0 where a feature was left out of the merge
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map a tensor of merged features to the same tensor of the model."""
+        x, axis = self.flat(x)
+        kept = self.kept.to(x.dtype).reshape(-1, *[1] * (x.dim() - axis - 1))
+        return self.unflat(self.with_dense(x, axis).index_select(axis, self.index) * kept)
+
+
+class Merge(_AxisMap):
+    """What one model adds to merged features, N times over: ``N * M_i @ f_i``.
+
+    Args:
+        dims: Axes of the tensor that hold the features.
+        extents: Their lengths in the merged model.
+        plan: From the model's features to the merged ones, by maps of which the merged features are the mean.
+    """
+
+    def __init__(self, dims: Sequence[int], extents: Sequence[int], plan: AxisPlan) -> None:
+        super().__init__(dims, extents, plan, 'merge')
+        self.length = plan.length
+        size = len(plan.old) + sum(before.numel() for _, _, before, _ in plan.parts)
+        size += sum(after.numel() for item, _, _, after in plan.parts if isinstance(item.map, Dense))
+        index, weight = torch.zeros(size, dtype=torch.long), torch.zeros(size)
+        index[plan.old], weight[plan.old] = plan.new, 1.
+        behind = size - sum(after.numel() for item, _, _, after in plan.parts if isinstance(item.map, Dense))
+        for item, _, before, after in plan.parts:
+            if isinstance(item.map, Dense):
+                places = torch.arange(behind, behind + after.numel()).reshape(after.shape)
+                index[places], weight[places] = after, 1.
+                behind += after.numel()
+            else:
+                index[before] = after[item.map.index.clamp(min=0)]
+                weight[before] = torch.where(item.map.index >= 0, item.map.weight, 0.).float()[:, None].expand(
+                    before.shape)
+        self.register_buffer('index', index)
+        self.register_buffer('weight', weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map a tensor of the model to the same tensor of merged features."""
+        x, axis = self.flat(x)
+        x = self.with_dense(x, axis)
+        rows = x * self.weight.to(x.dtype).reshape(-1, *[1] * (x.dim() - axis - 1))
+        out = x.new_zeros((*x.shape[:axis], self.length, *x.shape[axis + 1:]))
+        return self.unflat(out.index_add(axis, self.index, rows))

@@ -1,0 +1,119 @@
+"""The stretch of a network that is merged, with what crosses its ends."""
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmreuse.errors import SpaceError
+from mmreuse.graph import Axis, Carried, Graph, carried, cut_across
+from mmreuse.merging.families import shared_spaces
+from mmreuse.merging.stops import last_place_before, one_sample
+
+
+@dataclass(frozen=True, eq=False)
+class Stretch:
+    """A network in front of, inside and behind the stretch that is merged; its parts share the model's modules."""
+    front: nn.Module | None  # None: the stretch begins with the input
+    trunk: nn.Module
+    tail: nn.Module | None  # None: it ends with the output
+    entering: tuple[Carried, ...]  # by tensor that crosses from front to trunk
+    leaving: tuple[Carried, ...]  # by tensor that crosses from trunk to tail
+    spaces: list[str]  # that need a matching, in the order of the graph
+
+
+def stretch_of(graph: Graph, start: str | None = None, stop: str | None = None) -> Stretch:
+    """Cut a network around the stretch that is merged.
+
+    Args:
+        graph: The traced network.
+        start: Module behind which the stretch begins; None or '' for the input.
+        stop: Module behind which it ends; '' for the input (nothing is merged), None for the output.
+
+    Raises:
+        SpaceError: A name is unknown, nothing lies between the two, or nothing behind ``stop``.
+        TraceError: The network cannot be recorded.
+    """
+    if not start and stop is None:
+        return Stretch(None, graph.model, None, (), (), list(graph.spaces))
+    parts = cut_stretch(graph.model, one_sample(graph), start, stop)
+    front, trunk, tail = parts
+    crossing = carried(graph, [part for part in parts if part is not None])
+    entering = crossing[0] if front is not None else ()
+    leaving = crossing[-1] if tail is not None else ()
+    return Stretch(front, trunk, tail, entering, leaving, _spaces_of(graph, trunk, entering))
+
+
+def cut_stretch(model: nn.Module, inputs: tuple[Any, ...], start: str | None,
+                stop: str | None) -> tuple[nn.Module | None, nn.Module, nn.Module | None]:
+    """Part a model into what is in front of, inside and behind a stretch; all of it where there are no ends."""
+    at = [name for name in (start or None, stop) if name is not None]
+    parts: list[nn.Module | None] = list(cut_across(model, at, inputs)) if at else [model]
+    parts = parts if start else [None, *parts]
+    return tuple(parts if stop is not None else [*parts, None])
+
+
+def spaces_between(graph: Graph, start: str | None = None, stop: str | None = None) -> list[str]:
+    """Names of the spaces that need a matching if the network is merged from ``start`` to ``stop``.
+
+    These are the spaces that layers of the stretch write, read or accompany, those that cross ``start``, and those
+    whose members are their blocks.
+    """
+    return stretch_of(graph, start, stop).spaces
+
+
+def _spaces_of(graph: Graph, trunk: nn.Module, entering: Sequence[Carried]) -> list[str]:
+    state = tensors_of(graph.model, remove_duplicate=False)
+    held = {id(tensor) for tensor in tensors_of(trunk).values()}
+    found = {name for item in entering for name in item.members}
+    found |= {name for name, space in graph.spaces.items()
+              if any(id(state[axis.tensor]) in held for axis in space.axes)}
+    for name in list(found):
+        while (name := graph.spaces[name].block_space) is not None:
+            found.add(name)
+    return [name for name in graph.spaces if name in found]
+
+
+def tensors_of(module: nn.Module, remove_duplicate: bool = True) -> dict[str, Tensor]:
+    """Parameters and buffers by name, those that a state dict leaves out included."""
+    return {**dict(module.named_buffers(remove_duplicate=remove_duplicate)),
+            **dict(module.named_parameters(remove_duplicate=remove_duplicate))}
+
+
+def check_alike(graphs: Sequence[Graph], stretches: Sequence[Stretch]) -> None:
+    """Raise :class:`SpaceError` unless the stretches are of one structure, up to the sizes of their spaces."""
+    first = stretches[0]
+    shared_spaces(graphs, first.spaces)
+    axes: dict[str, list[Axis]] = defaultdict(list)
+    for name in first.spaces:
+        for axis in graphs[0].spaces[name].axes:
+            axes[axis.tensor].append(axis)
+    expected = tensors_of(first.trunk)
+    constants = expected.keys() - tensors_of(graphs[0].model, remove_duplicate=False).keys()
+    for number, other in enumerate(stretches[1:], 1):
+        given = tensors_of(other.trunk)
+        alone = sorted(expected.keys() ^ given.keys())
+        if alone:
+            raise SpaceError(f"only one of the models 0 and {number} has '{alone[0]}' in what is merged. Merge models "
+                             'of one architecture, or up to a `stop` before they differ.')
+        for key, tensor in expected.items():
+            if not _same_shape(tensor.shape, given[key].shape, axes[key]):
+                place = last_place_before(graphs[0], key)
+                remedy = f"for example stop='{place}'" if place else "stop='' (nothing is merged)"
+                raise SpaceError(f"'{key}' has shape {tuple(tensor.shape)} in model 0 and {tuple(given[key].shape)} in "
+                                 f'model {number}, and no feature space makes up for that. Give a `stop` before it, so '
+                                 f'that each model keeps its own: {remedy}.')
+        for key in constants:
+            if not torch.equal(expected[key], given[key].to(expected[key])):
+                raise SpaceError(f"model {number} computes with a constant '{key}' that is no parameter and differs "
+                                 "from model 0's. Cut outside the module that keeps it.")
+
+
+def _same_shape(first: torch.Size, second: torch.Size, axes: Sequence[Axis]) -> bool:
+    """Compare sizes along the axes that no space moves; a space that lies over several axes may move all of them."""
+    if len(first) != len(second) or any(axis.shape is not None for axis in axes):
+        return len(first) == len(second)
+    free = {axis.dim for axis in axes}
+    return all(first[dim] == second[dim] for dim in range(len(first)) if dim not in free)
