@@ -2,5 +2,9 @@
 from mmreuse.datasets.class_subset import ClassSubset
 from mmreuse.datasets.digits import Digits
 from mmreuse.datasets.image_folders import FlatImageFolder, InMemoryImageFolder
+from mmreuse.datasets.mixture import DatasetMixture
+from mmreuse.datasets.nabirds import NABirds
+from mmreuse.datasets.stanford_dogs import StanfordDogs
 
-__all__ = ['ClassSubset', 'Digits', 'FlatImageFolder', 'InMemoryImageFolder']
+__all__ = ['ClassSubset', 'DatasetMixture', 'Digits', 'FlatImageFolder', 'InMemoryImageFolder', 'NABirds',
+           'StanfordDogs']

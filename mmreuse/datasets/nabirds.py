@@ -1,0 +1,61 @@
+"""NABirds in its stock layout."""
+from pathlib import Path
+
+from mmpretrain.datasets import BaseDataset
+
+from mmreuse.errors import ConfigError, DataError
+from mmreuse.registry import DATASETS
+from mmreuse.utils.names import nearest
+
+
+@DATASETS.register_module()
+class NABirds(BaseDataset):
+    """555 visual categories of birds, the published split: 23 929 pictures to train, 24 633 to test.
+
+    Van Horn et al., *Building a bird recognition app and large scale dataset with citizen scientists*, 2015.
+    ``data_root`` holds ``images/``, ``images.txt``, ``image_class_labels.txt``, ``train_test_split.txt`` and
+    ``classes.txt``. The ids in the files name a hierarchy of 1011 classes, of which pictures have 555: these,
+    ascending, become the labels 0 to 554 in both splits.
+
+    Args:
+        data_root: The folder.
+        split: ``'train'`` or ``'test'``.
+        **kwargs: Of mmpretrain's ``BaseDataset``: ``pipeline``, ``indices``, ...
+
+    Raises:
+        ConfigError: There is no such split.
+        DataError: A list is missing, or the lists are not of the same pictures.
+    """
+
+    def __init__(self, data_root: str, split: str = 'train', **kwargs) -> None:
+        if split not in ('train', 'test'):
+            raise ConfigError(f"NABirds: there is no split '{split}'. {nearest(split, ('train', 'test'))}")
+        self.split = split
+        super().__init__(ann_file='', data_root=data_root, data_prefix='images',
+                         **{'test_mode': split == 'test', **kwargs})
+
+    def load_data_list(self) -> list[dict]:
+        """Give ``dict(img_path, gt_label)`` of every picture of the split."""
+        files, ids, in_train = (self._table(name) for name in
+                                ('images.txt', 'image_class_labels.txt', 'train_test_split.txt'))
+        if not files.keys() == ids.keys() == in_train.keys():
+            raise DataError(f'{self.data_root}: images.txt, image_class_labels.txt and train_test_split.txt are not of '
+                            'the same pictures. Unpack the data set again.')
+        labels = {number: label for label, number in enumerate(sorted(set(ids.values()), key=int))}
+        names = self._table('classes.txt')
+        self._metainfo.setdefault('classes', tuple(names.get(number, '') for number in labels))
+        wanted = '1' if self.split == 'train' else '0'
+        return [dict(img_path=str(Path(self.img_prefix) / file), gt_label=labels[ids[key]])
+                for key, file in files.items() if in_train[key] == wanted]
+
+    def _table(self, name: str) -> dict[str, str]:
+        """What follows the first word of each line, by that word."""
+        path = Path(self.data_root) / name
+        if not path.is_file():
+            raise DataError(f"NABirds: there is no '{path}'. Unpack nabirds.tar.gz there, or set MMREUSE_DATA_ROOT to "
+                            'the folder that holds the data sets.')
+        lines = (line.split(maxsplit=1) for line in path.read_text(encoding='utf-8').splitlines() if line.strip())
+        try:
+            return {key: value.strip() for key, value in lines}
+        except ValueError as error:
+            raise DataError(f'{path}: a line does not have an id and a value. Unpack the data set again.') from error
