@@ -54,30 +54,38 @@ class Aligner:
         self.weight = weight
         self.linear: dict[str, Tensor] = {}
         self.places = {name: torch.arange(self.spaces[name].size) for name in names}
-        buffers = {} if include_buffers else dict(self.model.named_buffers(remove_duplicate=False))
-        state = self.state()
-        self.usable = {key for key in target if key in state and key not in buffers
-                       and state[key].shape == target[key].shape}
+        buffers = set() if include_buffers else {name for name, _ in self.model.named_buffers(remove_duplicate=False)}
+        keys = {axis.tensor for space in self.spaces.values() for axis in space.axes} & set(target) - buffers
+        self._owners = {key: (self.model.get_submodule(key.rpartition('.')[0]), key.rpartition('.')[2]) for key in keys}
+        self.usable = {key for key in keys if self._own(key).shape == target[key].shape}
         touched = [self._keys(unit) for unit in self.units]
         self.neighbours = [{other for other, keys in enumerate(touched) if other != number and keys & touched[number]}
                            for number in range(len(self.units))]
 
     def state(self) -> dict[str, Tensor]:
-        """Parameters and buffers as they are now."""
-        return (dict(self.model.named_parameters(remove_duplicate=False))
-                | dict(self.model.named_buffers(remove_duplicate=False)))
+        """What takes part, as it is now."""
+        return {key: self._own(key) for key in self.usable}
+
+    def _own(self, key: str) -> Tensor:
+        module, name = self._owners[key]
+        return getattr(module, name)
 
     def _keys(self, names: Sequence[str]) -> set[str]:
         return {axis.tensor for name in names for axis in self.spaces[name].axes} & self.usable
 
     def value(self, names: Sequence[str]) -> float:
         """The part of the objective that a move of these spaces changes."""
-        state = self.state()
-        product = sum(float(self.target[key].flatten() @ state[key].to(self.target[key]).flatten())
+        product = sum(float(self.target[key].flatten() @ self._own(key).to(self.target[key]).flatten())
                       for key in sorted(self._keys(names)))
         return self.weight * product + sum(
             float(self.linear[name][torch.arange(len(places)), places].sum())
             for name, places in ((name, self.places[name]) for name in names) if name in self.linear)
+
+    def _bound(self, names: Sequence[str]) -> float:
+        """What the value of these spaces cannot exceed."""
+        product = sum(float(self.target[key].norm()) * float(self._own(key).norm()) for key in self._keys(names))
+        return self.weight * product + sum(
+            float(self.linear[name].abs().sum()) for name in names if name in self.linear)
 
     def objective(self) -> float:
         """What the descent maximises."""
@@ -105,11 +113,11 @@ class Aligner:
         return product / (self.norms(*together) or 1.)
 
     def _unfolded(self, name: str) -> Iterator[tuple[Tensor, Tensor]]:
-        state, size = self.state(), self.spaces[name].size
+        size = self.spaces[name].size
         for axis in self.spaces[name].axes:
             if axis.tensor in self.usable:
                 target = self.target[axis.tensor]
-                yield unfold(target, axis, size), unfold(state[axis.tensor].to(target), axis, size)
+                yield unfold(target, axis, size), unfold(self._own(axis.tensor).to(target), axis, size)
 
     def descend(self, max_sweeps: int, generator: torch.Generator) -> bool:
         """Visit families in random order until none can be improved; whether anything was.
@@ -150,9 +158,7 @@ class Aligner:
             return False
         before = self.value(names)
         self._move(found)
-        scale = self.weight * self.norms(*names) + sum(
-            float(self.linear[name].abs().sum()) for name in names if name in self.linear)
-        if self.value(names) > before + TOLERANCE * scale:
+        if self.value(names) > before + TOLERANCE * self._bound(names):
             return True
         self._move({name: index.argsort() for name, index in found.items()})
         return False

@@ -16,6 +16,7 @@ from torch import Tensor
 from mmreuse.errors import SpaceError
 from mmreuse.graph import Assign, FeatureSpace, Graph
 from mmreuse.merging.matching import Matching
+from mmreuse.statistics import SpaceMoments
 from mmreuse.utils.names import nearest
 
 Spaces = Mapping[str, FeatureSpace]
@@ -70,6 +71,15 @@ def _check_same_structure(first: FeatureSpace, other: FeatureSpace, number: int,
     if same_size and first.size != other.size:
         raise SpaceError(f"space '{first.name}' has {first.size} features in model 0 and {other.size} in model "
                          f'{number}; a permutation needs equal widths.')
+
+
+def check_moments(graphs: Sequence[Graph], moments: Mapping[str, SpaceMoments], names: Sequence[str]) -> None:
+    """Raise :class:`SpaceError` where joint moments are not those of the features of these models."""
+    for name in names:
+        sizes = tuple(graph.spaces[name].size for graph in graphs)
+        if name in moments and moments[name].sizes != sizes:
+            raise SpaceError(f"space '{name}' has {sizes} features in the models, but its moments are of "
+                             f'{moments[name].sizes}. Collect them with these graphs, in this order.')
 
 
 def movable(spaces: Spaces, names: Sequence[str]) -> list[str]:
