@@ -49,30 +49,41 @@ def fuse(graphs: Sequence[Graph], matchings: Mapping[str, Matching], *, start: s
         TraceError: A model cannot be cut.
     """
     graphs = list(graphs)
-    _check_names(graphs, matchings)
+    if not graphs:
+        raise SpaceError('there are no models to merge.')
     stretches = [stretch_of(graph, start, stop) for graph in graphs]
     check_alike(graphs, stretches)
-    used = {name: matchings[name] for name in stretches[0].spaces if name in matchings}
-    _check_sizes(graphs, used, stretches[0].spaces)
-    maps = [{name: _scaled(matching.per_model()[number], len(graphs)) for name, matching in used.items()}
-            for number in range(len(graphs))]
-    placed = [place_maps(graph.spaces, own) for graph, own in zip(graphs, maps, strict=True)]
+    return fuse_stretches(graphs, stretches, matchings, start, stop)
+
+
+def fuse_stretches(graphs: Sequence[Graph], stretches: Sequence[Stretch], matchings: Mapping[str, Matching],
+                   start: str | None, stop: str | None) -> MergedModel:
+    """Merge models that are cut already, see :func:`fuse`."""
+    _check_names(graphs[0], matchings)
+    spaces = stretches[0].spaces
+    used = {name: matchings[name] for name in spaces if name in matchings}
+    _check_sizes(graphs, used, spaces)
+    maps = _maps(used, len(graphs))
     trunk = _mean_trunk(graphs, maps, start, stop)
     recipe = dict(start=start, stop=stop, models=len(graphs), sizes={name: item.size for name, item in used.items()},
                   dense=[name for name, item in used.items() if isinstance(item.map, Dense)])
+    placed = [place_maps(graph.spaces, own) for graph, own in zip(graphs, maps, strict=True)]
     fronts, joins = _fronts(stretches, placed)
     splits, tails = _tails(stretches, placed)
     merged = MergedModel(trunk, recipe, fronts, joins, splits, tails)
     return merged.to(device_of(graphs[0].model)).train(graphs[0].model.training)
 
 
-def _check_names(graphs: Sequence[Graph], matchings: Mapping[str, Matching]) -> None:
-    if not graphs:
-        raise SpaceError('there are no models to merge.')
+def aligned(graphs: Sequence[Graph], matchings: Mapping[str, Matching]) -> list[nn.Module]:
+    """The models rewritten by their own maps, as :func:`fuse` averages them."""
+    return [transform(graph, own) for graph, own in zip(graphs, _maps(matchings, len(graphs)), strict=True)]
+
+
+def _check_names(graph: Graph, matchings: Mapping[str, Matching]) -> None:
     for name in matchings:
-        if name not in graphs[0].spaces:
-            raise SpaceError(f"'{name}' is not a feature space of {type(graphs[0].model).__name__}. "
-                             f'{nearest(name, graphs[0].spaces)}')
+        if name not in graph.spaces:
+            raise SpaceError(f"'{name}' is not a feature space of {type(graph.model).__name__}. "
+                             f'{nearest(name, graph.spaces)}')
 
 
 def _check_sizes(graphs: Sequence[Graph], matchings: Mapping[str, Matching], spaces: Sequence[str]) -> None:
@@ -87,8 +98,13 @@ def _check_sizes(graphs: Sequence[Graph], matchings: Mapping[str, Matching], spa
                              f'{sizes}. Match these models.')
 
 
+def _maps(matchings: Mapping[str, Matching], models: int) -> list[dict[str, Assign | Dense]]:
+    """Each model's maps, their merged features times the number of models, so that the merge is a mean."""
+    parts = {name: matching.per_model() for name, matching in matchings.items()}
+    return [{name: _scaled(links[number], models) for name, links in parts.items()} for number in range(models)]
+
+
 def _scaled(link: Assign | Dense, factor: int) -> Assign | Dense:
-    """The same map, its merged features times ``factor``."""
     if isinstance(link, Assign):
         return Assign(link.index, link.size, link.weight * factor)
     return Dense(link.merge_matrix * factor, link.unmerge_matrix)
@@ -127,7 +143,8 @@ def _tails(stretches: Sequence[Stretch], placed: Sequence[Mapping[str, PlacedMap
     """What gives each model its own features back, and its own layers behind."""
     if stretches[0].tail is None:
         return None, None
-    splits = [[_unmerge(item, maps) for item in stretch.leaving] for stretch, maps in zip(stretches, placed, strict=True)]
+    splits = [[_unmerge(item, maps) for item in stretch.leaving]
+              for stretch, maps in zip(stretches, placed, strict=True)]
     return splits, [copy.deepcopy(stretch.tail) for stretch in stretches]
 
 

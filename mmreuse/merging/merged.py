@@ -43,7 +43,8 @@ class MergedModel(nn.Module):
 
     Args:
         trunk: The merged stretch.
-        recipe: Plain values that say the structure, see :func:`~mmreuse.merging.files.skeleton`; kept as a buffer of JSON text.
+        recipe: Plain values that say the structure, see :func:`~mmreuse.merging.files.skeleton`; kept as JSON text in
+            a buffer.
         fronts: One module a model, or None.
         joins: One module a tensor, or None.
         splits: For each model, one module a tensor; or None.

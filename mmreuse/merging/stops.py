@@ -14,7 +14,9 @@ from mmreuse.graph.recorder import Recording, record
 from mmreuse.statistics.passes import device_of
 from mmreuse.utils.complexity import macs_so_far
 
-#: ``find_stop``'s name for the model's input: nothing lies before it.
+#: What :func:`find_stop` takes.
+Place = str | float | Mapping[str, float] | None
+#: Name of the model's input: nothing lies before it.
 INPUT = ''
 
 _WEIGHTED = ('linear', 'conv1d', 'conv2d', 'conv3d', 'conv_transpose1d', 'conv_transpose2d', 'conv_transpose3d')
@@ -55,7 +57,7 @@ def stop_points(graph: Graph) -> list[StopPoint]:
     return [points[end] for end in sorted(points)]
 
 
-def find_stop(graph: Graph, stop: str | float | Mapping[str, float] | None, models: int = 2) -> str | None:
+def find_stop(graph: Graph, stop: Place, models: int = 2) -> str | None:
     """Name the module at which a merge ends.
 
     What is not given by name is chosen among the places where one tensor crosses.

@@ -1,0 +1,106 @@
+"""Merge models in one call."""
+import inspect
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from mmreuse.errors import ConfigError
+from mmreuse.graph import Graph, trace
+from mmreuse.merging.fuse import aligned, fuse_stretches
+from mmreuse.merging.match import Matcher, match_spaces
+from mmreuse.merging.matching import Matching
+from mmreuse.merging.merged import MergedModel
+from mmreuse.merging.refit import refit as refit_matching
+from mmreuse.merging.stops import Place, find_stop
+from mmreuse.merging.stretch import check_alike, stretch_of
+from mmreuse.registry import RENORMALIZERS
+from mmreuse.statistics import SpaceMoments, collect
+
+
+def merge(
+    models: Sequence[nn.Module],
+    loader: Iterable | None,
+    matcher: Matcher = 'zip',
+    *,
+    inputs: Tensor | tuple[Any, ...],
+    start: Place = None,
+    stop: Place = None,
+    moments: MutableMapping[str, SpaceMoments] | None = None,
+    samples: int | None = None,
+    positions: int | None = None,
+    overrides: Mapping[str, Matcher] | None = None,
+    refit: bool = False,
+    renormalizers: Sequence[str | dict | Callable] = (),
+    verify: bool = True,
+) -> MergedModel:
+    """Merge models of one structure without training.
+
+    Traces and proves the models, takes joint moments of their features in one pass, matches every space, fuses, and
+    renormalises the result.
+
+    Args:
+        models: Two or more, or one to be compressed; they are left as they are. Widths may differ.
+        loader: Batches of images for moments and renormalizers; None if the matcher needs no data.
+        matcher: Name, config or function of :data:`mmreuse.registry.MATCHERS`.
+        inputs: What the models run on, e.g. ``torch.zeros(1, 3, 224, 224)``.
+        start: Place behind which merging begins, as ``stop``; None for the input.
+        stop: Place behind which every model keeps its own layers: a module's name, a share of the weighted layers, or
+            ``dict(gmacs=LIMIT)``; see :func:`~mmreuse.merging.stops.find_stop`. None merges everything.
+        moments: Joint moments that are known already. Missing ones are added to it, so that the next merge of the same
+            models can use them.
+        samples: How many samples moments and renormalizers use; None for all.
+        positions: How many positions of each sample moments use; None for all.
+        overrides: Other matchers for some spaces, by regular expression.
+        refit: Unmerge by regression, see :func:`~mmreuse.merging.refit.refit`, in spaces without blocks that are
+            observed.
+        renormalizers: Names, configs or functions of :data:`mmreuse.registry.RENORMALIZERS`, called one after the
+            other as ``f(merged, loader, samples=samples)``. One with a parameter ``ends`` also gets the models
+            rewritten by their own maps.
+        verify: Prove the spaces first, once for every architecture.
+
+    Returns:
+        MergedModel: See :func:`~mmreuse.merging.fuse.fuse`.
+
+    Raises:
+        SpaceError: The models differ where they are merged, a place is unknown, or the proof fails.
+        ConfigError: Data is needed and there is no loader, or an option is of the wrong kind.
+        DataError: The loader has too few samples, or a feature is not finite.
+        TraceError: A model cannot be traced or cut.
+    """
+    renormalizers = [each if callable(each) else RENORMALIZERS.build(dict(type=each) if isinstance(each, str) else each)
+                     for each in renormalizers]
+    if renormalizers and loader is None:
+        raise ConfigError('renormalizers need data: give a loader, or leave them out.')
+    graphs = [trace(model, inputs) for model in models]
+    if verify:
+        _verify(graphs)
+    start, stop = (find_stop(graphs[0], place, len(graphs)) for place in (start, stop))
+    stretches = [stretch_of(graph, start, stop) for graph in graphs]
+    check_alike(graphs, stretches)
+    spaces = stretches[0].spaces
+    moments = {} if moments is None else moments
+    if loader is not None:
+        missing = [name for name in spaces if graphs[0].spaces[name].taps and name not in moments]
+        if missing:
+            moments.update(collect(graphs, loader, missing, samples=samples, positions=positions))
+    matchings: dict[str, Matching] = match_spaces(graphs, moments, matcher, spaces=spaces, overrides=overrides)
+    if refit:
+        matchings = {name: refit_matching(matching, moments[name])
+                     if name in moments and graphs[0].spaces[name].blocks is None else matching
+                     for name, matching in matchings.items()}
+    merged = fuse_stretches(graphs, stretches, matchings, start, stop)
+    for renormalize in renormalizers:
+        extra = {'ends': aligned(graphs, matchings)} if 'ends' in inspect.signature(renormalize).parameters else {}
+        renormalize(merged, loader, samples=samples, **extra)
+    return merged
+
+
+def _verify(graphs: Sequence[Graph]) -> None:
+    """Prove every architecture once."""
+    proven = set()
+    for graph in graphs:
+        architecture = type(graph.model), tuple((name, space.size) for name, space in graph.spaces.items())
+        if architecture not in proven:
+            graph.verify()
+            proven.add(architecture)
