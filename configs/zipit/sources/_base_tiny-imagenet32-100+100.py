@@ -2,5 +2,7 @@
 _base_ = ['./_base_short_schedule.py', '../../_base_/datasets/tiny_imagenet32.py']
 
 model = dict(
+    backbone=dict(width=16),
     head=dict(
+        in_channels=64,
         features='{{$MMREUSE_DATA_ROOT:data}}/text_features/minilm_tiny-imagenet32.safetensors', key='tiny_imagenet32'))
