@@ -8,6 +8,7 @@ pairwise update of Chan, Golub and LeVeque (1979), which also merges processes.
 """
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from mmengine.dist import all_reduce
@@ -94,6 +95,17 @@ class _Accumulator(ABC):
         self.scatter += products.to(self.scatter.device)
         self.scatter += self._products(weighted, torch.stack([difference, remainder]))
         self.mean += difference * (count / total)
+        self.count = total
+
+    def merge(self, other: Self) -> None:
+        """Take in all that another accumulator of the same kind has seen."""
+        if other.count == 0:
+            return
+        total = self.count + other.count
+        difference = (other.mean - self.mean)[None]
+        self.scatter += other.scatter
+        self.scatter += self._products(difference * (self.count * other.count / total), difference)
+        self.mean += difference[0] * (other.count / total)
         self.count = total
 
     def reduce(self) -> None:

@@ -166,3 +166,15 @@ def test_wrong_shapes_and_no_rows_are_refused():
         MomentAccumulator(4).result()
     with pytest.raises(DataError, match='equal rows'):
         CrossMomentAccumulator(2, 3).update(torch.zeros(5, 2), torch.zeros(4, 3))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=6), st.integers(0, 1000))
+def test_accumulators_merge_into_one_that_saw_everything(sizes, seed):
+    x = features(sum(sizes) + 1, 4, 7.0, seed).double()
+    whole, total = accumulate([x], 4).result(), MomentAccumulator(4)
+    for part in x.split([*sizes, 1]):
+        total.merge(accumulate([part], 4))
+    assert total.result().count == whole.count
+    torch.testing.assert_close(total.result().mean, whole.mean, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(total.result().covariance, whole.covariance, rtol=1e-9, atol=1e-11)
