@@ -4,7 +4,8 @@ from mmreuse.datasets.digits import Digits
 from mmreuse.datasets.image_folders import FlatImageFolder, InMemoryImageFolder
 from mmreuse.datasets.mixture import DatasetMixture
 from mmreuse.datasets.nabirds import NABirds
+from mmreuse.datasets.single_image import SingleImage
 from mmreuse.datasets.stanford_dogs import StanfordDogs
 
 __all__ = ['ClassSubset', 'DatasetMixture', 'Digits', 'FlatImageFolder', 'InMemoryImageFolder', 'NABirds',
-           'StanfordDogs']
+           'SingleImage', 'StanfordDogs']
