@@ -13,8 +13,18 @@ from mmreuse.merging.descent import Aligner, best_descent, state_of
 from mmreuse.merging.match import match_spaces
 from mmreuse.merging.matchers.weights import weight_matching
 
-from .architectures import Plain, assert_planted, assert_same_function, graph_of, permuted, places, regnet, resnext
-from .architectures import swin, vit
+from .architectures import (
+    Plain,
+    assert_planted,
+    assert_same_function,
+    graph_of,
+    permuted,
+    places,
+    regnet,
+    resnext,
+    swin,
+    vit,
+)
 
 ARCHITECTURES = [Plain, vit, swin, resnext, regnet]
 
