@@ -11,6 +11,7 @@ from mmreuse.merging.fuse import aligned, fuse_stretches
 from mmreuse.merging.match import Matcher, match_spaces
 from mmreuse.merging.matching import Matching
 from mmreuse.merging.merged import MergedModel
+from mmreuse.merging.methods import find_method
 from mmreuse.merging.refit import refit as refit_matching
 from mmreuse.merging.stops import Place, find_stop
 from mmreuse.merging.stretch import check_alike, stretch_of
@@ -68,13 +69,12 @@ def merge(
         DataError: The loader has too few samples, or a feature is not finite.
         TraceError: A model cannot be traced or cut.
     """
-    renormalizers = [each if callable(each) else RENORMALIZERS.build(dict(type=each) if isinstance(each, str) else each)
-                     for each in renormalizers]
+    renormalizers = [find_method(RENORMALIZERS, each) for each in renormalizers]
     if renormalizers and loader is None:
         raise ConfigError('renormalizers need data: give a loader, or leave them out.')
     graphs = [trace(model, inputs) for model in models]
     if verify:
-        _verify(graphs)
+        verify_architectures(graphs)
     start, stop = (find_stop(graphs[0], place, len(graphs)) for place in (start, stop))
     stretches = [stretch_of(graph, start, stop) for graph in graphs]
     check_alike(graphs, stretches)
@@ -84,19 +84,59 @@ def merge(
         missing = [name for name in spaces if graphs[0].spaces[name].taps and name not in moments]
         if missing:
             moments.update(collect(graphs, loader, missing, samples=samples, positions=positions))
-    matchings: dict[str, Matching] = match_spaces(graphs, moments, matcher, spaces=spaces, overrides=overrides)
-    if refit:
-        matchings = {name: refit_matching(matching, moments[name])
-                     if name in moments and graphs[0].spaces[name].blocks is None else matching
-                     for name, matching in matchings.items()}
+    matchings = match_and_refit(graphs, moments, matcher, spaces=spaces, overrides=overrides, refit=refit)
     merged = fuse_stretches(graphs, stretches, matchings, start, stop)
-    for renormalize in renormalizers:
-        extra = {'ends': aligned(graphs, matchings)} if 'ends' in inspect.signature(renormalize).parameters else {}
-        renormalize(merged, loader, samples=samples, **extra)
+    for method in renormalizers:
+        renormalize(merged, loader, method, graphs, matchings, samples=samples)
     return merged
 
 
-def _verify(graphs: Sequence[Graph]) -> None:
+def match_and_refit(
+    graphs: Sequence[Graph],
+    moments: Mapping[str, SpaceMoments] | None,
+    matcher: Matcher,
+    *,
+    spaces: Sequence[str] | None = None,
+    overrides: Mapping[str, Matcher] | None = None,
+    refit: bool = False,
+) -> dict[str, Matching]:
+    """Match spaces as :func:`~mmreuse.merging.match.match_spaces` does; unmerge by regression if ``refit``.
+
+    Inside blocks a dense map would mix what must stay apart, so there the matching stays as it is.
+    """
+    matchings = match_spaces(graphs, moments, matcher, spaces=spaces, overrides=overrides)
+    if not refit:
+        return matchings
+    plain = {name for name in moments or {} if graphs[0].spaces[name].blocks is None}
+    return {name: refit_matching(matching, moments[name]) if name in plain else matching
+            for name, matching in matchings.items()}
+
+
+def renormalize(merged: MergedModel, loader: Iterable, renormalizer: str | dict | Callable, graphs: Sequence[Graph],
+                matchings: Mapping[str, Matching], *, samples: int | None = None) -> None:
+    """Put the statistics of a merged model right, in place.
+
+    Args:
+        merged: Of the graphs and matchings.
+        loader: Batches of images.
+        renormalizer: Name, config or function of :data:`mmreuse.registry.RENORMALIZERS`. One with a parameter
+            ``ends`` also gets the models rewritten by their own maps.
+        graphs: The models.
+        matchings: Of their spaces.
+        samples: How many samples to use; None for what the config says, or all.
+
+    Raises:
+        ConfigError: There is no such renormalizer.
+        DataError: The loader has too few samples, or a feature is not finite.
+    """
+    function = find_method(RENORMALIZERS, renormalizer)
+    options: dict[str, Any] = {} if samples is None else {'samples': samples}
+    if 'ends' in inspect.signature(function).parameters:
+        options['ends'] = aligned(graphs, matchings)
+    function(merged, loader, **options)
+
+
+def verify_architectures(graphs: Sequence[Graph]) -> None:
     """Prove every architecture once."""
     proven = set()
     for graph in graphs:

@@ -1,0 +1,223 @@
+"""Several trained classifiers merged into one, as a model of mmengine's Runner."""
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from mmengine.model import BaseModel
+from mmpretrain.structures import DataSample
+from torch import Tensor
+
+from mmreuse.errors import ArtefactError, ConfigError
+from mmreuse.graph import trace
+from mmreuse.merging import Matching, find_stop, fuse, recipe_of, skeleton, spaces_between
+from mmreuse.merging.match import Matcher
+from mmreuse.merging.merge import match_and_refit, renormalize, verify_architectures
+from mmreuse.merging.methods import Method
+from mmreuse.merging.stops import Place
+from mmreuse.models.classifiers.sources import Scatter, build_source, class_scorer, common_preprocessor
+from mmreuse.registry import MODELS
+from mmreuse.statistics import SpaceMoments, collect
+from mmreuse.utils.class_split import Classes, resolve_tasks
+
+
+@MODELS.register_module()
+class MergedClassifier(BaseModel):
+    """N classifiers of one structure as one network, with one output for all tasks or one output a task.
+
+    ``merged`` is the network; it alone is in the state dict, which says its own structure: a checkpoint of another
+    stop, or with other widths, loads as well. The sources serve as architectures then, their weights are not needed.
+
+    Args:
+        sources: ``dict(config=PATH or model=CONFIG, checkpoint=PATH, name=TEXT)`` each.
+        tasks: Class ids of every source's task, in the order of the sources, or a seeded split
+            ``dict(num_classes=10, parts=2, seed=0)``. One list: all sources have the same task.
+        input_size: Of an image, such as (3, 32, 32).
+        num_classes: Number of all classes C; None: one more than the largest id of a task.
+        start: Where the merge begins: a module, or a share of the layers; None for the input.
+        stop: Where it ends: a module, a share of the layers, or ``dict(gmacs=LIMIT)``, see
+            :func:`mmreuse.merging.find_stop`; 0. for the ensemble, None to merge all, heads included.
+        data_preprocessor: As in mmengine; None for that of the sources.
+        init_cfg: As in mmengine.
+
+    Raises:
+        ConfigError: Tasks overlap, or do not fit the sources' heads; sources prepare their images differently.
+        SpaceError: There is no such module, or the sources differ in what is to be merged.
+        TraceError: A source cannot be traced.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Mapping[str, Any]],
+        tasks: Sequence[Classes] | Mapping[str, int],
+        input_size: Sequence[int],
+        *,
+        num_classes: int | None = None,
+        start: Place = None,
+        stop: Place = None,
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        if not sources:
+            raise ConfigError('MergedClassifier: there are no sources.')
+        built = [build_source(source, number) for number, source in enumerate(sources)]
+        super().__init__(common_preprocessor(built, data_preprocessor), init_cfg)
+        # In a list, so that they are in no state dict and no optimizer.
+        self.sources = built
+        self.tasks = resolve_tasks(tasks)
+        if len(self.tasks) not in (1, len(built)):
+            raise ConfigError(f'MergedClassifier: {len(built)} sources with {len(self.tasks)} tasks. Give one list of '
+                              'classes a source, or one for all.')
+        if num_classes is None:
+            num_classes = tasks['num_classes'] if isinstance(tasks, Mapping) else 1 + max(map(max, self.tasks))
+        image = torch.zeros(1, *input_size)
+        own = self.tasks * len(built) if len(self.tasks) == 1 else self.tasks
+        self.scorers = [class_scorer(source, image, classes, num_classes)
+                        for source, classes in zip(built, own, strict=True)]
+        self.graphs = [trace(source.model, image) for source in built]
+        self.matchings: dict[str, Matching] = {}
+        self.set_stretch(start, stop)
+
+    def set_stretch(self, start: Place = None, stop: Place = None) -> None:
+        """Merge from ``start`` to ``stop`` from now on; what :attr:`merged` computes until then means nothing.
+
+        Raises:
+            ConfigError: Everything shall be merged, but the heads' outputs have no common meaning.
+            SpaceError: As for the class.
+        """
+        start, stop = (find_stop(self.graphs[0], place, len(self.graphs)) for place in (start, stop))
+        own_classes = len(self.tasks) > 1 and any(isinstance(scorer, Scatter) for scorer in self.scorers)
+        if stop is None and own_classes:
+            raise ConfigError('MergedClassifier: every source has outputs for the classes of its own task only, which '
+                              'cannot be averaged. Give a stop before the heads, or sources that share one output '
+                              'space (TextEmbeddingHead, or all classes).')
+        self.start, self.stop = start or None, stop
+        self.spaces = spaces_between(self.graphs[0], self.start, stop)
+        sizes = {name: [graph.spaces[name].size for graph in self.graphs if name in graph.spaces]
+                 for name in self.spaces}
+        recipe = dict(start=self.start, stop=stop, models=len(self.graphs), dense=[],
+                      sizes={name: widths[0] for name, widths in sizes.items() if len(set(widths)) > 1})
+        self.merged = skeleton(self.graphs, recipe).to(self.data_preprocessor.device)
+        self.matchings = {}
+
+    def init_weights(self) -> None:
+        """Load the sources' checkpoints and prove their feature spaces.
+
+        Raises:
+            ConfigError: A source has no checkpoint.
+            ArtefactError: A checkpoint is missing or does not fit.
+            SpaceError: A proof failed.
+        """
+        for source in self.sources:
+            source.load()
+        verify_architectures(self.graphs)
+        self.set_stretch(self.start, self.stop)
+
+    def collect(self, loader: Iterable, samples: int | None = None) -> dict[str, SpaceMoments]:
+        """Joint moments of all feature spaces of the sources, in one pass; good for every matcher and stop.
+
+        Args:
+            loader: Batches of images, prepared.
+            samples: How many images to use; None for all.
+
+        Raises:
+            DataError: There are too few, or a feature is not finite.
+        """
+        return collect(self.graphs, loader, samples=samples)
+
+    def merge(
+        self,
+        moments: Mapping[str, SpaceMoments] | None,
+        matcher: Matcher = 'zip',
+        *,
+        overrides: Mapping[str, Matcher] | None = None,
+        refit: bool = False,
+    ) -> dict[str, float]:
+        """Merge the sources; :attr:`merged` and :attr:`matchings` are the result.
+
+        Args:
+            moments: Of :meth:`collect`; None for matchers that need none.
+            matcher: See :func:`mmreuse.merging.match.match_spaces`.
+            overrides: Likewise.
+            refit: Unmerge by least squares, see :func:`mmreuse.merging.refit`.
+
+        Returns:
+            dict[str, float]: Seconds of ``matching`` and ``fusing``.
+
+        Raises:
+            SpaceError, ConfigError: As :func:`~mmreuse.merging.match.match_spaces`.
+        """
+        started = time.perf_counter()
+        matchings = match_and_refit(
+            self.graphs, moments, matcher, spaces=self.spaces, overrides=overrides, refit=refit)
+        matched = time.perf_counter()
+        self.merged = fuse(self.graphs, matchings, start=self.start, stop=self.stop)
+        self.matchings = dict(matchings)
+        return dict(matching=matched - started, fusing=time.perf_counter() - matched)
+
+    def renormalize(self, renormalizer: Method, loader: Iterable) -> None:
+        """Put the statistics of :attr:`merged` right.
+
+        Args:
+            renormalizer: Name, config or function of :data:`mmreuse.registry.RENORMALIZERS`. One with a parameter
+                ``ends`` gets the sources, rewritten by their own maps.
+            loader: Batches of images, prepared.
+
+        Raises:
+            ConfigError: There is no such renormalizer.
+            DataError: There are too few images, or a value is not finite.
+        """
+        renormalize(self.merged, loader, renormalizer, self.graphs, self.matchings)
+
+    def forward(self, inputs: Tensor, data_samples: list[DataSample] | None = None,
+                mode: str = 'tensor') -> Tensor | tuple[Tensor, ...] | list[DataSample]:
+        """Compute outputs, or predict.
+
+        Args:
+            inputs: Images (B, ...), prepared.
+            data_samples: One an image, to be filled in.
+            mode: ``'tensor'``: what :attr:`merged` returns. ``'predict'``: data samples, each with
+                ``task_scores`` (K, C): of one output, or of one output a source, for all classes.
+
+        Raises:
+            ConfigError: ``mode`` is another; ``'loss'``, for merging trains nothing.
+        """
+        if mode == 'tensor':
+            return self.merged(inputs)
+        if mode == 'predict':
+            return self.predict(inputs, data_samples)
+        raise ConfigError(f"MergedClassifier has no mode '{mode}': merging trains nothing. Use it with "
+                          "train_cfg=dict(type='MergeLoop').")
+
+    def predict(self, inputs: Tensor, data_samples: list[DataSample] | None = None) -> list[DataSample]:
+        """Score all classes by every output: see :meth:`forward`."""
+        outputs = self.merged(inputs)
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        scores = torch.stack([score(output) for score, output in zip(self.scorers, outputs, strict=False)], dim=1)
+        data_samples = data_samples or [DataSample() for _ in scores]
+        for sample, own in zip(data_samples, scores, strict=True):
+            sample.set_field(own, 'task_scores')
+        return data_samples
+
+    def _apply(self, fn: Callable, recurse: bool = True) -> 'MergedClassifier':
+        """Let the sources follow to other devices and types."""
+        for source in self.sources:
+            source.model._apply(fn, recurse)
+        return super()._apply(fn, recurse)
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Tensor], prefix: str, *args: Any) -> None:
+        """Take on the structure that the state dict says, before its tensors are loaded.
+
+        Raises:
+            ArtefactError: It is not of a merged classifier, or of other sources.
+        """
+        recipe = recipe_of(state_dict, f'{prefix}merged.')
+        self.merged = skeleton(self.graphs, recipe).to(self.data_preprocessor.device)
+        self.start, self.stop, self.matchings = recipe['start'], recipe['stop'], {}
+        # mmengine would only log what does not fit, and go on with random weights.
+        for key, tensor in self.merged.state_dict(prefix=f'{prefix}merged.').items():
+            if key not in state_dict or state_dict[key].shape != tensor.shape:
+                found = tuple(state_dict[key].shape) if key in state_dict else 'none'
+                raise ArtefactError(f"the checkpoint is of other sources: '{key}' should have shape "
+                                    f'{tuple(tensor.shape)}, it has {found}. Take the config it was made with.')
+        super()._load_from_state_dict(state_dict, prefix, *args)

@@ -1,0 +1,162 @@
+"""The trained classifiers that a merge starts from."""
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from torch import Tensor, nn
+
+from mmreuse.errors import ArtefactError, ConfigError
+from mmreuse.registry import MODELS
+from mmreuse.utils.io import load_checkpoint
+from mmreuse.utils.names import nearest
+
+_KEYS = ('config', 'model', 'checkpoint', 'name')
+
+
+@dataclass(frozen=True)
+class Source:
+    """One trained classifier, as a config names it."""
+    name: str
+    model: nn.Module
+    checkpoint: str | None
+    preprocessor: dict | None  # config of the data preprocessor it was trained with, where a config file says so
+
+    def load(self) -> None:
+        """Load the checkpoint.
+
+        Raises:
+            ConfigError: A source that was described, not built, has no checkpoint.
+            ArtefactError: The file cannot be read, or does not fit the architecture.
+        """
+        if self.checkpoint is None:
+            raise ConfigError(f"source '{self.name}' has no checkpoint: merging random weights makes no sense. Give "
+                              'checkpoint=PATH of its trained weights.')
+        checkpoint = load_checkpoint(self.checkpoint)
+        state = checkpoint.get('state_dict', checkpoint)
+        own = self.model.state_dict()
+        for key in (*own, *state):
+            if key not in state:
+                raise ArtefactError(f"{self.checkpoint}: does not fit source '{self.name}': it lacks '{key}'. "
+                                    f'{nearest(key, state)} Check model and checkpoint of the source.')
+            if key not in own:
+                raise ArtefactError(f"{self.checkpoint}: does not fit source '{self.name}', which has no '{key}'. "
+                                    f'{nearest(key, own)} Check model and checkpoint of the source.')
+            if own[key].shape != state[key].shape:
+                raise ArtefactError(
+                    f"{self.checkpoint}: does not fit source '{self.name}': '{key}' has shape "
+                    f'{tuple(state[key].shape)}, the model {tuple(own[key].shape)}. Check width and classes.')
+        self.model.load_state_dict(state)
+
+
+def build_source(cfg: Mapping[str, Any], number: int) -> Source:
+    """Build a source with random weights.
+
+    Args:
+        cfg: ``dict(config=PATH or model=CONFIG or module, checkpoint=PATH, name=TEXT)``.
+        number: Its place, for a name where there is none.
+
+    Raises:
+        ConfigError: Neither or both of ``config`` and ``model``, an unknown key, or no such file.
+    """
+    unknown = [key for key in cfg if key not in _KEYS]
+    if unknown:
+        raise ConfigError(f"source {number} has the key '{unknown[0]}'. {nearest(unknown[0], _KEYS)}")
+    if ('config' in cfg) == ('model' in cfg):
+        raise ConfigError(f'source {number} needs either a config file or a model.')
+    model, preprocessor = cfg.get('model'), None
+    name = cfg.get('name') or (Path(cfg['config']).stem if 'config' in cfg else f'model {number}')
+    if 'config' in cfg:
+        if not Path(cfg['config']).is_file():
+            raise ConfigError(f"source '{name}': there is no config file {cfg['config']}.")
+        file = Config.fromfile(cfg['config'])
+        model, preprocessor = file.model, file.get('data_preprocessor')
+    if not isinstance(model, nn.Module):
+        model = dict(model)
+        preprocessor = model.pop('data_preprocessor', preprocessor)
+        model = MODELS.build(model)
+    return Source(name, model.eval(), cfg.get('checkpoint'), preprocessor)
+
+
+def common_preprocessor(sources: Sequence[Source], given: Any) -> Any:
+    """The data preprocessor that all sources share: one merged network can see its images in one way only.
+
+    Args:
+        sources: The sources; those that say nothing fit any.
+        given: What the merged classifier was given; None for the sources' own.
+
+    Raises:
+        ConfigError: Two sources prepare their images differently.
+    """
+    known = [source for source in sources if source.preprocessor is not None]
+    for source in known[1:]:
+        if _of_images(source.preprocessor) != _of_images(known[0].preprocessor):
+            raise ConfigError(
+                f"sources '{known[0].name}' and '{source.name}' prepare their images differently "
+                f'({_of_images(known[0].preprocessor)} and {_of_images(source.preprocessor)}): one merged network '
+                'sees one kind of images. Train them alike.')
+    return given if given is not None or not known else dict(known[0].preprocessor)
+
+
+def _of_images(preprocessor: Mapping[str, Any]) -> dict[str, Any]:
+    """What concerns images, comparable."""
+    return {key: list(value) if isinstance(value, (list, tuple)) else value for key, value in preprocessor.items()
+            if key not in ('num_classes', 'type')}
+
+
+@torch.no_grad()
+def class_scorer(source: Source, image: Tensor, classes: Sequence[int],
+                 num_classes: int) -> Callable[[Tensor], Tensor]:
+    """How the outputs (B, D) of a source become scores (B, C) of all classes, -inf for those it does not know.
+
+    A head with ``class_scores``, such as :class:`~mmreuse.models.heads.TextEmbeddingHead`, says so itself;
+    outputs for all C classes are scores; as many outputs as the task has classes are those of its classes.
+
+    Args:
+        source: The classifier.
+        image: One that it accepts, (1, ...).
+        classes: Ids of the source's own task.
+        num_classes: C.
+
+    Raises:
+        ConfigError: The head does not know the classes of the task.
+    """
+    head = getattr(source.model, 'head', None)
+    trained = getattr(head, 'class_ids', None)
+    if trained is not None and not set(classes) <= set(trained.tolist()):
+        raise ConfigError(f"source '{source.name}' was trained on the classes {trained.tolist()}, and its task has "
+                          f'{list(classes)}. Name the tasks in the order of the sources.')
+    outputs = source.model(image)
+    if hasattr(head, 'class_scores'):
+        score = head.class_scores
+    elif outputs.shape[-1] == num_classes:
+        score = _as_they_are
+    elif outputs.shape[-1] == len(classes):
+        score = Scatter(tuple(classes), num_classes)
+    else:
+        raise ConfigError(
+            f"source '{source.name}' has {outputs.shape[-1]} outputs, which are neither all {num_classes} classes nor "
+            f'the {len(classes)} of its task. Give num_classes, or other lists of classes.')
+    found = score(outputs).shape[-1]
+    if found != num_classes:
+        raise ConfigError(f"source '{source.name}' scores {found} classes, but there are {num_classes}: give "
+                          f'num_classes={found}.')
+    return score
+
+
+def _as_they_are(outputs: Tensor) -> Tensor:
+    return outputs
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """Puts outputs for the classes of one task at their ids; the score of others is -inf."""
+    classes: tuple[int, ...]
+    num_classes: int
+
+    def __call__(self, outputs: Tensor) -> Tensor:
+        scores = outputs.new_full((len(outputs), self.num_classes), -torch.inf)
+        scores[:, list(self.classes)] = outputs
+        return scores
