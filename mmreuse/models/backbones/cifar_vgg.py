@@ -83,6 +83,7 @@ class CifarVGG(BaseBackbone):
                 raise ConfigError(f'CifarVGG: there is no {option} {value!r}. '
                                   f'{nearest(str(value), map(str, known[option]))}')
         self.num_classes = num_classes
+        self.last_pool = last_pool
         layers, channels = [], in_channels
         for convs, factor in zip(STAGES[depth], FACTORS, strict=True):
             for _ in range(convs):

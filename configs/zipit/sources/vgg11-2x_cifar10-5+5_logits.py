@@ -1,0 +1,4 @@
+_base_ = ['./_base_logits_vgg.py', './_base_cifar10-5+5.py']
+
+work_dir = 'work_dirs/{{ fileBasenameNoExtension }}/split{{$SPLIT_SEED:0}}_part{{$PART:0}}'
+model = dict(backbone=dict(depth=11, width=128), head=dict(in_channels=1024, num_classes=10))

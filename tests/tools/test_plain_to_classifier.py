@@ -1,0 +1,79 @@
+"""Weights of plain nets: the classifier computes what the net did, or the tool says why it cannot."""
+import runpy
+import sys
+
+import pytest
+import torch
+from mmengine.registry import init_default_scope
+from torch import nn
+
+from mmreuse.engine.launch import load_config
+from mmreuse.errors import ArtefactError
+from mmreuse.models import CifarResNet, CifarVGG
+from mmreuse.registry import MODELS
+from mmreuse.utils.io import load_tensors
+
+TOOL = 'tools/model_converters/plain_to_classifier.py'
+RESNET = 'configs/zipit/sources/resnet20-1x_cifar10-5+5_logits.py'
+VGG = 'configs/zipit/sources/vgg11-1x_cifar10-5+5_logits.py'
+
+
+def resnet(**options) -> nn.Module:
+    return CifarResNet(20, **{**dict(width=16, num_classes=10, shortcut='conv3x3'), **options}).eval()
+
+
+@pytest.fixture(autouse=True)
+def _here(monkeypatch, repository) -> None:
+    monkeypatch.chdir(repository)
+    init_default_scope('mmreuse')
+
+
+@pytest.fixture
+def convert(repository):
+    """The tool's function."""
+    return runpy.run_path(str(repository / TOOL))['convert']
+
+
+@pytest.fixture
+def main(monkeypatch):
+    """Run the tool in this process."""
+    def run(*arguments: object) -> None:
+        monkeypatch.setattr(sys, 'argv', [TOOL, *map(str, arguments)])
+        runpy.run_path(TOOL, run_name='__main__')
+
+    return run
+
+
+@pytest.mark.parametrize('config, plain', [
+    pytest.param(RESNET, resnet, id='resnet'),
+    pytest.param(VGG, lambda: CifarVGG(11, num_classes=10).eval(), id='vgg')])
+def test_the_classifier_computes_what_the_net_did(convert, config, plain):
+    net, model = plain(), MODELS.build(load_config(config).model).eval()
+    renamed = {f'params.module.{name}'.replace('bn1.weight', 'bn1.scale'): tensor
+               for name, tensor in net.state_dict().items() if not name.endswith('num_batches_tracked')}
+    model.load_state_dict(convert(renamed, model))
+    x = torch.randn(2, 3, 32, 32)
+    assert torch.allclose(model(x, mode='tensor'), net(x), atol=1e-5)
+
+
+@pytest.mark.parametrize('config, plain, message', [
+    pytest.param(RESNET, lambda: resnet(num_classes=512), r'head.fc.bias has shape \(512,\), not \(10,\)', id='head'),
+    pytest.param(RESNET, lambda: resnet(shortcut='pad'), 'shortcut.0.weight is missing', id='shortcut'),
+    pytest.param(VGG, lambda: CifarVGG(11, last_pool='avg', num_classes=10), 'classifier.0.bias is left over',
+                 id='pooling')])
+def test_weights_of_other_nets_are_refused(convert, config, plain, message):
+    with pytest.raises(ArtefactError, match=message):
+        convert(plain().state_dict(), MODELS.build(load_config(config).model))
+
+
+def test_the_tool_writes_what_loads_or_nothing(main, tmp_path):
+    net = resnet()
+    source = tmp_path / 'r20_v0.pth.tar'
+    torch.save(dict(state_dict=net.state_dict()), source)
+    main(RESNET, source)
+    state, metadata = load_tensors(tmp_path / 'r20_v0_classifier.safetensors')
+    assert torch.equal(state['head.fc.weight'], net.linear.weight)
+    assert metadata['provenance']['source'] == 'r20_v0.pth.tar'
+    with pytest.raises(SystemExit, match='differences'):
+        main(RESNET.replace('1x', '2x'), source, '--out', tmp_path / 'wrong.safetensors')
+    assert not (tmp_path / 'wrong.safetensors').exists()
