@@ -14,12 +14,12 @@ from mmreuse.registry import MODELS
 from mmreuse.utils.io import load_tensors
 
 TOOL = 'tools/model_converters/plain_to_classifier.py'
-RESNET = 'configs/zipit/sources/resnet20-1x_cifar10-5+5_logits.py'
+RESNET = 'configs/zipit/sources/resnet20-4x_cifar10-5+5_logits.py'
 VGG = 'configs/zipit/sources/vgg11-1x_cifar10-5+5_logits.py'
 
 
 def resnet(**options) -> nn.Module:
-    return CifarResNet(20, **{**dict(width=16, num_classes=10, shortcut='conv3x3'), **options}).eval()
+    return CifarResNet(20, **{**dict(width=64, num_classes=10, shortcut='conv3x3'), **options}).eval()
 
 
 @pytest.fixture(autouse=True)
@@ -75,5 +75,5 @@ def test_the_tool_writes_what_loads_or_nothing(main, tmp_path):
     assert torch.equal(state['head.fc.weight'], net.linear.weight)
     assert metadata['provenance']['source'] == 'r20_v0.pth.tar'
     with pytest.raises(SystemExit, match='differences'):
-        main(RESNET.replace('1x', '2x'), source, '--out', tmp_path / 'wrong.safetensors')
+        main(VGG, source, '--out', tmp_path / 'wrong.safetensors')
     assert not (tmp_path / 'wrong.safetensors').exists()

@@ -1,4 +1,0 @@
-_base_ = ['./_base_logits.py', './_base_cifar10-5+5.py']
-
-work_dir = 'work_dirs/{{ fileBasenameNoExtension }}/split{{$SPLIT_SEED:0}}_part{{$PART:0}}'
-model = dict(backbone=dict(width=16), head=dict(in_channels=64, num_classes=10))
