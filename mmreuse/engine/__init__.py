@@ -1,8 +1,9 @@
-"""Runners and hooks: thin; they call the rooms below."""
+"""Runners, loops and hooks: thin; they call the rooms below."""
 from mmreuse.engine import hooks
+from mmreuse.engine.loops import MergeLoop
 from mmreuse.engine.runner import SafeRunner
 from mmreuse.utils.safe_loading import install_safe_loaders
 
 install_safe_loaders()
 
-__all__ = ['SafeRunner', 'hooks']
+__all__ = ['MergeLoop', 'SafeRunner', 'hooks']

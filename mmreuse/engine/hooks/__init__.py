@@ -1,5 +1,7 @@
-"""Hooks of training runs."""
+"""Hooks of training and merging runs."""
 from mmreuse.engine.hooks.checkpoint_hook import CheckpointHook
+from mmreuse.engine.hooks.merge import MergeHook
+from mmreuse.engine.hooks.renormalization import RenormalizationHook
 from mmreuse.engine.hooks.stitching_init_hook import StitchingInitHook
 
-__all__ = ['CheckpointHook', 'StitchingInitHook']
+__all__ = ['CheckpointHook', 'MergeHook', 'RenormalizationHook', 'StitchingInitHook']

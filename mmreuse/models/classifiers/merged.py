@@ -70,7 +70,8 @@ class MergedClassifier(BaseModel):
                               'classes a source, or one for all.')
         if num_classes is None:
             num_classes = tasks['num_classes'] if isinstance(tasks, Mapping) else 1 + max(map(max, self.tasks))
-        image = torch.zeros(1, *input_size)
+        self.input_size = tuple(input_size)
+        image = torch.zeros(1, *self.input_size)
         own = self.tasks * len(built) if len(self.tasks) == 1 else self.tasks
         self.scorers = [class_scorer(source, image, classes, num_classes)
                         for source, classes in zip(built, own, strict=True)]

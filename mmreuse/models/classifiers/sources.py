@@ -13,7 +13,7 @@ from mmreuse.registry import MODELS
 from mmreuse.utils.io import load_checkpoint
 from mmreuse.utils.names import nearest
 
-_KEYS = ('config', 'model', 'checkpoint', 'name')
+_KEYS = ('config', 'options', 'model', 'checkpoint', 'name')
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ def build_source(cfg: Mapping[str, Any], number: int) -> Source:
     """Build a source with random weights.
 
     Args:
-        cfg: ``dict(config=PATH or model=CONFIG or module, checkpoint=PATH, name=TEXT)``.
+        cfg: ``dict(config=PATH or model=CONFIG or module, checkpoint=PATH, name=TEXT)``; with ``config`` also
+            ``options``, dotted key to value, over the file.
         number: Its place, for a name where there is none.
 
     Raises:
@@ -72,6 +73,7 @@ def build_source(cfg: Mapping[str, Any], number: int) -> Source:
         if not Path(cfg['config']).is_file():
             raise ConfigError(f"source '{name}': there is no config file {cfg['config']}.")
         file = Config.fromfile(cfg['config'])
+        file.merge_from_dict(dict(cfg.get('options') or {}))
         model, preprocessor = file.model, file.get('data_preprocessor')
     if not isinstance(model, nn.Module):
         model = dict(model)

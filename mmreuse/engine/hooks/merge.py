@@ -1,0 +1,71 @@
+"""Merging as a hook: statistics, matching, fusing before what would be training."""
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+
+from mmreuse.engine.merging import cached_moments, matching_images, matching_report, merge_metrics, merged_classifier
+from mmreuse.merging.methods import Method, needs_moments
+from mmreuse.registry import HOOKS
+from mmreuse.utils.io import write_json
+
+
+@HOOKS.register_module()
+class MergeHook(Hook):
+    """Merge the sources of a :class:`~mmreuse.models.MergedClassifier`; needs ``train_cfg=dict(type='MergeLoop')``.
+
+    Moments are taken on the images of the training loader, once: they are kept by content, and serve other
+    matchers, hyper-parameters and stops. ``matching.json`` in the work_dir says what was joined, by space; the
+    run's metrics gain ``merge/parameters``, ``merge/macs``, ``merge/matching_score`` and seconds by stage.
+
+    Args:
+        matcher: Name or config of :data:`mmreuse.registry.MATCHERS`.
+        samples: How many images moments are taken of; None for all.
+        overrides: Other matchers for some spaces, by regular expression.
+        refit: Unmerge by least squares, see :func:`mmreuse.merging.refit.refit`.
+        cache_dir: Where moments are kept.
+    """
+    priority = 'NORMAL'
+
+    def __init__(self, matcher: Method = 'zip', samples: int | None = None,
+                 overrides: Mapping[str, Method] | None = None, refit: bool = False,
+                 cache_dir: str = 'work_dirs/cache') -> None:
+        self.matcher = matcher
+        self.samples = samples
+        self.overrides = overrides
+        self.refit = refit
+        self.cache_dir = cache_dir
+
+    def before_run(self, runner: Any) -> None:
+        """Find what is wrong before weights are loaded.
+
+        Raises:
+            ConfigError: There is no such matcher or option, or the model is no MergedClassifier.
+            DataError: There are too few images.
+        """
+        merged_classifier(runner)
+        self.needs_moments = needs_moments(self.matcher, self.overrides) or self.refit
+        matching_images(runner).check(self.samples, 'MergeHook')
+
+    def before_train(self, runner: Any) -> None:
+        """Merge, unless the run is resumed."""
+        if runner.epoch > 0:
+            return
+        model = merged_classifier(runner)
+        started = time.perf_counter()
+        moments = None
+        if model.spaces and self.needs_moments:
+            data = Config(dict(runner.cfg.train_dataloader)).to_dict()
+            moments = cached_moments(model, matching_images(runner), self.samples, data, self.cache_dir)
+        seconds = dict(statistics=time.perf_counter() - started)
+        seconds |= model.merge(moments, self.matcher, overrides=self.overrides, refit=self.refit)
+        runner.message_hub.update_scalars(merge_metrics(model, seconds))
+        report = matching_report(model)
+        for name, item in report.items():
+            runner.logger.info(f'{name}: {item["sizes"]} -> {item["merged"]} features, score {item["score"]}')
+        if is_main_process():
+            write_json(Path(runner.work_dir) / 'matching.json', report)

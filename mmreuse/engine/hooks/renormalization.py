@@ -1,0 +1,46 @@
+"""Renormalization as a hook."""
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from mmengine.hooks import Hook
+
+from mmreuse.engine.merging import matching_images, merged_classifier
+from mmreuse.merging.methods import Method, find_method
+from mmreuse.registry import HOOKS, RENORMALIZERS
+
+
+@HOOKS.register_module()
+class RenormalizationHook(Hook):
+    """Put the statistics of a merged model right, on the images of the training loader.
+
+    Args:
+        renormalizers: Names or configs of :data:`mmreuse.registry.RENORMALIZERS`, called one after the other.
+    """
+    # After what changes the model.
+    priority = 'BELOW_NORMAL'
+
+    def __init__(self, renormalizers: Sequence[Method] = ('reset',)) -> None:
+        self.renormalizers = list(renormalizers)
+
+    def before_run(self, runner: Any) -> None:
+        """Find what is wrong before time is spent.
+
+        Raises:
+            ConfigError: There is no such renormalizer or option.
+            DataError: There are too few images.
+        """
+        for renormalizer in self.renormalizers:
+            function = find_method(RENORMALIZERS, renormalizer)
+            samples = getattr(function, 'keywords', {}).get('samples')
+            matching_images(runner).check(samples, 'RenormalizationHook')
+
+    def before_train(self, runner: Any) -> None:
+        """Renormalise, unless the run is resumed."""
+        if runner.epoch > 0:
+            return
+        model = merged_classifier(runner)
+        started = time.perf_counter()
+        for renormalizer in self.renormalizers:
+            model.renormalize(renormalizer, matching_images(runner))
+        runner.message_hub.update_scalar('merge/renormalization_seconds', time.perf_counter() - started)

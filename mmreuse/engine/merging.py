@@ -1,0 +1,139 @@
+"""What the merging hooks and tools share: images for matching, moments that are taken once, what a merge reports."""
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.dist import broadcast_object_list, get_world_size, is_main_process
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner, set_random_seed
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from mmreuse.errors import ConfigError, DataError
+from mmreuse.graph import Assign
+from mmreuse.merging import Matching
+from mmreuse.models.classifiers import MergedClassifier
+from mmreuse.statistics import SpaceMoments
+from mmreuse.statistics.moment_files import load_moments, save_moments
+from mmreuse.utils.cache import StageCache
+from mmreuse.utils.complexity import count_macs, count_params
+from mmreuse.utils.io import state_hash
+
+
+class MatchingImages:
+    """The images of a loader as a model's preprocessor prepares them, the same in every pass.
+
+    Args:
+        loader: Of mmengine; as :class:`~mmreuse.engine.loops.MergeLoop` builds it, without persistent workers.
+        preprocessor: The model's.
+        seed: Of shuffling and augmentation.
+    """
+
+    def __init__(self, loader: DataLoader, preprocessor: torch.nn.Module, seed: int) -> None:
+        self.loader = loader
+        self.preprocessor = preprocessor
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        set_random_seed(self.seed)
+        for batch in self.loader:
+            yield self.preprocessor(batch, False)['inputs']
+
+    def check(self, samples: int | None, asked_by: str) -> None:
+        """Make sure that there are as many images as are wanted.
+
+        Raises:
+            DataError: There are fewer.
+        """
+        available = len(self.loader.dataset)
+        if samples is not None and samples > available:
+            raise DataError(f'{asked_by} asks for samples = {samples}, but the train_dataloader has {available} '
+                            'images. Ask for fewer, or for all with None.')
+
+    def fingerprint(self) -> str:
+        """Hash of the main process's first batch, which tells other data, another order or augmentation."""
+        found = [state_hash({'images': next(iter(self))}) if is_main_process() else None]
+        broadcast_object_list(found)
+        return found[0]
+
+
+def merged_classifier(runner: Runner) -> MergedClassifier:
+    """The model of a runner that merges.
+
+    Raises:
+        ConfigError: It is another.
+    """
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    if not isinstance(model, MergedClassifier):
+        raise ConfigError(f'merging works on a MergedClassifier; the config has model.type = {type(model).__name__}.')
+    return model
+
+
+def matching_images(runner: Runner) -> MatchingImages:
+    """The images of the training loader of a runner."""
+    return MatchingImages(runner.train_dataloader, merged_classifier(runner).data_preprocessor, runner.seed)
+
+
+def cached_moments(model: MergedClassifier, images: MatchingImages, samples: int | None, data: Mapping[str, Any],
+                   cache_dir: str | Path) -> dict[str, SpaceMoments]:
+    """Joint moments of all spaces of the sources, from the cache where they were taken before.
+
+    They serve every matcher, hyper-parameter and stop.
+
+    Args:
+        model: With its sources' weights loaded.
+        images: What moments are taken of.
+        samples: How many of them; None for all.
+        data: Settings that say what the images are.
+        cache_dir: Where moments are kept by content.
+
+    Raises:
+        DataError: A feature is not finite, or there are too few images.
+    """
+    key = dict(sources=[state_hash(source.model) for source in model.sources], data=data, samples=samples,
+               images=images.fingerprint(), seed=images.seed, processes=get_world_size(),
+               spaces=[{name: space.size for name, space in graph.spaces.items()} for graph in model.graphs])
+
+    def make(folder: Path) -> None:
+        moments = model.collect(images, samples)
+        if is_main_process():
+            save_moments(folder / 'moments.safetensors', moments)
+
+    found = StageCache(cache_dir).get('moments', key, make)
+    return load_moments(found / 'moments.safetensors', str(model.data_preprocessor.device))
+
+
+def merge_metrics(model: MergedClassifier, seconds: Mapping[str, float]) -> dict[str, float]:
+    """Size, cost for one image, mean matching score and seconds of a merge, as ``metrics.json`` names them."""
+    image = torch.zeros(1, *model.input_size, device=model.data_preprocessor.device)
+    scores = [matching.score for matching in model.matchings.values() if math.isfinite(matching.score)]
+    return {
+        'merge/parameters': count_params(model.merged),
+        'merge/macs': count_macs(model.merged, image),
+        **({'merge/matching_score': sum(scores) / len(scores)} if scores else {}),
+        **{f'merge/{stage}_seconds': value for stage, value in seconds.items()},
+    }
+
+
+def matching_report(model: MergedClassifier) -> dict[str, dict[str, Any]]:
+    """What was matched, by space: widths, mean similarity (None where nothing was measured), how it was joined.
+
+    ``within`` is the share of merged features that take in two features of one model, None for dense maps.
+    """
+    return {name: dict(sizes=list(matching.sizes), merged=matching.size, within=_share_within(matching),
+                       score=matching.score if math.isfinite(matching.score) else None)
+            for name, matching in model.matchings.items()}
+
+
+def _share_within(matching: Matching) -> float | None:
+    if not isinstance(matching.map, Assign):
+        return None
+    folds = torch.zeros(matching.size, dtype=torch.bool)
+    for own in matching.per_model():
+        folds |= own.index[own.index >= 0].bincount(minlength=matching.size) > 1
+    return float(folds.double().mean())
