@@ -1,1 +1,21 @@
 """Pruning trained networks: saliencies, schedules, structured pruning."""
+from mmreuse.pruning.fisher import Fisher
+from mmreuse.pruning.gradients import PerSampleGradients, per_sample_gradients
+from mmreuse.pruning.prune import prune, prune_weights, renormalize
+from mmreuse.pruning.saliencies import diagonal_fisher, magnitude, woodfisher
+from mmreuse.pruning.schedule import polynomial
+from mmreuse.pruning.selection import select_masks
+from mmreuse.pruning.weights import (
+    Sparsity,
+    apply_masks,
+    find_masks,
+    listed_weights,
+    make_permanent,
+    measure_sparsity,
+)
+
+__all__ = [
+    'Fisher', 'PerSampleGradients', 'Sparsity', 'apply_masks', 'diagonal_fisher', 'find_masks', 'listed_weights',
+    'magnitude', 'make_permanent', 'measure_sparsity', 'per_sample_gradients', 'polynomial', 'prune', 'prune_weights',
+    'renormalize', 'select_masks', 'woodfisher',
+]

@@ -1,0 +1,162 @@
+"""Prune a trained network in one call."""
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmreuse.errors import ConfigError
+from mmreuse.pruning.fisher import Fisher, check_fisher, check_rule
+from mmreuse.pruning.gradients import per_sample_gradients
+from mmreuse.pruning.selection import check_scope, check_sparsity, pruned_count, select_masks
+from mmreuse.pruning.weights import apply_masks, copy_permanent, find_masks, listed_weights, make_permanent
+from mmreuse.registry import RENORMALIZERS, SALIENCIES
+from mmreuse.utils.methods import Method, find_method, takes
+
+
+def prune(
+    model: nn.Module,
+    loader: Iterable | None,
+    sparsity: float,
+    saliency: Method = 'magnitude',
+    *,
+    renormalizers: Sequence[Method] = (),
+    renormalization_loader: Iterable | None = None,
+    **options: Any,
+) -> nn.Module:
+    """Prune a network in one shot and put its statistics right.
+
+    Args:
+        model: A trained network; left as it is.
+        loader: Labelled batches of training data for the Fisher, and images for renormalizers. None if neither is
+            asked for.
+        sparsity: Share of the listed weights that are zero afterwards, in [0, 1): ``floor(sparsity * n)`` of n.
+        saliency: Name, config or function of :data:`mmreuse.registry.SALIENCIES`.
+        renormalizers: Names, configs or functions of :data:`mmreuse.registry.RENORMALIZERS`, called one after the
+            other as ``f(pruned, loader)``. One with a parameter ``ends`` gets ``[model]``: the dense network is the
+            goal. A budget is an option of theirs: ``dict(type='reset', samples=64)``.
+        renormalization_loader: Data for the renormalizers, if not ``loader``.
+        **options: ``scope``, ``update``, ``fisher``, ``modules``, ``exclude`` of :func:`prune_weights`.
+
+    Returns:
+        nn.Module: A copy whose pruned weights are exactly zero.
+
+    Raises:
+        ConfigError: As :func:`prune_weights`; or renormalizers have no data.
+        DataError: As :func:`prune_weights`; or a renormalizer has too little data.
+    """
+    renormalizers = [find_method(RENORMALIZERS, each) for each in renormalizers]
+    data = loader if renormalization_loader is None else renormalization_loader
+    if renormalizers and data is None:
+        raise ConfigError('renormalizers need data: give a loader, or leave them out.')
+    pruned = copy_permanent(model)
+    prune_weights(pruned, loader, sparsity, saliency, **options)
+    for function in renormalizers:
+        renormalize(pruned, data, function, model)
+    return pruned
+
+
+def renormalize(pruned: nn.Module, loader: Iterable, renormalizer: Method, dense: nn.Module) -> None:
+    """Put the statistics of a pruned network right, in place; the goals are those of the dense one.
+
+    Args:
+        pruned: Its zeros stay zeros: renormalizers scale, shift and measure.
+        loader: Batches of images.
+        renormalizer: Name, config or function of :data:`mmreuse.registry.RENORMALIZERS`.
+        dense: Given to a renormalizer with a parameter ``ends``.
+
+    Raises:
+        ConfigError: There is no such renormalizer.
+        DataError: The loader has too few samples, or a feature is not finite.
+    """
+    function = find_method(RENORMALIZERS, renormalizer)
+    function(pruned, loader, **({'ends': [dense]} if takes(function, 'ends') else {}))
+
+
+def prune_weights(
+    model: nn.Module,
+    loader: Iterable | None,
+    sparsity: float,
+    saliency: Method = 'magnitude',
+    *,
+    scope: str = 'global',
+    update: str | None = None,
+    fisher: Mapping[str, Any] | None = None,
+    modules: Sequence[str] | None = None,
+    exclude: Sequence[str] = (),
+    masks: Mapping[str, Tensor] | None = None,
+) -> dict[str, Tensor]:
+    """Prune a network in place. Weights that are zero already stay zero and count.
+
+    Args:
+        model: A trained network. Masks of ``torch.nn.utils.prune`` are made permanent.
+        loader: Labelled batches for the Fisher; None if it is not needed.
+        sparsity: Share of the listed weights that are zero afterwards.
+        saliency: Name, config or function of :data:`mmreuse.registry.SALIENCIES`.
+        scope: ``'global'``: the least salient of all listed weights go; ``'layer'``: those of each weight tensor.
+        update: ``'summed'`` or ``'joint'``: the kept weights make up for the pruned ones, see
+            :meth:`mmreuse.pruning.fisher.Fisher.compensate`. None leaves them.
+        fisher: ``samples`` (1000), ``average`` (1), ``chunk``, ``folder`` of
+            :func:`mmreuse.pruning.gradients.per_sample_gradients`, ``damp`` and ``block`` of
+            :class:`mmreuse.pruning.fisher.Fisher`.
+        modules: Regular expressions of the modules that are pruned, see
+            :func:`mmreuse.pruning.weights.listed_weights`; None for all convolutions and linear layers.
+        exclude: Regular expressions of modules that are not: shortcuts, or the classifier.
+        masks: False where weights are pruned already, by name; None for where they are zero.
+
+    Returns:
+        dict[str, Tensor]: True where a weight is kept, for each listed weight.
+
+    Raises:
+        ConfigError: The sparsity is not in [0, 1) or below what the network has, a name fits nothing, an option or
+            method does not exist, or data is missing.
+        DataError: There are too few samples, a number is not finite, or the Fisher is singular. The weights are
+            unchanged then.
+    """
+    check_sparsity(sparsity)
+    check_scope(scope)
+    if update is not None:
+        check_rule(update)
+    function = find_method(SALIENCIES, saliency)
+    needs_fisher = update is not None or takes(function, 'fisher')
+    settings = _fisher_settings(fisher)
+    if needs_fisher and loader is None:
+        raise ConfigError(f'saliency {saliency!r} with update={update!r} needs labelled data: give a loader.')
+    make_permanent(model)
+    weights = listed_weights(model, modules, exclude)
+    masks = find_masks(weights) if masks is None else {name: masks[name] for name in weights}
+    _check_growth(masks, sparsity)
+    curvature = _estimate(model, loader, weights, masks, settings) if needs_fisher else None
+    scores = function(weights, **({'fisher': curvature} if takes(function, 'fisher') else {}))
+    kept = select_masks(scores, sparsity, scope, masks)
+    with torch.no_grad():
+        if update is not None:
+            gone = {name: masks[name] & ~kept[name] for name in weights}
+            for name, change in curvature.compensate(weights, gone, update).items():
+                weights[name] += change.to(weights[name])
+        apply_masks(weights, kept)
+    return kept
+
+
+def _fisher_settings(fisher: Mapping[str, Any] | None) -> dict[str, Any]:
+    settings = dict(samples=1000, average=1, chunk=None, folder=None, damp=1e-5, block=None)
+    unknown = [key for key in fisher or {} if key not in settings]
+    if unknown:
+        raise ConfigError(f"fisher has no option '{unknown[0]}'. It has {', '.join(settings)}.")
+    settings.update(fisher or {})
+    check_fisher(settings['damp'], settings['block'])
+    return settings
+
+
+def _estimate(model: nn.Module, loader: Iterable, weights: Mapping[str, Tensor], masks: Mapping[str, Tensor],
+              settings: dict[str, Any]) -> Fisher:
+    damp, block = settings.pop('damp'), settings.pop('block')
+    return Fisher(per_sample_gradients(model, loader, weights, masks=masks, **settings), damp, block)
+
+
+def _check_growth(masks: Mapping[str, Tensor], sparsity: float) -> None:
+    size = sum(mask.numel() for mask in masks.values())
+    zeros = size - sum(int(mask.sum()) for mask in masks.values())
+    if zeros > pruned_count(size, sparsity):
+        raise ConfigError(f'the network has sparsity {zeros / size:.4f} already ({zeros} of {size} listed weights are '
+                          f'zero), more than the {sparsity} asked for. Ask for more, or prune the dense network.')

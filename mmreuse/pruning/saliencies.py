@@ -1,0 +1,43 @@
+"""How much each weight matters.
+
+A saliency is a plain function ``f(weights, *, ...)`` from weights by name to tensors of the same shapes: the larger,
+the more is lost without the weight. One with a parameter ``fisher`` gets the
+:class:`~mmreuse.pruning.fisher.Fisher` of the network, and needs labelled data.
+"""
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from mmreuse.pruning.fisher import Fisher
+from mmreuse.registry import SALIENCIES
+
+
+@SALIENCIES.register_module(name='magnitude')
+def magnitude(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """``|w|``."""
+    return {name: weight.detach().abs() for name, weight in weights.items()}
+
+
+@SALIENCIES.register_module(name='diagonal_fisher')
+def diagonal_fisher(weights: Mapping[str, Tensor], *, fisher: Fisher) -> dict[str, Tensor]:
+    """``w^2 mean_k(g_k^2) / 2``: the loss that the diagonal of the Fisher predicts (optimal brain damage).
+
+    ``damp`` and ``block`` of the Fisher do not matter.
+    """
+    saliencies = {}
+    for name, weight in weights.items():
+        gradients = fisher.gradients.of(name)
+        # One sample after the other: no second copy of the gradients.
+        squares = sum(row.double().square() for row in gradients) / len(gradients)
+        saliencies[name] = weight.detach().double().square() * squares.reshape(weight.shape).to(weight.device) / 2
+    return saliencies
+
+
+@SALIENCIES.register_module(name='woodfisher')
+def woodfisher(weights: Mapping[str, Tensor], *, fisher: Fisher) -> dict[str, Tensor]:
+    """``w^2 / (2 [F^-1]_qq)``: the loss when one weight goes and the others make up for it.
+
+    Singh and Alistarh, *WoodFisher*, 2020, equation 4 (optimal brain surgeon).
+    """
+    return {name: weight.detach().double().square() / (2 * fisher.inverse_diagonal[name].to(weight.device))
+            for name, weight in weights.items()}

@@ -1,0 +1,122 @@
+"""Which weights of a network are pruned, and which of them are left: a weight that is zero is pruned."""
+import copy
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.utils import prune as torch_prune
+
+from mmreuse.errors import ConfigError
+from mmreuse.utils.names import nearest
+
+
+def listed_weights(model: nn.Module, modules: Sequence[str] | None = None,
+                   exclude: Sequence[str] = ()) -> dict[str, nn.Parameter]:
+    """Weights of convolutions and linear layers, without biases and norms.
+
+    Args:
+        model: Any network.
+        modules: Regular expressions; a module is listed if the whole of its name fits one. None lists all.
+        exclude: Regular expressions of modules that are left out, e.g. ``r'.*shortcut.*'``.
+
+    Returns:
+        dict[str, nn.Parameter]: By name of the parameter, in the order of the modules; shared ones once.
+
+    Raises:
+        ConfigError: An expression fits no convolution or linear layer, or nothing is left.
+    """
+    weighted = {name: module for name, module in model.named_modules()
+                if isinstance(module, _ConvNd | nn.Linear)}
+    if not weighted:
+        raise ConfigError(f'{type(model).__name__} has no convolution or linear layer: there is nothing to prune.')
+    kept = set(weighted) if modules is None else _fitting(modules, weighted)
+    kept -= _fitting(exclude, weighted)
+    parameters = {name: parameter for name, parameter in model.named_parameters() if name.rpartition('.')[0] in kept}
+    weights = {name: parameter for name, parameter in parameters.items()
+               if name.rpartition('.')[2] in ('weight', 'weight_orig')}
+    if not weights:
+        raise ConfigError(f'modules={modules} without exclude={tuple(exclude)} leaves no weight to prune.')
+    return weights
+
+
+def _fitting(expressions: Sequence[str], known: Iterable[str]) -> set[str]:
+    fitting: set[str] = set()
+    for expression in expressions:
+        found = {name for name in known if re.fullmatch(expression, name)}
+        if not found:
+            raise ConfigError(f"'{expression}' fits the name of no convolution or linear layer. "
+                              f'{nearest(expression, known)}')
+        fitting |= found
+    return fitting
+
+
+def _masked_by_torch(model: nn.Module) -> list[tuple[nn.Module, str]]:
+    """Modules, and names of their parameters, that ``torch.nn.utils.prune`` masks."""
+    return [(module, name) for module in model.modules()
+            for name in [key.removesuffix('_orig') for key in module._parameters if key.endswith('_orig')]
+            if f'{name}_mask' in module._buffers]
+
+
+def make_permanent(model: nn.Module) -> None:
+    """Replace masks of ``torch.nn.utils.prune`` by zeros in the weights, in place; the function stays the same."""
+    for module, name in _masked_by_torch(model):
+        torch_prune.remove(module, name)
+
+
+def copy_permanent(model: nn.Module) -> nn.Module:
+    """A copy of a network in which masks of ``torch.nn.utils.prune`` are zeros in the weights."""
+    for module, name in _masked_by_torch(model):
+        # What torch leaves there after a forward pass is part of an autograd graph and cannot be copied.
+        setattr(module, name, getattr(module, name).detach())
+    copied = copy.deepcopy(model)
+    make_permanent(copied)
+    return copied
+
+
+def find_masks(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """True where a weight is not zero, for each weight."""
+    return {name: weight.detach() != 0 for name, weight in weights.items()}
+
+
+@torch.no_grad()
+def apply_masks(weights: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> None:
+    """Set weights to zero where their mask is False, in place."""
+    for name, mask in masks.items():
+        weights[name].masked_fill_(~mask, 0)
+
+
+@dataclass(frozen=True)
+class Sparsity:
+    """Shares of weights that are zero."""
+    listed: float  # of the weights that were to be pruned
+    whole: float  # of all parameters, biases and norms among them
+    by_weight: dict[str, float]  # of each listed weight
+
+
+def measure_sparsity(model: nn.Module, modules: Sequence[str] | None = None,
+                     exclude: Sequence[str] = ()) -> Sparsity:
+    """Count zeros among the listed weights and in the whole network.
+
+    Args:
+        model: A network, with zeros or with masks of ``torch.nn.utils.prune``.
+        modules: As for :func:`listed_weights`.
+        exclude: As for :func:`listed_weights`.
+
+    Raises:
+        ConfigError: As :func:`listed_weights`.
+    """
+    buffers = dict(model.named_buffers())
+
+    def zeros(name: str, parameter: Tensor) -> int:
+        mask = buffers.get(f'{name.removesuffix("_orig")}_mask') if name.endswith('_orig') else None
+        return int((parameter if mask is None else parameter * mask).eq(0).sum())
+
+    listed = listed_weights(model, modules, exclude)
+    counts = {name: zeros(name, parameter) for name, parameter in model.named_parameters()}
+    return Sparsity(
+        listed=sum(counts[name] for name in listed) / sum(weight.numel() for weight in listed.values()),
+        whole=sum(counts.values()) / sum(parameter.numel() for parameter in model.parameters()),
+        by_weight={name: counts[name] / weight.numel() for name, weight in listed.items()})
