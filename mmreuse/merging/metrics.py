@@ -1,0 +1,86 @@
+"""How alike the features of one space are, from their first and second moments.
+
+All tables are exactly symmetric, of shape (O, O) over the stacked features of all models. A feature is *dead* where
+what the metric divides by vanishes up to rounding. Dead features are like nothing, themselves included: similarity
+0. Matchers thus take them after everything that is alike, and lose none.
+"""
+import torch
+from torch import Tensor
+
+from mmreuse.errors import ConfigError, DataError
+from mmreuse.statistics import SpaceMoments
+from mmreuse.utils.names import nearest
+
+# Squares smaller than this, relative to the largest, are what float32 leaves of zero.
+NEGLIGIBLE = 1e-12
+
+
+def covariance(moments: SpaceMoments) -> Tensor:
+    """Covariances of all stacked features, shape (O, O), float64.
+
+    Raises:
+        DataError: A moment is not finite or a variance negative: names the first such feature.
+    """
+    table, mean = moments.covariance.double(), moments.mean.double()
+    variance = table.diagonal()
+    _check(moments, ~(mean.isfinite() & table.isfinite().all(1)), 'is not finite')
+    _check(moments, variance < -NEGLIGIBLE * variance.abs().max(), 'has a negative variance')
+    return (table + table.T) / 2
+
+
+def correlation(moments: SpaceMoments) -> Tensor:
+    """Pearson correlations, shape (O, O), float64: within [-1, 1], and 0 with whatever does not vary.
+
+    A feature does not vary if its variance is negligible beside the largest in the space or beside its own
+    squared mean.
+
+    Raises:
+        DataError: As :func:`covariance`.
+    """
+    table = covariance(moments)
+    variance = table.diagonal()
+    scale = torch.maximum(variance.max(), moments.mean.double().square())
+    return _normalised(table, variance > NEGLIGIBLE * scale)
+
+
+def cosine(moments: SpaceMoments) -> Tensor:
+    """Cosines of features, not centred: ``E[x y] / sqrt(E[x^2] E[y^2])``, shape (O, O), float64.
+
+    Raises:
+        DataError: As :func:`covariance`.
+    """
+    table = covariance(moments) + torch.outer(moments.mean.double(), moments.mean.double())
+    square = table.diagonal()
+    return _normalised(table, square > NEGLIGIBLE * square.max())
+
+
+METRICS = {'covariance': covariance, 'correlation': correlation, 'cosine': cosine}
+
+
+def similarity(moments: SpaceMoments, metric: str = 'correlation') -> Tensor:
+    """The table of a metric by its name, shape (O, O), float64.
+
+    Raises:
+        ConfigError: There is no such metric.
+        DataError: As :func:`covariance`.
+    """
+    if metric not in METRICS:
+        raise ConfigError(f"metric = '{metric}' is unknown. {nearest(metric, METRICS)}")
+    return METRICS[metric](moments)
+
+
+def _normalised(table: Tensor, alive: Tensor) -> Tensor:
+    """Divide by the roots of the diagonal; dead rows and columns become 0."""
+    scale = torch.where(alive, table.diagonal(), torch.inf).rsqrt()
+    return (table * torch.outer(scale, scale)).clamp_(-1, 1)
+
+
+def _check(moments: SpaceMoments, bad: Tensor, what: str) -> None:
+    if bad.any():
+        first, model = int(bad.nonzero()[0]), 0
+        feature = first
+        while feature >= moments.sizes[model]:
+            feature -= moments.sizes[model]
+            model += 1
+        raise DataError(f'feature {feature} of model {model} {what} ({int(bad.sum())} of {len(bad)} stacked features '
+                        'are affected). Check the weights of the model and the images it was shown.')
