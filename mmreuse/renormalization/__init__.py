@@ -1,7 +1,16 @@
 """Putting the statistics of merged and pruned networks right again, by name from a config."""
-from mmreuse.renormalization.goals import combine, permuted
+from mmreuse.renormalization.apply import apply_renormalizers
+from mmreuse.renormalization.auto import Choice, auto
+from mmreuse.renormalization.bias import bias_calibration, bias_removal, zero_bias
+from mmreuse.renormalization.closed_form import MatchedMoments, closed_form_repair, matched, measure_together
+from mmreuse.renormalization.goals import combine, output_orders, permuted
 from mmreuse.renormalization.measure import measure_ends
-from mmreuse.renormalization.repair import renormalize, repair, rescale, reshift
+from mmreuse.renormalization.renormalize import renormalize
+from mmreuse.renormalization.repair import repair, rescale, reshift
 from mmreuse.renormalization.reset import reset
 
-__all__ = ['combine', 'measure_ends', 'permuted', 'renormalize', 'repair', 'rescale', 'reset', 'reshift']
+__all__ = [
+    'Choice', 'MatchedMoments', 'apply_renormalizers', 'auto', 'bias_calibration', 'bias_removal', 'closed_form_repair',
+    'combine', 'matched', 'measure_ends', 'measure_together', 'output_orders', 'permuted', 'renormalize', 'repair',
+    'rescale', 'reset', 'reshift', 'zero_bias',
+]

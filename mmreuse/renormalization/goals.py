@@ -1,5 +1,7 @@
 """What the outputs of layers should look like, from statistics of end models."""
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+
+from torch import Tensor
 
 from mmreuse.errors import ConfigError, DataError, SpaceError
 from mmreuse.graph import Graph, Select, SpaceMap
@@ -67,13 +69,16 @@ def _of_layer(statistics: Statistics, name: str, size: int, number: int) -> Chan
     return moments
 
 
-def permuted(statistics: Statistics, graph: Graph, maps: Mapping[str, SpaceMap]) -> dict[str, ChannelMoments]:
-    """Statistics of the layers of ``transform(graph, maps)``, without running it.
+def output_orders(graph: Graph, maps: Mapping[str, SpaceMap], layers: Iterable[str]) -> dict[str, Tensor]:
+    """Which output channel of a layer becomes which one of ``transform(graph, maps)``.
 
     Args:
-        statistics: Of the layers of the model of ``graph``.
         graph: The traced model.
         maps: By space, permutations or selections.
+        layers: Names of layers.
+
+    Returns:
+        dict[str, Tensor]: For the layers that a map touches, the old channel of each new one.
 
     Raises:
         SpaceError: A map mixes features: the deviation of a mixture does not follow from deviations.
@@ -83,11 +88,25 @@ def permuted(statistics: Statistics, graph: Graph, maps: Mapping[str, SpaceMap])
     if mixing:
         raise SpaceError(f'statistics follow permutations and selections only; {", ".join(mixing)} are mixed. Measure '
                          'the transformed model.')
+    axes = {name: [(axis, item) for item in placed.values() for axis in item.space.axes
+                   if axis.tensor == f'{name}.weight' and axis.dim == 0] for name in layers}
+    return {name: plan_axis(found).sources() for name, found in axes.items() if found}
+
+
+def permuted(statistics: Statistics, graph: Graph, maps: Mapping[str, SpaceMap]) -> dict[str, ChannelMoments]:
+    """Statistics of the layers of ``transform(graph, maps)``, without running it.
+
+    Args:
+        statistics: Of the layers of the model of ``graph``.
+        graph: The traced model.
+        maps: By space, permutations or selections.
+
+    Raises:
+        SpaceError: As :func:`output_orders`.
+    """
     moved = dict(statistics)
-    for name, moments in statistics.items():
-        axes = [(axis, item) for item in placed.values() for axis in item.space.axes
-                if axis.tensor == f'{name}.weight' and axis.dim == 0]
-        if axes:
-            sources = plan_axis(axes).sources().to(moments.mean.device)
-            moved[name] = ChannelMoments(moments.count, moments.mean[sources], moments.variance[sources])
+    for name, order in output_orders(graph, maps, statistics).items():
+        moments = statistics[name]
+        order = order.to(moments.mean.device)
+        moved[name] = ChannelMoments(moments.count, moments.mean[order], moments.variance[order])
     return moved

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mmreuse.errors import ConfigError, DataError, SpaceError
 from mmreuse.renormalization.places import Flow, Layers, Place, find_places
 from mmreuse.statistics import ChannelMomentAccumulator, ChannelMoments
-from mmreuse.statistics.passes import evaluating, image_batches
+from mmreuse.statistics.passes import evaluating, image_batches, images_of
 from mmreuse.utils.names import nearest
 
 
@@ -67,6 +67,17 @@ def start(
     """Find the places of a model with the first images of a pass; hand back the whole pass."""
     first = next(batches)
     return find_places(Flow(model, first[0][:2]), layers, blocks), itertools.chain([first], batches)
+
+
+def first_images(loader: Iterable, model: nn.Module) -> Tensor:
+    """The first two images at most of a loader, to see what runs in a model.
+
+    Raises:
+        DataError: The loader is empty, or its batches hold no images.
+    """
+    for batch in loader:
+        return images_of(batch, model)[:2]
+    raise DataError('the data loader is empty: its first images say what runs in the network.')
 
 
 class Meters:

@@ -140,8 +140,8 @@ def find_places(flow: Flow, layers: Layers | None = None, blocks: Sequence[str] 
 
     Args:
         flow: The network, run once.
-        layers: Names of convolutions and linear layers, or a regular expression that their whole names fit; None
-            for all that another one comes after (not the classifier).
+        layers: Names of convolutions and linear layers; or a regular expression that picks, by their whole names, some
+            of those that another one comes after; None for all of these, which leaves out classifiers.
         blocks: Names of any modules, in place of layers.
 
     Returns:
@@ -155,29 +155,28 @@ def find_places(flow: Flow, layers: Layers | None = None, blocks: Sequence[str] 
         if layers is not None:
             raise ConfigError(f'layers = {layers!r} and blocks = {list(blocks)!r}: correct either layers or blocks.')
         return list(dict.fromkeys(flow.block_place(name) for name in _in_order(blocks, flow.counts)))
-    names = flow.inner_layers() if layers is None else choose(flow, layers)
-    if not names:
+    inner = flow.inner_layers()
+    if not inner and (layers is None or isinstance(layers, str)):
         raise SpaceError(f'{type(flow.model).__name__} has no convolution or linear layer that another one comes after '
                          f'(there is {", ".join(flow.layers()) or "none at all"}). Name the layers to correct.')
-    return [flow.place(name) for name in names]
+    known = inner if layers is None or isinstance(layers, str) else flow.layers()
+    return [flow.place(name) for name in choose(known, layers)]
 
 
-def choose(flow: Flow, layers: Layers | None) -> list[str]:
-    """Names of the convolutions and linear layers meant, in order of execution; None means all.
+def choose(known: Sequence[str], layers: Layers | None) -> list[str]:
+    """Names meant among known ones, in their order; None means all.
 
     Raises:
-        SpaceError: None fits, or a name is not that of a layer that runs.
+        SpaceError: None fits, or a name is not known.
     """
-    known = flow.layers()
     if layers is None:
-        return known
-    if isinstance(layers, str):
-        found = [name for name in known if re.fullmatch(layers, name)]
-        if not found:
-            raise SpaceError(f"no convolution or linear layer of {type(flow.model).__name__} fits '{layers}'. "
-                             f'{nearest(layers, known)}')
-        return found
-    return _in_order(layers, known)
+        return list(known)
+    if not isinstance(layers, str):
+        return _in_order(layers, known)
+    found = [name for name in known if re.fullmatch(layers, name)]
+    if not found:
+        raise SpaceError(f"no layer fits '{layers}'. {nearest(layers, known)}")
+    return found
 
 
 def _in_order(names: Sequence[str], known: Collection[str]) -> list[str]:

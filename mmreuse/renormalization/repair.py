@@ -1,162 +1,12 @@
-"""REPAIR, RESCALE, RESHIFT: outputs of layers get the statistics that those of the end models have."""
-import logging
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
-from typing import Any
+"""REPAIR, RESCALE, RESHIFT by name."""
+from collections.abc import Iterable, Sequence
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from mmreuse.errors import ConfigError, DataError, SpaceError
 from mmreuse.registry import RENORMALIZERS
-from mmreuse.renormalization.affine import Affine, correction
-from mmreuse.renormalization.fuse import fuse
-from mmreuse.renormalization.goals import Statistics, check_weights, combine
-from mmreuse.renormalization.measure import Meters, hooked, measure_ends, start
-from mmreuse.renormalization.places import Layers, Place
-from mmreuse.statistics import ChannelMoments
-from mmreuse.statistics.passes import evaluating, image_batches
-from mmreuse.utils.names import nearest
-
-logger = logging.getLogger(__name__)
-
-ORDERS = ('simultaneous', 'sequential')
-
-
-@torch.no_grad()
-def renormalize(
-    model: nn.Module,
-    loader: Iterable,
-    *,
-    scale: bool,
-    centre: bool,
-    ends: Sequence[nn.Module] | None = None,
-    goals: Sequence[Statistics] | None = None,
-    weights: Sequence[float] | None = None,
-    samples: int | None = None,
-    order: str = 'simultaneous',
-    layers: Layers | None = None,
-    blocks: Sequence[str] | None = None,
-    max_gain: float = 100.,
-) -> dict[str, Affine]:
-    """Give every layer's output the mean and deviation of the end models', in one pass, and fold that into the layers.
-
-    While it is measured, every output is corrected at once by the statistics of the batch at hand, so that later
-    layers see what they will see. What is folded are the statistics of all samples together. In ``sequential`` order
-    all samples are one batch: each layer is measured behind the folded ones, exactly. That takes the memory of a
-    forward pass of all samples at once.
-
-    Running statistics of batch norms are used as they are; ``reset`` takes them anew.
-
-    Args:
-        model: The merged or pruned network; changed in place, in the mode it was in.
-        loader: Batches of images, see :func:`mmreuse.statistics.passes.images_of`.
-        scale: Match deviations.
-        centre: Match means.
-        ends: Aligned end models with the module names of ``model``, measured in a pass of their own.
-        goals: In place of ``ends``, their statistics, as :func:`~mmreuse.renormalization.measure.measure_ends` gives
-            them.
-        weights: Of the ends; None for equal ones.
-        samples: How many samples to use in each pass, to the sample; None for all.
-        order: ``'simultaneous'`` or ``'sequential'``.
-        layers: Names, or a regular expression that whole names fit; None for all convolutions and linear layers that
-            another one comes after.
-        blocks: Names of any modules, in place of layers.
-        max_gain: Larger gains are clamped.
-
-    Returns:
-        dict[str, Affine]: What was folded, by module.
-
-    Raises:
-        ConfigError: An option does not exist or does not fit the others.
-        SpaceError: A layer does not exist, cannot be corrected, or is of another size than its goals.
-        DataError: The loader is empty or too short, or features are not finite. In all cases the model is unchanged.
-    """
-    _check_options(ends, goals, weights, order, samples)
-    if goals is None:
-        goals = measure_ends(ends, loader, samples=samples, layers=layers, blocks=blocks)
-    wanted = combine(goals, weights)
-    batches = image_batches(loader, [model], samples, 'statistics of the network')
-    if order == 'sequential':
-        batches = iter([(torch.cat([images for (images,) in batches]),)])
-    places, batches = start(batches, model, layers, blocks)
-    corrector = _Corrector(places, wanted, dict(scale=scale, centre=centre, max_gain=max_gain), order)
-    with ExitStack() as stack:
-        stack.enter_context(evaluating(model))
-        stack.enter_context(hooked(model, places, corrector.see, replace=True))
-        for (images,) in batches:
-            model(images)
-    affines = corrector.result()
-    fuse(model, places, affines)
-    report(affines)
-    return affines
-
-
-def _check_options(
-    ends: Sequence[nn.Module] | None,
-    goals: Sequence[Statistics] | None,
-    weights: Sequence[float] | None,
-    order: str,
-    samples: int | None,
-) -> None:
-    """Raise :class:`ConfigError` unless the options fit each other."""
-    if (ends is None) == (goals is None):
-        raise ConfigError('statistics of end models are needed: give either `ends` (models) or `goals` (statistics '
-                          'measured on them).')
-    check_weights(weights, len(ends if goals is None else goals))
-    if order not in ORDERS:
-        raise ConfigError(f"there is no order '{order}'. {nearest(order, ORDERS)}")
-    if order == 'sequential' and samples is None:
-        raise ConfigError('the sequential order runs all samples as one batch: say how many, e.g. samples=2048.')
-
-
-class _Corrector:
-    """Measures the outputs of a network and hands them on corrected."""
-
-    def __init__(self, places: Sequence[Place], goals: Mapping[str, ChannelMoments], options: dict, order: str) -> None:
-        missing = [place.module for place in places if place.module not in goals]
-        if missing:
-            raise SpaceError(f"there are no goals for '{missing[0]}'. {nearest(missing[0], goals)}")
-        self.goals = goals
-        self.options = options
-        self.sequential = order == 'sequential'
-        self.meters = Meters(places, 'the network to be put right')
-
-    def see(self, place: Place, features: Tensor) -> Tensor:
-        """Correct one output by its own statistics."""
-        goal = self.goals[place.module]
-        if features.shape[place.dim] != len(goal.mean):
-            raise SpaceError(f"'{place.module}' has {features.shape[place.dim]} channels and goals of "
-                             f'{len(goal.mean)}: end models must be aligned to the model.')
-        if features.numel() == len(goal.mean):
-            raise DataError(f"'{place.module}' gave one value per channel, which has no deviation. Use batches, and a "
-                            'number of samples, that leave no single sample over.')
-        if self.sequential and self.meters.totals[place.module] is not None:
-            raise SpaceError(f"'{place.module}' runs twice: layers cannot be put right one after the other. Use the "
-                             'simultaneous order.')
-        batch = self.meters.take(place, features)
-        if self.sequential:
-            batch.reduce()
-        return correction(_on(goal, features), batch.result(), **self.options)(features, place.dim)
-
-    def result(self) -> dict[str, Affine]:
-        """The corrections by the statistics of all samples."""
-        return {name: correction(_on(self.goals[name], measured.mean), measured, **self.options)
-                for name, measured in self.meters.result().items()}
-
-
-def _on(moments: ChannelMoments, like: Tensor) -> ChannelMoments:
-    return ChannelMoments(moments.count, moments.mean.to(like.device), moments.variance.to(like.device))
-
-
-def report(affines: Mapping[str, Affine]) -> None:
-    """Log how many channels could not be given their deviation."""
-    channels = sum(len(affine.gain) for affine in affines.values())
-    for what, means in (('clamped', 'are scaled by no more than max_gain'), ('constant', 'never vary; left unscaled')):
-        counts = {name: getattr(affine, what) for name, affine in affines.items() if getattr(affine, what)}
-        if counts:
-            logger.warning('%d of %d channels %s: %s', sum(counts.values()), channels, means,
-                           ', '.join(f'{count} in {name}' for name, count in counts.items()))
+from mmreuse.renormalization.goals import Statistics
+from mmreuse.renormalization.places import Layers
+from mmreuse.renormalization.renormalize import renormalize
 
 
 @RENORMALIZERS.register_module(name='repair')
@@ -168,14 +18,17 @@ def repair(
     ends: Sequence[nn.Module] | None = None,
     goals: Sequence[Statistics] | None = None,
     weights: Sequence[float] | None = None,
-    **options: Any,
+    order: str = 'simultaneous',
+    layers: Layers | None = None,
+    blocks: Sequence[str] | None = None,
+    max_gain: float = 100.,
 ) -> None:
     """Match means and deviations: ``y = sigma* (z - mu) / sigma + mu*`` (Jordan et al., *REPAIR*, 2023, section 3.2).
 
-    Arguments and errors are those of :func:`renormalize`.
+    Arguments and errors are those of :func:`mmreuse.renormalization.renormalize.renormalize`.
     """
     renormalize(model, loader, scale=True, centre=True, samples=samples, ends=ends, goals=goals, weights=weights,
-                **options)
+                order=order, layers=layers, blocks=blocks, max_gain=max_gain)
 
 
 @RENORMALIZERS.register_module(name='rescale')
@@ -187,14 +40,17 @@ def rescale(
     ends: Sequence[nn.Module] | None = None,
     goals: Sequence[Statistics] | None = None,
     weights: Sequence[float] | None = None,
-    **options: Any,
+    order: str = 'simultaneous',
+    layers: Layers | None = None,
+    blocks: Sequence[str] | None = None,
+    max_gain: float = 100.,
 ) -> None:
-    """Match deviations, let means scale along: ``y = sigma* z / sigma`` (Qu and Horvath, 2025).
+    """Match deviations, let means scale along: ``y = sigma* z / sigma`` (Qu and Horvath, *Vanishing Feature*, 2025).
 
-    Arguments and errors are those of :func:`renormalize`.
+    Arguments and errors are those of :func:`mmreuse.renormalization.renormalize.renormalize`.
     """
     renormalize(model, loader, scale=True, centre=False, samples=samples, ends=ends, goals=goals, weights=weights,
-                **options)
+                order=order, layers=layers, blocks=blocks, max_gain=max_gain)
 
 
 @RENORMALIZERS.register_module(name='reshift')
@@ -206,11 +62,13 @@ def reshift(
     ends: Sequence[nn.Module] | None = None,
     goals: Sequence[Statistics] | None = None,
     weights: Sequence[float] | None = None,
-    **options: Any,
+    order: str = 'simultaneous',
+    layers: Layers | None = None,
+    blocks: Sequence[str] | None = None,
 ) -> None:
-    """Match means: ``y = z - mu + mu*``.
+    """Match means: ``y = z - mu + mu*``, one half of REPAIR.
 
-    Arguments and errors are those of :func:`renormalize`.
+    Arguments and errors are those of :func:`mmreuse.renormalization.renormalize.renormalize`.
     """
     renormalize(model, loader, scale=False, centre=True, samples=samples, ends=ends, goals=goals, weights=weights,
-                **options)
+                order=order, layers=layers, blocks=blocks)

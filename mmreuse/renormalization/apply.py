@@ -1,0 +1,49 @@
+"""Run renormalizers by name with what they ask for."""
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from mmreuse.registry import RENORMALIZERS
+from mmreuse.utils.methods import Method, find_method
+
+
+def apply_renormalizers(
+    model: nn.Module,
+    loader: Iterable,
+    renormalizers: Method | Sequence[Method],
+    **given: Any,
+) -> list[Any]:
+    """Run renormalizers one after the other, in place.
+
+    Args:
+        model: The merged or pruned network.
+        loader: Batches of images.
+        renormalizers: Names, configs or functions.
+        **given: Keywords (``samples``, ``ends``, ``goals``, ``weights``, ``validation``, ...). Each renormalizer gets
+            those that it declares and that its config does not set. ``goals`` stand in for ``ends``, unless it names
+            layers of its own.
+
+    Returns:
+        list: What each returned.
+    """
+    if not isinstance(renormalizers, (list, tuple)):
+        renormalizers = [renormalizers]
+    results = []
+    for renormalizer in renormalizers:
+        function = find_method(RENORMALIZERS, renormalizer)
+        results.append(function(model, loader, **_accepted(function, given)))
+    return results
+
+
+def _accepted(function: Callable, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the given keywords that a function declares and that are not bound yet."""
+    declared = inspect.signature(function).parameters
+    bound = getattr(function, 'keywords', {})
+    options = {key: value for key, value in given.items()
+               if key in declared and key not in bound and value is not None}
+    if 'goals' in options and 'ends' in options:
+        # Goals are of all layers that may be meant, but not of blocks or classifiers that a config names.
+        del options['ends' if not {'layers', 'blocks'} & bound.keys() else 'goals']
+    return options

@@ -1,0 +1,130 @@
+"""Try several ways of putting a network right and keep the best."""
+import copy
+import logging
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from mmreuse.errors import SpaceError
+from mmreuse.registry import RENORMALIZERS
+from mmreuse.renormalization.apply import apply_renormalizers
+from mmreuse.renormalization.goals import Statistics
+from mmreuse.renormalization.measure import measure_ends
+from mmreuse.renormalization.score import Score, scorer
+from mmreuse.utils.methods import Method, find_method
+
+logger = logging.getLogger(__name__)
+
+Candidate = Method | Sequence[Method]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What :func:`auto` tried."""
+    name: str  # of the best
+    scores: dict[str, float]
+    unfit: dict[str, str]  # candidates that the network does not allow, and why
+
+
+@RENORMALIZERS.register_module(name='auto')
+def auto(
+    model: nn.Module,
+    loader: Iterable,
+    *,
+    candidates: Sequence[Candidate] = ('reset', 'repair', 'rescale', 'bias_calibration'),
+    samples: int | None = None,
+    ends: Sequence[nn.Module] | None = None,
+    goals: Sequence[Statistics] | None = None,
+    weights: Sequence[float] | None = None,
+    validation: Iterable | None = None,
+    score: Score | None = None,
+) -> Choice:
+    """Try renormalizers on copies of a network, score each, and make the network the best of them.
+
+    The network as it is takes part under the name ``none`` and wins ties.
+
+    Args:
+        model: Changed in place; parameters stay the same objects.
+        loader: Batches of images for statistics.
+        candidates: Names or configs, or lists of them to be run one after the other.
+        samples: How many samples each may use.
+        ends: Aligned end models; measured once for all candidates.
+        goals: Their statistics, if measured already.
+        weights: Of the ends.
+        validation: Labelled batches to choose by, not of the test set.
+        score: In place of accuracy on ``validation``; larger is better.
+
+    Returns:
+        Choice: Name of the best, and all scores.
+
+    Raises:
+        ConfigError: There is nothing to choose by, or there is no such candidate.
+        DataError: As the candidates raise it. The network is then unchanged.
+    """
+    judge = scorer(validation, score)
+    methods = {_label(candidate): [find_method(RENORMALIZERS, each) for each in _several(candidate)]
+               for candidate in candidates}
+    if goals is None and ends is not None:
+        goals = measure_ends(ends, loader, samples=samples)
+    given = dict(samples=samples, ends=ends, goals=goals, weights=weights, validation=validation, score=score)
+    name, best, scores, unfit = 'none', None, {'none': judge(model)}, {}
+    for label, functions in methods.items():
+        twin = copy.deepcopy(model)
+        try:
+            apply_renormalizers(twin, loader, functions, **given)
+        except SpaceError as error:
+            unfit[label] = str(error)
+            continue
+        value = judge(twin)
+        scores[label] = value if math.isfinite(value) else -math.inf
+        if scores[label] > scores[name]:
+            name, best = label, twin
+    if best is not None:
+        adopt(model, best)
+    listed = [f'{label} {value:.4f}' for label, value in scores.items()] + [f'{label} does not fit' for label in unfit]
+    logger.info("renormalizer '%s' scores best: %s", name, ', '.join(listed))
+    return Choice(name, scores, unfit)
+
+
+def _several(candidate: Candidate) -> list[Method]:
+    return list(candidate) if isinstance(candidate, (list, tuple)) else [candidate]
+
+
+def _label(candidate: Candidate) -> str:
+    """``repair(order=sequential)``, ``repair + reset``."""
+    names = []
+    for method in _several(candidate):
+        cfg = dict(method) if isinstance(method, Mapping) else dict(type=method)
+        kind = cfg.pop('type')
+        options = ', '.join(f'{key}={value}' for key, value in cfg.items())
+        names.append(getattr(kind, '__name__', str(kind)) + (f'({options})' if options else ''))
+    return ' + '.join(names)
+
+
+@torch.no_grad()
+def adopt(model: nn.Module, changed: nn.Module) -> None:
+    """Make a network what a copy of it has become. Modules and parameters stay the same objects where they fit.
+
+    Args:
+        model: The network.
+        changed: A copy of it, in which parameters or modules may have changed or been added.
+    """
+    children = {}
+    for key, child in changed._modules.items():
+        own = model._modules.get(key)
+        if own is not None and type(own) is type(child):
+            adopt(own, child)
+            child = own
+        children[key] = child
+    model._modules.clear()
+    model._modules.update(children)
+    for table, new in ((model._parameters, changed._parameters), (model._buffers, changed._buffers)):
+        for key, tensor in new.items():
+            own = table.get(key)
+            if own is not None and tensor is not None and own.shape == tensor.shape:
+                own.copy_(tensor)
+            else:
+                table[key] = tensor

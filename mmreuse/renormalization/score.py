@@ -1,0 +1,62 @@
+"""How good a network is, to choose between ways of putting it right."""
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from mmengine.dist import all_reduce
+from torch import Tensor, nn
+
+from mmreuse.errors import ConfigError, DataError
+from mmreuse.statistics.passes import device_of, evaluating, images_of
+
+Score = Callable[[nn.Module], float]
+
+
+def scorer(validation: Iterable | None, score: Score | None) -> Score:
+    """What to choose by: ``score`` if given, else accuracy on ``validation``.
+
+    Raises:
+        ConfigError: Neither is given.
+    """
+    if score is not None:
+        return score
+    if validation is None:
+        raise ConfigError('a choice needs labelled data to make it on (`validation`, never the test set), or a '
+                          'function that scores a network (`score`).')
+    return lambda model: accuracy(model, validation)
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, loader: Iterable) -> float:
+    """Share of images whose largest output is that of their label, over all processes.
+
+    Args:
+        model: From images (B, ...) to scores (B, C).
+        loader: Batches ``(images, labels)``, or dicts of mmengine's loaders with ``inputs`` and ``data_samples``.
+
+    Raises:
+        DataError: The loader is empty, has no labels, or outputs are not one score per class.
+    """
+    right = torch.zeros(2, dtype=torch.float64, device=device_of(model))  # right, all
+    with evaluating(model):
+        for batch in loader:
+            images, labels = images_of(batch, model), _labels_of(batch)
+            scores = model(images)
+            if not isinstance(scores, Tensor) or scores.ndim != 2 or len(labels) != len(scores):
+                raise DataError('accuracy needs one score for each class and image. For networks with other outputs '
+                                'give a `score` function.')
+            right[0] += (scores.argmax(1) == labels.to(scores.device)).sum()
+            right[1] += len(labels)
+    all_reduce(right)
+    if right[1] == 0:
+        raise DataError('the validation loader is empty: there is nothing to choose by.')
+    return float(right[0] / right[1])
+
+
+def _labels_of(batch: Any) -> Tensor:
+    if isinstance(batch, dict) and 'data_samples' in batch:
+        return torch.cat([sample.gt_label.flatten() for sample in batch['data_samples']])
+    if isinstance(batch, (tuple, list)) and len(batch) > 1:
+        return torch.as_tensor(batch[1]).flatten()
+    raise DataError(f"a batch of type {type(batch).__name__} has no labels. Yield (images, labels) tuples or dicts "
+                    "with 'inputs' and 'data_samples'.")
