@@ -1,5 +1,7 @@
 # The published recipe with text-embedding heads: SGD, learning rate up to 0.4 over five epochs, then down to zero at
 # the end of a hundred, changed at every iteration; 500 pictures a batch.
+# The class vectors are a file with the keys cifar10 and cifar100; tools/dataset_converters/make_text_features.py makes
+# such files, to be named by --cfg-options model.head.features=FILE.
 # PART=1 in the environment: the other half of the classes. SPLIT_SEED=1: another division of the classes, and
 # another initialisation, here and in all that merges these nets.
 _base_ = ['../../_base_/default_runtime.py']
