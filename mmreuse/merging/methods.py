@@ -1,41 +1,9 @@
-"""Matchers and renormalizers by name, checked before time is spent."""
+"""What matchers need."""
 import inspect
 from collections.abc import Callable, Mapping
 
-from mmengine.registry import Registry
-
-from mmreuse.errors import ConfigError
 from mmreuse.registry import MATCHERS
-from mmreuse.utils.names import nearest
-
-Method = str | Mapping | Callable
-
-
-def find_method(registry: Registry, method: Method) -> Callable:
-    """The function that a config names, its options bound.
-
-    Args:
-        registry: Of plain functions.
-        method: Name, ``dict(type=NAME, **options)``, or a function, which is returned as it is.
-
-    Raises:
-        ConfigError: There is none of that name, or it has no such option.
-    """
-    if callable(method):
-        return method
-    cfg = dict(type=method) if isinstance(method, str) else dict(method)
-    try:
-        function = registry.build(cfg)
-    except KeyError as error:
-        raise ConfigError(f"there is no {registry.name} '{cfg.get('type')}'. "
-                          f'{nearest(str(cfg.get("type")), registry.module_dict)}') from error
-    options = [name for name, parameter in inspect.signature(function.func).parameters.items()
-               if parameter.kind is parameter.KEYWORD_ONLY]
-    unknown = [name for name in function.keywords if name not in options]
-    if unknown:
-        raise ConfigError(f"{registry.name} '{cfg['type']}' has no option '{unknown[0]}'. "
-                          + (nearest(unknown[0], options) if options else 'It has none.'))
-    return function
+from mmreuse.utils.methods import Method, find_method
 
 
 def needs_moments(matcher: Method, overrides: Mapping[str, Method] | None = None) -> bool:

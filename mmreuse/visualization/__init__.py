@@ -1,5 +1,6 @@
 """Figures and the HTML report."""
+from mmreuse.visualization.merging import draw_size_curve
 from mmreuse.visualization.reassembly import draw_learning_curves, draw_pareto, draw_partition, draw_similarity
 from mmreuse.visualization.report import Report
 
-__all__ = ['Report', 'draw_learning_curves', 'draw_pareto', 'draw_partition', 'draw_similarity']
+__all__ = ['Report', 'draw_learning_curves', 'draw_pareto', 'draw_partition', 'draw_similarity', 'draw_size_curve']

@@ -8,59 +8,15 @@ ResNet (..., ``fc``), or such a net as Git Re-Basin's merges are passed on (``pa
 ``batch_stats.bn1.running_mean``).
 """
 import argparse
-import re
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmengine.registry import init_default_scope
-from torch import Tensor, nn
 
 from mmreuse.engine.launch import load_config
-from mmreuse.errors import ArtefactError, MMReuseError
+from mmreuse.errors import MMReuseError
+from mmreuse.models.classifiers.plain import convert
 from mmreuse.registry import MODELS
 from mmreuse.utils.io import file_hash, load_checkpoint, save_tensors
-
-_PREFIX = re.compile(r'^(module|model|params|batch_stats)\.')
-
-
-def classifier_name(name: str, heads: Sequence[str]) -> str:
-    """What mmpretrain's classifier calls a plain net's tensor; ``heads`` are names of its last layer."""
-    while _PREFIX.match(name):
-        name = _PREFIX.sub('', name)
-    module, _, tensor = re.sub(r'\.scale$', '.weight', name).rpartition('.')
-    return f'head.fc.{tensor}' if module in heads else f'backbone.{module}.{tensor}'
-
-
-def convert(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Give the tensors the classifier's names.
-
-    Args:
-        state: Of the plain net.
-        model: The classifier; gives what plain nets do not keep: class vectors and counts of batches.
-
-    Returns:
-        dict[str, Tensor]: Loads strictly into the classifier.
-
-    Raises:
-        ArtefactError: A tensor is missing, left over, or of another shape.
-    """
-    # The two kinds of VGG have tensors of the same shapes, and differ in this name.
-    kind = getattr(model.backbone, 'last_pool', None)
-    heads = {'max': ['classifier'], 'avg': ['classifier.0']}.get(kind, ['linear', 'fc'])
-    found = {classifier_name(name, heads): tensor for name, tensor in state.items()}
-    wanted = model.state_dict()
-    own = {name: tensor for name, tensor in wanted.items()
-           if name.endswith('num_batches_tracked') or name == 'head.class_vectors'}
-    found = {**own, **found}
-    problems = [f'{name} is missing' for name in wanted.keys() - found.keys()]
-    problems += [f'{name} is left over' for name in found.keys() - wanted.keys()]
-    problems += [f'{name} has shape {tuple(found[name].shape)}, not {tuple(wanted[name].shape)}'
-                 for name in found.keys() & wanted.keys() if found[name].shape != wanted[name].shape]
-    if problems:
-        raise ArtefactError('the weights are not of the net that the config describes: '
-                            f'{"; ".join(sorted(problems)[:6])} ({len(problems)} differences). '
-                            'Choose the config of their architecture, width and head.')
-    return {name: found[name] for name in wanted}
 
 
 def main() -> None:

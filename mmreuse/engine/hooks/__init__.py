@@ -1,7 +1,8 @@
 """Hooks of training and merging runs."""
 from mmreuse.engine.hooks.checkpoint_hook import CheckpointHook
 from mmreuse.engine.hooks.merge import MergeHook
+from mmreuse.engine.hooks.prune import PruneHook
 from mmreuse.engine.hooks.renormalization import RenormalizationHook
 from mmreuse.engine.hooks.stitching_init_hook import StitchingInitHook
 
-__all__ = ['CheckpointHook', 'MergeHook', 'RenormalizationHook', 'StitchingInitHook']
+__all__ = ['CheckpointHook', 'MergeHook', 'PruneHook', 'RenormalizationHook', 'StitchingInitHook']

@@ -6,8 +6,8 @@ from typing import Any
 from mmengine.hooks import Hook
 
 from mmreuse.engine.merging import matching_images, merged_classifier
-from mmreuse.merging.methods import Method, find_method
 from mmreuse.registry import HOOKS, RENORMALIZERS
+from mmreuse.utils.methods import Method, find_method
 
 
 @HOOKS.register_module()
@@ -30,7 +30,7 @@ class RenormalizationHook(Hook):
             ConfigError: There is no such renormalizer or option.
             DataError: There are too few images.
         """
-        for renormalizer in self.renormalizers:
+        for renormalizer in self.renormalizers if runner.train_loop is not None else []:  # nothing in a test
             function = find_method(RENORMALIZERS, renormalizer)
             samples = getattr(function, 'keywords', {}).get('samples')
             matching_images(runner).check(samples, 'RenormalizationHook')

@@ -13,12 +13,12 @@ from mmreuse.graph import trace
 from mmreuse.merging import Matching, find_stop, fuse, recipe_of, skeleton, spaces_between
 from mmreuse.merging.match import Matcher
 from mmreuse.merging.merge import match_and_refit, renormalize, verify_architectures
-from mmreuse.merging.methods import Method
 from mmreuse.merging.stops import Place
 from mmreuse.models.classifiers.sources import Scatter, build_source, class_scorer, common_preprocessor
 from mmreuse.registry import MODELS
 from mmreuse.statistics import SpaceMoments, collect
 from mmreuse.utils.class_split import Classes, resolve_tasks
+from mmreuse.utils.methods import Method
 
 
 @MODELS.register_module()
@@ -70,6 +70,7 @@ class MergedClassifier(BaseModel):
                               'classes a source, or one for all.')
         if num_classes is None:
             num_classes = tasks['num_classes'] if isinstance(tasks, Mapping) else 1 + max(map(max, self.tasks))
+        self.num_classes = num_classes
         self.input_size = tuple(input_size)
         image = torch.zeros(1, *self.input_size)
         own = self.tasks * len(built) if len(self.tasks) == 1 else self.tasks
@@ -79,19 +80,25 @@ class MergedClassifier(BaseModel):
         self.matchings: dict[str, Matching] = {}
         self.set_stretch(start, stop)
 
+    @property
+    def shares_outputs(self) -> bool:
+        """Whether the sources' outputs have one meaning, so that heads can be merged as well."""
+        return len(self.tasks) == 1 or not any(isinstance(scorer, Scatter) for scorer in self.scorers)
+
     def set_stretch(self, start: Place = None, stop: Place = None) -> None:
-        """Merge from ``start`` to ``stop`` from now on; what :attr:`merged` computes until then means nothing.
+        """Merge from ``start`` to ``stop`` from now on; where that is new, :attr:`merged` means nothing until then.
 
         Raises:
             ConfigError: Everything shall be merged, but the heads' outputs have no common meaning.
             SpaceError: As for the class.
         """
         start, stop = (find_stop(self.graphs[0], place, len(self.graphs)) for place in (start, stop))
-        own_classes = len(self.tasks) > 1 and any(isinstance(scorer, Scatter) for scorer in self.scorers)
-        if stop is None and own_classes:
+        if stop is None and not self.shares_outputs:
             raise ConfigError('MergedClassifier: every source has outputs for the classes of its own task only, which '
                               'cannot be averaged. Give a stop before the heads, or sources that share one output '
                               'space (TextEmbeddingHead, or all classes).')
+        if 'merged' in self._modules and (self.start, self.stop) == (start or None, stop):
+            return
         self.start, self.stop = start or None, stop
         self.spaces = spaces_between(self.graphs[0], self.start, stop)
         sizes = {name: [graph.spaces[name].size for graph in self.graphs if name in graph.spaces]
@@ -112,7 +119,6 @@ class MergedClassifier(BaseModel):
         for source in self.sources:
             source.load()
         verify_architectures(self.graphs)
-        self.set_stretch(self.start, self.stop)
 
     def collect(self, loader: Iterable, samples: int | None = None) -> dict[str, SpaceMoments]:
         """Joint moments of all feature spaces of the sources, in one pass; good for every matcher and stop.

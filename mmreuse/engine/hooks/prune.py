@@ -1,0 +1,132 @@
+"""Pruning while a network trains."""
+from typing import Any
+
+import torch
+from mmengine.dist import broadcast, is_main_process
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from mmreuse.errors import ConfigError
+from mmreuse.pruning import apply_masks, find_masks, listed_weights, make_permanent, polynomial, prune_weights
+from mmreuse.pruning.prune import check_options
+from mmreuse.pruning.selection import check_sparsity
+from mmreuse.registry import HOOKS
+from mmreuse.utils.methods import Method
+
+#: Where a checkpoint keeps the masks.
+MASKS = 'pruning_masks'
+
+
+@HOOKS.register_module()
+class PruneHook(Hook):
+    """Prune at once or step by step, and keep what is pruned at zero.
+
+    Sparsity follows :func:`mmreuse.pruning.polynomial`; between the steps, and after the last, the network trains.
+    Masks are applied after every step of the optimizer and stored in checkpoints. A network without stored masks that
+    has zeros already keeps these.
+
+    Args:
+        sparsity: Reached at ``end``, of the listed weights.
+        begin: Epoch or iteration before which the first step is taken.
+        end: That of the last step; None for ``begin``: one shot.
+        interval: Epochs or iterations between steps.
+        by_epoch: Whether ``begin``, ``end`` and ``interval`` count epochs.
+        initial: Sparsity at ``begin``.
+        power: Of the polynomial.
+        saliency: Name or config of :data:`mmreuse.registry.SALIENCIES`.
+        seed: Of the training pictures for the Fisher, which are drawn anew at every step, as the training augments
+            them.
+        modules: As for :func:`mmreuse.pruning.prune_weights`.
+        exclude: Likewise.
+        **options: ``scope``, ``update`` and ``fisher`` of :func:`mmreuse.pruning.prune_weights`.
+
+    Raises:
+        ConfigError: A sparsity is not in [0, 1), the steps make no sense, or a method does not exist.
+    """
+    # Before averages of weights are taken and checkpoints written.
+    priority = 'VERY_HIGH'
+
+    def __init__(self, sparsity: float, begin: int = 0, end: int | None = None, interval: int = 1,
+                 by_epoch: bool = True, initial: float = 0., power: float = 3., saliency: Method = 'magnitude',
+                 seed: int = 0, modules: list[str] | None = None, exclude: list[str] = (), **options: Any) -> None:
+        check_sparsity(sparsity)
+        check_sparsity(initial)
+        check_options(saliency, **options)
+        end = begin if end is None else end
+        if not (0 <= begin <= end and interval > 0 and initial <= sparsity):
+            raise ConfigError(f'PruneHook: begin={begin}, end={end}, interval={interval}, initial={initial}: steps go '
+                              'forward from begin to end, and sparsity grows.')
+        self.steps = sorted({*range(begin, end, interval), end})
+        self.schedule = dict(begin=begin, end=end, final=sparsity, initial=initial, power=power)
+        self.by_epoch = by_epoch
+        self.saliency = saliency
+        self.seed = seed
+        self.listed = dict(modules=modules, exclude=exclude)
+        self.options = options
+        self.masks: dict[str, Tensor] = {}
+
+    def before_train(self, runner: Any) -> None:
+        """Find the weights; take masks over from the checkpoint, or from zeros."""
+        loop = runner.train_loop
+        if self.steps[-1] >= (loop.max_epochs if self.by_epoch else loop.max_iters):
+            raise ConfigError(f"PruneHook: the last step is before {'epoch' if self.by_epoch else 'iteration'} "
+                              f'{self.steps[-1]}, at which training is over. Train longer or end sooner.')
+        model = _bare(runner.model)
+        make_permanent(model)
+        weights = listed_weights(model, **self.listed)
+        stored, self.masks = self.masks, find_masks(weights)
+        if stored and stored.keys() != weights.keys():
+            other = sorted(stored.keys() ^ weights.keys())[0]
+            raise ConfigError(f"PruneHook: the checkpoint was pruned in other modules ('{other}' is in only one of the "
+                              'two). Use its modules and exclude.')
+        for name, mask in stored.items():
+            self.masks[name] = mask.to(weights[name].device)
+        apply_masks(weights, self.masks)
+
+    def before_train_epoch(self, runner: Any) -> None:
+        """Prune, where steps count epochs."""
+        if self.by_epoch and runner.epoch in self.steps:
+            self._prune(runner, runner.epoch)
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        """Prune, where steps count iterations."""
+        if not self.by_epoch and runner.iter in self.steps:
+            self._prune(runner, runner.iter)
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Set what is pruned back to zero."""
+        apply_masks(listed_weights(_bare(runner.model), **self.listed), self.masks)
+
+    def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
+        """Store the masks: a kept weight may be zero by chance."""
+        checkpoint[MASKS] = {name: mask.cpu() for name, mask in self.masks.items()}
+
+    def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
+        """Read them."""
+        self.masks = checkpoint.get(MASKS, {})
+
+    def _prune(self, runner: Any, step: int) -> None:
+        sparsity = polynomial(step, **self.schedule)
+        model = _bare(runner.model)
+        if is_main_process():
+            self.masks = prune_weights(model, self._loader(runner, step), sparsity, self.saliency, masks=self.masks,
+                                       **self.listed, **self.options)
+        for name, weight in listed_weights(model, **self.listed).items():
+            broadcast(weight.data)
+            broadcast(self.masks[name])
+        kept = sum(int(mask.sum()) for mask in self.masks.values())
+        reached = 1 - kept / sum(mask.numel() for mask in self.masks.values())
+        runner.message_hub.update_scalar('train/sparsity', reached)
+        runner.logger.info(f'Pruned to sparsity {reached:.4f} of the listed weights.')
+
+    def _loader(self, runner: Any, step: int) -> DataLoader:
+        """The training pictures in an order of their own: the run's loader is in use."""
+        loader = runner.train_dataloader
+        return DataLoader(loader.dataset, loader.batch_size, shuffle=True, collate_fn=loader.collate_fn,
+                          generator=torch.Generator().manual_seed(self.seed + step))
+
+
+def _bare(model: nn.Module) -> nn.Module:
+    return model.module if is_model_wrapper(model) else model

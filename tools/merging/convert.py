@@ -1,0 +1,47 @@
+"""Convert a folder of published checkpoints of nets for some classes each, and list the pairs that can be merged.
+
+FOLDER/<class ids joined by _>/<name>_v0.pth.tar becomes OUT/<class ids>/<name>.safetensors, for the classifier that
+CONFIG describes; give it as checkpoint of a source.
+
+    python tools/merging/convert.py configs/zipit/sources/resnet20-4x_cifar10-5+5.py checkpoints/cifar5 resnet20x4 \\
+        --out work_dirs/cifar5
+"""
+from mmreuse.utils.setup_env import require_openmmlab
+
+require_openmmlab()
+
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from pathlib import Path
+
+from mmengine.registry import init_default_scope
+
+from mmreuse.apis.merging_external import disjoint_pairs, published_checkpoints, read_weights
+from mmreuse.engine import launch
+from mmreuse.models.classifiers.plain import convert
+from mmreuse.registry import MODELS
+from mmreuse.utils.io import save_tensors
+
+
+def main() -> None:
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='config of a source')
+    parser.add_argument('folder', help='what the original program wrote')
+    parser.add_argument('name', help='of the model there, e.g. resnet20x4')
+    parser.add_argument('--out', type=Path, required=True)
+    args = parser.parse_args()
+    with launch.reported_errors():
+        cfg = launch.load_config(args.config)
+        init_default_scope(cfg.default_scope)
+        model = MODELS.build(cfg.model)
+        found = published_checkpoints(args.folder, args.name)
+        # All are converted before one is written.
+        converted = {ids: convert(read_weights(path), model) for ids, path in found.items()}
+        for ids, state in converted.items():
+            save_tensors(args.out / ids / f'{args.name}.safetensors', state)
+        print(f'{len(converted)} checkpoints in {args.out}; pairs without a common class:')
+        for first, second in disjoint_pairs(list(converted)):
+            print(f'  {first}  {second}')
+
+
+if __name__ == '__main__':
+    main()
