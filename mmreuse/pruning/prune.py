@@ -1,5 +1,5 @@
 """Prune a trained network in one call."""
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -114,12 +114,8 @@ def prune_weights(
             unchanged then.
     """
     check_sparsity(sparsity)
-    check_scope(scope)
-    if update is not None:
-        check_rule(update)
-    function = find_method(SALIENCIES, saliency)
+    function, settings = check_options(saliency, scope, update, fisher)
     needs_fisher = update is not None or takes(function, 'fisher')
-    settings = _fisher_settings(fisher)
     if needs_fisher and loader is None:
         raise ConfigError(f'saliency {saliency!r} with update={update!r} needs labelled data: give a loader.')
     make_permanent(model)
@@ -138,14 +134,26 @@ def prune_weights(
     return kept
 
 
-def _fisher_settings(fisher: Mapping[str, Any] | None) -> dict[str, Any]:
+def check_options(saliency: Method, scope: str = 'global', update: str | None = None,
+                  fisher: Mapping[str, Any] | None = None) -> tuple[Callable, dict[str, Any]]:
+    """Find what is wrong with options of :func:`prune_weights` before time is spent.
+
+    Returns:
+        tuple: The saliency's function, and ``fisher`` with all its options.
+
+    Raises:
+        ConfigError: There is no such method, scope, update or option.
+    """
+    check_scope(scope)
+    if update is not None:
+        check_rule(update)
     settings = dict(samples=1000, average=1, chunk=None, folder=None, damp=1e-5, block=None)
     unknown = [key for key in fisher or {} if key not in settings]
     if unknown:
         raise ConfigError(f"fisher has no option '{unknown[0]}'. It has {', '.join(settings)}.")
     settings.update(fisher or {})
     check_fisher(settings['damp'], settings['block'])
-    return settings
+    return find_method(SALIENCIES, saliency), settings
 
 
 def _estimate(model: nn.Module, loader: Iterable, weights: Mapping[str, Tensor], masks: Mapping[str, Tensor],
