@@ -123,7 +123,9 @@ def _prove(model: nn.Module, program: Program, run: Recording) -> None:
     with at_rest(model):
         output = emit(program)(*run.inputs)
     for given, computed in zip(tensors_in(run.output), tensors_in(output), strict=True):
-        scale = given.abs().amax().item() if given.numel() and given.is_floating_point() else 0.0
+        scale = 0.0
+        if given.numel() and given.is_floating_point():
+            scale = given.abs().nan_to_num(0.0, 0.0).amax().item()
         if not torch.allclose(given, computed, rtol=0.0, atol=1e-4 * scale, equal_nan=True):
             raise TraceError(f'{type(model).__name__}: the recorded graph does not compute what the model computes on '
                              'another batch: some operation escapes torch (scripted functions, NumPy) or is random '

@@ -15,7 +15,7 @@ from mmreuse.merging.joints import Merge, Unmerge
 from mmreuse.merging.matching import Matching
 from mmreuse.merging.merged import Copy, Join, MergedModel
 from mmreuse.merging.stops import one_sample
-from mmreuse.merging.stretch import Stretch, check_alike, cut_stretch, stretch_of, tensors_of
+from mmreuse.merging.stretch import Stretch, cut_stretch, stretches_of, tensors_of
 from mmreuse.statistics.passes import device_of
 from mmreuse.utils.names import nearest
 
@@ -51,9 +51,7 @@ def fuse(graphs: Sequence[Graph], matchings: Mapping[str, Matching], *, start: s
     graphs = list(graphs)
     if not graphs:
         raise SpaceError('there are no models to merge.')
-    stretches = [stretch_of(graph, start, stop) for graph in graphs]
-    check_alike(graphs, stretches)
-    return fuse_stretches(graphs, stretches, matchings, start, stop)
+    return fuse_stretches(graphs, stretches_of(graphs, start, stop), matchings, start, stop)
 
 
 def fuse_stretches(graphs: Sequence[Graph], stretches: Sequence[Stretch], matchings: Mapping[str, Matching],

@@ -29,13 +29,20 @@ class _AxisMap(nn.Module):
         """Bring all axes of features into one, and say which."""
         if len(self.dims) == 1:
             return x, self.dims[0]
-        return x.movedim(self.dims, tuple(range(-len(self.dims), 0))).flatten(-len(self.dims)), x.dim() - len(self.dims)
+        first = x.dim() - len(self.dims)
+        return x.permute(self._order(x.dim())).flatten(first), first
 
     def unflat(self, x: Tensor) -> Tensor:
         """Undo :meth:`flat`."""
         if len(self.dims) == 1:
             return x
-        return x.unflatten(-1, self.extents).movedim(tuple(range(-len(self.dims), 0)), self.dims)
+        x = x.unflatten(x.dim() - 1, self.extents)
+        order = self._order(x.dim())
+        return x.permute([order.index(dim) for dim in range(x.dim())])
+
+    def _order(self, rank: int) -> list[int]:
+        """Axes of a tensor, those of features last."""
+        return [dim for dim in range(rank) if dim not in self.dims] + list(self.dims)
 
     def with_dense(self, x: Tensor, axis: int) -> Tensor:
         """Put what the matrices make of their features, repeat by repeat, behind ``x``."""
@@ -43,8 +50,8 @@ class _AxisMap(nn.Module):
         for number in range(self.parts):
             matrix, source = getattr(self, f'matrix{number}'), getattr(self, f'source{number}')
             rows = x.index_select(axis, source.flatten()).unflatten(axis, tuple(source.shape))
-            mixed = torch.tensordot(rows, matrix.to(x.dtype), dims=([axis], [1]))  # members come last
-            found.append(mixed.movedim(-1, axis).flatten(axis, axis + 1))
+            mixed = nn.functional.linear(rows.transpose(axis, rows.dim() - 1), matrix.to(x.dtype))
+            found.append(mixed.transpose(axis, rows.dim() - 1).flatten(axis, axis + 1))
         return torch.cat(found, axis) if self.parts else x
 
 
@@ -112,7 +119,10 @@ class Merge(_AxisMap):
     def forward(self, x: Tensor) -> Tensor:
         """Map a tensor of the model to the same tensor of merged features."""
         x, axis = self.flat(x)
-        x = self.with_dense(x, axis)
-        rows = x * self.weight.to(x.dtype).reshape(-1, *[1] * (x.dim() - axis - 1))
-        out = x.new_zeros((*x.shape[:axis], self.length, *x.shape[axis + 1:]))
-        return self.unflat(out.index_add(axis, self.index, rows))
+        behind = [1] * (x.dim() - axis - 1)
+        # Written for ONNX: ``index_add`` is exported as if no index came twice, and the shape of what was flattened
+        # as if the batch were fixed.
+        out = torch.zeros_like(x.index_select(axis, self.index.new_zeros(self.length)))
+        rows = self.with_dense(x, axis)
+        rows = rows * self.weight.to(x.dtype).reshape(-1, *behind)
+        return self.unflat(out.scatter_add(axis, self.index.reshape(-1, *behind).expand_as(rows), rows))

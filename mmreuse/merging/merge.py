@@ -11,10 +11,10 @@ from mmreuse.merging.fuse import aligned, fuse_stretches
 from mmreuse.merging.match import Matcher, match_spaces
 from mmreuse.merging.matching import Matching
 from mmreuse.merging.merged import MergedModel
-from mmreuse.merging.methods import find_method
+from mmreuse.merging.methods import find_method, needs_moments
 from mmreuse.merging.refit import refit as refit_matching
 from mmreuse.merging.stops import Place, find_stop
-from mmreuse.merging.stretch import check_alike, stretch_of
+from mmreuse.merging.stretch import stretches_of
 from mmreuse.registry import RENORMALIZERS
 from mmreuse.statistics import SpaceMoments, collect
 
@@ -76,11 +76,10 @@ def merge(
     if verify:
         verify_architectures(graphs)
     start, stop = (find_stop(graphs[0], place, len(graphs)) for place in (start, stop))
-    stretches = [stretch_of(graph, start, stop) for graph in graphs]
-    check_alike(graphs, stretches)
+    stretches = stretches_of(graphs, start, stop)
     spaces = stretches[0].spaces
     moments = {} if moments is None else moments
-    if loader is not None:
+    if loader is not None and (refit or needs_moments(matcher, overrides)):
         missing = [name for name in spaces if graphs[0].spaces[name].taps and name not in moments]
         if missing:
             moments.update(collect(graphs, loader, missing, samples=samples, positions=positions))

@@ -84,7 +84,7 @@ def find_stop(graph: Graph, stop: Place, models: int = 2) -> str | None:
         return stop
     if isinstance(stop, Mapping) and list(stop) == ['gmacs']:
         return _by_cost(graph, stop['gmacs'] * 1e9, models)
-    if isinstance(stop, (int, float)) and 0 <= stop <= 1:
+    if isinstance(stop, (int, float)) and not isinstance(stop, bool) and 0 <= stop <= 1:
         return _by_depth(graph, stop)
     raise ConfigError(f'stop = {stop!r} is neither the name of a module, nor a share of the layers between 0 and 1, '
                       'nor dict(gmacs=LIMIT).')

@@ -1,7 +1,7 @@
 """The stretch of a network that is merged, with what crosses its ends."""
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -24,22 +24,36 @@ class Stretch:
     spaces: list[str]  # that need a matching, in the order of the graph
 
 
-def stretch_of(graph: Graph, start: str | None = None, stop: str | None = None) -> Stretch:
-    """Cut a network around the stretch that is merged.
+def stretches_of(graphs: Sequence[Graph], start: str | None = None, stop: str | None = None) -> list[Stretch]:
+    """Cut networks around the stretch that is merged.
 
     Args:
-        graph: The traced network.
+        graphs: The traced networks.
         start: Module behind which the stretch begins; None or '' for the input.
         stop: Module behind which it ends; '' for the input (nothing is merged), None for the output.
 
     Raises:
-        SpaceError: A name is unknown, nothing lies between the two, or nothing behind ``stop``.
-        TraceError: The network cannot be recorded.
+        SpaceError: A name is unknown, nothing lies between the two, nothing behind ``stop``, or the stretches are not
+            of one structure.
+        TraceError: A network cannot be recorded.
     """
+    first = _stretch_of(graphs[0], start, stop)
+    stretches = [first]
+    for graph in graphs[1:]:
+        known = first if _same_places(graph, graphs[0]) else None
+        stretches.append(_stretch_of(graph, start, stop, known))
+    _check_alike(graphs, stretches)
+    return stretches
+
+
+def _stretch_of(graph: Graph, start: str | None, stop: str | None, known: Stretch | None = None) -> Stretch:
+    """Cut one network; where features stand in what crosses is taken from a network with the same spaces."""
     if not start and stop is None:
         return Stretch(None, graph.model, None, (), (), list(graph.spaces))
     parts = cut_stretch(graph.model, one_sample(graph), start, stop)
     front, trunk, tail = parts
+    if known is not None:
+        return replace(known, front=front, trunk=trunk, tail=tail)
     crossing = carried(graph, [part for part in parts if part is not None])
     entering = crossing[0] if front is not None else ()
     leaving = crossing[-1] if tail is not None else ()
@@ -61,7 +75,16 @@ def spaces_between(graph: Graph, start: str | None = None, stop: str | None = No
     These are the spaces that layers of the stretch write, read or accompany, those that cross ``start``, and those
     whose members are their blocks.
     """
-    return stretch_of(graph, start, stop).spaces
+    return _stretch_of(graph, start, stop).spaces
+
+
+def _same_places(first: Graph, second: Graph) -> bool:
+    """Whether members of the same spaces stand at the same places of the same tensors."""
+    def places(graph: Graph) -> list[tuple]:
+        return [(name, axis.tensor, axis.dim, axis.role, axis.index.tolist())
+                for name, space in graph.spaces.items() for axis in space.axes]
+
+    return places(first) == places(second)
 
 
 def _spaces_of(graph: Graph, trunk: nn.Module, entering: Sequence[Carried]) -> list[str]:
@@ -82,7 +105,7 @@ def tensors_of(module: nn.Module, remove_duplicate: bool = True) -> dict[str, Te
             **dict(module.named_parameters(remove_duplicate=remove_duplicate))}
 
 
-def check_alike(graphs: Sequence[Graph], stretches: Sequence[Stretch]) -> None:
+def _check_alike(graphs: Sequence[Graph], stretches: Sequence[Stretch]) -> None:
     """Raise :class:`SpaceError` unless the stretches are of one structure, up to the sizes of their spaces."""
     first = stretches[0]
     shared_spaces(graphs, first.spaces)
