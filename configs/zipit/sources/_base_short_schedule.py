@@ -4,6 +4,7 @@
 _base_ = ['../../_base_/default_runtime.py']
 
 split_seed = int('{{$SPLIT_SEED:0}}')
+other_seed = 100 + split_seed
 randomness = dict(seed=split_seed)
 
 model = dict(

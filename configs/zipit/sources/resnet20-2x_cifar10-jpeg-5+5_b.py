@@ -8,4 +8,4 @@ val_dataloader = dict(
     dataset=dict(_delete_=True, type='ClassSubset', classes=classes, dataset={{_base_.val_dataloader.dataset}}))
 test_dataloader = dict(
     dataset=dict(_delete_=True, type='ClassSubset', classes=classes, dataset={{_base_.test_dataloader.dataset}}))
-randomness = dict(seed=100 + {{_base_.split_seed}})  # another initialisation than the other half's
+randomness = dict(seed={{_base_.other_seed}})  # another initialisation than the other half's
