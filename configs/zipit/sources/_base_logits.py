@@ -3,7 +3,7 @@
 # PART and SPLIT_SEED as in _base_text_embedding.py.
 _base_ = ['../../_base_/default_runtime.py']
 
-randomness = dict(seed=int('{{$SPLIT_SEED:0}}'))
+randomness = dict(seed=100 * int('{{$PART:0}}') + int('{{$SPLIT_SEED:0}}'))  # each half from its own initialisation
 
 model = dict(
     type='mmpretrain.ImageClassifier',

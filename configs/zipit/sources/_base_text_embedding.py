@@ -6,7 +6,7 @@
 # another initialisation, here and in all that merges these nets.
 _base_ = ['../../_base_/default_runtime.py']
 
-randomness = dict(seed=int('{{$SPLIT_SEED:0}}'))
+randomness = dict(seed=100 * int('{{$PART:0}}') + int('{{$SPLIT_SEED:0}}'))  # each half from its own initialisation
 
 model = dict(
     type='mmpretrain.ImageClassifier',
