@@ -1,0 +1,4 @@
+# Nothing is merged: both nets, side by side.
+_base_ = ['./zipit_resnet20-2x_cifar10-jpeg-5+5.py']
+
+model = dict(stop=0.)

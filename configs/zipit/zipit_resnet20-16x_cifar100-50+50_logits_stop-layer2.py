@@ -1,0 +1,3 @@
+_base_ = ['./zipit_resnet20-16x_cifar100-50+50_logits.py']
+
+model = dict(stop='backbone.layer2')

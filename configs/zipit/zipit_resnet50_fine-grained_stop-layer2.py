@@ -1,0 +1,3 @@
+_base_ = ['./zipit_resnet50_fine-grained.py']
+
+model = dict(stop='backbone.layer2')

@@ -1,0 +1,3 @@
+_base_ = ['./zipit_resnet50_imagenet-200+200.py']
+
+model = dict(stop='backbone.layer2')
