@@ -9,11 +9,11 @@ from pathlib import Path
 
 import torch
 
-from mmreuse.apis.quickstart import reassemble_digits
+from mmreuse.apis.quickstart import merge_digits, reassemble_digits
 from mmreuse.visualization import Report
 
 #: Each takes the folder it works in and the report it adds to.
-JOBS: dict[str, Callable[[Path, Report], None]] = {'dery': reassemble_digits}
+JOBS: dict[str, Callable[[Path, Report], None]] = {'dery': reassemble_digits, 'merge': merge_digits}
 
 
 def main() -> None:

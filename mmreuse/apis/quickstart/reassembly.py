@@ -1,69 +1,22 @@
-"""The jobs of the quick start: each trains and reuses small nets on the embedded digits, and adds to a report."""
+"""Deep model reassembly on the embedded digits."""
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from mmengine.config import Config
-from rich.console import Console
-from rich.table import Table
-from torch import nn
 
-from mmreuse.apis.stages import configured, reassemble
-from mmreuse.apis.training import evaluate, learning_curve, train
+from mmreuse.apis.quickstart.common import CONFIGS, METRIC, Trained, print_table
+from mmreuse.apis.stages import reassemble
+from mmreuse.apis.training import learning_curve
 from mmreuse.reassembly.emit import load_candidates
 from mmreuse.reassembly.partition_io import load_partition
 from mmreuse.reassembly.similarity_matrix import load_similarity
-from mmreuse.registry import MODELS
 from mmreuse.utils.complexity import count_macs, count_params
-from mmreuse.utils.io import atomic_write, read_json
+from mmreuse.utils.io import atomic_write
 from mmreuse.utils.latency import measure_latency
 from mmreuse.visualization import Report, draw_learning_curves, draw_pareto, draw_partition, draw_similarity
 
-CONFIGS = Path('configs/quickstart')
 ZOO = ('resnet', 'wide-resnet', 'convnext', 'vit')
-_METRIC = 'accuracy/top1'
-
-
-@dataclass(frozen=True)
-class Trained:
-    """One trained net of the quick start."""
-    name: str
-    config: Path
-    folder: Path
-    options: dict[str, Any]
-
-    def fit(self) -> None:
-        """Train, unless a finished run lies in the folder; go on where a killed one stopped."""
-        if not self.done:
-            train(self.config, work_dir=self.folder, options=self.options, resume=True)
-            evaluate(self.config, self.checkpoint, work_dir=self.folder, options=self.options)
-
-    @property
-    def done(self) -> bool:
-        path = self.folder / 'metrics.json'
-        return path.is_file() and f'test/{_METRIC}' in read_json(path)
-
-    @property
-    def accuracy(self) -> float:
-        """Per cent of the test digits."""
-        return read_json(self.folder / 'metrics.json')[f'test/{_METRIC}']
-
-    @property
-    def validation(self) -> float:
-        """Per cent of the validation digits, after the last epoch."""
-        return read_json(self.folder / 'metrics.json')[f'val/{_METRIC}']
-
-    @property
-    def checkpoint(self) -> Path:
-        return Path((self.folder / 'last_checkpoint').read_text().strip())
-
-    def build(self) -> nn.Module:
-        """The net, for counting and timing: its weights do not matter."""
-        cfg = configured(self.config, options=self.options)
-        cfg.model.pop('data_preprocessor', None)
-        return MODELS.build(cfg.model).eval()
 
 
 def reassemble_digits(folder: Path, report: Report) -> None:
@@ -89,7 +42,7 @@ def reassemble_digits(folder: Path, report: Report) -> None:
         run.fit()
     leader = max(zoo, key=lambda member: member.validation)
     rows = _rows([*zoo, *runs])
-    _print('Deep model reassembly on digits (test accuracy)', rows)
+    print_table('Deep model reassembly on digits (test accuracy)', HEADER, rows)
     _add_to_report(report, folder / 'dery', runs, leader.name, rows)
 
 
@@ -115,13 +68,6 @@ def _rows(runs: Sequence[Trained]) -> list[tuple[str, ...]]:
 HEADER = ('net', 'accuracy (%)', 'parameters (k)', 'MMACs', 'latency (ms)')
 
 
-def _print(title: str, rows: Sequence[Sequence[str]]) -> None:
-    table = Table(*HEADER, title=title)
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
-
-
 def _add_to_report(report: Report, folder: Path, runs: Sequence[Trained], leader: str,
                    rows: Sequence[Sequence[str]]) -> None:
     similarity = load_similarity(folder / 'similarity' / 'similarity.safetensors')
@@ -135,5 +81,5 @@ def _add_to_report(report: Report, folder: Path, runs: Sequence[Trained], leader
     report.figure(draw_similarity(similarity.values.numpy(), sizes), 'Linear CKA between all nodes of the zoo.')
     report.figure(draw_partition(load_partition(folder / 'partition' / 'partition.json')), 'Blocks and their sets.')
     report.figure(draw_pareto(candidates, pareto, 'naswot'), 'Assemblies that the proxy scored.')
-    curves = {run.name: learning_curve(run.folder, _METRIC) for run in runs}
+    curves = {run.name: learning_curve(run.folder, METRIC) for run in runs}
     report.figure(draw_learning_curves(curves), 'Validation accuracy during fine-tuning.')

@@ -1,0 +1,63 @@
+"""Merge networks from a notebook."""
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from mmreuse.errors import DataError
+from mmreuse.merging import MergedModel
+from mmreuse.merging import merge as merge_models
+from mmreuse.merging.match import Matcher
+from mmreuse.statistics.bn import measured_norms
+from mmreuse.statistics.passes import images_of
+from mmreuse.utils.methods import Method
+
+#: For data that come without batches.
+BATCH_SIZE = 64
+
+
+def merge(models: Sequence[nn.Module], data: Tensor | Dataset | Iterable, matcher: Matcher = 'zip', *,
+          renormalizers: Sequence[Method] | None = None, **options: Any) -> MergedModel:
+    """Merge trained classifiers of one architecture without training, whatever library they come from.
+
+    ::
+
+        nets = [timm.create_model('resnet18', pretrained=True), my_resnet18]
+        one = merge(nets, images)                        # one network for all tasks
+        trunk_and_tails = merge(nets, images, stop=0.5)  # shares the first half of the layers
+
+    Args:
+        models: Two or more; left as they are.
+        data: Images as the models take them: a tensor (N, C, H, W), a data set of images or (image, label), or
+            batches. No labels are used; a few hundred images are enough, and they need not be of the task.
+        matcher: Name, config or function of :data:`mmreuse.registry.MATCHERS`.
+        renormalizers: Names, configs or functions of :data:`mmreuse.registry.RENORMALIZERS`; None: ``'reset'`` where
+            there are batch norms.
+        **options: Of :func:`mmreuse.merging.merge`: ``stop``, ``start``, ``samples``, ``refit``, ``overrides``, ...
+
+    Returns:
+        MergedModel: An ordinary module. Its output is one tensor, or with a ``stop`` one for each model.
+
+    Raises:
+        DataError: There are no images, or too few.
+        SpaceError: The models differ where they are merged, or a place is unknown.
+    """
+    loader = _batches(data)
+    if renormalizers is None:
+        renormalizers = ('reset',) if measured_norms(models[0]) else ()
+    first = next(iter(loader), None)
+    if first is None:
+        raise DataError('there are no images to merge on.')
+    inputs = torch.zeros_like(images_of(first, models[0])[:1])
+    return merge_models(models, loader, matcher, inputs=inputs, renormalizers=renormalizers, **options)
+
+
+def _batches(data: Tensor | Dataset | Iterable) -> Iterable:
+    if isinstance(data, Tensor):
+        return data.split(BATCH_SIZE)
+    if isinstance(data, Dataset):
+        return DataLoader(data, BATCH_SIZE)
+    # It is gone through more than once.
+    return data if hasattr(data, '__len__') else list(data)

@@ -1,0 +1,65 @@
+"""What the jobs of the quick start share: nets that are trained once, tables on the terminal."""
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from mmreuse.apis.stages import configured
+from mmreuse.apis.training import evaluate, train
+from mmreuse.registry import MODELS
+from mmreuse.utils.io import read_json
+
+CONFIGS = Path('configs/quickstart')
+METRIC = 'accuracy/top1'
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One trained net of the quick start."""
+    name: str
+    config: Path
+    folder: Path
+    options: dict[str, Any]
+
+    def fit(self) -> None:
+        """Train, unless a finished run lies in the folder; go on where a killed one stopped."""
+        if not self.done:
+            train(self.config, work_dir=self.folder, options=self.options, resume=True)
+            evaluate(self.config, self.checkpoint, work_dir=self.folder, options=self.options)
+
+    @property
+    def done(self) -> bool:
+        path = self.folder / 'metrics.json'
+        return path.is_file() and f'test/{METRIC}' in read_json(path)
+
+    @property
+    def accuracy(self) -> float:
+        """Per cent of the test digits."""
+        return read_json(self.folder / 'metrics.json')[f'test/{METRIC}']
+
+    @property
+    def validation(self) -> float:
+        """Per cent of the validation digits, after the last epoch."""
+        return read_json(self.folder / 'metrics.json')[f'val/{METRIC}']
+
+    @property
+    def checkpoint(self) -> Path:
+        return Path((self.folder / 'last_checkpoint').read_text().strip())
+
+    def build(self) -> nn.Module:
+        """The net, for counting and timing: its weights do not matter."""
+        cfg = configured(self.config, options=self.options)
+        cfg.model.pop('data_preprocessor', None)
+        return MODELS.build(cfg.model).eval()
+
+
+def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Show a table on the terminal."""
+    table = Table(*header, title=title)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
