@@ -72,6 +72,8 @@ def merge(
     renormalizers = [find_method(RENORMALIZERS, each) for each in renormalizers]
     if renormalizers and loader is None:
         raise ConfigError('renormalizers need data: give a loader, or leave them out.')
+    if not models:
+        raise ConfigError('there are no models to merge.')
     graphs = [trace(model, inputs) for model in models]
     if verify:
         verify_architectures(graphs)
