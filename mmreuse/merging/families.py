@@ -6,16 +6,18 @@ one best permutation, found on two levels: members are matched for every pair of
 what that gave. Both are linear assignment problems, so the result is exact.
 """
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from mmreuse.errors import SpaceError
+from mmreuse.errors import DataError, SpaceError
 from mmreuse.graph import Assign, FeatureSpace, Graph
 from mmreuse.merging.matching import Matching
+from mmreuse.merging.metrics import correlation
 from mmreuse.statistics import SpaceMoments
 from mmreuse.utils.names import nearest
 
@@ -82,6 +84,25 @@ def check_moments(graphs: Sequence[Graph], moments: Mapping[str, SpaceMoments], 
                              f'{moments[name].sizes}. Collect them with these graphs, in this order.')
 
 
+@contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Say of which space an error in the block is."""
+    try:
+        yield
+    except (SpaceError, DataError) as error:
+        raise type(error)(f"space '{name}': {error}") from error
+
+
+def correlations(moments: Mapping[str, SpaceMoments], names: Sequence[str]) -> dict[str, Tensor]:
+    """Correlations of the stacked features of those spaces that have moments, each of shape (O, O)."""
+    tables = {}
+    for name in names:
+        if name in moments:
+            with naming(name):
+                tables[name] = correlation(moments[name])
+    return tables
+
+
 def movable(spaces: Spaces, names: Sequence[str]) -> list[str]:
     """Those of ``names`` that may move if no others do: blocks stay where something in them has to stay."""
     free = list(names)
@@ -130,7 +151,7 @@ def assign(
         differing widths leave a place empty.
 
     Raises:
-        SpaceError: A similarity is not finite.
+        DataError: A similarity is not finite.
     """
     totals: dict[str, np.ndarray] = {}
     chosen: dict[str, np.ndarray] = {}
@@ -145,7 +166,7 @@ def assign(
                 if spaces[child].block_space == name:
                     scores += _block_scores(total(child), members(reference[child]), members(spaces[child]))
             if not np.isfinite(scores).all():
-                raise SpaceError(f"space '{name}': a similarity is not finite. Check the models' weights and features.")
+                raise DataError(f"space '{name}': a similarity is not finite. Check the models' weights and features.")
             totals[name] = scores
         return totals[name]
 

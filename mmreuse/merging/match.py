@@ -15,13 +15,14 @@ from mmreuse.merging.families import (
     as_matching,
     assign,
     check_moments,
+    correlations,
     families,
     members,
     movable,
+    naming,
     shared_spaces,
 )
 from mmreuse.merging.matching import Matching
-from mmreuse.merging.metrics import correlation
 from mmreuse.registry import MATCHERS
 from mmreuse.statistics import SpaceMoments
 from mmreuse.utils.names import nearest
@@ -80,6 +81,7 @@ def match_spaces(
     Raises:
         SpaceError: The models are of differing structures, a name is unknown, or moments are missing or do not fit.
         ConfigError: An override fits no space, or a matcher is no matcher.
+        DataError: A moment is not finite.
     """
     names = shared_spaces(graphs, spaces)
     chosen = _choose(graphs[0].spaces, names, matcher, overrides or {})
@@ -179,7 +181,7 @@ def _match_blocks(graphs: Sequence[Graph], moments: Mapping[str, SpaceMoments], 
         dict[str, list[Tensor]]: By space of blocks, each model's block for each place.
     """
     first = graphs[0].spaces
-    observed = {name: correlation(moments[name]) for name in family if name in moments}
+    observed = correlations(moments, family)
     blocks = [name for name in family if any(first[child].block_space == name for child in family)]
     if not observed:
         return {}
@@ -208,13 +210,11 @@ def _pair(table: Tensor, sizes: Sequence[int], number: int) -> Tensor:
 def _match_observed(graphs: Sequence[Graph], moments: SpaceMoments, name: str, function: Callable,
                     order: Sequence[Tensor], found: Matchings) -> Matching:
     space = graphs[0].spaces[name]
-    try:
+    with naming(name):
         matching = _match_inside(graphs, moments, name, function, order)
         if _folds(matching) and not any(axis.role == 'read' for axis in space.axes):
             found.note(name, 'is read by no layer, its features meet in products: joined one to one, by permutation.')
             matching = _match_inside(graphs, moments, name, MATCHERS.get('permute'), order)
-    except SpaceError as error:
-        raise SpaceError(f"space '{name}': {error}") from error
     return matching
 
 

@@ -15,8 +15,8 @@ from mmreuse.merging.matching import Matching
 INPUT = torch.zeros(1, 3, 32, 32)
 
 
-def vit(num_heads: int = 3) -> nn.Module:
-    return VisionTransformer(img_size=32, patch_size=16, embed_dim=24, depth=2, num_heads=num_heads,
+def vit(num_heads: int = 3, depth: int = 2) -> nn.Module:
+    return VisionTransformer(img_size=32, patch_size=16, embed_dim=24, depth=depth, num_heads=num_heads,
                              num_classes=5)
 
 
@@ -26,7 +26,8 @@ def swin() -> nn.Module:
 
 
 def resnext() -> nn.Module:
-    return ResNet(Bottleneck, [1, 1, 1, 1], channels=(8, 8, 16, 16), stem_width=8, cardinality=4, base_width=16, num_classes=5)
+    return ResNet(Bottleneck, [1, 1, 1, 1], channels=(8, 8, 16, 16), stem_width=8, cardinality=4, base_width=16,
+                  num_classes=5)
 
 
 def regnet() -> nn.Module:

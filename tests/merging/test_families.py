@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmreuse.errors import SpaceError
+from mmreuse.errors import DataError, SpaceError
 from mmreuse.graph import FeatureSpace
 from mmreuse.merging.families import as_matching, assign, families, members, movable, shared_spaces
 
@@ -74,7 +74,7 @@ def test_what_has_no_similarity_keeps_its_order_inside_moving_blocks():
 
 
 def test_similarities_must_be_finite():
-    with pytest.raises(SpaceError, match="'cells'.*not finite"):
+    with pytest.raises(DataError, match="'cells'.*not finite"):
         assign(FIXED, FIXED, ['cells'], {'cells': torch.full((5, 5), torch.nan)})
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mmreuse.errors import ConfigError, SpaceError
+from mmreuse.errors import ConfigError, DataError, SpaceError
 from mmreuse.graph import Assign, Dense, trace, transform
 from mmreuse.merging.match import match_spaces
 from mmreuse.merging.matching import Matching
@@ -240,6 +240,9 @@ def test_errors_of_a_matcher_name_the_space(pairs):
 
     with pytest.raises(SpaceError, match="space 'stem.0': no feature is alive"):
         match_spaces([graph, clone], moments, fails)
+    broken = {**moments, 'inner.0': SpaceMoments(9, torch.full((24,), torch.nan), torch.eye(24), (12, 12))}
+    with pytest.raises(DataError, match="space 'inner.0': feature 0 of model 0 is not finite"):
+        match_spaces([graph, clone], broken, 'permute')
 
 
 def test_a_block_that_would_grow_is_refused(pairs):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmreuse.errors import ConfigError, SpaceError
+from mmreuse.errors import ConfigError, DataError, SpaceError
 from mmreuse.graph import Graph, Permute, trace, transform
 from mmreuse.graph.verify import random_permutations
 from mmreuse.merging.descent import Aligner, best_descent, state_of
@@ -40,7 +40,7 @@ def product(graph: Graph, other: Graph, maps: dict[str, Permute], buffers: bool 
 def test_a_permuted_clone_is_put_back_without_data(make):
     graph = graph_of(make)
     clone, planted = permuted(graph, seed=3)
-    found = match_spaces([graph, clone], None, dict(type='weight_matching', restarts=3))
+    found = match_spaces([graph, clone], None, 'weight_matching')
     assert_planted(found, planted)
     assert_same_function(graph, clone, found)
     assert all(matching.score == pytest.approx(1) for matching in found.values())
@@ -96,6 +96,18 @@ def test_the_objective_never_decreases_and_ends_where_no_exchange_helps(make, mo
             assert product(graph, other, {**maps, name: Permute(index)}) <= best + 1e-9 * abs(best)
 
 
+def test_a_deep_residual_stream_is_found_from_what_is_fixed():
+    """From the identity in random order, all layers first fit themselves to a stream in the wrong order."""
+    torch.manual_seed(0)
+    graph = trace(vit(depth=8), torch.zeros(1, 3, 32, 32))
+    clone, planted = permuted(graph, seed=1)
+    aligner = Aligner(clone, list(graph.spaces), state_of(graph))
+    aligner.match_outwards()
+    assert torch.equal(aligner.places['blocks'].argsort(), planted['blocks'].index)
+    assert aligner.objective() == pytest.approx(product(graph, graph, {}), rel=1e-6)
+    assert_planted(weight_matching([graph, clone]), planted)
+
+
 def test_one_hidden_layer_is_solved_exactly():
     def make() -> nn.Module:
         return nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 5), nn.ReLU(), nn.Linear(5, 3))
@@ -109,8 +121,12 @@ def test_one_hidden_layer_is_solved_exactly():
 def test_more_descents_are_never_worse():
     graph, other = graph_of(), graph_of(seed=1)
     make = partial(Aligner, other, list(graph.spaces), state_of(graph))
-    values = [best_descent(make, restarts, 100, 0).objective() for restarts in (1, 2, 4)]
-    assert values == sorted(values) and values[0] < values[-1]
+    gains = []
+    for seed in range(4):
+        values = [best_descent(make, restarts, 100, seed).objective() for restarts in (1, 2, 4)]
+        assert values == sorted(values)
+        gains.append(values[-1] - values[0])
+    assert max(gains) > 0
 
 
 def test_running_statistics_take_part_where_asked():
@@ -169,5 +185,5 @@ def test_mistakes_are_named():
     broken = graph_of()
     with torch.no_grad():
         broken.model.head.weight[0, 0] = torch.nan
-    with pytest.raises(SpaceError, match='not finite'):
+    with pytest.raises(DataError, match='not finite'):
         weight_matching([graph, broken])

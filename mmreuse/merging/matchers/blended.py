@@ -9,9 +9,8 @@ from torch import Tensor
 from mmreuse.errors import ConfigError
 from mmreuse.graph import Graph
 from mmreuse.merging.descent import Aligner, best_descent, state_of
-from mmreuse.merging.families import as_matching, check_moments, shared_spaces
+from mmreuse.merging.families import as_matching, check_moments, correlations, shared_spaces
 from mmreuse.merging.matching import Matching
-from mmreuse.merging.metrics import correlation
 from mmreuse.registry import MATCHERS
 from mmreuse.statistics import SpaceMoments
 
@@ -24,7 +23,7 @@ def blended(
     spaces: Sequence[str] | None = None,
     weight: float = 0.5,
     include_buffers: bool = False,
-    restarts: int = 1,
+    restarts: int = 2,
     max_sweeps: int = 100,
     seed: int = 0,
 ) -> dict[str, Matching]:
@@ -43,7 +42,8 @@ def blended(
         spaces: Names of spaces to match, the others keep their order; None for all.
         weight: Of the activations, in [0, 1]: 1 is permuting by correlation, 0 is weight matching.
         include_buffers: Let running statistics take part in the weights, with their raw scale.
-        restarts: Number of descents with orders of their own, of which the best counts.
+        restarts: Number of descents of which the best counts: the first from the identity, the others from a match
+            outwards from what is fixed, each in an order of its own.
         max_sweeps: Bound on the visits of each family in a descent.
         seed: Of the orders.
 
@@ -52,7 +52,8 @@ def blended(
 
     Raises:
         ConfigError: The weight is not in [0, 1], or there are no moments.
-        SpaceError: The models are of differing structures or widths, or a number is not finite.
+        SpaceError: The models are of differing structures or widths.
+        DataError: A moment or a weight is not finite.
     """
     if not 0 <= weight <= 1:
         raise ConfigError(f'weight = {weight}: the share of the activations lies in [0, 1].')
@@ -61,7 +62,7 @@ def blended(
     names = shared_spaces(graphs, spaces, same_size=True)
     check_moments(graphs, moments, names)
     target = state_of(graphs[0])
-    tables = {name: correlation(moments[name]) for name in names if name in moments}
+    tables = correlations(moments, names)
     aligners, pairs = [], []
     for number, graph in enumerate(graphs[1:], 1):
         pairs.append({name: table[:len(table) // len(graphs)].chunk(len(graphs), 1)[number]

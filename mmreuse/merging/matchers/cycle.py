@@ -1,15 +1,16 @@
 """Matching N models in one common frame, so that going round any cycle of models leads back."""
 from collections.abc import Mapping, Sequence
+from functools import partial
 from statistics import mean
 
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from mmreuse.errors import SpaceError
 from mmreuse.graph import Graph
-from mmreuse.merging.descent import Aligner, state_of
+from mmreuse.merging.descent import Aligner, best_descent, state_of
 from mmreuse.merging.families import as_matching, shared_spaces
+from mmreuse.merging.joining import by_groups, equal_width
 from mmreuse.merging.matching import Matching
 from mmreuse.merging.metrics import correlation
 from mmreuse.registry import MATCHERS
@@ -35,20 +36,19 @@ def cycle_consistent(moments: SpaceMoments, *, max_sweeps: int = 100) -> Matchin
 
     Raises:
         SpaceError: The widths differ.
+        DataError: A moment is not finite.
     """
-    if len(set(moments.sizes)) > 1:
-        raise SpaceError(f'models have {moments.sizes} features; a permutation needs equal widths.')
-    models, size = len(moments.sizes), moments.sizes[0]
-    table = correlation(moments).cpu().reshape(models, size, models, size).transpose(1, 2)
+    models, size = len(moments.sizes), equal_width(moments)
+    similarity = correlation(moments).cpu()
+    table = similarity.reshape(models, size, models, size).transpose(1, 2)
     stars = [torch.stack([_best(table[centre, other]) for other in range(models)]) for centre in range(models)]
     places = max(stars, key=lambda star: _agreement(table, star))
     for _ in range(max_sweeps):
         improved = [_rematch(table, places, model) for model in range(models)]
         if not any(improved):
             break
-    pairs = models * (models - 1) / 2
-    score = _agreement(table, places) / (size * pairs) if pairs else 1.
-    return as_matching(list(places[:, places[0].argsort()]), score)
+    frame = places[:, places[0].argsort()]
+    return by_groups(frame.argsort(1).flatten(), similarity, moments.sizes)
 
 
 def _best(similarity: Tensor) -> Tensor:
@@ -84,6 +84,7 @@ def merge_many(
     *,
     spaces: Sequence[str] | None = None,
     include_buffers: bool = False,
+    restarts: int = 2,
     max_sweeps: int = 100,
     seed: int = 0,
 ) -> dict[str, Matching]:
@@ -97,6 +98,7 @@ def merge_many(
         moments: Not looked at.
         spaces: Names of spaces to match, the others keep their order; None for all.
         include_buffers: Let running statistics take part, with their raw scale.
+        restarts: Number of descents with which each model is first matched to the first one.
         max_sweeps: Bound on the number of times that each model is matched to the others, and on the visits of each
             family of spaces in one such match.
         seed: Of the orders.
@@ -106,16 +108,17 @@ def merge_many(
         weights and the sum of the others' along it.
 
     Raises:
-        SpaceError: The models are of differing structures or widths, or a weight is not finite.
+        SpaceError: The models are of differing structures or widths.
+        DataError: A weight is not finite.
     """
     names = shared_spaces(graphs, spaces, same_size=True)
-    generator = torch.Generator().manual_seed(seed)
     target, *states = [state_of(graph) for graph in graphs]
     target = {key: value for key, value in target.items()
               if all(key in state and state[key].shape == value.shape for state in states)}
-    aligners = [Aligner(graph, names, target, include_buffers=include_buffers) for graph in graphs]
-    for aligner in aligners[1:]:
-        aligner.descend(max_sweeps, generator)
+    aligners = [Aligner(graphs[0], names, target, include_buffers=include_buffers)]
+    aligners += [best_descent(partial(Aligner, graph, names, target, include_buffers=include_buffers),
+                              restarts, max_sweeps, seed) for graph in graphs[1:]]
+    generator = torch.Generator().manual_seed(seed)
     for _ in range(max_sweeps):
         order = torch.randperm(len(graphs), generator=generator).tolist()
         if not any([_rejoin(aligners, number, max_sweeps, generator) for number in order]):

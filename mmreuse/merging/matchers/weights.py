@@ -20,22 +20,23 @@ def weight_matching(
     *,
     spaces: Sequence[str] | None = None,
     include_buffers: bool = False,
-    restarts: int = 1,
+    restarts: int = 2,
     max_sweeps: int = 100,
     seed: int = 0,
 ) -> dict[str, Matching]:
     """Permute every model towards the first so that the inner product of their weights is largest.
 
-    Coordinate descent from the identity, one family of spaces after the other in random order; each step is a linear
-    assignment (Ainsworth et al., *Git Re-Basin*, 2023, algorithm 1). No data is needed. The result is a local
-    optimum that depends on the order.
+    Coordinate descent, one family of spaces after the other in random order; each step is a linear assignment
+    (Ainsworth et al., *Git Re-Basin*, 2023, algorithm 1; with ``restarts=1`` it is theirs). No data is needed. The
+    result is a local optimum that depends on start and order.
 
     Args:
         graphs: The traced models, of equal widths; the first stays as it is.
         moments: Not looked at.
         spaces: Names of spaces to match, the others keep their order; None for all.
         include_buffers: Let running statistics take part, with their raw scale.
-        restarts: Number of descents with orders of their own, of which the best counts.
+        restarts: Number of descents of which the best counts: the first from the identity, the others from a match
+            outwards from what is fixed, each in an order of its own.
         max_sweeps: Bound on the visits of each family in a descent.
         seed: Of the orders.
 
@@ -43,7 +44,8 @@ def weight_matching(
         dict[str, Matching]: By space; the score is the mean cosine of the weights along it.
 
     Raises:
-        SpaceError: The models are of differing structures or widths, or a weight is not finite.
+        SpaceError: The models are of differing structures or widths.
+        DataError: A weight is not finite.
     """
     names = shared_spaces(graphs, spaces, same_size=True)
     target = state_of(graphs[0])
