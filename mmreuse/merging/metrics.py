@@ -23,9 +23,10 @@ def covariance(moments: SpaceMoments) -> Tensor:
     """
     table, mean = moments.covariance.double(), moments.mean.double()
     variance = table.diagonal()
-    _check(moments, ~(mean.isfinite() & table.isfinite().all(1)), 'is not finite')
+    _check(moments, ~(mean + variance).isfinite(), 'is not finite')
+    _check(moments, ~table.sum(1).isfinite(), 'has a covariance that is not finite')
     _check(moments, variance < -NEGLIGIBLE * variance.abs().max(), 'has a negative variance')
-    return (table + table.T) / 2
+    return (table + table.T).mul_(0.5)
 
 
 def correlation(moments: SpaceMoments) -> Tensor:
@@ -49,7 +50,8 @@ def cosine(moments: SpaceMoments) -> Tensor:
     Raises:
         DataError: As :func:`covariance`.
     """
-    table = covariance(moments) + torch.outer(moments.mean.double(), moments.mean.double())
+    mean = moments.mean.double()
+    table = covariance(moments).add_(torch.outer(mean, mean))
     square = table.diagonal()
     return _normalised(table, square > NEGLIGIBLE * square.max())
 
@@ -70,9 +72,9 @@ def similarity(moments: SpaceMoments, metric: str = 'correlation') -> Tensor:
 
 
 def _normalised(table: Tensor, alive: Tensor) -> Tensor:
-    """Divide by the roots of the diagonal; dead rows and columns become 0."""
+    """Divide by the roots of the diagonal, in place; dead rows and columns become 0."""
     scale = torch.where(alive, table.diagonal(), torch.inf).rsqrt()
-    return (table * torch.outer(scale, scale)).clamp_(-1, 1)
+    return table.mul_(torch.outer(scale, scale)).clamp_(-1, 1)
 
 
 def _check(moments: SpaceMoments, bad: Tensor, what: str) -> None:

@@ -52,17 +52,26 @@ def zip_features(
     """
     if alpha > 1 or beta < 0:
         raise ConfigError(f'alpha = {alpha} must be at most 1 and beta = {beta} not negative.')
-    if reduction is not None:
-        if size is not None or not 0 <= reduction < 1:
-            raise ConfigError(f'reduction = {reduction} must lie in [0, 1) and stand without size (size = {size}).')
-        size = int(sum(moments.sizes) * (1 - reduction) + 1e-4)
-    size = merged_size(moments, size)
+    size = _size(moments, size, reduction)
     table = similarity(moments, metric)
     pairs = join_greedily(table.cpu().numpy(), moments.sizes, size, alpha, beta)
     labels = torch.arange(len(table))
     for keep, drop in pairs:
         labels[labels == drop] = keep
     return by_groups(in_order(labels), table, moments.sizes)
+
+
+def _size(moments: SpaceMoments, size: int | None, reduction: float | None) -> int:
+    """The number of merged features."""
+    if reduction is None:
+        return merged_size(moments, size)
+    if size is not None:
+        raise ConfigError(f'reduction = {reduction} and size = {size} are two ways to say one thing; give one of them.')
+    total = sum(moments.sizes)
+    size = int(total * (1 - reduction) + 1e-4)
+    if not 1 <= size <= total:
+        raise ConfigError(f'reduction = {reduction} would leave {size} of {total} features.')
+    return size
 
 
 def join_greedily(table: np.ndarray, sizes: tuple[int, ...], size: int, alpha: float, beta: float) -> Pairs:
