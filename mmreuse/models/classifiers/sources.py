@@ -127,8 +127,8 @@ def class_scorer(source: Source, image: Tensor, classes: Sequence[int],
     """
     head = getattr(source.model, 'head', None)
     trained = getattr(head, 'class_ids', None)
-    if trained is not None and not set(classes) <= set(trained.tolist()):
-        raise ConfigError(f"source '{source.name}' was trained on the classes {trained.tolist()}, and its task has "
+    if trained is not None and not set(classes) <= set(trained):
+        raise ConfigError(f"source '{source.name}' was trained on the classes {trained}, and its task has "
                           f'{list(classes)}. Name the tasks in the order of the sources.')
     outputs = source.model(image)
     if hasattr(head, 'class_scores'):

@@ -56,7 +56,8 @@ class TextEmbeddingHead(ClsHead):
         self.scale = scale
         self.fc = nn.Linear(in_channels, vectors.shape[1])
         self.register_buffer('class_vectors', F.normalize(vectors.float(), dim=1))
-        self.register_buffer('class_ids', torch.tensor(ids), persistent=False)
+        # Not a buffer: heads of differently many classes are merged, and all their tensors must be alike.
+        self.class_ids = ids
 
     def forward(self, feats: tuple[Tensor, ...]) -> Tensor:
         """Embed features (N, in_channels) of the last stage: (N, D)."""
@@ -75,7 +76,7 @@ class TextEmbeddingHead(ClsHead):
         if (targets < 0).any():
             foreign = sorted(set(labels[targets < 0].tolist()))
             raise ConfigError(f'TextEmbeddingHead: the data has the labels {foreign}, which are not among its classes '
-                              f'{self.class_ids.tolist()}. Wrap the data set in ClassSubset with the same classes.')
+                              f'{self.class_ids}. Wrap the data set in ClassSubset with the same classes.')
         # The cosine's scale magnifies rounding: not in half precision.
         with torch.autocast(cls_score.device.type, enabled=False):
             scores = self.class_scores(cls_score.float())[:, self.class_ids]
