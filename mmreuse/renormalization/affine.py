@@ -35,7 +35,7 @@ def correction(
     """The map from what was measured to the goal.
 
     With ``gain = sigma* / sigma`` (1 unless ``scale``), ``shift = mu* - gain * mu`` (0 unless ``centre``): REPAIR does
-    both, RESCALE the first alone, RESHIFT the second (Jordan et al., *REPAIR*, 2023, section 3.2; Qu and Horvath,
+    both, RESCALE the first alone, RESHIFT the second (Jordan et al., *REPAIR*, 2023; Qu and Horvath,
     *Vanishing Feature*, 2025).
 
     Args:

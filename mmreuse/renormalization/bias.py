@@ -83,7 +83,7 @@ def bias_removal(
     last: int | None = None,
     validation: Iterable | None = None,
     score: Callable[[nn.Module], float] | None = None,
-) -> None:
+) -> int:
     """Set the last k biases to zero, those of norms and classifiers too (Qu and Horvath, *Vanishing Feature*, 2025).
 
     Args:
@@ -92,6 +92,9 @@ def bias_removal(
         last: k; None chooses the k of the best score, the least of several.
         validation: Labelled batches for that choice, not of the test set.
         score: In place of accuracy on ``validation``; larger is better.
+
+    Returns:
+        int: k, for other interpolations between the same networks.
 
     Raises:
         ConfigError: There is nothing to choose by, or there are fewer than ``last`` biases.
@@ -106,6 +109,7 @@ def bias_removal(
         raise ConfigError(f'last = {last}: {type(model).__name__} has {len(names)} biases.')
     for name in names[len(names) - last:]:
         nn.init.zeros_(model.get_submodule(name).bias)
+    return last
 
 
 def best_last(model: nn.Module, names: Sequence[str], score: Callable[[nn.Module], float]) -> int:

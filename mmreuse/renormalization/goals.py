@@ -20,7 +20,7 @@ def combine(
 ) -> dict[str, ChannelMoments]:
     """Goals between end models: weighted means of their means and of their standard deviations.
 
-    ``mu* = sum_k a_k mu_k`` and ``sigma* = sum_k a_k sigma_k`` (Jordan et al., *REPAIR*, 2023, section 3.2).
+    ``mu* = sum_k a_k mu_k`` and ``sigma* = sum_k a_k sigma_k`` (Jordan et al., *REPAIR*, 2023).
 
     Args:
         statistics: Of each end, as :func:`mmreuse.renormalization.measure.measure_ends` gives them.

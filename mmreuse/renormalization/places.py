@@ -86,7 +86,8 @@ class Flow:
         """Where the output of a module that holds its own weights is corrected."""
         output = self._call(layer).output
         readers = list(output.users)
-        alone = len(readers) == 1 and readers[0].op == 'call_module' and self._keeps_statistics(readers[0].target)
+        alone = (self.counts[layer] == len(readers) == 1 and readers[0].op == 'call_module'
+                 and self._keeps_statistics(readers[0].target))
         return Place(layer, self._dim(layer, output), norm=readers[0].target if alone else None)
 
     def block_place(self, block: str) -> Place:

@@ -23,7 +23,7 @@ def repair(
     blocks: Sequence[str] | None = None,
     max_gain: float = 100.,
 ) -> None:
-    """Match means and deviations: ``y = sigma* (z - mu) / sigma + mu*`` (Jordan et al., *REPAIR*, 2023, section 3.2).
+    """Match means and deviations: ``y = sigma* (z - mu) / sigma + mu*`` (Jordan et al., *REPAIR*, 2023).
 
     Arguments and errors are those of :func:`mmreuse.renormalization.renormalize.renormalize`.
     """

@@ -107,7 +107,7 @@ def test_removal_zeroes_the_last_in_order_of_execution():
     for last, zero in {0: set(), 1: {'second'}, 2: {'second', 'norm'}, 3: {'second', 'norm', 'first'}}.items():
         net = Swapped().double()
         before = state(net)
-        bias_removal(net, [X], last=last)
+        assert bias_removal(net, [X], last=last) == last
         changed = {name for name, value in net.state_dict().items() if not torch.equal(value, before[name])}
         assert changed == {f'{name}.bias' for name in zero}
         assert all(not net.state_dict()[name].any() for name in changed)
@@ -134,7 +134,7 @@ def test_removal_chooses_by_validation_and_takes_the_fewest():
         return -abs(sum(seen[-1]) - 2)
 
     net = linear_chain()
-    bias_removal(net, [X], score=score)
+    assert bias_removal(net, [X], score=score) == 3
     assert [sum(each) for each in seen] == [5, 4, 3, 2, 1, 0]
     assert [bool(layer.bias.any()) for layer in net] == [True, True, False, False, False]
     with pytest.raises(ConfigError, match='never the test set'):

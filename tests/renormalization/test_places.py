@@ -44,6 +44,21 @@ def test_a_norm_that_is_not_alone_or_keeps_no_statistics_takes_nothing_up():
     assert [place.norm for place in find_places(Flow(Net().double(), TINY))] == [None, None]
 
 
+def test_a_layer_that_two_norms_read_in_turn_gets_a_bias():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norms, self.head = nn.Conv2d(3, 3, 1, bias=False), nn.ModuleList(), nn.Linear(3, 2)
+            self.norms.extend(nn.BatchNorm2d(3) for _ in range(2))
+
+        def forward(self, x):
+            for norm in self.norms:
+                x = norm(self.conv(x))
+            return self.head(x.mean((2, 3)))
+
+    assert find_places(Flow(Net().double(), TINY)) == [Place('conv', 1)]
+
+
 def test_every_head_of_a_net_with_several_is_a_classifier_and_idle_layers_are_none():
     class Net(nn.Module):
         def __init__(self):

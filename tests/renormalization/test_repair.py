@@ -1,11 +1,13 @@
 """REPAIR, RESCALE, RESHIFT: what they promise, checked by running networks with the maps behind their layers."""
 import copy
 import logging
+import os
+import socket
 from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
+from torch import multiprocessing, nn
 from torch.nn.utils import prune
 
 from mmreuse.errors import ConfigError, DataError, SpaceError
@@ -309,3 +311,30 @@ def test_a_renormalizer_of_ones_own_is_found_by_name():
     before = state(net)
     run('halve_biases', net, [images()], factor=.25)
     assert torch.equal(net[0].bias, before['0.bias'] * .25)
+
+
+def _repair_in_process(rank, port, folder):
+    os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE='2')
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group('gloo', rank=rank, world_size=2)
+    ends = [make('vgg-bn', 0), make('vgg-bn', 1)]
+    net = average(*ends)
+    run('repair', net, images().split(4)[rank::2], ends=ends, order='sequential', samples=21)
+    torch.save(net.state_dict(), f'{folder}/{rank}.pth')
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_one_and_two_processes_agree(tmp_path):
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        port = probe.getsockname()[1]
+    multiprocessing.spawn(_repair_in_process, (port, tmp_path), nprocs=2)
+    ends = [make('vgg-bn', 0), make('vgg-bn', 1)]
+    net, parts = average(*ends), images().split(4)
+    run('repair', net, [torch.cat(parts[::2])[:11], torch.cat(parts[1::2])[:10]], ends=ends, order='sequential',
+        samples=21)
+    for rank in range(2):
+        shared = torch.load(tmp_path / f'{rank}.pth', weights_only=True)
+        for name, value in net.state_dict().items():
+            torch.testing.assert_close(shared[name], value, rtol=1e-9, atol=1e-12)
