@@ -45,6 +45,11 @@ def test_impossible_sizes_are_refused(matcher):
         matcher(moments_of(features(20, 8)), size=9)
 
 
+def test_an_unknown_linkage_is_refused():
+    with pytest.raises(ConfigError, match="'averge' is unknown. Nearest: 'average'"):
+        agglomerative(moments_of(features(20, 8)), linkage='averge')
+
+
 def test_seeds_decide_on_kmeans():
     moments = moments_of(features(60, 30), features(60, 30, seed=7))
     first, again, other = (kmeans(moments, seed=seed).map.index for seed in (0, 0, 1))

@@ -6,11 +6,15 @@ import torch
 from sklearn.cluster import AgglomerativeClustering, KMeans
 from sklearn.exceptions import ConvergenceWarning
 
+from mmreuse.errors import ConfigError
 from mmreuse.merging.joining import by_groups, in_order, merged_size
 from mmreuse.merging.matching import Matching
 from mmreuse.merging.metrics import similarity
 from mmreuse.registry import MATCHERS
 from mmreuse.statistics import SpaceMoments
+from mmreuse.utils.names import nearest
+
+LINKAGES = ('average', 'complete', 'single')
 
 
 @MATCHERS.register_module(name='kmeans')
@@ -45,7 +49,7 @@ def kmeans(moments: SpaceMoments, *, size: int | None = None, metric: str = 'cor
 @MATCHERS.register_module(name='agglomerative')
 def agglomerative(moments: SpaceMoments, *, size: int | None = None, metric: str = 'correlation',
                   linkage: str = 'average') -> Matching:
-    """Join the two groups most alike until ``size`` are left: zip without decay, budgets or a bound on the memory.
+    """Join the two groups most alike until ``size`` are left: with complete linkage, zip without decay and budgets.
 
     Args:
         moments: Joint moments of N models of any widths, covariance of shape (O, O).
@@ -57,9 +61,11 @@ def agglomerative(moments: SpaceMoments, *, size: int | None = None, metric: str
         Matching: Exactly ``size`` groups.
 
     Raises:
-        ConfigError: There are fewer features than ``size``, or no such metric.
+        ConfigError: There are fewer features than ``size``, no such metric or no such linkage.
         DataError: A moment is not finite.
     """
+    if linkage not in LINKAGES:
+        raise ConfigError(f"linkage = '{linkage}' is unknown. {nearest(linkage, LINKAGES)}")
     size = merged_size(moments, size)
     table = similarity(moments, metric)
     if len(table) == 1:

@@ -50,7 +50,7 @@ def zip_features(
         ConfigError: An option is out of range, or size and reduction are both given.
         DataError: A moment is not finite.
     """
-    if alpha > 1 or beta < 0:
+    if not (alpha <= 1 and beta >= 0):
         raise ConfigError(f'alpha = {alpha} must be at most 1 and beta = {beta} not negative.')
     size = _size(moments, size, reduction)
     table = similarity(moments, metric)
