@@ -1,4 +1,5 @@
 """Pruning trained networks: saliencies, schedules, structured pruning."""
+from mmreuse.pruning.channels import prune_channels
 from mmreuse.pruning.fisher import Fisher
 from mmreuse.pruning.gradients import PerSampleGradients, per_sample_gradients
 from mmreuse.pruning.prune import prune, prune_weights, renormalize
@@ -16,6 +17,6 @@ from mmreuse.pruning.weights import (
 
 __all__ = [
     'Fisher', 'PerSampleGradients', 'Sparsity', 'apply_masks', 'diagonal_fisher', 'find_masks', 'listed_weights',
-    'magnitude', 'make_permanent', 'measure_sparsity', 'per_sample_gradients', 'polynomial', 'prune', 'prune_weights',
-    'renormalize', 'select_masks', 'woodfisher',
+    'magnitude', 'make_permanent', 'measure_sparsity', 'per_sample_gradients', 'polynomial', 'prune', 'prune_channels',
+    'prune_weights', 'renormalize', 'select_masks', 'woodfisher',
 ]

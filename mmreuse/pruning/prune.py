@@ -1,16 +1,15 @@
 """Prune a trained network in one call."""
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError
-from mmreuse.pruning.fisher import Fisher, check_fisher, check_rule
-from mmreuse.pruning.gradients import per_sample_gradients
-from mmreuse.pruning.selection import check_scope, check_sparsity, pruned_count, select_masks
+from mmreuse.pruning.scoring import check_options, estimate_fisher, needs_fisher, score_weights
+from mmreuse.pruning.selection import check_sparsity, pruned_count, select_masks
 from mmreuse.pruning.weights import apply_masks, copy_permanent, find_masks, listed_weights, make_permanent
-from mmreuse.registry import RENORMALIZERS, SALIENCIES
+from mmreuse.registry import RENORMALIZERS
 from mmreuse.utils.methods import Method, find_method, takes
 
 
@@ -115,16 +114,12 @@ def prune_weights(
     """
     check_sparsity(sparsity)
     function, settings = check_options(saliency, scope, update, fisher)
-    needs_fisher = update is not None or takes(function, 'fisher')
-    if needs_fisher and loader is None:
-        raise ConfigError(f'saliency {saliency!r} with update={update!r} needs labelled data: give a loader.')
     make_permanent(model)
     weights = listed_weights(model, modules, exclude)
     masks = find_masks(weights) if masks is None else {name: masks[name] for name in weights}
     _check_growth(masks, sparsity)
-    curvature = _estimate(model, loader, weights, masks, settings) if needs_fisher else None
-    scores = function(weights, **({'fisher': curvature} if takes(function, 'fisher') else {}))
-    kept = select_masks(scores, sparsity, scope, masks)
+    curvature = estimate_fisher(model, loader, weights, masks, settings) if needs_fisher(function, update) else None
+    kept = select_masks(score_weights(function, weights, curvature), sparsity, scope, masks)
     with torch.no_grad():
         if update is not None:
             gone = {name: masks[name] & ~kept[name] for name in weights}
@@ -132,34 +127,6 @@ def prune_weights(
                 weights[name] += change.to(weights[name])
         apply_masks(weights, kept)
     return kept
-
-
-def check_options(saliency: Method, scope: str = 'global', update: str | None = None,
-                  fisher: Mapping[str, Any] | None = None) -> tuple[Callable, dict[str, Any]]:
-    """Find what is wrong with options of :func:`prune_weights` before time is spent.
-
-    Returns:
-        tuple: The saliency's function, and ``fisher`` with all its options.
-
-    Raises:
-        ConfigError: There is no such method, scope, update or option.
-    """
-    check_scope(scope)
-    if update is not None:
-        check_rule(update)
-    settings = dict(samples=1000, average=1, chunk=None, folder=None, damp=1e-5, block=None)
-    unknown = [key for key in fisher or {} if key not in settings]
-    if unknown:
-        raise ConfigError(f"fisher has no option '{unknown[0]}'. It has {', '.join(settings)}.")
-    settings.update(fisher or {})
-    check_fisher(settings['damp'], settings['block'])
-    return find_method(SALIENCIES, saliency), settings
-
-
-def _estimate(model: nn.Module, loader: Iterable, weights: Mapping[str, Tensor], masks: Mapping[str, Tensor],
-              settings: dict[str, Any]) -> Fisher:
-    damp, block = settings.pop('damp'), settings.pop('block')
-    return Fisher(per_sample_gradients(model, loader, weights, masks=masks, **settings), damp, block)
 
 
 def _check_growth(masks: Mapping[str, Tensor], sparsity: float) -> None:

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from mmreuse.errors import ConfigError
 from mmreuse.pruning import apply_masks, find_masks, listed_weights, make_permanent, polynomial, prune_weights
-from mmreuse.pruning.prune import check_options
+from mmreuse.pruning.scoring import check_options
 from mmreuse.pruning.selection import check_sparsity
 from mmreuse.registry import HOOKS
 from mmreuse.utils.methods import Method
