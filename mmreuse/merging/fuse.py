@@ -61,7 +61,7 @@ def fuse_stretches(graphs: Sequence[Graph], stretches: Sequence[Stretch], matchi
     spaces = stretches[0].spaces
     used = {name: matchings[name] for name in spaces if name in matchings}
     _check_sizes(graphs, used, spaces)
-    maps = _maps(used, len(graphs))
+    maps = scaled_maps(used, len(graphs))
     trunk = _mean_trunk(graphs, maps, start, stop)
     recipe = dict(start=start, stop=stop, models=len(graphs), sizes={name: item.size for name, item in used.items()},
                   dense=[name for name, item in used.items() if isinstance(item.map, Dense)])
@@ -70,11 +70,6 @@ def fuse_stretches(graphs: Sequence[Graph], stretches: Sequence[Stretch], matchi
     splits, tails = _tails(stretches, placed)
     merged = MergedModel(trunk, recipe, fronts, joins, splits, tails)
     return merged.to(device_of(graphs[0].model)).train(graphs[0].model.training)
-
-
-def aligned(graphs: Sequence[Graph], matchings: Mapping[str, Matching]) -> list[nn.Module]:
-    """The models rewritten by their own maps, as :func:`fuse` averages them."""
-    return [transform(graph, own) for graph, own in zip(graphs, _maps(matchings, len(graphs)), strict=True)]
 
 
 def _check_names(graph: Graph, matchings: Mapping[str, Matching]) -> None:
@@ -96,7 +91,7 @@ def _check_sizes(graphs: Sequence[Graph], matchings: Mapping[str, Matching], spa
                              f'{sizes}. Match these models.')
 
 
-def _maps(matchings: Mapping[str, Matching], models: int) -> list[dict[str, Assign | Dense]]:
+def scaled_maps(matchings: Mapping[str, Matching], models: int) -> list[dict[str, Assign | Dense]]:
     """Each model's maps, their merged features times the number of models, so that the merge is a mean."""
     parts = {name: matching.per_model() for name, matching in matchings.items()}
     return [{name: _scaled(links[number], models) for name, links in parts.items()} for number in range(models)]

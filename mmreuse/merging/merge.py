@@ -1,5 +1,4 @@
 """Merge models in one call."""
-import inspect
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from typing import Any
 
@@ -7,16 +6,18 @@ from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError
 from mmreuse.graph import Graph, trace
-from mmreuse.merging.fuse import aligned, fuse_stretches
+from mmreuse.merging.fuse import fuse, fuse_stretches, scaled_maps
 from mmreuse.merging.match import Matcher, match_spaces
 from mmreuse.merging.matching import Matching
-from mmreuse.merging.merged import MergedModel
-from mmreuse.merging.methods import find_method, needs_moments
+from mmreuse.merging.merged import MergedModel, recipe_of
+from mmreuse.merging.methods import needs_moments
 from mmreuse.merging.refit import refit as refit_matching
 from mmreuse.merging.stops import Place, find_stop
 from mmreuse.merging.stretch import stretches_of
 from mmreuse.registry import RENORMALIZERS
+from mmreuse.renormalization import apply_renormalizers
 from mmreuse.statistics import SpaceMoments, collect
+from mmreuse.utils.methods import find_method, takes
 
 
 def merge(
@@ -114,27 +115,41 @@ def match_and_refit(
 
 
 def renormalize(merged: MergedModel, loader: Iterable, renormalizer: str | dict | Callable, graphs: Sequence[Graph],
-                matchings: Mapping[str, Matching], *, samples: int | None = None) -> None:
+                matchings: Mapping[str, Matching], *, samples: int | None = None,
+                validation: Iterable | None = None) -> Any:
     """Put the statistics of a merged model right, in place.
 
     Args:
         merged: Of the graphs and matchings.
         loader: Batches of images.
         renormalizer: Name, config or function of :data:`mmreuse.registry.RENORMALIZERS`. One with a parameter
-            ``ends`` also gets the models rewritten by their own maps.
+            ``ends`` also gets the models rewritten by their own maps, one with ``layers`` those of the trunk.
         graphs: The models.
         matchings: Of their spaces.
         samples: How many samples to use; None for what the config says, or all.
+        validation: Labelled batches, for renormalizers that choose by them.
+
+    Returns:
+        What the renormalizer returned.
 
     Raises:
         ConfigError: There is no such renormalizer.
         DataError: The loader has too few samples, or a feature is not finite.
     """
     function = find_method(RENORMALIZERS, renormalizer)
-    options: dict[str, Any] = {} if samples is None else {'samples': samples}
-    if 'ends' in inspect.signature(function).parameters:
-        options['ends'] = aligned(graphs, matchings)
-    function(merged, loader, **options)
+    ends = _each_alone(merged, graphs, matchings) if takes(function, 'ends') else None
+    return apply_renormalizers(merged, loader, [function], samples=samples, ends=ends, validation=validation,
+                               layers=r'trunk\..*')[0]
+
+
+def _each_alone(merged: MergedModel, graphs: Sequence[Graph], matchings: Mapping[str, Matching]) -> list[MergedModel]:
+    """Every model rewritten by its own maps, with the same module names as the merged one."""
+    recipe = recipe_of({'recipe': merged.recipe})
+    ends = []
+    for graph, maps in zip(graphs, scaled_maps(matchings, len(graphs)), strict=True):
+        own = {name: Matching(link, (graph.spaces[name].size,), 1.) for name, link in maps.items()}
+        ends.append(fuse([graph], own, start=recipe['start'], stop=recipe['stop']))
+    return ends
 
 
 def verify_architectures(graphs: Sequence[Graph]) -> None:

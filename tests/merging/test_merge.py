@@ -164,3 +164,31 @@ def test_what_cannot_be_merged():
         merge([model, model], data, inputs=images(1), samples=100)
     with pytest.raises(ConfigError, match='no models'):
         merge([], data, inputs=images(1))
+
+
+@pytest.mark.parametrize('stop', [None, 'layer2'])
+@pytest.mark.parametrize('order', ['simultaneous', 'sequential'])
+def test_repair_of_a_merge_with_a_clone_changes_nothing(stop, order):
+    """Ends, goals and the merged model are one function, wherever the merge ends."""
+    model = randomised(ResNet())
+    reset_bn(model, loader())
+    renormalizer = dict(type='repair', samples=16, order=order)
+    merged = merge(with_clone(model), loader(), 'permute', inputs=images(1), stop=stop, renormalizers=[renormalizer])
+    # In simultaneous order each batch is normalised by its own statistics.
+    same(merged, model, images(), tolerance=1e-2 if order == 'simultaneous' else 1e-4)
+
+
+def test_repair_gives_a_merge_of_strangers_the_deviation_of_its_ends():
+    """On a plain net and the same data, sequential REPAIR meets its goal, the mean over the ends."""
+    models = [nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1),
+                            nn.Flatten(), nn.Linear(8, 4)).eval() for _ in range(2)]
+    data = loader()
+    deviations = {name: [] for name in ('ends', 'plain', 'repaired')}
+    nets = dict(plain=merge(models, data, 'permute', inputs=images(1)).trunk,
+                repaired=merge(models, data, 'permute', inputs=images(1), renormalizers=[
+                    dict(type='repair', samples=16, order='sequential')]).trunk)
+    for name, net in [*nets.items(), *(('ends', model) for model in models)]:
+        deviations[name].append(net[:3](torch.cat(data)).std((0, 2, 3)).mean().item())
+    goal = sum(deviations['ends']) / 2
+    assert deviations['repaired'][0] == pytest.approx(goal, rel=1e-3)
+    assert deviations['plain'][0] < 0.9 * goal

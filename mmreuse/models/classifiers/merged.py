@@ -166,8 +166,8 @@ class MergedClassifier(BaseModel):
         """Put the statistics of :attr:`merged` right.
 
         Args:
-            renormalizer: Name, config or function of :data:`mmreuse.registry.RENORMALIZERS`. One with a parameter
-                ``ends`` gets the sources, rewritten by their own maps.
+            renormalizer: Name, config or function of :data:`mmreuse.registry.RENORMALIZERS`, see
+                :func:`mmreuse.merging.merge.renormalize`.
             loader: Batches of images, prepared.
 
         Raises:
