@@ -9,9 +9,9 @@ train_dataloader = dict(
     dataset=dict(type='SingleImage', image='china.jpg'))
 
 optim_wrapper = dict(optimizer=dict(type='Adam', lr=5e-4, betas=(0.5, 0.999)))
-# A tenth of the rate in the last fifth of each scale.
+# A tenth of the rate in the last fifth of each scale; the full one is back in the last step before `end`.
 param_scheduler = [
-    dict(type='ConstantLR', factor=0.1, begin=scale * _steps + _steps * 4 // 5, end=(scale + 1) * _steps,
+    dict(type='ConstantLR', factor=0.1, begin=scale * _steps + _steps * 4 // 5, end=(scale + 1) * _steps + 1,
          by_epoch=False) for scale in range(_scales)]
 train_cfg = dict(by_epoch=False, max_iters=_scales * _steps)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.optim import ConstantLR
 from PIL import Image
 
 from mmreuse.apis import train
@@ -83,5 +84,12 @@ def test_configs_train_every_scale_at_both_rates(name, repository):
     model = MODELS.build({**cfg.model, 'type': 'mmreuse.SinGAN'})
     scales, steps = len(model.sizes), model.steps
     assert cfg.train_cfg.max_iters == scales * steps
-    slow = {step for each in cfg.param_scheduler for step in range(each.begin, each.end)}
-    assert slow == {step for step in range(scales * steps) if step % steps >= 0.8 * steps}
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=cfg.optim_wrapper.optimizer.lr)
+    schedulers = [ConstantLR(optimizer, **{key: value for key, value in each.items() if key != 'type'})
+                  for each in cfg.param_scheduler]
+    for step in range(scales * steps):
+        share = 0.1 if step % steps >= 0.8 * steps else 1
+        assert optimizer.param_groups[0]['lr'] == pytest.approx(5e-4 * share), step
+        optimizer.step()
+        for scheduler in schedulers:
+            scheduler.step()

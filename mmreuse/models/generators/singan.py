@@ -21,7 +21,7 @@ def scale_sizes(
     max_size: int = 250,
     factor: float = 0.75,
 ) -> list[tuple[int, int]]:
-    """Sizes of the pyramid of an image, coarsest first (supplementary material, section "training details").
+    """Sizes of the pyramid of an image, coarsest first (supplementary material).
 
     The finest scale is the image, shrunk if its longer side exceeds ``max_size``; the shorter side of the
     coarsest is ``min_size``. The ratio between scales is the one nearest above ``factor`` that leads from one
@@ -86,7 +86,7 @@ def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
 class SinGANGenerator(nn.Module):
     """Noise maps to image, coarse to fine: an ordinary function, so that nets can be compared on the same noise.
 
-    At each scale n (equations 1 to 4), ``x_n = up(x_(n+1)) + psi_n(a_n z_n + up(x_(n+1)))``, where ``psi_n`` is
+    At each scale n (equations 1 to 3), ``x_n = up(x_(n+1)) + psi_n(a_n z_n + up(x_(n+1)))``, where ``psi_n`` is
     a stack of convolutions that ends in a tanh, and the coarsest scale has no image to start from.
 
     Args:
@@ -300,6 +300,7 @@ class SinGAN(BaseModel):
             fake = self._make(scale)
         mixed = torch.lerp(fake, real, torch.rand((), device=real.device)).requires_grad_()
         slope, = torch.autograd.grad(discriminator(mixed).sum(), mixed, create_graph=True)
+        # Every pixel of the output is a critic of its own patch, so slopes are asked to be 1 pixel by pixel.
         penalty = (slope.norm(dim=1) - 1).square().mean()
         return discriminator(fake).mean() - discriminator(real).mean() + self.penalty_weight * penalty
 
