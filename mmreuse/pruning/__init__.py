@@ -2,7 +2,7 @@
 from mmreuse.pruning.channels import prune_channels
 from mmreuse.pruning.fisher import Fisher
 from mmreuse.pruning.gradients import PerSampleGradients, per_sample_gradients
-from mmreuse.pruning.prune import prune, prune_weights, renormalize
+from mmreuse.pruning.prune import prune, prune_weights
 from mmreuse.pruning.saliencies import diagonal_fisher, magnitude, woodfisher
 from mmreuse.pruning.schedule import polynomial
 from mmreuse.pruning.selection import select_masks
@@ -18,5 +18,5 @@ from mmreuse.pruning.weights import (
 __all__ = [
     'Fisher', 'PerSampleGradients', 'Sparsity', 'apply_masks', 'diagonal_fisher', 'find_masks', 'listed_weights',
     'magnitude', 'make_permanent', 'measure_sparsity', 'per_sample_gradients', 'polynomial', 'prune', 'prune_channels',
-    'prune_weights', 'renormalize', 'select_masks', 'woodfisher',
+    'prune_weights', 'select_masks', 'woodfisher',
 ]

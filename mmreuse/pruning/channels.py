@@ -13,6 +13,7 @@ from mmreuse.graph import Axis, FeatureSpace, Graph, Select, trace, transform
 from mmreuse.pruning.scoring import check_options, estimate_fisher, needs_fisher, score_weights
 from mmreuse.pruning.weights import copy_permanent, find_masks, listed_weights
 from mmreuse.registry import RENORMALIZERS
+from mmreuse.renormalization import apply_renormalizers
 from mmreuse.utils.complexity import count_macs
 from mmreuse.utils.latency import measure_latency
 from mmreuse.utils.methods import Method, find_method, takes
@@ -107,8 +108,7 @@ def prune_channels(
     maps = choose_channels(graph, scores, target, COSTS.get(cost, cost), multiple=multiple, minimum=minimum,
                            relative=relative)
     pruned = transform(graph, maps)
-    for function in renormalizers:
-        function(pruned, loader)
+    apply_renormalizers(pruned, loader, renormalizers)
     return pruned
 
 

@@ -6,11 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError
+from mmreuse.pruning.fisher import Fisher
 from mmreuse.pruning.scoring import check_options, estimate_fisher, needs_fisher, score_weights
 from mmreuse.pruning.selection import check_sparsity, pruned_count, select_masks
 from mmreuse.pruning.weights import apply_masks, copy_permanent, find_masks, listed_weights, make_permanent
 from mmreuse.registry import RENORMALIZERS
-from mmreuse.utils.methods import Method, find_method, takes
+from mmreuse.renormalization import apply_renormalizers
+from mmreuse.utils.methods import Method, find_method
 
 
 def prune(
@@ -31,9 +33,9 @@ def prune(
             asked for.
         sparsity: Share of the listed weights that are zero afterwards, in [0, 1): ``floor(sparsity * n)`` of n.
         saliency: Name, config or function of :data:`mmreuse.registry.SALIENCIES`.
-        renormalizers: Names, configs or functions of :data:`mmreuse.registry.RENORMALIZERS`, called one after the
-            other as ``f(pruned, loader)``. One with a parameter ``ends`` gets ``[model]``: the dense network is the
-            goal. A budget is an option of theirs: ``dict(type='reset', samples=64)``.
+        renormalizers: Names, configs or functions of :data:`mmreuse.registry.RENORMALIZERS`, run one after the other.
+            Goals are the statistics of the dense network. A budget is an option of theirs:
+            ``dict(type='reset', samples=64)``.
         renormalization_loader: Data for the renormalizers, if not ``loader``.
         **options: ``scope``, ``update``, ``fisher``, ``modules``, ``exclude`` of :func:`prune_weights`.
 
@@ -50,26 +52,8 @@ def prune(
         raise ConfigError('renormalizers need data: give a loader, or leave them out.')
     pruned = copy_permanent(model)
     prune_weights(pruned, loader, sparsity, saliency, **options)
-    for function in renormalizers:
-        renormalize(pruned, data, function, model)
+    apply_renormalizers(pruned, data, renormalizers, ends=[model])
     return pruned
-
-
-def renormalize(pruned: nn.Module, loader: Iterable, renormalizer: Method, dense: nn.Module) -> None:
-    """Put the statistics of a pruned network right, in place; the goals are those of the dense one.
-
-    Args:
-        pruned: Its zeros stay zeros: renormalizers scale, shift and measure.
-        loader: Batches of images.
-        renormalizer: Name, config or function of :data:`mmreuse.registry.RENORMALIZERS`.
-        dense: Given to a renormalizer with a parameter ``ends``.
-
-    Raises:
-        ConfigError: There is no such renormalizer.
-        DataError: The loader has too few samples, or a feature is not finite.
-    """
-    function = find_method(RENORMALIZERS, renormalizer)
-    function(pruned, loader, **({'ends': [dense]} if takes(function, 'ends') else {}))
 
 
 def prune_weights(
@@ -80,7 +64,7 @@ def prune_weights(
     *,
     scope: str = 'global',
     update: str | None = None,
-    fisher: Mapping[str, Any] | None = None,
+    fisher: Fisher | Mapping[str, Any] | None = None,
     modules: Sequence[str] | None = None,
     exclude: Sequence[str] = (),
     masks: Mapping[str, Tensor] | None = None,
@@ -95,7 +79,8 @@ def prune_weights(
         scope: ``'global'``: the least salient of all listed weights go; ``'layer'``: those of each weight tensor.
         update: ``'summed'`` or ``'joint'``: the kept weights make up for the pruned ones, see
             :meth:`mmreuse.pruning.fisher.Fisher.compensate`. None leaves them.
-        fisher: ``samples`` (1000), ``average`` (1), ``chunk``, ``folder`` of
+        fisher: That of this network, if it is known; or how it is estimated: ``samples`` (1000), ``average`` (1),
+            ``chunk``, ``folder`` of
             :func:`mmreuse.pruning.gradients.per_sample_gradients`, ``damp`` and ``block`` of
             :class:`mmreuse.pruning.fisher.Fisher`.
         modules: Regular expressions of the modules that are pruned, see

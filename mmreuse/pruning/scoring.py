@@ -15,11 +15,11 @@ FISHER = dict(samples=1000, average=1, chunk=None, folder=None, damp=1e-5, block
 
 
 def check_options(saliency: Method, scope: str = 'global', update: str | None = None,
-                  fisher: Mapping[str, Any] | None = None) -> tuple[Callable, dict[str, Any]]:
+                  fisher: Fisher | Mapping[str, Any] | None = None) -> tuple[Callable, Fisher | dict[str, Any]]:
     """Find what is wrong with options of :func:`mmreuse.pruning.prune_weights` before time is spent.
 
     Returns:
-        tuple: The saliency's function, and ``fisher`` with all its options.
+        tuple: The saliency's function, and the Fisher or all options of its estimate.
 
     Raises:
         ConfigError: There is no such method, scope, update or option.
@@ -27,12 +27,15 @@ def check_options(saliency: Method, scope: str = 'global', update: str | None = 
     check_scope(scope)
     if update is not None:
         check_rule(update)
+    function = find_method(SALIENCIES, saliency)
+    if isinstance(fisher, Fisher):
+        return function, fisher
     unknown = [key for key in fisher or {} if key not in FISHER]
     if unknown:
         raise ConfigError(f"fisher has no option '{unknown[0]}'. It has {', '.join(FISHER)}.")
     settings = {**FISHER, **(fisher or {})}
     check_fisher(settings['damp'], settings['block'])
-    return find_method(SALIENCIES, saliency), settings
+    return function, settings
 
 
 def needs_fisher(function: Callable, update: str | None = None) -> bool:
@@ -41,7 +44,7 @@ def needs_fisher(function: Callable, update: str | None = None) -> bool:
 
 
 def estimate_fisher(model: nn.Module, loader: Iterable | None, weights: Mapping[str, Tensor],
-                    masks: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Fisher:
+                    masks: Mapping[str, Tensor], settings: Fisher | Mapping[str, Any]) -> Fisher:
     """The Fisher of a network, pruned or not.
 
     Args:
@@ -49,12 +52,14 @@ def estimate_fisher(model: nn.Module, loader: Iterable | None, weights: Mapping[
         loader: Labelled batches.
         weights: By name.
         masks: False where they are pruned.
-        settings: All of :data:`FISHER`.
+        settings: All of :data:`FISHER`; or the Fisher itself, which is handed back.
 
     Raises:
         ConfigError: There is no loader.
         DataError: There are too few samples, or a gradient is not finite.
     """
+    if isinstance(settings, Fisher):
+        return settings
     if loader is None:
         raise ConfigError('the Fisher needs labelled data: give a loader, or take a saliency without it and no update.')
     options = {key: value for key, value in settings.items() if key not in ('damp', 'block')}

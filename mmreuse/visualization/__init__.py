@@ -1,6 +1,8 @@
 """Figures and the HTML report."""
 from mmreuse.visualization.merging import draw_size_curve
+from mmreuse.visualization.pruning import draw_sparsity
 from mmreuse.visualization.reassembly import draw_learning_curves, draw_pareto, draw_partition, draw_similarity
 from mmreuse.visualization.report import Report
 
-__all__ = ['Report', 'draw_learning_curves', 'draw_pareto', 'draw_partition', 'draw_similarity', 'draw_size_curve']
+__all__ = ['Report', 'draw_learning_curves', 'draw_pareto', 'draw_partition', 'draw_similarity', 'draw_size_curve',
+           'draw_sparsity']

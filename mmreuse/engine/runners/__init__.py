@@ -8,6 +8,7 @@ from mmreuse.engine.runners.dery import (
     SimilarityRunner,
     ZooAccuracyRunner,
 )
+from mmreuse.engine.runners.pruning import PruningRunner
 
-__all__ = ['DeRyRunner', 'FeatureExtractionRunner', 'NodeShapeRunner', 'PartitionRunner', 'ReassemblyRunner',
-           'SimilarityRunner', 'ZooAccuracyRunner']
+__all__ = ['DeRyRunner', 'FeatureExtractionRunner', 'NodeShapeRunner', 'PartitionRunner', 'PruningRunner',
+           'ReassemblyRunner', 'SimilarityRunner', 'ZooAccuracyRunner']

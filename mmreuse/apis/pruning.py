@@ -1,0 +1,47 @@
+"""Prune networks from a notebook."""
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+from mmreuse.pruning import prune as prune_model
+from mmreuse.statistics.bn import measured_norms
+from mmreuse.utils.methods import Method
+
+#: For data that come without batches.
+BATCH_SIZE = 64
+
+
+def prune(model: nn.Module, data: tuple[Tensor, Tensor] | Dataset | Iterable | None, sparsity: float,
+          saliency: Method = 'magnitude', *, renormalizers: Sequence[Method] | None = None,
+          **options: Any) -> nn.Module:
+    """Prune a trained classifier without training, whatever library it comes from.
+
+    ::
+
+        sparse = prune(net, None, 0.7)                                       # smallest weights, no data
+        sparse = prune(net, (images, labels), 0.9, 'woodfisher', update='joint', fisher=dict(samples=500))
+
+    Args:
+        model: From images to scores; left as it is.
+        data: Images (N, C, H, W) and labels (N,); a data set, or batches, of both. None where no data is needed.
+        sparsity: Share of the weights of convolutions and linear layers that are zero afterwards, in [0, 1).
+        saliency: Name, config or function of :data:`mmreuse.registry.SALIENCIES`.
+        renormalizers: Names, configs or functions of :data:`mmreuse.registry.RENORMALIZERS`; None: ``'reset'`` where
+            there are batch norms, and data.
+        **options: Of :func:`mmreuse.pruning.prune`: ``scope``, ``update``, ``fisher``, ``modules``, ``exclude``.
+
+    Returns:
+        nn.Module: A copy with zeros.
+
+    Raises:
+        ConfigError: An option or method does not exist, or data is missing.
+        DataError: There are too few samples.
+    """
+    if isinstance(data, tuple):
+        data = TensorDataset(*data)
+    loader = DataLoader(data, BATCH_SIZE) if isinstance(data, Dataset) else data
+    if renormalizers is None:
+        renormalizers = ('reset',) if loader is not None and measured_norms(model) else ()
+    return prune_model(model, loader, sparsity, saliency, renormalizers=renormalizers, **options)

@@ -1,0 +1,44 @@
+"""Figures of pruned networks."""
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from statistics import mean
+from typing import Any
+
+from matplotlib.figure import Figure
+
+
+def draw_sparsity(rows: Sequence[Mapping[str, Any]], metric: str) -> Figure:
+    """Accuracy against sparsity, a line for each method; one panel before and one after each renormalizer.
+
+    Args:
+        rows: ``method`` (``'dense'`` is the horizontal line), ``sparsity``, ``seed``, ``renormalizer`` and the metric
+            each. Seeds are averaged.
+        metric: Key of the accuracy.
+
+    Raises:
+        ValueError: There are no rows.
+    """
+    if not rows:
+        raise ValueError('there is nothing to draw')
+    panels = list(dict.fromkeys(row['renormalizer'] for row in rows))
+    methods = [method for method in dict.fromkeys(row['method'] for row in rows) if method != 'dense']
+    points = defaultdict(list)
+    for row in rows:
+        points[row['renormalizer'], row['method'], row['sparsity']].append(row[metric])
+    # A bare Figure, not pyplot: no global state, no display, nothing to close.
+    figure = Figure(figsize=(1 + 4.2 * len(panels), 4.2), layout='constrained')
+    for axes, panel in zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels, strict=True):
+        for row in rows:
+            if row['method'] == 'dense':
+                axes.axhline(row[metric], color='grey', linewidth=1, linestyle='--', label='dense')
+        for number, method in enumerate(methods):
+            line = sorted((sparsity, mean(values)) for (where, which, sparsity), values in points.items()
+                          if (where, which) == (panel, method))
+            if line:
+                axes.plot(*zip(*line, strict=True), marker='.', color=f'C{number}', label=method)
+        axes.set_title('pruned' if panel == 'none' else f'after {panel}')
+        axes.set_xlabel('sparsity of the listed weights')
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel(metric)
+    figure.axes[0].legend(fontsize=7)
+    return figure

@@ -1,0 +1,101 @@
+"""The sweep over methods, sparsities and renormalizers, on the digits."""
+import csv
+
+import pytest
+import torch
+from mmengine.registry import init_default_scope
+
+from mmreuse.apis import prune, run_stage
+from mmreuse.engine.launch import load_config
+from mmreuse.engine.runners import PruningRunner
+from mmreuse.errors import ArtefactError, ConfigError
+from mmreuse.pruning import measure_sparsity
+from mmreuse.registry import MODELS
+from mmreuse.utils.io import read_json
+from pruning.nets import make_loader, make_net
+
+CONFIG = """
+_base_ = ['{root}/configs/_base_/datasets/digits.py', '{root}/configs/_base_/default_runtime.py']
+
+model = dict(
+    type='mmpretrain.ImageClassifier',
+    backbone=dict(type='CifarResNet', depth=8, width=4),
+    neck=dict(type='mmpretrain.GlobalAveragePooling'),
+    head=dict(type='mmpretrain.LinearClsHead', num_classes=10, in_channels=16,
+              loss=dict(type='mmpretrain.CrossEntropyLoss'), topk=(1, )))
+load_from = '{weights}'
+train_dataloader = dict(num_workers=0)
+test_dataloader = dict(num_workers=0)
+pruning = dict(
+    methods=dict(
+        small=dict(saliency='magnitude', scope='layer'),
+        fisher=dict(saliency='woodfisher', update='joint', fisher=dict(samples=30, damp=1e-3))),
+    sparsities=[0.5], exclude=['head.fc'],
+    renormalizers=dict(reset=dict(type='reset', samples=64)))
+"""
+
+
+@pytest.fixture
+def config(tmp_path, repository):
+    path = tmp_path / 'sweep.py'
+    weights = tmp_path / 'net.pth'
+    path.write_text(CONFIG.format(root=repository, weights=weights))
+    init_default_scope('mmreuse')
+    cfg = load_config(str(path))
+    model = MODELS.build({**cfg.model, 'data_preprocessor': cfg.data_preprocessor})
+    torch.save(dict(state_dict=model.state_dict()), weights)
+    return path
+
+
+def test_a_sweep_and_its_continuation(config, tmp_path, monkeypatch):
+    measured = []
+    original = PruningRunner._add
+    monkeypatch.setattr(PruningRunner, '_add', lambda self, model, **cell: (
+        measured.append((cell['method'], cell['sparsity'], cell['renormalizer'])), original(self, model, **cell)))
+    metrics = run_stage(config, 'PruningRunner', work_dir=tmp_path / 'work')
+    cells = [('dense', 0., 'none'), ('small', 0.5, 'none'), ('small', 0.5, 'reset'), ('fisher', 0.5, 'none'),
+             ('fisher', 0.5, 'reset')]
+    assert measured == cells
+    folder = tmp_path / 'work/pruning'
+    rows = read_json(folder / 'results.json')['rows']
+    assert [row['listed_sparsity'] for row in rows] == [0] + [pytest.approx(0.5, abs=2e-3)] * 4
+    assert all(0 < row['whole_sparsity'] < row['listed_sparsity'] for row in rows[1:])
+    assert metrics['small/0.5/seed0/reset/accuracy/top1'] == rows[2]['accuracy/top1']
+    with open(folder / 'results.csv') as file:
+        assert [row['method'] for row in csv.DictReader(file)] == [cell[0] for cell in cells]
+    assert (folder / 'accuracy.png').stat().st_size > 1000
+
+    more = {'pruning.sparsities': [0.5, 0.8]}
+    run_stage(config, 'PruningRunner', work_dir=tmp_path / 'work', options=more)
+    assert measured[5:] == [('small', 0.8, 'none'), ('small', 0.8, 'reset'), ('fisher', 0.8, 'none'),
+                            ('fisher', 0.8, 'reset')]
+    # A method that is meant otherwise now is measured again, the others are not.
+    more['pruning.methods.small.scope'] = 'global'
+    run_stage(config, 'PruningRunner', work_dir=tmp_path / 'work', options=more)
+    assert {cell[0] for cell in measured[9:]} == {'small'} and len(measured) == 13
+
+
+@pytest.mark.parametrize('options, match', [
+    ({'pruning.sparsities': [0.5, 1.0]}, r'\[0, 1\)'),
+    ({'pruning.methods.small.saliency': 'magnitud'}, "Nearest: 'magnitude'"),
+    ({'pruning.renormalizers.reset.type': 'resett'}, 'reset'),
+    ({'pruning.sparsity': 0.5}, "'sparsity'.*sparsities"),
+    ({'load_from': None}, 'trained weights')])
+def test_bad_settings_are_found_at_once(config, tmp_path, options, match):
+    with pytest.raises(ConfigError, match=match):
+        run_stage(config, 'PruningRunner', work_dir=tmp_path / 'work', options=options)
+
+
+def test_weights_of_another_net(config, tmp_path):
+    with pytest.raises(ArtefactError, match='only one of the two'):
+        run_stage(config, 'PruningRunner', work_dir=tmp_path / 'work', options={'model.backbone.depth': 14})
+
+
+def test_one_call_takes_tensors_and_resets():
+    net = make_net()
+    images, labels = (torch.cat(parts) for parts in zip(*make_loader(), strict=True))
+    pruned = prune(net, (images, labels), 0.6, 'diagonal_fisher', fisher=dict(samples=20))
+    assert measure_sparsity(pruned).listed == int(0.6 * 528) / 528
+    assert not torch.equal(pruned.bn2.running_var, net.bn2.running_var)
+    plain = prune(net, None, 0.6)
+    assert torch.equal(plain.bn2.running_var, net.bn2.running_var)
