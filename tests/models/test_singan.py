@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from mmengine.optim import OptimWrapper
 
+from mmreuse.engine.optim_wrapper import AutocastOptimWrapper
 from mmreuse.errors import ConfigError, DataError
 from mmreuse.graph import Permute, trace, transform
 from mmreuse.merging.merge import merge
@@ -184,6 +185,16 @@ def test_what_is_saved_is_all_that_training_needs():
     optimizer.load_state_dict(saved[1])
     for key, value in train(resumed, optimizer, 1, 4).state_dict().items():
         assert torch.equal(value, whole[key]), key
+
+
+def test_mixed_precision_is_near_full_precision():
+    errors = []
+    for kind in (OptimWrapper, AutocastOptimWrapper):
+        torch.manual_seed(0)
+        model = small()
+        optimizer = kind(torch.optim.Adam(model.parameters(), lr=1e-3))
+        errors.append([model.train_step(picture(), optimizer)['reconstruction'].item() for _ in range(3)])
+    assert errors[0] != errors[1] and errors[0] == pytest.approx(errors[1], rel=0.15)
 
 
 def test_an_image_of_another_size_is_refused():

@@ -298,7 +298,8 @@ class SinGAN(BaseModel):
         discriminator = self.discriminators[scale]
         with torch.no_grad():
             fake = self._make(scale)
-        mixed = torch.lerp(fake, real, torch.rand((), device=real.device)).requires_grad_()
+        share = torch.rand((), device=real.device)
+        mixed = (share * real + (1 - share) * fake).requires_grad_()
         slope, = torch.autograd.grad(discriminator(mixed).sum(), mixed, create_graph=True)
         # Every pixel of the output is a critic of its own patch, so slopes are asked to be 1 pixel by pixel.
         penalty = (slope.norm(dim=1) - 1).square().mean()
