@@ -121,15 +121,20 @@ def _check_blocks(item: PlacedMap, outer: PlacedMap | None) -> None:
     if len(counts) != number:
         raise SpaceError(f'{len(counts)} blocks are left where {number} must be; to change the number of blocks '
                          + (f"map '{space.block_space}' as well" if space.block_space else 'is not possible here'))
-    if outer is None:
-        allowed = torch.eye(number, dtype=torch.bool)
-    else:
-        allowed = outer.map.dense(outer.space.size).merge_matrix != 0
-    if isinstance(item.map, Select):
-        fits = allowed[item.blocks, space.blocks[item.map.index]]
-    else:
-        new, old = (item.map.dense(space.size).merge_matrix != 0).nonzero(as_tuple=True)
-        fits = allowed[item.blocks[new], space.blocks[old]]
+    allowed = torch.zeros(number, space.num_blocks, dtype=torch.bool)
+    allowed[_links(outer.map) if outer is not None else (torch.arange(number),) * 2] = True
+    new, old = _links(item.map)
+    fits = allowed[item.blocks[new], space.blocks[old]]
     if not bool(fits.all()):
         where = f"as '{space.block_space}' does" if space.block_space else 'not at all'
         raise SpaceError(f'features may only move inside their block, and blocks {where}')
+
+
+def _links(item: SpaceMap) -> tuple[Tensor, Tensor]:
+    """New features, and the old ones that they are made of, pair by pair."""
+    if isinstance(item, Select):
+        return torch.arange(item.size), item.index
+    if isinstance(item, Assign):
+        old = ((item.index >= 0) & (item.weight != 0)).nonzero().flatten()
+        return item.index[old], old
+    return (item.merge_matrix != 0).nonzero(as_tuple=True)

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mmreuse.utils.complexity import count_macs, count_params, macs_by_operator
+from mmreuse.utils.complexity import count_macs, count_params, macs_by_operator, macs_so_far
 
 
 class FunctionalAttention(nn.Module):
@@ -82,3 +82,11 @@ def test_attention_counts_alike_on_every_device():
     products = 2 * 2 * tokens * tokens * width  # query with key, weights with value, in two layers
     without = sum(count for name, count in macs_by_operator(net, (3, 32, 32)).items() if 'bmm' not in name)
     assert on_cpu - without == products
+
+
+def test_costs_grow_module_by_module():
+    shared = nn.Linear(4, 4)
+    model = nn.Sequential(nn.Linear(3, 4), shared, nn.ReLU(), shared, nn.Linear(4, 2))
+    found = macs_so_far(model, (3,))
+    assert found == {'0': 12, '1': 28, '2': 28, '1@1': 44, '4': 52, '': 52}
+    assert not any(module._forward_hooks for module in model.modules())
