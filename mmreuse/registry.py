@@ -32,7 +32,7 @@ def bind_function(cfg: dict, registry: Registry, **defaults: Any) -> Callable:
     keywords = {**defaults, **cfg}
     name = keywords.pop('type')
     function = name if callable(name) else registry.get(name)
-    if function is None:
+    if not callable(function):  # for an unknown name mmengine hands back a module of that name, if one is installed
         known = ', '.join(sorted(registry.module_dict))
         raise KeyError(f"{registry.name} '{name}' is not registered. Known: {known}")
     return partial(function, **keywords)

@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+from rich.table import Table
+
 from mmreuse.errors import ConfigError
 from mmreuse.utils.methods import Method
 
@@ -43,6 +46,11 @@ def stop_name(stop: str | None) -> str:
     return {None: 'none', '': 'input'}.get(stop, stop)
 
 
+def stop_of(name: str) -> str | None:
+    """The stop that :func:`stop_name` names."""
+    return {'none': None, 'input': ''}.get(name, name)
+
+
 def append_rows(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Append to a table; a new one gets a header.
 
@@ -59,3 +67,12 @@ def append_rows(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open('a', encoding='utf-8') as file:
         file.write('\n'.join([*([] if known else [header]), *lines]) + '\n')
+
+
+def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print a table of rows with the same columns; class ids are left out, numbers rounded."""
+    columns = [name for name in rows[0] if not name.startswith('Split ')]
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*(f'{row[name]:.4g}' if isinstance(row[name], float) else str(row[name]) for name in columns))
+    Console().print(table)

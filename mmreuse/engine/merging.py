@@ -105,7 +105,7 @@ def cached_moments(model: MergedClassifier, images: MatchingImages, samples: int
             save_moments(folder / 'moments.safetensors', moments)
 
     found = StageCache(cache_dir).get('moments', key, make)
-    return load_moments(found / 'moments.safetensors', str(model.data_preprocessor.device))
+    return load_moments(found / 'moments.safetensors')
 
 
 def merge_metrics(model: MergedClassifier, seconds: Mapping[str, float]) -> dict[str, float]:

@@ -259,7 +259,8 @@ def _store(old: Tensor, new: Tensor, owners: dict[int, list[tuple[dict, str]]]) 
 
 def _prove_runs(graph: Graph, model: nn.Module, resized: dict[str, PlacedMap]) -> None:
     """Run the result once: code may fix a width that the new sizes break."""
-    twin, stack = fresh_copy(model), []
+    inputs = random_like(graph.inputs, device='cpu')  # wherever the network lives
+    twin, stack = fresh_copy(model).cpu(), []
 
     def leave(module: nn.Module, args: tuple, output: object) -> None:
         stack.pop()
@@ -269,8 +270,8 @@ def _prove_runs(graph: Graph, model: nn.Module, resized: dict[str, PlacedMap]) -
         module.register_forward_hook(leave)
     try:
         with torch.no_grad(), frozen_random(0):
-            before = [tensor.shape for tensor in tensors_in(fresh_copy(graph.model)(*random_like(graph.inputs)))]
-            after = [tensor.shape for tensor in tensors_in(twin(*random_like(graph.inputs)))]
+            before = [tensor.shape for tensor in tensors_in(fresh_copy(graph.model).cpu()(*inputs))]
+            after = [tensor.shape for tensor in tensors_in(twin(*inputs))]
     except Exception as error:
         place = stack[-1] if stack else ''
         inside = [name for name, item in resized.items()

@@ -15,13 +15,13 @@ def save_moments(path: PathLike, moments: Mapping[str, SpaceMoments]) -> None:
         spaces={name: dict(count=each.count, sizes=each.sizes) for name, each in moments.items()}))
 
 
-def load_moments(path: PathLike, device: str = 'cpu') -> dict[str, SpaceMoments]:
-    """Read what :func:`save_moments` wrote.
+def load_moments(path: PathLike) -> dict[str, SpaceMoments]:
+    """Read what :func:`save_moments` wrote, to the CPU, where matchers work.
 
     Raises:
         ArtefactError: The file is missing, damaged or of another kind.
     """
-    tensors, metadata = load_tensors(path, device)
+    tensors, metadata = load_tensors(path)
     if not isinstance(metadata.get('spaces'), dict):
         raise ArtefactError(f'{path}: holds no moments of feature spaces. Delete it and take them again.')
     return {name: SpaceMoments(facts['count'], tensors[f'{name}/mean'], tensors[f'{name}/covariance'], facts['sizes'])

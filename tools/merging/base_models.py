@@ -11,7 +11,7 @@ require_openmmlab()
 from argparse import Namespace
 
 from mmreuse.apis.merging_study import MergingStudy, study_main
-from mmreuse.apis.merging_tables import accuracy_columns, append_rows, task_letters
+from mmreuse.apis.merging_tables import accuracy_columns, append_rows, print_rows, task_letters
 from mmreuse.engine import launch
 
 
@@ -21,6 +21,7 @@ def run(study: MergingStudy, args: Namespace) -> None:
     measured['Ensemble'] = study.ensemble(args.split)
     rows = [{**accuracy_columns(each.accuracy), 'Model': name} for name, each in measured.items()]
     append_rows(study.folder / 'base_models.csv', rows)
+    print_rows(rows)
     for name, each in measured.items():
         launch.add_metrics(study.folder, f'base_models/{name}', each.flat)
 

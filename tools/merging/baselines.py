@@ -11,14 +11,14 @@ require_openmmlab()
 from argparse import ArgumentParser, Namespace
 
 from mmreuse.apis.merging_study import MergingStudy, study_main
-from mmreuse.apis.merging_tables import accuracy_columns, append_rows, matcher_name, split_columns
+from mmreuse.apis.merging_tables import accuracy_columns, append_rows, matcher_name, print_rows, split_columns
 from mmreuse.engine import launch
 
 MATCHERS = ['identity', 'weight_matching', 'permute']
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument('--matchers', nargs='+', default=MATCHERS, metavar='NAME',
+    parser.add_argument('--matchers', nargs='*', default=MATCHERS, metavar='NAME',
                         help="beside the config's own (default: %(default)s)")
 
 
@@ -30,6 +30,7 @@ def run(study: MergingStudy, args: Namespace) -> None:
                      'Merging Fn': matcher_name(matcher), **split_columns(study.model.tasks)})
         launch.add_metrics(study.folder, f'baselines/{matcher_name(matcher)}', measured.flat)
     append_rows(study.folder / 'auxiliary_functions.csv', rows)
+    print_rows(rows)
 
 
 if __name__ == '__main__':

@@ -16,8 +16,10 @@ from mmreuse.apis.merging_tables import (
     append_rows,
     matcher_name,
     parameter_columns,
+    print_rows,
     split_columns,
     stop_name,
+    stop_of,
 )
 from mmreuse.utils.io import atomic_path, write_json
 from mmreuse.visualization import draw_size_curve
@@ -29,17 +31,18 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(study: MergingStudy, args: Namespace) -> None:
-    stops = study.all_stops() if args.stops is None else [
-        {'none': None, 'input': ''}.get(stop, stop) for stop in args.stops]
-    points = []
+    stops = study.all_stops() if args.stops is None else [stop_of(name) for name in args.stops]
+    points, rows = [], []
     for stop in stops:
         measured = study.merge(stop=stop, split=args.split)
         points.append(dict(stop=stop_name(measured.stop), **measured.flat))
-        append_rows(study.folder / 'zipit_configurations.csv', [{
+        rows.append({
             **accuracy_columns(measured.accuracy), **split_columns(study.model.tasks),
             'Time': measured.costs['merge/matching_seconds'], 'Merging Fn': matcher_name(study.matcher),
             'Model Name': study.model.sources[0].name, 'Stop Node': stop_name(measured.stop),
-            **parameter_columns(study.matcher)}])
+            **parameter_columns(study.matcher)})
+        append_rows(study.folder / 'zipit_configurations.csv', rows[-1:])
+    print_rows(rows)
     write_json(study.folder / 'curve.json', points)
     with atomic_path(study.folder / 'curve.png') as path:
         draw_size_curve(points).savefig(path, format='png', dpi=150)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mmreuse.apis.merging_external import measure_external
 from mmreuse.apis.merging_study import MergingStudy, study_main
-from mmreuse.apis.merging_tables import accuracy_columns, append_rows
+from mmreuse.apis.merging_tables import accuracy_columns, append_rows, print_rows
 from mmreuse.engine import launch
 
 
@@ -24,7 +24,9 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(study: MergingStudy, args: Namespace) -> None:
     measured = measure_external(study, args.checkpoint, args.split)
-    append_rows(study.folder / 'gitrebasin.csv', [accuracy_columns(measured.accuracy)])
+    rows = [accuracy_columns(measured.accuracy)]
+    append_rows(study.folder / 'gitrebasin.csv', rows)
+    print_rows(rows)
     launch.add_metrics(study.folder, f'external/{Path(args.checkpoint).stem}', measured.flat)
 
 

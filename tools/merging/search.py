@@ -15,7 +15,15 @@ from argparse import ArgumentParser, Namespace
 
 from mmreuse.apis.merging_search import ZIP_GRID, grid_of, search
 from mmreuse.apis.merging_study import MergingStudy, study_main
-from mmreuse.apis.merging_tables import accuracy_columns, append_rows, matcher_name, parameter_columns, stop_name
+from mmreuse.apis.merging_tables import (
+    accuracy_columns,
+    append_rows,
+    matcher_name,
+    parameter_columns,
+    print_rows,
+    stop_name,
+    stop_of,
+)
 from mmreuse.engine import launch
 from mmreuse.utils.io import write_json
 
@@ -39,13 +47,15 @@ def value_of(text: str) -> int | float | bool | str | None:
 
 def run(study: MergingStudy, args: Namespace) -> None:
     options = {name: [value_of(value) for value in values] for name, *values in args.param or []} or ZIP_GRID
-    stops = [{'none': None, 'input': ''}.get(stop, stop) for stop in args.stops or [stop_name(study.stop)]]
+    stops = [stop_of(name) for name in args.stops or [stop_name(study.stop)]]
     trials = grid_of(study, options, stops, args.draws, args.seed or 0)
     ranked = search(study, trials, args.metric, args.split)
-    append_rows(study.folder / 'zipit_hyperparameters.csv', [{
+    rows = [{
         **accuracy_columns(trial['accuracy']), **parameter_columns(trial['matcher']),
         'Stop Node': stop_name(trial['stop']), 'Merge Fn': matcher_name(trial['matcher']),
-        'Time': trial['costs']['merge/matching_seconds']} for trial in ranked])
+        'Time': trial['costs']['merge/matching_seconds']} for trial in ranked]
+    append_rows(study.folder / 'zipit_hyperparameters.csv', rows)
+    print_rows(rows)
     best = ranked[0]
     tested = study.merge(best['matcher'], stop=best['stop'], split='test')
     write_json(study.folder / 'search.json', dict(metric=args.metric, split=args.split, trials=ranked,

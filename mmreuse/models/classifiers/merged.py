@@ -121,7 +121,7 @@ class MergedClassifier(BaseModel):
         verify_architectures(self.graphs)
 
     def collect(self, loader: Iterable, samples: int | None = None) -> dict[str, SpaceMoments]:
-        """Joint moments of all feature spaces of the sources, in one pass; good for every matcher and stop.
+        """Joint moments of all feature spaces that the sources share, in one pass; good for every matcher and stop.
 
         Args:
             loader: Batches of images, prepared.
@@ -130,7 +130,9 @@ class MergedClassifier(BaseModel):
         Raises:
             DataError: There are too few, or a feature is not finite.
         """
-        return collect(self.graphs, loader, samples=samples)
+        shared = [name for name, space in self.graphs[0].spaces.items()
+                  if space.taps and all(name in graph.spaces for graph in self.graphs)]
+        return collect(self.graphs, loader, shared, samples=samples)
 
     def merge(
         self,

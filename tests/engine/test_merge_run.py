@@ -1,0 +1,125 @@
+"""Merging in the Runner: two nets of half the digits each, from the config to the saved and tested checkpoint."""
+import pytest
+import torch
+from merging_runs import merge_config, train_sources
+
+from mmreuse.apis import evaluate, train
+from mmreuse.errors import ArtefactError, ConfigError, DataError, SpaceError
+from mmreuse.models import MergedClassifier
+from mmreuse.utils.io import load_checkpoint, read_json
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """Configs and checkpoints of two trained sources."""
+    folder = tmp_path_factory.mktemp('sources')
+    train_sources(folder)
+    return folder
+
+
+@pytest.fixture(scope='module')
+def merged(folder, tmp_path_factory):
+    """A config, where it was run, and the metrics."""
+    config = merge_config(folder, stop='backbone.layer2')
+    work_dir = tmp_path_factory.mktemp('merged')
+    return config, work_dir, train(config, work_dir=work_dir)
+
+
+def test_metrics_tell_accuracy_size_and_seconds(merged):
+    _, work_dir, metrics = merged
+    assert metrics == read_json(work_dir / 'metrics.json')
+    assert {'val/joint', 'val/task_average', 'val/task_a', 'val/task_b', 'merge/parameters', 'merge/macs',
+            'merge/matching_score', 'merge/statistics_seconds', 'merge/matching_seconds', 'merge/fusing_seconds',
+            'merge/renormalization_seconds'} <= metrics.keys()
+    # Better than either source could be, which knows half the classes.
+    assert metrics['val/joint'] > 55 and metrics['val/task_average'] > 70
+
+
+def test_report_tells_what_was_joined(merged):
+    report = read_json(merged[1] / 'matching.json')
+    assert 'backbone.conv1' in report and not any(name.startswith('backbone.layer3') for name in report)
+    for item in report.values():
+        assert item['merged'] == item['sizes'][0] and 0 <= item['within'] <= 1 and -1 <= item['score'] <= 1
+
+
+def test_checkpoint_holds_the_merged_net_alone(merged):
+    checkpoint = load_checkpoint(merged[1] / 'merged.pth')
+    assert 'optimizer' not in checkpoint and 'param_schedulers' not in checkpoint
+    assert all(key.startswith('merged.') for key in checkpoint['state_dict'])
+
+
+def test_testing_the_checkpoint_repeats_the_validation(merged, tmp_path):
+    config, work_dir, metrics = merged
+    # Neither stop nor sources' checkpoints of the config matter: the checkpoint says its structure.
+    options = {'test_dataloader.dataset.split': 'val', 'model.stop': None, 'model.sources.0.checkpoint': None}
+    tested = evaluate(config, work_dir / 'merged.pth', work_dir=tmp_path, options=options)
+    assert tested == pytest.approx({key[4:]: value for key, value in metrics.items() if key.startswith('val/')})
+
+
+def test_other_matchers_and_stops_use_the_same_moments(merged, monkeypatch, tmp_path):
+    def forbidden(*_):
+        raise AssertionError('a second pass over the data')
+
+    monkeypatch.setattr(MergedClassifier, 'collect', forbidden)
+    train(merged[0], work_dir=tmp_path, options={
+        'model.stop': None, 'default_hooks.merge.matcher': dict(_delete_=True, type='permute')})
+    assert len(read_json(tmp_path / 'matching.json')) > len(read_json(merged[1] / 'matching.json'))
+
+
+def test_kept_moments_give_the_same_net_as_fresh_ones(merged, tmp_path):
+    train(merged[0], work_dir=tmp_path, options={'default_hooks.merge.cache_dir': str(tmp_path / 'cache')})
+    first, second = (load_checkpoint(folder / 'merged.pth')['state_dict'] for folder in (merged[1], tmp_path))
+    assert all(torch.equal(first[key], second[key]) for key in first.keys() | second.keys())
+
+
+def test_other_images_need_moments_of_their_own(merged, tmp_path):
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        collect = MergedClassifier.collect
+        patch.setattr(MergedClassifier, 'collect', lambda *args: seen.append(args) or collect(*args))
+        for options in ({'train_dataloader.dataset.split': 'val'}, {'default_hooks.merge.samples': 100}):
+            train(merged[0], work_dir=tmp_path, options=options)
+    assert len(seen) == 2
+
+
+def test_data_free_matcher_passes_over_no_data(merged, monkeypatch, tmp_path):
+    monkeypatch.setattr(MergedClassifier, 'collect', None)
+    metrics = train(merged[0], work_dir=tmp_path, options={
+        'default_hooks.merge.matcher': dict(_delete_=True, type='weight_matching'),
+        'default_hooks.renormalize.renormalizers': []})
+    assert metrics['val/task_average'] > 0
+
+
+def test_resumed_run_is_only_validated(merged, monkeypatch):
+    config, work_dir, metrics = merged
+    monkeypatch.setattr(MergedClassifier, 'merge', None)
+    monkeypatch.setattr(MergedClassifier, 'renormalize', None)
+    again = train(config, work_dir=work_dir, resume=True)
+    assert again == pytest.approx(metrics)
+
+
+def test_refit_and_overrides_reach_the_matching(merged, tmp_path):
+    train(merged[0], work_dir=tmp_path, options={
+        'default_hooks.merge.refit': True, 'default_hooks.merge.overrides': {r'backbone\.conv1': 'identity'}})
+    report = read_json(tmp_path / 'matching.json')
+    assert all(item['within'] is None for item in report.values())  # dense
+    assert report['backbone.conv1'] != read_json(merged[1] / 'matching.json')['backbone.conv1']
+
+
+@pytest.mark.parametrize('options, error, message', [
+    ({'default_hooks.merge.matcher.type': 'zipp'}, ConfigError, "Nearest: 'zip'"),
+    ({'default_hooks.merge.matcher.alhpa': 1}, ConfigError, "Nearest: 'alpha'"),
+    ({'default_hooks.merge.samples': 5000}, DataError, 'the train_dataloader has 1197 images'),
+    ({'default_hooks.renormalize.renormalizers': ['reste']}, ConfigError, "Nearest: 'reset'"),
+    ({'default_hooks.renormalize.renormalizers.0.samples': 5000}, DataError, '1197 images'),
+    ({'model.stop': 'backbone.layer9'}, SpaceError, r'backbone\.layer3'),
+    ({'model.sources.0.checkpoint': 'absent.pth'}, ArtefactError, 'absent.pth'),
+    ({'model.tasks': [[0, 1, 2], [2, 3]]}, ConfigError, 'share class 2'),
+    ({'val_evaluator.tasks': dict(num_classes=11, parts=2, seed=0)}, ConfigError, 'class 10'),
+])
+def test_mistakes_are_told_and_nothing_is_merged(merged, tmp_path, options, error, message):
+    key = next(iter(options))
+    with pytest.raises(error, match=message):
+        train(merged[0], work_dir=tmp_path / 'work', options=options)
+    written = list((tmp_path / 'work').rglob('*.pth')) + list((tmp_path / 'work').rglob('matching.json'))
+    assert not written or key.startswith('val_evaluator')
