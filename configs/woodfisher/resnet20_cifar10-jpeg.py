@@ -1,18 +1,29 @@
-# The sweep that runs on a CPU: python tools/pruning/prune.py configs/woodfisher/resnet20_cifar10-jpeg.py
-_base_ = ['./_base_resnet20_cifar10-jpeg.py']
+# What a CPU can do: a ResNet-20 of the original CIFAR-10, fine-tuned for two epochs on CIFAR-10-JPEG, then pruned.
+#   python tools/model_converters/plain_to_classifier.py configs/woodfisher/resnet20_cifar10-jpeg.py
+#       data/weights/cifar10_resnet20.safetensors
+#   python tools/train.py configs/woodfisher/resnet20_cifar10-jpeg.py
+#   python tools/pruning/prune.py configs/woodfisher/resnet20_cifar10-jpeg.py
+_base_ = ['./_base_cifar.py', '../_base_/datasets/cifar10_jpeg.py']
 
-load_from = 'work_dirs/finetune_resnet20_b128-2e_cifar10-jpeg/epoch_2.pth'
-train_dataloader = dict(num_workers=0)
-test_dataloader = dict(num_workers=0)
+# Not load_from, which --resume would put aside.
+model = dict(
+    backbone=dict(type='CifarResNet', depth=20),
+    head=dict(num_classes=10, in_channels=64),
+    init_cfg=dict(
+        type='Pretrained', checkpoint='{{$MMREUSE_DATA_ROOT:data}}/weights/cifar10_resnet20_classifier.safetensors'))
+
+optim_wrapper = dict(optimizer=dict(lr=0.01))
+param_scheduler = dict(
+    _delete_=True, type='CosineAnnealingLR', begin=0, end=2, eta_min=1e-4, by_epoch=True, convert_to_iter_based=True)
+train_cfg = dict(max_epochs=2, val_interval=1)
+default_hooks = dict(checkpoint=dict(interval=1))
 
 fisher = dict(samples=1000, damp=1e-5)
 pruning = dict(
+    checkpoint='work_dirs/{{ fileBasenameNoExtension }}/epoch_2.pth',
     methods={
-        'magnitude, layer': dict(saliency='magnitude', scope='layer'),
-        'magnitude, global': dict(saliency='magnitude', scope='global'),
         'diagonal Fisher, global': dict(saliency='diagonal_fisher', scope='global', fisher=fisher),
         'WoodFisher, layer': dict(saliency='woodfisher', scope='layer', update='summed', fisher=fisher),
-        'WoodFisher, global': dict(saliency='woodfisher', scope='global', update='summed', fisher=fisher),
         'WoodFisher, global, joint': dict(saliency='woodfisher', scope='global', update='joint', fisher=fisher),
         'WoodFisher, one block, joint': dict(
             saliency='woodfisher', scope='global', update='joint', fisher=dict(samples=1000, damp=1e-5, block='model')),

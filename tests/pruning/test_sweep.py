@@ -23,10 +23,10 @@ model = dict(
     neck=dict(type='mmpretrain.GlobalAveragePooling'),
     head=dict(type='mmpretrain.LinearClsHead', num_classes=10, in_channels=16,
               loss=dict(type='mmpretrain.CrossEntropyLoss'), topk=(1, )))
-load_from = '{weights}'
 train_dataloader = dict(num_workers=0)
 test_dataloader = dict(num_workers=0)
 pruning = dict(
+    checkpoint='{weights}',
     methods=dict(
         small=dict(saliency='magnitude', scope='layer'),
         fisher=dict(saliency='woodfisher', update='joint', fisher=dict(samples=30, damp=1e-3))),
@@ -80,7 +80,7 @@ def test_a_sweep_and_its_continuation(config, tmp_path, monkeypatch):
     ({'pruning.methods.small.saliency': 'magnitud'}, "Nearest: 'magnitude'"),
     ({'pruning.renormalizers.reset.type': 'resett'}, 'reset'),
     ({'pruning.sparsity': 0.5}, "'sparsity'.*sparsities"),
-    ({'load_from': None}, 'trained weights')])
+    ({'pruning.checkpoint': None}, 'trained weights')])
 def test_bad_settings_are_found_at_once(config, tmp_path, options, match):
     with pytest.raises(ConfigError, match=match):
         run_stage(config, 'PruningRunner', work_dir=tmp_path / 'work', options=options)

@@ -16,7 +16,7 @@ from mmreuse.engine import launch
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config file with model, data and pruning')
-    parser.add_argument('--checkpoint', help='trained weights (default: load_from of the config)')
+    parser.add_argument('--checkpoint', help='trained weights (default: pruning.checkpoint of the config)')
     parser.add_argument('--sparsities', nargs='+', type=float, help='shares of pruned weights (default: of the config)')
     parser.add_argument('--overwrite', action='store_true', help='measure again what is in the table')
     launch.add_arguments(parser)
@@ -30,7 +30,7 @@ def main() -> None:
         cfg.runner_type = 'PruningRunner'
         cfg.overwrite = args.overwrite
         if args.checkpoint is not None:
-            cfg.load_from = args.checkpoint
+            cfg.merge_from_dict({'pruning.checkpoint': args.checkpoint})
         if args.sparsities is not None:
             cfg.merge_from_dict({'pruning.sparsities': args.sparsities})
         launch.run(launch.build_runner(cfg))

@@ -24,7 +24,7 @@ from mmreuse.utils.methods import find_method
 from mmreuse.utils.names import nearest
 from mmreuse.visualization import draw_sparsity
 
-_KEYS = ('methods', 'sparsities', 'renormalizers', 'seeds', 'modules', 'exclude')
+_KEYS = ('checkpoint', 'methods', 'sparsities', 'renormalizers', 'seeds', 'modules', 'exclude')
 #: What a row of the table holds beside the accuracy.
 COLUMNS = ('method', 'sparsity', 'seed', 'renormalizer', 'listed_sparsity', 'whole_sparsity')
 
@@ -33,9 +33,10 @@ COLUMNS = ('method', 'sparsity', 'seed', 'renormalizer', 'listed_sparsity', 'who
 class PruningRunner(StageRunner):
     """Sweep over pruning methods, sparsities and renormalizers.
 
-    Config: ``model`` and ``load_from`` (the trained classifier), ``train_dataloader`` (pictures for Fishers and
-    renormalizers, augmented as there), ``test_dataloader`` and ``test_evaluator``, and ``pruning`` with
+    Config: ``model``, ``train_dataloader`` (pictures for Fishers and renormalizers, augmented as there),
+    ``test_dataloader`` and ``test_evaluator``, and ``pruning`` with
 
+    - ``checkpoint``: the trained classifier,
     - ``methods``: names to keywords of :func:`mmreuse.pruning.prune_weights`
       (``dict(saliency='woodfisher', update='summed', fisher=dict(samples=1000))``),
     - ``sparsities``,
@@ -63,13 +64,13 @@ class PruningRunner(StageRunner):
         for each in sweep.get('renormalizers', {}).values():
             for renormalizer in each if isinstance(each, list) else [each]:
                 find_method(RENORMALIZERS, renormalizer)
-        if not self.cfg.get('load_from'):
-            raise ConfigError(f'{self.cfg.filename}: load_from must name the trained weights; pruning random ones '
-                              'makes no sense. Pass --checkpoint PATH.')
+        if not sweep.get('checkpoint'):
+            raise ConfigError(f'{self.cfg.filename}: pruning.checkpoint must name the trained weights; pruning random '
+                              'ones makes no sense. Pass --checkpoint PATH.')
 
     def inputs(self) -> dict[str, str]:
         """The weights."""
-        return {'checkpoint': file_hash(self.cfg.load_from)}
+        return {'checkpoint': file_hash(self.cfg.pruning.checkpoint)}
 
     def execute(self) -> dict[str, Any]:
         """Measure what is missing in the table."""
@@ -92,12 +93,12 @@ class PruningRunner(StageRunner):
     def _load_model(self) -> nn.Module:
         cfg = {'data_preprocessor': self.cfg.get('data_preprocessor'), **_plain(self.cfg.model)}
         model = MODELS.build({**cfg, 'init_cfg': None})
-        state = load_checkpoint(self.cfg.load_from)
+        state = load_checkpoint(self.cfg.pruning.checkpoint)
         state = state.get('state_dict', state)
         problem = next(iter(model.state_dict().keys() ^ state.keys()), None)
         if problem is not None:
-            raise ArtefactError(f"{self.cfg.load_from}: does not fit the config's model: '{problem}' is in only one of "
-                                'the two. Pass the checkpoint of this architecture.')
+            raise ArtefactError(f"{self.cfg.pruning.checkpoint}: does not fit the config's model: '{problem}' is in "
+                                'only one of the two. Pass the checkpoint of this architecture.')
         model.load_state_dict(state)
         return copy_permanent(model.to(self.device or get_device())).eval()
 

@@ -1,0 +1,73 @@
+"""Gradients of single samples of a ResNet-20: a loop over batches of one beside vmap in chunks.
+
+    python benchmarks/per_sample_gradients.py --out per_sample_gradients.json
+
+``growing``: as published, each gradient is appended with ``torch.cat``, which copies all that came before. ``plain``:
+the same loop into a buffer that is there from the start, so that what is left is the work on single pictures. Times
+are of the processor, one thread, which other work on the machine hardly changes.
+"""
+import time
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from _common import parse_args, write
+from torch import Tensor, nn
+
+from mmreuse.models.backbones import CifarResNet
+from mmreuse.pruning import listed_weights, per_sample_gradients
+
+SAMPLES = (100, 400)
+
+
+def gradient(net: nn.Module, image: Tensor, label: Tensor) -> Tensor:
+    net.zero_grad()
+    F.cross_entropy(net(image[None]), label[None]).backward()
+    return torch.cat([weight.grad.flatten() for weight in listed_weights(net).values()])
+
+
+def growing(net: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    rows = torch.empty(0, sum(weight.numel() for weight in listed_weights(net).values()))
+    for image, label in zip(images, labels, strict=True):
+        rows = torch.cat([rows, gradient(net, image, label)[None]])
+    return rows
+
+
+def plain(net: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    rows = torch.empty(len(images), sum(weight.numel() for weight in listed_weights(net).values()))
+    for row, image, label in zip(rows, images, labels, strict=True):
+        row.copy_(gradient(net, image, label))
+    return rows
+
+
+def ours(net: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    loader = zip(images.split(100), labels.split(100), strict=True)
+    return per_sample_gradients(net, list(loader), listed_weights(net), samples=len(images)).values
+
+
+def timed(function: Callable, *args: object) -> tuple[float, Tensor]:
+    start = time.process_time()
+    result = function(*args)
+    return time.process_time() - start, result
+
+
+def main() -> None:
+    args = parse_args(__doc__)
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    net, results = CifarResNet(20, num_classes=10).eval(), {}
+    for samples in SAMPLES:
+        images, labels = torch.randn(samples, 3, 32, 32), torch.randint(0, 10, (samples,))
+        our_s, found = timed(ours, net, images, labels)
+        plain_s, expected = timed(plain, net, images, labels)
+        difference = float((found - expected).norm() / expected.norm())
+        del found, expected
+        growing_s, _ = timed(growing, net, images, labels)
+        results[f'ResNet-20, {samples} samples'] = dict(
+            reference_s=growing_s, plain_s=plain_s, ours_s=our_s, ratio=growing_s / our_s, plain_ratio=plain_s / our_s,
+            difference=difference)
+        write(args.out, results)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,9 @@
+_base_ = ['./_base_cifar.py', '../_base_/datasets/cifar100.py']
+
+model = dict(
+    backbone=dict(type='CifarVGG', depth=16, norm='ln', last_pool='avg', init='vgg_init'),
+    head=dict(num_classes=100, in_channels=512))
+train_dataloader = dict(batch_size=128)
+pruning = dict(
+    checkpoint='work_dirs/{{ fileBasenameNoExtension }}/epoch_160.pth',
+    renormalizers=dict(repair=dict(type='repair', samples=4096)))
