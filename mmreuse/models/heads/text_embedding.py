@@ -64,8 +64,9 @@ class TextEmbeddingHead(ClsHead):
         return self.fc(self.pre_logits(feats))
 
     def class_scores(self, embeddings: Tensor) -> Tensor:
-        """Logits of all classes: (N, D) -> (N, C)."""
-        return self.scale * F.normalize(embeddings, dim=1) @ self.class_vectors.T
+        """Logits of all classes: (N, D) -> (N, C) in single precision, since the scale magnifies rounding."""
+        with torch.autocast(embeddings.device.type, enabled=False):
+            return self.scale * F.normalize(embeddings.float(), dim=1) @ self.class_vectors.T
 
     def _get_loss(self, cls_score: Tensor, data_samples: list, **kwargs: Any) -> dict[str, Tensor]:
         """Cross-entropy over the head's own classes. ``cls_score`` are embeddings, as :meth:`forward` gives them."""
@@ -77,10 +78,8 @@ class TextEmbeddingHead(ClsHead):
             foreign = sorted(set(labels[targets < 0].tolist()))
             raise ConfigError(f'TextEmbeddingHead: the data has the labels {foreign}, which are not among its classes '
                               f'{self.class_ids}. Wrap the data set in ClassSubset with the same classes.')
-        # The cosine's scale magnifies rounding: not in half precision.
-        with torch.autocast(cls_score.device.type, enabled=False):
-            scores = self.class_scores(cls_score.float())[:, self.class_ids]
-            return {'loss': self.loss_module(scores, targets, avg_factor=len(scores), **kwargs)}
+        scores = self.class_scores(cls_score)[:, self.class_ids]
+        return {'loss': self.loss_module(scores, targets, avg_factor=len(scores), **kwargs)}
 
     def _get_predictions(self, cls_score: Tensor, data_samples: list | None) -> list:
         """Scores over all classes, 0 for those that are not the head's own."""
