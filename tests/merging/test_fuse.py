@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from mmreuse.errors import SpaceError
 from mmreuse.graph import Assign, Dense, trace
 from mmreuse.merging import Matching, fuse, spaces_between
-from mmreuse.merging.fuse import aligned
+from mmreuse.statistics import reset_bn
 
 from .planted import ResNet, images, in_order, independent, joined, outputs, permuted_clones, randomised, same
 
@@ -88,11 +88,15 @@ def test_dense_maps_cross_cuts():
         same(fuse(graphs, matchings, start=start, stop=stop), model, images(2, 8), tolerance=1e-4)
 
 
-def test_aligned_models_are_what_is_averaged():
+def test_variances_that_became_negative_wait_for_a_reset():
+    """A dense map may turn a running variance negative: the model gives NaN until statistics are taken anew."""
     graphs, matchings = permuted_clones(randomised(ResNet()), images(1))
-    for model in aligned(graphs, matchings):
-        same(model, graphs[0].model, images())
-        assert torch.equal(model.layer2[0].conv1.weight, graphs[0].model.layer2[0].conv1.weight)
+    size = graphs[0].spaces['layer2.0'].size
+    matrix = torch.cat([-torch.eye(size)] * 2, 1)
+    merged = fuse(graphs, {**matchings, 'layer2.0': Matching(Dense(matrix, matrix.T), (size, size), 0.)}, stop='layer3')
+    assert bool((merged.trunk.get_submodule('layer2.0.bn2').running_var < 0).all())
+    reset_bn(merged, [images(4)])
+    assert all(bool(found.isfinite().all()) for found in outputs(merged, images()))
 
 
 def test_only_spaces_of_the_stretch_are_needed():

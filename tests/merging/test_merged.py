@@ -137,7 +137,7 @@ def test_sizes_are_part_of_the_recipe():
     graphs = pair()
     matchings = in_order(graphs)
     size = graphs[0].spaces['layer2.0'].size
-    matrix = torch.randn(3, 2 * size)
+    matrix = torch.rand(3, 2 * size)
     matchings['layer2.0'] = Matching(Dense(matrix, torch.linalg.pinv(matrix)), (size, size), 0.)
     merged = fuse(graphs, matchings, stop='layer2.0.bn2')
     built = skeleton(graphs, recipe_of(merged.state_dict()))
