@@ -24,7 +24,9 @@ test_dataloader = dict(
     batch_size=256,
     num_workers=2,
     sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(type='mmpretrain.FashionMNIST', data_root=data_root, split='test', pipeline=test_pipeline))
+    # mmpretrain reads the test files where test_mode says so, whatever the split.
+    dataset=dict(
+        type='mmpretrain.FashionMNIST', data_root=data_root, split='test', test_mode=True, pipeline=test_pipeline))
 
 val_evaluator = dict(type='mmpretrain.Accuracy', topk=(1, ))
 test_evaluator = val_evaluator
