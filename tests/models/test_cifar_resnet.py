@@ -63,7 +63,8 @@ def test_resnet20_classifies_cifar10_jpeg(real_data):
 def test_published_cost_of_3x3_shortcuts(shortcut: str, width: int, gmacs: float) -> None:
     with torch.device('meta'):
         net = CifarResNet(20, width, num_classes=512, shortcut=shortcut)
-    assert count_macs(net, torch.zeros(1, 3, 32, 32, device='meta')) / 1e9 == pytest.approx(gmacs, rel=4e-3)  # published without norms
+    # Published without norms.
+    assert count_macs(net, torch.zeros(1, 3, 32, 32, device='meta')) / 1e9 == pytest.approx(gmacs, rel=4e-3)
 
 
 def test_unknown_shortcut_names_the_nearest() -> None:
