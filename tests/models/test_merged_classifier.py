@@ -15,9 +15,10 @@ def _scope() -> None:
     init_default_scope('mmreuse')
 
 
-def net(outputs: int, *, width: int = 4, **head) -> dict:
+def net(outputs: int, *, width: int = 4, depth: int = 8, **head) -> dict:
     head = head or dict(type='mmpretrain.LinearClsHead', num_classes=outputs, in_channels=4 * width)
-    return dict(type='mmpretrain.ImageClassifier', backbone=dict(type='CifarResNet', depth=8, width=width, shortcut='conv3x3'),
+    backbone = dict(type='CifarResNet', depth=depth, width=width, shortcut='conv3x3')
+    return dict(type='mmpretrain.ImageClassifier', backbone=backbone,
                 neck=dict(type='mmpretrain.GlobalAveragePooling'), head=head)
 
 
@@ -165,7 +166,7 @@ def test_random_weights_are_not_merged():
 @pytest.mark.parametrize('saved, message', [
     (net(5, width=8), r'has shape .*Check width'),
     (net(4), r"'head\.fc\.weight' has shape"),
-    (dict(net(5), backbone=dict(type='CifarResNet', depth=14, width=4, shortcut='conv3x3')), "has no 'backbone.layer1.1"),
+    (net(5, depth=14), "has no 'backbone.layer1.1"),
 ])
 def test_checkpoint_of_another_net_is_refused(saved, message, tmp_path):
     torch.save(dict(state_dict=build([saved], tasks=[list(range(4))], stop=0., num_classes=saved['head']['num_classes'])
