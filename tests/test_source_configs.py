@@ -66,16 +66,18 @@ def test_names_tell_the_net(path):
 
 
 @pytest.mark.parametrize('path', [path for path in CIFAR if '-1x_' in path])
-def test_parts_divide_the_classes(path, monkeypatch):
-    found = []
+def test_parts_divide_the_classes_and_start_differently(path, monkeypatch):
+    found, seeds = [], set()
     for part in ('0', '1'):
         monkeypatch.setenv('PART', part)
         monkeypatch.setenv('SPLIT_SEED', '3')
         cfg = load_config(path)
         loaders = [cfg[f'{split}_dataloader'].dataset.classes for split in ('train', 'val', 'test')]
         assert loaders[0] == loaders[1] == loaders[2] == cfg.model.head.get('classes', loaders[0])
-        assert cfg.work_dir.endswith(f'split3_part{part}') and cfg.randomness.seed == 3
+        assert cfg.work_dir.endswith(f'split3_part{part}')
+        seeds.add(cfg.randomness.seed)
         found.append(loaders[0])
+    assert len(seeds) == 2
     number = cfg.data_preprocessor.num_classes
     assert [dict(classes) for classes in found] == [
         dict(num_classes=number, parts=2, part=part, seed=3) for part in (0, 1)]
@@ -145,3 +147,15 @@ def test_mixture_of_fine_grained_data_sets_counts_their_classes():
         folds = cfg[f'{split}_dataloader'].dataset.datasets
         assert [fold.get('test_mode', False) for fold in folds] == [split == 'val'] * 4
         assert {fold.dataset.split for fold in folds} == {'test'}
+
+
+@pytest.mark.parametrize('name', ['resnet20-2x_cifar10-jpeg-5+5', 'resnet20_fashion-mnist-5+5',
+                                  'resnet20_tiny-imagenet32-100+100', 'vit_digits-5+5'])
+def test_halves_divide_the_classes_and_start_differently(name, monkeypatch):
+    """Nets of one initialisation would be far easier to merge than what is claimed."""
+    monkeypatch.setenv('SPLIT_SEED', '3')
+    halves = [load_config(f'configs/zipit/sources/{name}_{part}.py') for part in 'ab']
+    classes = [cfg.train_dataloader.dataset.classes for cfg in halves]
+    assert [(each.part, each.seed) for each in classes] == [(0, 3), (1, 3)]
+    assert all(cfg.model.head.classes == each for cfg, each in zip(halves, classes, strict=True))
+    assert halves[0].randomness.seed != halves[1].randomness.seed
