@@ -6,6 +6,7 @@ from mmpretrain.models import ImageClassifier
 from PIL import Image
 
 from mmreuse.errors import ConfigError
+from mmreuse.graph import trace
 from mmreuse.models import CifarResNet
 from mmreuse.reassembly.zoo import IMAGENET_MEAN, IMAGENET_STD, build_member, parse_zoo
 from mmreuse.utils.complexity import count_macs, count_params
@@ -67,6 +68,37 @@ def test_published_cost_of_3x3_shortcuts(shortcut: str, width: int, gmacs: float
     assert count_macs(net, torch.zeros(1, 3, 32, 32, device='meta')) / 1e9 == pytest.approx(gmacs, rel=4e-3)
 
 
-def test_unknown_shortcut_names_the_nearest() -> None:
-    with pytest.raises(ConfigError, match="Nearest: .*'conv3x3'"):
-        CifarResNet(20, shortcut='conv3')
+@pytest.mark.parametrize('options, params', [
+    # 270 256 weights of convolutions with 1x1 shortcuts, 640 + 10 of the classifier, and
+    (dict(), 270_906 + 2 * (688 + 96)),
+    (dict(norm='ln'), 270_906 + 2 * (688 + 96)),
+    (dict(norm=None), 270_906 + 688),
+    (dict(norm=None, bias=False), 270_906 - 10),
+    (dict(norm='fixup'), 270_906 + 9 * 5 + 2)])
+def test_variants_have_the_published_parameters(options, params):
+    with torch.device('meta'):
+        assert count_params(CifarResNet(20, num_classes=10, shortcut='conv1x1', **options)) == params
+
+
+def test_fixup_blocks_start_as_the_identity():
+    net = CifarResNet(8, width=4, norm='fixup', num_classes=10)
+    x = torch.rand(2, 4, 8, 8)
+    assert torch.equal(net.layer1(x), x)
+    assert not net(torch.randn(2, 3, 8, 8)).any()
+    assert net.layer1[0].conv1.weight.std().item() == pytest.approx((2 / (9 * 4)) ** 0.5 * 3 ** -0.5, rel=0.2)
+
+
+@pytest.mark.parametrize('norm', ['bn', 'ln', None])
+@pytest.mark.parametrize('bias', [None, False])
+def test_spaces_of_variants_can_be_permuted(norm, bias):
+    net = CifarResNet(8, width=4, num_classes=5, shortcut='conv1x1', norm=norm, bias=bias).eval()
+    graph = trace(net, torch.zeros(1, 3, 16, 16))
+    graph.verify()
+    # One stream and one inner space a stage.
+    assert len(graph.spaces) == 6
+
+
+@pytest.mark.parametrize('options', [dict(norm='batch'), dict(init='he'), dict(shortcut='conv3')])
+def test_unknown_options_are_named(options):
+    with pytest.raises(ConfigError, match='CifarResNet: there is no (norm|init|shortcut)'):
+        CifarResNet(20, **options)

@@ -1,39 +1,15 @@
 """The VGG nets for CIFAR: convolutions in a row, one linear layer behind them."""
-from collections.abc import Callable
-from functools import partial
-
 from mmpretrain.models.backbones.base_backbone import BaseBackbone
-from mmpretrain.models.utils import LayerNorm2d
 from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError
+from mmreuse.models.backbones.cifar_parts import INITS, NORMS, check_options
 from mmreuse.registry import MODELS
-from mmreuse.utils.names import nearest
 
 #: Convolutions in each of the five stages.
 STAGES = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 #: Channels of the stages, in units of the first stage's.
 FACTORS = (1, 2, 4, 8, 8)
-NORMS = {'bn': nn.BatchNorm2d, 'ln': LayerNorm2d}
-
-
-def _initialise(net: nn.Module, conv: Callable, linear: Callable) -> None:
-    for module in net.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            (conv if isinstance(module, nn.Conv2d) else linear)(module.weight)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-
-
-_kaiming = partial(nn.init.kaiming_normal_, mode='fan_out', nonlinearity='relu')
-_lecun = partial(nn.init.kaiming_normal_, nonlinearity='linear')
-_xavier = partial(nn.init.xavier_uniform_, gain=nn.init.calculate_gain('relu'))
-#: Distributions of the weights of convolutions and linear layers; biases are zero.
-INITS = {
-    'vgg_init': partial(_initialise, conv=_kaiming, linear=partial(nn.init.normal_, std=0.01)),
-    'lecun_normal': partial(_initialise, conv=_lecun, linear=_lecun),
-    'xavier': partial(_initialise, conv=_xavier, linear=_xavier),
-}
 
 
 @MODELS.register_module()
@@ -52,7 +28,8 @@ class CifarVGG(BaseBackbone):
         last_pool: Behind the last stage: ``'max'`` as behind the others (the nets of *ZipIt!* and *CCA Merge*), or
             ``'avg'`` (those of the work on vanishing features). The mean over what is left of the image follows.
         init: ``'vgg_init'`` (Kaiming normal by fan-out; linear layer N(0, 0.01^2)), ``'lecun_normal'``
-            (N(0, 1 / fan-in)), ``'xavier'`` (uniform, gain of ReLU), all with zero biases; None: PyTorch's own.
+            (N(0, 1 / fan-in)), ``'xavier'`` (uniform, gain of ReLU), all with zero biases; ``'kaiming'`` (by fan-in);
+            None: PyTorch's own.
         num_classes: Ends the net in pooling and the classifier, as a plain network from images to
             logits (N, num_classes). None: a backbone.
         in_channels: Channels of the image.
@@ -77,11 +54,8 @@ class CifarVGG(BaseBackbone):
         super().__init__(init_cfg)
         if depth not in STAGES:
             raise ConfigError(f'CifarVGG: there is no depth {depth}. Take 11, 13, 16 or 19.')
-        known = dict(norm=[None, *NORMS], init=[None, *INITS], last_pool=['max', 'avg'])
-        for option, value in dict(norm=norm, init=init, last_pool=last_pool).items():
-            if value not in known[option]:
-                raise ConfigError(f'CifarVGG: there is no {option} {value!r}. '
-                                  f'{nearest(str(value), map(str, known[option]))}')
+        check_options('CifarVGG', dict(norm=norm, init=init, last_pool=last_pool),
+                      dict(norm=[None, *NORMS], init=[None, *INITS], last_pool=['max', 'avg']))
         self.num_classes = num_classes
         self.last_pool = last_pool
         layers, channels = [], in_channels

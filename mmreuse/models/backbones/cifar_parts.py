@@ -1,0 +1,46 @@
+"""What the nets for CIFAR share: norms and initialisations by name."""
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from mmpretrain.models.utils import LayerNorm2d
+from torch import nn
+
+from mmreuse.errors import ConfigError
+from mmreuse.utils.names import nearest
+
+#: Behind convolutions.
+NORMS = {'bn': nn.BatchNorm2d, 'ln': LayerNorm2d}
+
+
+def _initialise(net: nn.Module, conv: Callable, linear: Callable, zero_bias: bool = True) -> None:
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            (conv if isinstance(module, nn.Conv2d) else linear)(module.weight)
+            if zero_bias and module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+_he_out = partial(nn.init.kaiming_normal_, mode='fan_out', nonlinearity='relu')
+_he_in = nn.init.kaiming_normal_
+_lecun = partial(nn.init.kaiming_normal_, nonlinearity='linear')
+_xavier = partial(nn.init.xavier_uniform_, gain=nn.init.calculate_gain('relu'))
+#: Distributions of the weights of convolutions and linear layers. Biases are zero, but for ``kaiming``, which leaves them.
+INITS = {
+    'vgg_init': partial(_initialise, conv=_he_out, linear=partial(nn.init.normal_, std=0.01)),
+    'lecun_normal': partial(_initialise, conv=_lecun, linear=_lecun),
+    'xavier': partial(_initialise, conv=_xavier, linear=_xavier),
+    'kaiming': partial(_initialise, conv=_he_in, linear=_he_in, zero_bias=False),
+}
+
+
+def check_options(owner: str, given: Mapping[str, Any], known: Mapping[str, list[Any]]) -> None:
+    """Make sure that options have values that exist.
+
+    Raises:
+        ConfigError: One has not; names the nearest.
+    """
+    for option, value in given.items():
+        if value not in known[option]:
+            raise ConfigError(f'{owner}: there is no {option} {value!r}. '
+                              f'{nearest(str(value), map(str, known[option]))}')
