@@ -1,0 +1,68 @@
+"""Do the outputs still depend on the input?"""
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mmreuse.errors import ConfigError, DataError
+from mmreuse.statistics import ChannelMomentAccumulator
+from mmreuse.statistics.passes import evaluating, image_batches
+
+
+@dataclass(frozen=True)
+class OutputStatistics:
+    """Outputs of N models for C classes (float64)."""
+
+    mean: Tensor       # (N, C), over samples
+    deviation: Tensor  # (N, C), over samples
+    zero: Tensor       # (N, C), for an input of zeros
+    samples: int
+
+
+@torch.no_grad()
+def output_statistics(models: Sequence[nn.Module], loader: Iterable, *, samples: int | None = None) -> OutputStatistics:
+    """Mean and spread of the logits of each class beside ``f(0)``, in one pass for all models.
+
+    Where features vanish the mean is f(0) and the spread is small against that of the end models.
+
+    Args:
+        models: From images to logits (B, C).
+        loader: Batches of images, see :func:`mmreuse.statistics.passes.images_of`.
+        samples: How many to use, to the sample; None for all.
+
+    Raises:
+        ConfigError: There is no model.
+        DataError: Outputs are not one finite number per class and image, or differ in number; or the loader is empty or
+            too short.
+    """
+    models = list(models)
+    if not models:
+        raise ConfigError('there are no models to measure.')
+    total, zero = None, None
+    with ExitStack() as stack:
+        for model in models:
+            stack.enter_context(evaluating(model))
+        for images in image_batches(loader, models, samples, 'output statistics'):
+            if total is None:
+                zero = torch.stack([_logits(model, own.new_zeros(1, *own.shape[1:]), number)[0]
+                                    for number, (model, own) in enumerate(zip(models, images, strict=True))])
+                total = ChannelMomentAccumulator(zero.numel())
+            total.update(torch.cat([_logits(model, own, number)
+                                    for number, (model, own) in enumerate(zip(models, images, strict=True))], dim=1))
+    total.reduce()
+    moments = total.result()
+    return OutputStatistics(
+        moments.mean.view(zero.shape), moments.variance.sqrt().view(zero.shape), zero.double(), moments.count)
+
+
+def _logits(model: nn.Module, images: Tensor, number: int) -> Tensor:
+    output = model(images)
+    if not isinstance(output, Tensor) or output.shape[:1] != images.shape[:1] or output.dim() != 2:
+        found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise DataError(f'model {number} gives {found} for {len(images)} images; logits of shape (images, classes) are '
+                        'compared.')
+    if not output.isfinite().all():
+        raise DataError(f'outputs of model {number} are not finite (NaN or infinity).')
+    return output.cpu()
