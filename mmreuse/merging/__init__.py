@@ -1,6 +1,10 @@
-"""Merging models without training: matchers, fusing, partial merges."""
+"""Merging models without training: matchers, fusing, partial merges, straight lines between models."""
+from mmreuse.merging.align import Aligned, align, align_graphs
+from mmreuse.merging.curve import barrier, curve, points
+from mmreuse.merging.evaluate import evaluate_together
 from mmreuse.merging.files import load_merged, save_merged, skeleton
 from mmreuse.merging.fuse import fuse
+from mmreuse.merging.interpolate import interpolate
 from mmreuse.merging.match import match_spaces
 from mmreuse.merging.matching import Matching
 from mmreuse.merging.merge import merge
@@ -9,5 +13,6 @@ from mmreuse.merging.refit import refit
 from mmreuse.merging.stops import StopPoint, find_stop, stop_points
 from mmreuse.merging.stretch import spaces_between
 
-__all__ = ['Matching', 'MergedModel', 'StopPoint', 'find_stop', 'fuse', 'load_merged', 'match_spaces', 'merge',
+__all__ = ['Aligned', 'Matching', 'MergedModel', 'StopPoint', 'align', 'align_graphs', 'barrier', 'curve',
+           'evaluate_together', 'find_stop', 'fuse', 'interpolate', 'load_merged', 'match_spaces', 'merge', 'points',
            'recipe_of', 'refit', 'save_merged', 'skeleton', 'spaces_between', 'stop_points']

@@ -22,8 +22,8 @@ def apply_renormalizers(
         loader: Batches of images.
         renormalizers: Names, configs or functions.
         **given: Keywords (``samples``, ``ends``, ``goals``, ``weights``, ``validation``, ...). Each renormalizer gets
-            those that it declares and that its config does not set. ``goals`` stand in for ``ends``, unless it names
-            layers of its own.
+            those that it declares and that its config does not set. ``goals`` and ``moments`` stand in for ``ends``,
+            unless it names layers of its own.
 
     Returns:
         list: What each returned.
@@ -43,7 +43,9 @@ def _accepted(function: Callable, given: Mapping[str, Any]) -> dict[str, Any]:
     bound = getattr(function, 'keywords', {})
     options = {key: value for key, value in given.items()
                if key in declared and key not in bound and value is not None}
-    if 'goals' in options and 'ends' in options:
-        # Goals are of all layers that may be meant, but not of blocks or classifiers that a config names.
-        del options['ends' if not {'layers', 'blocks'} & bound.keys() else 'goals']
+    measured = {'goals', 'moments'} & options.keys()
+    if measured and 'ends' in options:
+        # They are of all layers that may be meant, but not of blocks or classifiers that a config names.
+        for key in measured if {'layers', 'blocks'} & bound.keys() else ['ends']:
+            del options[key]
     return options

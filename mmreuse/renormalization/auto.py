@@ -2,7 +2,7 @@
 import copy
 import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +27,7 @@ class Choice:
     name: str  # of the best
     scores: dict[str, float]
     unfit: dict[str, str]  # candidates that the network does not allow, and why
+    methods: tuple[Callable, ...]  # the best, to be run on other networks; none where the network is best as it is
 
 
 @RENORMALIZERS.register_module(name='auto')
@@ -86,7 +87,7 @@ def auto(
         adopt(model, best)
     listed = [f'{label} {value:.4f}' for label, value in scores.items()] + [f'{label} does not fit' for label in unfit]
     logger.info("renormalizer '%s' scores best: %s", name, ', '.join(listed))
-    return Choice(name, scores, unfit)
+    return Choice(name, scores, unfit, tuple(methods.get(name, ())))
 
 
 def _several(candidate: Candidate) -> list[Method]:

@@ -1,13 +1,12 @@
 """How good a network is, to choose between ways of putting it right."""
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import torch
 from mmengine.dist import all_reduce
 from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError, DataError
-from mmreuse.statistics.passes import device_of, evaluating, images_of
+from mmreuse.statistics.passes import device_of, evaluating, images_of, labels_of
 
 Score = Callable[[nn.Module], float]
 
@@ -40,7 +39,7 @@ def accuracy(model: nn.Module, loader: Iterable) -> float:
     right = torch.zeros(2, dtype=torch.float64, device=device_of(model))  # right, all
     with evaluating(model):
         for batch in loader:
-            images, labels = images_of(batch, model), _labels_of(batch)
+            images, labels = images_of(batch, model), labels_of(batch)
             scores = model(images)
             if not isinstance(scores, Tensor) or scores.ndim != 2 or len(labels) != len(scores):
                 raise DataError('accuracy needs one score for each class and image. For networks with other outputs '
@@ -51,12 +50,3 @@ def accuracy(model: nn.Module, loader: Iterable) -> float:
     if right[1] == 0:
         raise DataError('the validation loader is empty: there is nothing to choose by.')
     return float(right[0] / right[1])
-
-
-def _labels_of(batch: Any) -> Tensor:
-    if isinstance(batch, dict) and 'data_samples' in batch:
-        return torch.cat([sample.gt_label.flatten() for sample in batch['data_samples']])
-    if isinstance(batch, (tuple, list)) and len(batch) > 1:
-        return torch.as_tensor(batch[1]).flatten()
-    raise DataError(f"a batch of type {type(batch).__name__} has no labels. Yield (images, labels) tuples or dicts "
-                    "with 'inputs' and 'data_samples'.")

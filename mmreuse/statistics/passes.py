@@ -65,6 +65,23 @@ def images_of(batch: Any, model: nn.Module) -> Tensor:
     return images.to(device_of(model))
 
 
+def labels_of(batch: Any) -> Tensor:
+    """The labels of a batch, shape (samples,).
+
+    Args:
+        batch: ``(images, labels)``, or a dict with ``data_samples`` as mmengine's loaders yield.
+
+    Raises:
+        DataError: There are none.
+    """
+    if isinstance(batch, dict) and 'data_samples' in batch:
+        return torch.cat([sample.gt_label.flatten() for sample in batch['data_samples']])
+    if isinstance(batch, (tuple, list)) and len(batch) > 1:
+        return torch.as_tensor(batch[1]).flatten()
+    raise DataError(f"a batch of type {type(batch).__name__} has no labels. Yield (images, labels) tuples or dicts "
+                    "with 'inputs' and 'data_samples'.")
+
+
 def image_batches(
     loader: Iterable,
     models: Sequence[nn.Module],
