@@ -59,10 +59,11 @@ def check_same_structure(models: Sequence[nn.Module]) -> None:
         for key in (*first, *other):
             here, there = first.get(key, 'absent'), other.get(key, 'absent')
             if here != there:
+                what = f"'{key}'" if key else 'it'
                 raise SpaceError(
-                    f"model {number} is not of the structure of model 0: '{key or type(model).__name__}' is {here} in "
-                    f'model 0 and {there} in model {number}. Only networks of one architecture and width can be '
-                    'averaged; check that configs and checkpoints belong together.')
+                    f'model {number} is not of the structure of model 0: {what} is {here} in model 0 and {there} in '
+                    f'model {number}. Only networks of one architecture and width can be averaged; check that configs '
+                    'and checkpoints belong together.')
 
 
 def _described(model: nn.Module) -> dict[str, str]:
