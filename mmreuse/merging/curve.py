@@ -10,16 +10,15 @@ from torch import nn
 from mmreuse.errors import ConfigError
 from mmreuse.merging.evaluate import evaluate_together
 from mmreuse.merging.interpolate import check_same_structure, interpolate
-from mmreuse.registry import RENORMALIZERS
 from mmreuse.renormalization import Choice, apply_renormalizers, matched, measure_ends, measure_together
+from mmreuse.renormalization.apply import Methods, chooses, find_methods
 from mmreuse.renormalization.closed_form import MatchedMoments
 from mmreuse.renormalization.fit import check_fit
 from mmreuse.renormalization.goals import Statistics, check_weights
 from mmreuse.statistics.replay import Replay
-from mmreuse.utils.methods import Method, find_method, takes
+from mmreuse.utils.methods import takes
 
 Weights = tuple[float, ...]
-Methods = Method | Sequence[Method]
 
 
 def points(number: int, ends: int = 2) -> list[Weights]:
@@ -142,22 +141,6 @@ def barrier(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
     found['loss'] = (max(row['loss'] for row in rows) - mean(row['loss'] for row in at_ends.values())
                      if finite else None)
     return found
-
-
-def find_methods(renormalizers: Methods) -> list[Callable]:
-    """The functions of one renormalizer or several.
-
-    Raises:
-        ConfigError: There is none of that name, or it has no such option.
-    """
-    several = renormalizers if isinstance(renormalizers, (list, tuple)) else [renormalizers]
-    return [find_method(RENORMALIZERS, each) for each in several]
-
-
-def chooses(function: Callable) -> bool:
-    """Whether a renormalizer looks at validation data: it has a use for them, and its config has not said it all."""
-    bound = getattr(function, 'keywords', {})
-    return takes(function, 'validation') and not {'validation', 'score', 'last'} & bound.keys()
 
 
 def _check(ends: Sequence[nn.Module], weights: Sequence[Sequence[float]], loader: Iterable | None,

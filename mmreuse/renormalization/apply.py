@@ -6,13 +6,31 @@ from typing import Any
 from torch import nn
 
 from mmreuse.registry import RENORMALIZERS
-from mmreuse.utils.methods import Method, find_method
+from mmreuse.utils.methods import Method, find_method, takes
+
+Methods = Method | Sequence[Method]
+
+
+def find_methods(renormalizers: Methods) -> list[Callable]:
+    """The functions of one renormalizer, or of several that are run one after the other.
+
+    Raises:
+        ConfigError: There is none of that name, or it has no such option.
+    """
+    several = renormalizers if isinstance(renormalizers, (list, tuple)) else [renormalizers]
+    return [find_method(RENORMALIZERS, each) for each in several]
+
+
+def chooses(function: Callable) -> bool:
+    """Whether a renormalizer chooses on validation data: it may, and its config has not settled it."""
+    bound = getattr(function, 'keywords', {})
+    return takes(function, 'validation') and not {'validation', 'score', 'last'} & bound.keys()
 
 
 def apply_renormalizers(
     model: nn.Module,
     loader: Iterable,
-    renormalizers: Method | Sequence[Method],
+    renormalizers: Methods,
     **given: Any,
 ) -> list[Any]:
     """Run renormalizers one after the other, in place.
@@ -28,13 +46,7 @@ def apply_renormalizers(
     Returns:
         list: What each returned.
     """
-    if not isinstance(renormalizers, (list, tuple)):
-        renormalizers = [renormalizers]
-    results = []
-    for renormalizer in renormalizers:
-        function = find_method(RENORMALIZERS, renormalizer)
-        results.append(function(model, loader, **_accepted(function, given)))
-    return results
+    return [function(model, loader, **_accepted(function, given)) for function in find_methods(renormalizers)]
 
 
 def _accepted(function: Callable, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,15 +10,12 @@ from torch import nn
 
 from mmreuse.errors import SpaceError
 from mmreuse.registry import RENORMALIZERS
-from mmreuse.renormalization.apply import apply_renormalizers
+from mmreuse.renormalization.apply import Methods, apply_renormalizers, find_methods
 from mmreuse.renormalization.goals import Statistics
 from mmreuse.renormalization.measure import measure_ends
 from mmreuse.renormalization.score import Score, scorer
-from mmreuse.utils.methods import Method, find_method
 
 logger = logging.getLogger(__name__)
-
-Candidate = Method | Sequence[Method]
 
 
 @dataclass(frozen=True)
@@ -35,7 +32,7 @@ def auto(
     model: nn.Module,
     loader: Iterable,
     *,
-    candidates: Sequence[Candidate] = ('reset', 'repair', 'rescale', 'bias_calibration'),
+    candidates: Sequence[Methods] = ('reset', 'repair', 'rescale', 'bias_calibration'),
     samples: int | None = None,
     ends: Sequence[nn.Module] | None = None,
     goals: Sequence[Statistics] | None = None,
@@ -66,8 +63,7 @@ def auto(
         DataError: As the candidates raise it. The network is then unchanged.
     """
     judge = scorer(validation, score)
-    methods = {_label(candidate): [find_method(RENORMALIZERS, each) for each in _several(candidate)]
-               for candidate in candidates}
+    methods = {_label(candidate): find_methods(candidate) for candidate in candidates}
     if goals is None and ends is not None:
         goals = measure_ends(ends, loader, samples=samples)
     given = dict(samples=samples, ends=ends, goals=goals, weights=weights, validation=validation, score=score)
@@ -90,14 +86,10 @@ def auto(
     return Choice(name, scores, unfit, tuple(methods.get(name, ())))
 
 
-def _several(candidate: Candidate) -> list[Method]:
-    return list(candidate) if isinstance(candidate, (list, tuple)) else [candidate]
-
-
-def _label(candidate: Candidate) -> str:
+def _label(candidate: Methods) -> str:
     """``repair(order=sequential)``, ``repair + reset``."""
     names = []
-    for method in _several(candidate):
+    for method in candidate if isinstance(candidate, (list, tuple)) else [candidate]:
         cfg = dict(method) if isinstance(method, Mapping) else dict(type=method)
         kind = cfg.pop('type')
         options = ', '.join(f'{key}={value}' for key, value in cfg.items())

@@ -3,6 +3,7 @@ import pytest
 import timm
 import torch
 from mmengine.registry import init_default_scope
+from renormalization.nets import same, state
 from torch import nn
 
 from merging.architectures import batches, graph_of, permuted
@@ -14,7 +15,6 @@ from mmreuse.merging import align, interpolate
 from mmreuse.models import CifarResNet, CifarVGG
 from mmreuse.registry import MODELS
 from mmreuse.renormalization import measure_ends, measure_together, reset
-from renormalization.nets import same, state
 
 INPUT = torch.zeros(1, 3, 32, 32)
 

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from renormalization.nets import NETS, average, images, make, same, state
 from torch import nn
 
 from mmreuse.errors import ConfigError, DataError, SpaceError
@@ -15,7 +16,6 @@ from mmreuse.merging.evaluate import one_by_one, stacked
 from mmreuse.renormalization import apply_renormalizers, bias_removal, measure_ends, repair, reset
 from mmreuse.renormalization.score import accuracy
 from mmreuse.statistics.replay import Replay
-from renormalization.nets import NETS, average, images, make, same, state
 
 X = images(24)
 LABELS = torch.randint(0, 3, (24,), generator=torch.Generator().manual_seed(5))

@@ -1,13 +1,13 @@
 """Weighted means of networks."""
 import pytest
 import torch
+from renormalization.nets import NETS, average, images, make, same, state
 from torch import nn
 
 from merging.architectures import graph_of
 from mmreuse.errors import ConfigError, SpaceError
 from mmreuse.merging import interpolate
 from mmreuse.models import CifarResNet, CifarVGG
-from renormalization.nets import NETS, average, images, make, same, state
 
 
 @pytest.mark.parametrize('family', NETS)
