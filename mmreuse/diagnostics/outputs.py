@@ -46,23 +46,25 @@ def output_statistics(models: Sequence[nn.Module], loader: Iterable, *, samples:
             stack.enter_context(evaluating(model))
         for images in image_batches(loader, models, samples, 'output statistics'):
             if total is None:
-                zero = torch.stack([_logits(model, own.new_zeros(1, *own.shape[1:]), number)[0]
-                                    for number, (model, own) in enumerate(zip(models, images, strict=True))])
+                zero = _logits(models, [own.new_zeros(1, *own.shape[1:]) for own in images])[:, 0]
                 total = ChannelMomentAccumulator(zero.numel())
-            total.update(torch.cat([_logits(model, own, number)
-                                    for number, (model, own) in enumerate(zip(models, images, strict=True))], dim=1))
+            total.update(_logits(models, images).transpose(0, 1).flatten(1))
     total.reduce()
     moments = total.result()
     return OutputStatistics(
         moments.mean.view(zero.shape), moments.variance.sqrt().view(zero.shape), zero.double(), moments.count)
 
 
-def _logits(model: nn.Module, images: Tensor, number: int) -> Tensor:
-    output = model(images)
-    if not isinstance(output, Tensor) or output.shape[:1] != images.shape[:1] or output.dim() != 2:
-        found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise DataError(f'model {number} gives {found} for {len(images)} images; logits of shape (images, classes) are '
-                        'compared.')
-    if not output.isfinite().all():
-        raise DataError(f'outputs of model {number} are not finite (NaN or infinity).')
-    return output.cpu()
+def _logits(models: Sequence[nn.Module], images: Sequence[Tensor]) -> Tensor:
+    """(N, B, C)"""
+    outputs = [model(own) for model, own in zip(models, images, strict=True)]
+    for number, output in enumerate(outputs):
+        if not isinstance(output, Tensor) or output.dim() != 2 or len(output) != len(images[0]):
+            found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            raise DataError(f'model {number} gives {found} for {len(images[0])} images; logits of shape (images, '
+                            'classes) are compared.')
+        if output.shape[1] != outputs[0].shape[1]:
+            raise DataError(f'model {number} has {output.shape[1]} classes, model 0 has {outputs[0].shape[1]}.')
+        if not output.isfinite().all():
+            raise DataError(f'outputs of model {number} are not finite (NaN or infinity).')
+    return torch.stack([output.cpu() for output in outputs])

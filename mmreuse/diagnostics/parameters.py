@@ -81,8 +81,8 @@ def rescaled(features: Magnitudes, parameters: ParameterMagnitudes, merged: int 
     own = parameters.weight[merged]
     empty = (own == 0).nonzero().flatten().tolist()
     if empty:
-        raise SpaceError(f"the weight of '{parameters.layers[empty[0]]}' of the merged network is zero: no factor makes "
-                         'up for that.')
+        raise SpaceError(f"the weight of '{parameters.layers[empty[0]]}' of the merged network is zero: no factor "
+                         'makes up for that.')
     ends = torch.cat([parameters.weight[:merged], parameters.weight[merged + 1:]]).mean(0)
     return features.induced[merged] * (ends / own).cumprod(0)
 
