@@ -95,6 +95,15 @@ class GraphModule(nn.Module):
         values = self._graph.output_node().args[0]
         return len(values) if isinstance(values, (tuple, list)) else 1
 
+    def returned_from(self, name: str) -> int | None:
+        """Number of the value in the returned tuple that a module's only call gives and that nothing else reads."""
+        calls = [node for node in self._graph.nodes if node.op == 'call_module' and node.target == name]
+        output = self._graph.output_node()
+        values = output.args[0]
+        if len(calls) != 1 or set(calls[0].users) != {output} or not isinstance(values, (tuple, list)):
+            return None
+        return list(values).index(calls[0])
+
     def extra_repr(self) -> str:
         return f'nodes={len(self._graph.nodes)}'
 

@@ -13,6 +13,7 @@ from mmreuse.graph.graph import refresh
 from mmreuse.graph.transform import AxisPlan, plan_axis
 from mmreuse.merging.joints import Merge, Unmerge
 from mmreuse.merging.matching import Matching
+from mmreuse.merging.merge_layer import MergeLayer, merge_slot, side_by_side, take_out
 from mmreuse.merging.merged import Copy, Join, MergedModel
 from mmreuse.merging.stops import one_sample
 from mmreuse.merging.stretch import Stretch, cut_stretch, stretches_of, tensors_of
@@ -30,7 +31,8 @@ def fuse(graphs: Sequence[Graph], matchings: Mapping[str, Matching], *, start: s
 
     In front of ``start`` and behind ``stop`` every model keeps a copy of its own layers. Whatever tensors cross there,
     several of them in the middle of a residual block, are merged by ``f = sum_i M_i f_i`` and unmerged by
-    ``f_i = U_i f``.
+    ``f_i = U_i f``. If ``start`` is a convolution or linear layer, it merges itself: one layer reads the features of
+    all models and writes merged ones.
 
     Args:
         graphs: The traced models; they are left as they are.
@@ -66,7 +68,7 @@ def fuse_stretches(graphs: Sequence[Graph], stretches: Sequence[Stretch], matchi
     recipe = dict(start=start, stop=stop, models=len(graphs), sizes={name: item.size for name, item in used.items()},
                   dense=[name for name, item in used.items() if isinstance(item.map, Dense)])
     placed = [place_maps(graph.spaces, own) for graph, own in zip(graphs, maps, strict=True)]
-    fronts, joins = _fronts(stretches, placed)
+    fronts, joins = _fronts(stretches, placed, start)
     splits, tails = _tails(stretches, placed)
     merged = MergedModel(trunk, recipe, fronts, joins, splits, tails)
     return merged.to(device_of(graphs[0].model)).train(graphs[0].model.training)
@@ -122,13 +124,34 @@ def _mean_trunk(graphs: Sequence[Graph], maps: Sequence[Mapping[str, Assign | De
     return trunk
 
 
-def _fronts(stretches: Sequence[Stretch],
-            placed: Sequence[Mapping[str, PlacedMap]]) -> tuple[list[nn.Module] | None, list[Join] | None]:
+def _fronts(stretches: Sequence[Stretch], placed: Sequence[Mapping[str, PlacedMap]],
+            start: str | None) -> tuple[list[nn.Module] | None, list[Join | MergeLayer] | None]:
     """Each model's own layers in front, and what merges the tensors that they return."""
     if stretches[0].front is None:
         return None, None
-    maps = [[_merge(item, maps) for item in stretch.entering] for stretch, maps in zip(stretches, placed, strict=True)]
-    return [copy.deepcopy(stretch.front) for stretch in stretches], [Join(of) for of in zip(*maps, strict=True)]
+    fronts = [copy.deepcopy(stretch.front) for stretch in stretches]
+    slot = merge_slot(fronts[0], start)
+    return fronts, joins_of(stretches, placed, slot, [take_out(front, start) for front in fronts if slot is not None])
+
+
+def joins_of(stretches: Sequence[Stretch], placed: Sequence[Mapping[str, PlacedMap]], slot: int | None,
+             layers: Sequence[nn.Module]) -> list[Join | MergeLayer]:
+    """What merges the tensors that cross into the merged stretch.
+
+    Args:
+        stretches: One a model.
+        placed: Each model's maps, scaled by the number of models.
+        slot: The tensor that a layer of every model would give, if that layer merges.
+        layers: One a model.
+    """
+    joins: list[Join | MergeLayer] = []
+    for number, items in enumerate(zip(*(stretch.entering for stretch in stretches), strict=True)):
+        both = list(zip(items, placed, strict=True))
+        if number == slot:
+            joins.append(side_by_side(layers, [_plan(item, maps) for item, maps in both]))
+        else:
+            joins.append(Join([_merge(item, maps) for item, maps in both]))
+    return joins
 
 
 def _tails(stretches: Sequence[Stretch], placed: Sequence[Mapping[str, PlacedMap]]) -> tuple[

@@ -1,5 +1,6 @@
 """Merge models in one call."""
-from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from torch import Tensor, nn
@@ -11,12 +12,14 @@ from mmreuse.merging.match import Matcher, match_spaces
 from mmreuse.merging.matching import Matching
 from mmreuse.merging.merged import MergedModel, recipe_of
 from mmreuse.merging.methods import needs_moments
+from mmreuse.merging.preserve_points import Start, find_start
 from mmreuse.merging.refit import refit as refit_matching
 from mmreuse.merging.stops import Place, find_stop
 from mmreuse.merging.stretch import stretches_of
 from mmreuse.registry import RENORMALIZERS
 from mmreuse.renormalization import apply_renormalizers
 from mmreuse.statistics import SpaceMoments, collect
+from mmreuse.statistics.passes import evaluating
 from mmreuse.utils.methods import find_method, takes
 
 
@@ -26,7 +29,7 @@ def merge(
     matcher: Matcher = 'zip',
     *,
     inputs: Tensor | tuple[Any, ...],
-    start: Place = None,
+    start: Start = None,
     stop: Place = None,
     moments: MutableMapping[str, SpaceMoments] | None = None,
     samples: int | None = None,
@@ -46,7 +49,9 @@ def merge(
         loader: Batches of images for moments and renormalizers; None if the matcher needs no data.
         matcher: Name, config or function of :data:`mmreuse.registry.MATCHERS`.
         inputs: What the models run on, e.g. ``torch.zeros(1, 3, 224, 224)``.
-        start: Place behind which merging begins, as ``stop``; None for the input.
+        start: Place behind which merging begins: a module's name, a share of the weighted layers, ``dict(index=k)``,
+            ``dict(gmacs=LIMIT)`` or ``dict(params=LIMIT)``; see :func:`~mmreuse.merging.preserve_points.find_start`.
+            None for the input.
         stop: Place behind which every model keeps its own layers: a module's name, a share of the weighted layers, or
             ``dict(gmacs=LIMIT)``; see :func:`~mmreuse.merging.stops.find_stop`. None merges everything.
         moments: Joint moments that are known already. Missing ones are added to it, so that the next merge of the same
@@ -78,7 +83,7 @@ def merge(
     graphs = [trace(model, inputs) for model in models]
     if verify:
         verify_architectures(graphs)
-    start, stop = (find_stop(graphs[0], place, len(graphs)) for place in (start, stop))
+    start, stop = find_start(graphs[0], start, len(graphs)), find_stop(graphs[0], stop, len(graphs))
     stretches = stretches_of(graphs, start, stop)
     spaces = stretches[0].spaces
     moments = {} if moments is None else moments
@@ -119,11 +124,13 @@ def renormalize(merged: MergedModel, loader: Iterable, renormalizer: str | dict 
                 validation: Iterable | None = None) -> Any:
     """Put the statistics of a merged model right, in place.
 
+    What every model keeps of its own in front has the right statistics and stays as it is.
+
     Args:
         merged: Of the graphs and matchings.
         loader: Batches of images.
         renormalizer: Name, config or function of :data:`mmreuse.registry.RENORMALIZERS`. One with a parameter
-            ``ends`` also gets the models rewritten by their own maps, one with ``layers`` those of the trunk.
+            ``ends`` also gets the models rewritten by their own maps, one with ``layers`` those that are merged.
         graphs: The models.
         matchings: Of their spaces.
         samples: How many samples to use; None for what the config says, or all.
@@ -138,8 +145,30 @@ def renormalize(merged: MergedModel, loader: Iterable, renormalizer: str | dict 
     """
     function = find_method(RENORMALIZERS, renormalizer)
     ends = _each_alone(merged, graphs, matchings) if takes(function, 'ends') else None
-    return apply_renormalizers(merged, loader, [function], samples=samples, ends=ends, validation=validation,
-                               layers=r'trunk\..*')[0]
+    with _fronts_aside(merged):
+        return apply_renormalizers(merged, loader, [function], samples=samples, ends=ends, validation=validation,
+                                   layers=r'(joins|trunk)\..*')[0]
+
+
+@contextmanager
+def _fronts_aside(merged: MergedModel) -> Iterator[None]:
+    """Run fronts in the block without counting them among the model's modules, so that nothing measures or edits them.
+
+    Set aside, they do not follow a change of mode either, and so stay in evaluation mode.
+    """
+    fronts = merged._modules.pop('fronts', None)
+    if fronts is None:
+        yield
+        return
+    merged.fronts = tuple(fronts)
+    try:
+        with ExitStack() as stack:
+            for front in fronts:
+                stack.enter_context(evaluating(front))
+            yield
+    finally:
+        del merged.fronts
+        merged.fronts = fronts
 
 
 def _each_alone(merged: MergedModel, graphs: Sequence[Graph], matchings: Mapping[str, Matching]) -> list[MergedModel]:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mmreuse.errors import ArtefactError
 from mmreuse.merging.joints import Unmerge
+from mmreuse.merging.merge_layer import MergeLayer
 
 
 class Join(nn.Module):
@@ -56,7 +57,7 @@ class MergedModel(nn.Module):
         trunk: nn.Module,
         recipe: Mapping[str, Any],
         fronts: Sequence[nn.Module] | None = None,
-        joins: Sequence[Join] | None = None,
+        joins: Sequence[Join | MergeLayer] | None = None,
         splits: Sequence[Sequence[Unmerge | Copy]] | None = None,
         tails: Sequence[nn.Module] | None = None,
     ) -> None:

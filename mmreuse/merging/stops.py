@@ -42,7 +42,7 @@ def stop_points(graph: Graph) -> list[StopPoint]:
     """
     inputs = one_sample(graph)
     recording = record(graph.model, inputs)
-    layers = _layers_before(recording, graph.model)
+    layers = layers_before(recording, graph.model)
     macs = macs_so_far(graph.model, inputs)
     crossing = live_after(recording)
     output = next(iter(reversed(recording.graph.nodes)))
@@ -121,7 +121,7 @@ def last_place_before(graph: Graph, key: str) -> str | None:
     return found
 
 
-def _layers_before(recording: Recording, model: nn.Module) -> dict[fx.Node, int]:
+def layers_before(recording: Recording, model: nn.Module) -> dict[fx.Node, int]:
     """Weighted layers on the longest path to each node, its own included."""
     depth: dict[fx.Node, int] = {}
     for node in recording.graph.nodes:

@@ -49,7 +49,7 @@ def test_every_stop_and_every_start_gives_the_model_back(name):
 
 
 @pytest.mark.parametrize('start, stop', [
-    ('conv1', None), ('layer2.0.conv1', None), ('layer1', 'layer2'), ('layer1.0.conv1', 'layer3.0.conv2')])
+    ('bn1', None), ('layer2.0.conv1', None), ('layer1', 'layer2'), ('layer1.0.conv1', 'layer3.0.conv2')])
 def test_fronts_and_tails_stay_with_their_models(start, stop):
     model = randomised(ResNet())
     graphs, matchings = permuted_clones(model, images(1))

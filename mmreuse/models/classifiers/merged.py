@@ -6,13 +6,14 @@ from typing import Any
 import torch
 from mmengine.model import BaseModel
 from mmpretrain.structures import DataSample
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.graph import trace
-from mmreuse.merging import Matching, find_stop, fuse, recipe_of, skeleton, spaces_between
+from mmreuse.merging import Matching, find_start, find_stop, fuse, recipe_of, skeleton, spaces_between
 from mmreuse.merging.match import Matcher
 from mmreuse.merging.merge import match_and_refit, renormalize, verify_architectures
+from mmreuse.merging.preserve_points import Start
 from mmreuse.merging.stops import Place
 from mmreuse.models.classifiers.sources import Scatter, build_source, class_scorer, common_preprocessor
 from mmreuse.registry import MODELS
@@ -34,7 +35,8 @@ class MergedClassifier(BaseModel):
             ``dict(num_classes=10, parts=2, seed=0)``. One list: all sources have the same task.
         input_size: Of an image, such as (3, 32, 32).
         num_classes: Number of all classes C; None: one more than the largest id of a task.
-        start: Where the merge begins: a module, or a share of the layers; None for the input.
+        start: Where the merge begins: a module, a share of the layers, ``dict(index=k)``, ``dict(gmacs=LIMIT)`` or
+            ``dict(params=LIMIT)``, see :func:`mmreuse.merging.find_start`; None for the input.
         stop: Where it ends: a module, a share of the layers, or ``dict(gmacs=LIMIT)``, see
             :func:`mmreuse.merging.find_stop`; 0. for the ensemble, None to merge all, heads included.
         data_preprocessor: As in mmengine; None for that of the sources.
@@ -53,7 +55,7 @@ class MergedClassifier(BaseModel):
         input_size: Sequence[int],
         *,
         num_classes: int | None = None,
-        start: Place = None,
+        start: Start = None,
         stop: Place = None,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
@@ -85,21 +87,22 @@ class MergedClassifier(BaseModel):
         """Whether the sources' outputs have one meaning, so that heads can be merged as well."""
         return len(self.tasks) == 1 or not any(isinstance(scorer, Scatter) for scorer in self.scorers)
 
-    def set_stretch(self, start: Place = None, stop: Place = None) -> None:
+    def set_stretch(self, start: Start = None, stop: Place = None) -> None:
         """Merge from ``start`` to ``stop`` from now on; where that is new, :attr:`merged` means nothing until then.
 
         Raises:
             ConfigError: Everything shall be merged, but the heads' outputs have no common meaning.
             SpaceError: As for the class.
         """
-        start, stop = (find_stop(self.graphs[0], place, len(self.graphs)) for place in (start, stop))
+        start = find_start(self.graphs[0], start, len(self.graphs))
+        stop = find_stop(self.graphs[0], stop, len(self.graphs))
         if stop is None and not self.shares_outputs:
             raise ConfigError('MergedClassifier: every source has outputs for the classes of its own task only, which '
                               'cannot be averaged. Give a stop before the heads, or sources that share one output '
                               'space (TextEmbeddingHead, or all classes).')
-        if 'merged' in self._modules and (self.start, self.stop) == (start or None, stop):
+        if 'merged' in self._modules and (self.start, self.stop) == (start, stop):
             return
-        self.start, self.stop = start or None, stop
+        self.start, self.stop = start, stop
         self.spaces = spaces_between(self.graphs[0], self.start, stop)
         sizes = {name: [graph.spaces[name].size for graph in self.graphs if name in graph.spaces]
                  for name in self.spaces}
@@ -164,19 +167,21 @@ class MergedClassifier(BaseModel):
         self.matchings = dict(matchings)
         return dict(matching=matched - started, fusing=time.perf_counter() - matched)
 
-    def renormalize(self, renormalizer: Method, loader: Iterable) -> None:
+    def renormalize(self, renormalizer: Method, loader: Iterable,
+                    score: Callable[[nn.Module], float] | None = None) -> None:
         """Put the statistics of :attr:`merged` right.
 
         Args:
             renormalizer: Name, config or function of :data:`mmreuse.registry.RENORMALIZERS`, see
                 :func:`mmreuse.merging.merge.renormalize`.
             loader: Batches of images, prepared.
+            score: From a network in place of :attr:`merged` to how good it is, for renormalizers that choose.
 
         Raises:
-            ConfigError: There is no such renormalizer.
+            ConfigError: There is no such renormalizer, or one that chooses has nothing to choose by.
             DataError: There are too few images, or a value is not finite.
         """
-        renormalize(self.merged, loader, renormalizer, self.graphs, self.matchings)
+        renormalize(self.merged, loader, renormalizer, self.graphs, self.matchings, score=score)
 
     def forward(self, inputs: Tensor, data_samples: list[DataSample] | None = None,
                 mode: str = 'tensor') -> Tensor | tuple[Tensor, ...] | list[DataSample]:
