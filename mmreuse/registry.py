@@ -62,13 +62,15 @@ MODELS = BorrowingRegistry('model', parent=root.MODELS, scope=SCOPE, locations=[
 DATASETS = BorrowingRegistry('dataset', parent=root.DATASETS, scope=SCOPE, locations=['mmreuse.datasets'])
 TRANSFORMS = BorrowingRegistry(
     'transform', parent=root.TRANSFORMS, scope=SCOPE, locations=['mmreuse.datasets.transforms'])
+DATA_SAMPLERS = Registry(
+    'data sampler', parent=root.DATA_SAMPLERS, scope=SCOPE, locations=['mmreuse.datasets.samplers'])
 METRICS = BorrowingRegistry('metric', parent=root.METRICS, scope=SCOPE, locations=['mmreuse.evaluation'])
 
 # Nothing of ours is in these. They exist because under ``default_scope='mmreuse'`` mmengine looks here first, and
 # warns when there is no child to look in.
 INHERITED = tuple(
     Registry(parent.name, parent=parent, scope=SCOPE)
-    for parent in (root.DATA_SAMPLERS, root.EVALUATOR, root.INFERENCERS, root.LOG_PROCESSORS, root.MODEL_WRAPPERS,
+    for parent in (root.EVALUATOR, root.INFERENCERS, root.LOG_PROCESSORS, root.MODEL_WRAPPERS,
                    root.OPTIM_WRAPPER_CONSTRUCTORS, root.OPTIMIZERS, root.PARAM_SCHEDULERS, root.VISBACKENDS,
                    root.VISUALIZERS, root.WEIGHT_INITIALIZERS))
 

@@ -4,8 +4,9 @@ from mmreuse.datasets.digits import Digits
 from mmreuse.datasets.image_folders import FlatImageFolder, InMemoryImageFolder
 from mmreuse.datasets.mixture import DatasetMixture
 from mmreuse.datasets.nabirds import NABirds
+from mmreuse.datasets.samplers import ParallelBatchSampler
 from mmreuse.datasets.single_image import SingleImage
 from mmreuse.datasets.stanford_dogs import StanfordDogs
 
 __all__ = ['ClassSubset', 'DatasetMixture', 'Digits', 'FlatImageFolder', 'InMemoryImageFolder', 'NABirds',
-           'SingleImage', 'StanfordDogs']
+           'ParallelBatchSampler', 'SingleImage', 'StanfordDogs']

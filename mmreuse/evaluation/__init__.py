@@ -1,4 +1,5 @@
 """Metrics that mmpretrain lacks. Mean accuracy per class is its ``SingleLabelMetric``: macro recall."""
+from mmreuse.evaluation.net_accuracy import NetAccuracy
 from mmreuse.evaluation.task_accuracy import TaskAccuracy
 
-__all__ = ['TaskAccuracy']
+__all__ = ['NetAccuracy', 'TaskAccuracy']

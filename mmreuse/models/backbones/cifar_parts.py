@@ -25,7 +25,7 @@ _he_out = partial(nn.init.kaiming_normal_, mode='fan_out', nonlinearity='relu')
 _he_in = nn.init.kaiming_normal_
 _lecun = partial(nn.init.kaiming_normal_, nonlinearity='linear')
 _xavier = partial(nn.init.xavier_uniform_, gain=nn.init.calculate_gain('relu'))
-#: Distributions of the weights of convolutions and linear layers. Biases are zero, but for ``kaiming``, which leaves them.
+#: Distributions of the weights of convolutions and linear layers. Biases are zero; `kaiming` leaves them.
 INITS = {
     'vgg_init': partial(_initialise, conv=_he_out, linear=partial(nn.init.normal_, std=0.01)),
     'lecun_normal': partial(_initialise, conv=_lecun, linear=_lecun),
