@@ -4,8 +4,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
+from mmreuse.apis.data import batches
 from mmreuse.errors import DataError
 from mmreuse.merging import MergedModel
 from mmreuse.merging import merge as merge_models
@@ -14,12 +15,10 @@ from mmreuse.statistics.bn import measured_norms
 from mmreuse.statistics.passes import images_of
 from mmreuse.utils.methods import Method
 
-#: For data that come without batches.
-BATCH_SIZE = 64
-
 
 def merge(models: Sequence[nn.Module], data: Tensor | Dataset | Iterable, matcher: Matcher = 'zip', *,
-          renormalizers: Sequence[Method] | None = None, **options: Any) -> MergedModel:
+          renormalizers: Sequence[Method] | None = None,
+          validation: tuple[Tensor, Tensor] | Dataset | Iterable | None = None, **options: Any) -> MergedModel:
     """Merge trained classifiers of one architecture without training, whatever library they come from.
 
     ::
@@ -35,29 +34,23 @@ def merge(models: Sequence[nn.Module], data: Tensor | Dataset | Iterable, matche
         matcher: Name, config or function of :data:`mmreuse.registry.MATCHERS`.
         renormalizers: Names, configs or functions of :data:`mmreuse.registry.RENORMALIZERS`; None: ``'reset'`` where
             there are batch norms.
+        validation: Images and labels, not of the test set, for renormalizers that choose (``'auto'``).
         **options: Of :func:`mmreuse.merging.merge`: ``stop``, ``start``, ``samples``, ``refit``, ``overrides``, ...
 
     Returns:
         MergedModel: An ordinary module. Its output is one tensor, or with a ``stop`` one for each model.
 
     Raises:
+        ConfigError: A renormalizer chooses, and has nothing to choose by.
         DataError: There are no images, or too few.
         SpaceError: The models differ where they are merged, or a place is unknown.
     """
-    loader = _batches(data)
+    loader = batches(data)
     if renormalizers is None:
         renormalizers = ('reset',) if measured_norms(models[0]) else ()
     first = next(iter(loader), None)
     if first is None:
         raise DataError('there are no images to merge on.')
     inputs = torch.zeros_like(images_of(first, models[0])[:1])
-    return merge_models(models, loader, matcher, inputs=inputs, renormalizers=renormalizers, **options)
-
-
-def _batches(data: Tensor | Dataset | Iterable) -> Iterable:
-    if isinstance(data, Tensor):
-        return data.split(BATCH_SIZE)
-    if isinstance(data, Dataset):
-        return DataLoader(data, BATCH_SIZE)
-    # It is gone through more than once.
-    return data if hasattr(data, '__len__') else list(data)
+    return merge_models(models, loader, matcher, inputs=inputs, renormalizers=renormalizers,
+                        validation=None if validation is None else batches(validation), **options)

@@ -3,19 +3,17 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import Dataset
 
+from mmreuse.apis.data import batches
 from mmreuse.pruning import prune as prune_model
 from mmreuse.statistics.bn import measured_norms
 from mmreuse.utils.methods import Method
 
-#: For data that come without batches.
-BATCH_SIZE = 64
-
 
 def prune(model: nn.Module, data: tuple[Tensor, Tensor] | Dataset | Iterable | None, sparsity: float,
           saliency: Method = 'magnitude', *, renormalizers: Sequence[Method] | None = None,
-          **options: Any) -> nn.Module:
+          validation: tuple[Tensor, Tensor] | Dataset | Iterable | None = None, **options: Any) -> nn.Module:
     """Prune a trained classifier without training, whatever library it comes from.
 
     ::
@@ -30,6 +28,7 @@ def prune(model: nn.Module, data: tuple[Tensor, Tensor] | Dataset | Iterable | N
         saliency: Name, config or function of :data:`mmreuse.registry.SALIENCIES`.
         renormalizers: Names, configs or functions of :data:`mmreuse.registry.RENORMALIZERS`; None: ``'reset'`` where
             there are batch norms, and data.
+        validation: Images and labels, not of the test set, for renormalizers that choose (``'auto'``).
         **options: Of :func:`mmreuse.pruning.prune`: ``scope``, ``update``, ``fisher``, ``modules``, ``exclude``.
 
     Returns:
@@ -39,9 +38,8 @@ def prune(model: nn.Module, data: tuple[Tensor, Tensor] | Dataset | Iterable | N
         ConfigError: An option or method does not exist, or data is missing.
         DataError: There are too few samples.
     """
-    if isinstance(data, tuple):
-        data = TensorDataset(*data)
-    loader = DataLoader(data, BATCH_SIZE) if isinstance(data, Dataset) else data
+    loader = None if data is None else batches(data)
     if renormalizers is None:
         renormalizers = ('reset',) if loader is not None and measured_norms(model) else ()
-    return prune_model(model, loader, sparsity, saliency, renormalizers=renormalizers, **options)
+    return prune_model(model, loader, sparsity, saliency, renormalizers=renormalizers,
+                       validation=None if validation is None else batches(validation), **options)

@@ -1,6 +1,6 @@
 """What the merging hooks and tools share: images for matching, moments that are taken once, what a merge reports."""
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,7 @@ import torch
 from mmengine.dist import broadcast_object_list, get_world_size, is_main_process
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner, set_random_seed
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from mmreuse.errors import ConfigError, DataError
@@ -17,6 +17,7 @@ from mmreuse.merging import Matching
 from mmreuse.models.classifiers import MergedClassifier
 from mmreuse.statistics import SpaceMoments
 from mmreuse.statistics.moment_files import load_moments, save_moments
+from mmreuse.statistics.passes import evaluating
 from mmreuse.utils.cache import StageCache
 from mmreuse.utils.complexity import count_macs, count_params
 from mmreuse.utils.io import state_hash
@@ -77,6 +78,28 @@ def merged_classifier(runner: Runner) -> MergedClassifier:
 def matching_images(runner: Runner) -> MatchingImages:
     """The images of the training loader of a runner."""
     return MatchingImages(runner.train_dataloader, merged_classifier(runner).data_preprocessor, runner.seed)
+
+
+def validation_score(runner: Runner) -> Callable[[nn.Module], float]:
+    """What says how good a network is in place of the merged one of a runner's model.
+
+    Returns:
+        Callable: From a network to the first metric of the ``val_evaluator`` on the ``val_dataloader``.
+    """
+    model, loop = merged_classifier(runner), runner.val_loop
+
+    def score(network: nn.Module) -> float:
+        before, model.merged = model.merged, network
+        try:
+            with torch.no_grad(), evaluating(model):
+                for batch in loop.dataloader:
+                    loop.evaluator.process(data_samples=model.val_step(batch), data_batch=batch)
+            metrics = loop.evaluator.evaluate(len(loop.dataloader.dataset))
+        finally:
+            model.merged = before
+        return float(next(iter(metrics.values())))
+
+    return score
 
 
 def cached_moments(model: MergedClassifier, images: MatchingImages, samples: int | None, data: Mapping[str, Any],

@@ -18,6 +18,8 @@ from mmreuse.merging.stops import Place, find_stop
 from mmreuse.merging.stretch import stretches_of
 from mmreuse.registry import RENORMALIZERS
 from mmreuse.renormalization import apply_renormalizers
+from mmreuse.renormalization.apply import chooses
+from mmreuse.renormalization.score import Score
 from mmreuse.statistics import SpaceMoments, collect
 from mmreuse.statistics.passes import evaluating
 from mmreuse.utils.methods import find_method, takes
@@ -37,6 +39,7 @@ def merge(
     overrides: Mapping[str, Matcher] | None = None,
     refit: bool = False,
     renormalizers: Sequence[str | dict | Callable] = (),
+    validation: Iterable | None = None,
     verify: bool = True,
 ) -> MergedModel:
     """Merge models of one structure without training.
@@ -64,6 +67,7 @@ def merge(
         renormalizers: Names, configs or functions of :data:`mmreuse.registry.RENORMALIZERS`, called one after the
             other as ``f(merged, loader, samples=samples)``. One with a parameter ``ends`` also gets the models
             rewritten by their own maps.
+        validation: Labelled batches, not of the test set, for renormalizers that choose by accuracy on them.
         verify: Prove the spaces first, once for every architecture.
 
     Returns:
@@ -71,13 +75,16 @@ def merge(
 
     Raises:
         SpaceError: The models differ where they are merged, a place is unknown, or the proof fails.
-        ConfigError: Data is needed and there is no loader, or an option is of the wrong kind.
+        ConfigError: Data is needed and there is no loader, a renormalizer chooses and has nothing to choose by, or
+            an option is of the wrong kind.
         DataError: The loader has too few samples, or a feature is not finite.
         TraceError: A model cannot be traced or cut.
     """
     renormalizers = [find_method(RENORMALIZERS, each) for each in renormalizers]
     if renormalizers and loader is None:
         raise ConfigError('renormalizers need data: give a loader, or leave them out.')
+    if validation is None and any(map(chooses, renormalizers)):
+        raise ConfigError('a renormalizer chooses on labelled data: give `validation`, or its own option `score`.')
     if not models:
         raise ConfigError('there are no models to merge.')
     graphs = [trace(model, inputs) for model in models]
@@ -94,7 +101,7 @@ def merge(
     matchings = match_and_refit(graphs, moments, matcher, spaces=spaces, overrides=overrides, refit=refit)
     merged = fuse_stretches(graphs, stretches, matchings, start, stop)
     for method in renormalizers:
-        renormalize(merged, loader, method, graphs, matchings, samples=samples)
+        renormalize(merged, loader, method, graphs, matchings, samples=samples, validation=validation)
     return merged
 
 
@@ -120,8 +127,8 @@ def match_and_refit(
 
 
 def renormalize(merged: MergedModel, loader: Iterable, renormalizer: str | dict | Callable, graphs: Sequence[Graph],
-                matchings: Mapping[str, Matching], *, samples: int | None = None,
-                validation: Iterable | None = None) -> Any:
+                matchings: Mapping[str, Matching], *, samples: int | None = None, validation: Iterable | None = None,
+                score: Score | None = None) -> Any:
     """Put the statistics of a merged model right, in place.
 
     What every model keeps of its own in front has the right statistics and stays as it is.
@@ -135,6 +142,7 @@ def renormalize(merged: MergedModel, loader: Iterable, renormalizer: str | dict 
         matchings: Of their spaces.
         samples: How many samples to use; None for what the config says, or all.
         validation: Labelled batches, for renormalizers that choose by them.
+        score: From a network to how good it is, in place of accuracy on ``validation``.
 
     Returns:
         What the renormalizer returned.
@@ -147,7 +155,7 @@ def renormalize(merged: MergedModel, loader: Iterable, renormalizer: str | dict 
     ends = _each_alone(merged, graphs, matchings) if takes(function, 'ends') else None
     with _fronts_aside(merged):
         return apply_renormalizers(merged, loader, [function], samples=samples, ends=ends, validation=validation,
-                                   layers=r'(joins|trunk)\..*')[0]
+                                   score=score, layers=r'(joins|trunk)\..*')[0]
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from mmreuse.pruning.selection import check_sparsity, pruned_count, select_masks
 from mmreuse.pruning.weights import apply_masks, copy_permanent, find_masks, listed_weights, make_permanent
 from mmreuse.registry import RENORMALIZERS
 from mmreuse.renormalization import apply_renormalizers
+from mmreuse.renormalization.apply import chooses
 from mmreuse.utils.methods import Method, find_method
 
 
@@ -23,6 +24,7 @@ def prune(
     *,
     renormalizers: Sequence[Method] = (),
     renormalization_loader: Iterable | None = None,
+    validation: Iterable | None = None,
     **options: Any,
 ) -> nn.Module:
     """Prune a network in one shot and put its statistics right.
@@ -37,22 +39,25 @@ def prune(
             Goals are the statistics of the dense network. A budget is an option of theirs:
             ``dict(type='reset', samples=64)``.
         renormalization_loader: Data for the renormalizers, if not ``loader``.
+        validation: Labelled batches, not of the test set, for renormalizers that choose by accuracy on them.
         **options: ``scope``, ``update``, ``fisher``, ``modules``, ``exclude`` of :func:`prune_weights`.
 
     Returns:
         nn.Module: A copy whose pruned weights are exactly zero.
 
     Raises:
-        ConfigError: As :func:`prune_weights`; or renormalizers have no data.
+        ConfigError: As :func:`prune_weights`; or renormalizers have no data, or nothing to choose by.
         DataError: As :func:`prune_weights`; or a renormalizer has too little data.
     """
     renormalizers = [find_method(RENORMALIZERS, each) for each in renormalizers]
     data = loader if renormalization_loader is None else renormalization_loader
     if renormalizers and data is None:
         raise ConfigError('renormalizers need data: give a loader, or leave them out.')
+    if validation is None and any(map(chooses, renormalizers)):
+        raise ConfigError('a renormalizer chooses on labelled data: give `validation`, or its own option `score`.')
     pruned = copy_permanent(model)
     prune_weights(pruned, loader, sparsity, saliency, **options)
-    apply_renormalizers(pruned, data, renormalizers, ends=[model])
+    apply_renormalizers(pruned, data, renormalizers, ends=[model], validation=validation)
     return pruned
 
 

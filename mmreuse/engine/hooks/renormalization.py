@@ -5,14 +5,18 @@ from typing import Any
 
 from mmengine.hooks import Hook
 
-from mmreuse.engine.merging import matching_images, merged_classifier
+from mmreuse.engine.merging import matching_images, merged_classifier, validation_score
+from mmreuse.errors import ConfigError
 from mmreuse.registry import HOOKS, RENORMALIZERS
+from mmreuse.renormalization.apply import chooses
 from mmreuse.utils.methods import Method, find_method
 
 
 @HOOKS.register_module()
 class RenormalizationHook(Hook):
     """Put the statistics of a merged model right, on the images of the training loader.
+
+    Renormalizers that choose (``auto``, ``bias_removal``) do so by the first metric of the run's validation.
 
     Args:
         renormalizers: Names or configs of :data:`mmreuse.registry.RENORMALIZERS`, called one after the other.
@@ -27,11 +31,14 @@ class RenormalizationHook(Hook):
         """Find what is wrong before time is spent.
 
         Raises:
-            ConfigError: There is no such renormalizer or option.
+            ConfigError: There is no such renormalizer or option, or one chooses and the run has no validation.
             DataError: There are too few images.
         """
         for renormalizer in self.renormalizers if runner.train_loop is not None else []:  # nothing in a test
             function = find_method(RENORMALIZERS, renormalizer)
+            if chooses(function) and runner.val_loop is None:
+                raise ConfigError(f'renormalizer {renormalizer} chooses on validation data, and the config has no '
+                                  'val_dataloader. Add one, of pictures that are not tested on.')
             samples = getattr(function, 'keywords', {}).get('samples')
             matching_images(runner).check(samples, 'RenormalizationHook')
 
@@ -41,6 +48,7 @@ class RenormalizationHook(Hook):
             return
         model = merged_classifier(runner)
         started = time.perf_counter()
+        score = None if runner.val_loop is None else validation_score(runner)
         for renormalizer in self.renormalizers:
-            model.renormalize(renormalizer, matching_images(runner))
+            model.renormalize(renormalizer, matching_images(runner), score)
         runner.message_hub.update_scalar('merge/renormalization_seconds', time.perf_counter() - started)
