@@ -60,10 +60,10 @@ def test_a_sweep_and_its_continuation(config, tmp_path, monkeypatch):
     rows = read_json(folder / 'results.json')['rows']
     assert [row['listed_sparsity'] for row in rows] == [0] + [pytest.approx(0.5, abs=2e-3)] * 4
     assert all(0 < row['whole_sparsity'] < row['listed_sparsity'] for row in rows[1:])
-    assert metrics['small/0.5/seed0/reset/accuracy/top1'] == rows[2]['accuracy/top1']
+    assert metrics['small/0.5/0/reset/accuracy/top1'] == rows[2]['accuracy/top1']
     with open(folder / 'results.csv') as file:
         assert [row['method'] for row in csv.DictReader(file)] == [cell[0] for cell in cells]
-    assert (folder / 'accuracy.png').stat().st_size > 1000
+    assert (folder / 'figure.png').stat().st_size > 1000
 
     more = {'pruning.sparsities': [0.5, 0.8]}
     run_stage(config, 'PruningRunner', work_dir=tmp_path / 'work', options=more)

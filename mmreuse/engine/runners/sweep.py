@@ -1,0 +1,171 @@
+"""Stages that measure the cells of a table, one after another."""
+import copy
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from matplotlib.figure import Figure
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.evaluator import Evaluator
+from mmengine.runner import Runner, autocast, set_random_seed
+from torch import nn
+from torch.utils.data import DataLoader
+
+from mmreuse.engine.runners.stage import StageRunner
+from mmreuse.errors import ArtefactError, ConfigError
+from mmreuse.registry import MODELS
+from mmreuse.utils.io import atomic_path, atomic_write, load_checkpoint, read_json, write_json
+from mmreuse.utils.names import nearest
+
+
+class SweepRunner(StageRunner):
+    """A table over the settings of one part of the config, its :attr:`stage`.
+
+    Config: ``model`` (a classifier, or the :class:`~mmreuse.models.ClassifierPair` it was trained in),
+    ``train_dataloader`` (pictures for statistics, augmented as there), ``test_dataloader``, ``test_evaluator``, and
+    the part. ``test_cfg.fp16`` measures in half precision, as in mmengine.
+
+    Writes ``results.json``, ``results.csv`` and ``figure.png`` after every measurement. A sweep that was killed goes
+    on where it was, and cells may be added to a finished one.
+
+    A subclass says which keys its part may have (:attr:`keys`), which columns tell the cells apart (:attr:`columns`),
+    and which of these hold names that the part explains (:attr:`named`, as ``dict(method='methods')``): a row counts
+    no longer once what its names mean has changed. Any other change of settings or inputs spoils all rows, but for
+    keys in :attr:`lists`, which only say what cells are wanted.
+    """
+
+    keys: ClassVar[tuple[str, ...]]
+    columns: ClassVar[tuple[str, ...]]
+    named: ClassVar[Mapping[str, str]] = {}
+    lists: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """Config keys that make the table."""
+        return 'model', self.stage, 'train_dataloader', 'test_dataloader', 'test_evaluator'
+
+    @property
+    def part(self) -> dict[str, Any]:
+        """The sweep's part of the config, as plain containers."""
+        return plain(self.cfg[self.stage])
+
+    def check(self) -> None:
+        """Also: the part has no unknown keys."""
+        super().check()
+        unknown = [key for key in self.part if key not in self.keys]
+        if unknown:
+            raise ConfigError(f"{self.cfg.filename}: {self.stage} has no key '{unknown[0]}'. "
+                              f'{nearest(unknown[0], self.keys)}')
+
+    def draw(self) -> Figure:
+        """The figure of :attr:`rows`."""
+        raise NotImplementedError
+
+    def prepare(self) -> None:
+        """Read the rows of earlier runs, build what measures."""
+        self.test_loader = Runner.build_dataloader(plain(self.cfg.test_dataloader))
+        self.rows = self._known_rows()
+
+    def load_classifier(self, path: str | Path) -> nn.Module:
+        """The classifier of the config with the weights of a checkpoint, in evaluation mode, on the device.
+
+        Raises:
+            ArtefactError: The checkpoint is missing, or of another architecture.
+        """
+        cfg = plain(self.cfg.model)
+        cfg = {'data_preprocessor': plain(self.cfg.get('data_preprocessor')), **cfg.get('classifier', cfg)}
+        model = MODELS.build({**cfg, 'init_cfg': None})
+        state = load_checkpoint(path)
+        state = state.get('state_dict', state)
+        own = model.state_dict()
+        problem = next((key for key in own.keys() ^ state.keys()), None)
+        if problem is not None:
+            raise ArtefactError(f"{path}: does not fit the config's model: '{problem}' is in only one of the two. Pass "
+                                'the checkpoint of this architecture.')
+        problem = next((key for key in own if own[key].shape != state[key].shape), None)
+        if problem is not None:
+            raise ArtefactError(f"{path}: '{problem}' is {tuple(state[problem].shape)}, in the config's model it is "
+                                f'{tuple(own[problem].shape)}. Pass the checkpoint of this architecture.')
+        model.load_state_dict(state)
+        return model.to(self.device or get_device()).eval()
+
+    def pictures(self, seed: int) -> DataLoader:
+        """The training pictures in the order, and with the augmentation, that a seed gives them."""
+        set_random_seed(seed)
+        return Runner.build_dataloader(plain(self.cfg.train_dataloader), seed=seed)
+
+    @torch.no_grad()
+    def evaluate(self, models: Sequence[nn.Module]) -> list[dict[str, float]]:
+        """Metrics of each model, in one pass over the test data."""
+        evaluators = [Evaluator(plain(self.cfg.test_evaluator)) for _ in models]
+        for evaluator in evaluators:
+            evaluator.dataset_meta = getattr(self.test_loader.dataset, 'metainfo', None)
+        with autocast(enabled=self.cfg.get('test_cfg', {}).get('fp16', False)):
+            for batch in self.test_loader:
+                for model, evaluator in zip(models, evaluators, strict=True):
+                    # A model marks the samples with what it predicts.
+                    own = copy.copy(batch)
+                    own['data_samples'] = [sample.clone() for sample in batch['data_samples']]
+                    evaluator.process(data_samples=model.test_step(own), data_batch=own)
+        size = len(self.test_loader.dataset)
+        return [{key: float(value) for key, value in evaluator.evaluate(size).items()} for evaluator in evaluators]
+
+    def add(self, metrics: Mapping[str, float], **cell: Any) -> None:
+        """Add a row; write table and figure."""
+        row = dict(cell, **metrics)
+        self.logger.info(', '.join(f'{key} {value:.4g}' if isinstance(value, float) else str(value)
+                                   for key, value in row.items()))
+        self.rows.append(row)
+        self.write()
+
+    def has(self, **cell: Any) -> bool:
+        """Whether a row of these values has been measured."""
+        return any(all(row.get(key) == value for key, value in cell.items()) for row in self.rows)
+
+    def metrics(self) -> dict[str, float]:
+        """The table as flat metrics: ``<columns>/<metric>``."""
+        return {'/'.join([*(f'{row[key]:g}' if isinstance(row[key], float) else str(row[key])
+                            for key in self.columns if key in row), key]): value
+                for row in self.rows for key, value in row.items()
+                if key not in self.columns and isinstance(value, int | float)}
+
+    def write(self) -> None:
+        """Write ``results.json``, ``results.csv`` and ``figure.png``."""
+        write_json(self.folder / 'results.json', dict(rows=self.rows, made_from=self._made_from()))
+        with atomic_write(self.folder / 'results.csv') as file:
+            writer = csv.DictWriter(file, dict.fromkeys(key for row in self.rows for key in row))
+            writer.writeheader()
+            writer.writerows(self.rows)
+        with atomic_path(self.folder / 'figure.png') as path:
+            self.draw().savefig(path, format='png', dpi=120)
+
+    def _known_rows(self) -> list[dict[str, Any]]:
+        path = self.folder / 'results.json'
+        if self.cfg.get('overwrite', False) or not path.is_file():
+            return []
+        known = read_json(path, required=('rows', 'made_from'))
+        now, before = self._made_from(), known['made_from']
+        if now['common'] != before.get('common'):
+            self.logger.info(f'{path}: of other weights, data or settings; measured anew.')
+            return []
+        # Names that the part does not explain, such as 'none', always mean the same.
+        return [row for row in known['rows'] if all(
+            now['names'][column].get(row.get(column)) == before['names'][column].get(row.get(column))
+            for column in self.named)]
+
+    def _made_from(self) -> dict[str, Any]:
+        settings = self.recorded_settings()
+        part = settings.pop(self.stage)
+        names = {column: part.pop(key, {}) for column, key in self.named.items()}
+        for key in self.lists:
+            part.pop(key, None)
+        return dict(common=dict(inputs=self.inputs(), settings=settings, part=part, seed=self.seed,
+                                fp16=self.cfg.get('test_cfg', {}).get('fp16', False)), names=names)
+
+
+def plain(cfg: Any) -> Any:
+    """A config's part as plain containers of its own, which what is built may change."""
+    return copy.deepcopy(cfg.to_dict() if isinstance(cfg, Config) or hasattr(cfg, 'to_dict') else cfg)
