@@ -2,6 +2,7 @@
 import copy
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -65,13 +66,19 @@ def fuse_stretches(graphs: Sequence[Graph], stretches: Sequence[Stretch], matchi
     _check_sizes(graphs, used, spaces)
     maps = scaled_maps(used, len(graphs))
     trunk = _mean_trunk(graphs, maps, start, stop)
-    recipe = dict(start=start, stop=stop, models=len(graphs), sizes={name: item.size for name, item in used.items()},
-                  dense=[name for name, item in used.items() if isinstance(item.map, Dense)])
+    recipe = recipe_for(len(graphs), used, start, stop)
     placed = [place_maps(graph.spaces, own) for graph, own in zip(graphs, maps, strict=True)]
     fronts, joins = _fronts(stretches, placed, start)
     splits, tails = _tails(stretches, placed)
     merged = MergedModel(trunk, recipe, fronts, joins, splits, tails)
     return merged.to(device_of(graphs[0].model)).train(graphs[0].model.training)
+
+
+def recipe_for(models: int, matchings: Mapping[str, Matching], start: str | None,
+               stop: str | None) -> dict[str, Any]:
+    """What a merged model says of its structure, see :func:`~mmreuse.merging.files.skeleton`."""
+    return dict(start=start, stop=stop, models=models, sizes={name: item.size for name, item in matchings.items()},
+                dense=[name for name, item in matchings.items() if isinstance(item.map, Dense)])
 
 
 def _check_names(graph: Graph, matchings: Mapping[str, Matching]) -> None:
