@@ -1,5 +1,7 @@
-"""Hooks of runs that train several nets: a checkpoint for each, and how far apart they are."""
+"""Hooks of runs that train several nets: a checkpoint for each, how far apart they are, what lies between them."""
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.dist import is_main_process
@@ -9,9 +11,11 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from mmreuse.errors import ArtefactError, ConfigError
+from mmreuse.merging import barrier, curve, points
 from mmreuse.models.classifiers import ClassifierPair
 from mmreuse.registry import HOOKS
-from mmreuse.utils.io import atomic_path, load_checkpoint
+from mmreuse.renormalization.apply import find_methods
+from mmreuse.utils.io import atomic_path, load_checkpoint, read_json, write_json
 
 
 def nets_of(runner: Runner) -> nn.ModuleList:
@@ -110,3 +114,76 @@ class ParameterDistanceHook(Hook):
 @torch.no_grad()
 def _flat(net: nn.Module) -> Tensor:
     return torch.cat([parameter.flatten() for parameter in net.parameters()])
+
+
+@HOOKS.register_module()
+class InterpolationHook(Hook):
+    """Measures the networks on the line between the nets while they train, on the validation data.
+
+    Writes all points into ``interpolation.json`` and logs ``barrier/<renormalizer>/accuracy`` (percent) and
+    ``barrier/<renormalizer>/loss``, see :func:`mmreuse.merging.barrier`.
+
+    Args:
+        fraction: Of the training between two probes; the first is before training, the last behind it.
+        number: Points on the line, the ends included.
+        renormalizers: Names to configs, or lists of them, as :func:`mmreuse.merging.curve` takes them. The networks as
+            they are, ``none``, are always measured.
+        samples: How many pictures of the training data renormalizers take statistics of.
+
+    Raises:
+        ConfigError: The model is not a pair, there are no validation data, the fraction is shorter than an epoch or
+            above 1, or a renormalizer does not exist.
+    """
+
+    priority = 'LOW'
+
+    def __init__(self, fraction: float = 0.25, number: int = 11, renormalizers: Mapping[str, Any] | None = None,
+                 samples: int = 2048) -> None:
+        if not 0 < fraction <= 1:
+            raise ConfigError(f'InterpolationHook: fraction={fraction} of the training is not in (0, 1].')
+        self.fraction = fraction
+        self.weights = points(number)
+        self.renormalizers = {'none': [], **(renormalizers or {})}
+        for renormalizer in self.renormalizers.values():
+            find_methods(renormalizer)
+        self.samples = samples
+
+    def before_train(self, runner: Runner) -> None:
+        """Probe the start."""
+        nets = nets_of(runner)
+        if len(nets) != 2:
+            raise ConfigError(f'InterpolationHook: a line has two ends; the model has {len(nets)} nets.')
+        if runner.val_loop is None:
+            raise ConfigError('InterpolationHook measures on validation data: give the config a val_dataloader.')
+        if self.fraction * runner.max_epochs < 1:
+            raise ConfigError(f'InterpolationHook: fraction={self.fraction} of {runner.max_epochs} epochs is less than '
+                              'one epoch.')
+        steps = int(1 / self.fraction + 1e-9)
+        self.due = {int(step * self.fraction * runner.max_epochs + 1e-9) for step in range(1, steps + 1)}
+        self.due.add(runner.max_epochs)
+        if runner.epoch == 0:
+            self._probe(runner, 0)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Probe an epoch that is due."""
+        if runner.epoch + 1 in self.due:
+            self._probe(runner, runner.epoch + 1)
+
+    def _probe(self, runner: Runner, epoch: int) -> None:
+        rows = curve(list(nets_of(runner)), self.weights, runner.train_dataloader, runner.val_dataloader,
+                     renormalizers=self.renormalizers, samples=self.samples)
+        barriers = {}
+        for name in self.renormalizers:
+            found = barrier([row for row in rows if row['renormalizer'] == name])
+            barriers |= {f'barrier/{name}/accuracy': found['accuracy/top1'], f'barrier/{name}/loss': found['loss']}
+        known = {key: value for key, value in barriers.items() if value is not None}
+        runner.visualizer.add_scalars(known, step=epoch)
+        runner.logger.info(f'Epoch {epoch}: ' + ', '.join(f'{key} {value:.4g}' for key, value in known.items()))
+        if is_main_process():
+            self._write(Path(runner.work_dir) / 'interpolation.json', epoch, rows)
+
+    @staticmethod
+    def _write(path: Path, epoch: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        before = read_json(path, required=('rows',))['rows'] if epoch and path.is_file() else []
+        kept = [row for row in before if row['epoch'] < epoch]
+        write_json(path, dict(rows=kept + [dict(epoch=epoch, **row) for row in rows]))

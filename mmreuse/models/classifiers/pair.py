@@ -48,7 +48,9 @@ class ClassifierPair(BaseModel):
             raise ConfigError(f'ClassifierPair: {len(checkpoints)} checkpoints for {nets} nets.')
         self.same_init = same_init
         self.checkpoints = checkpoints
-        self.nets = nn.ModuleList(MODELS.build(copy.deepcopy(dict(classifier))) for _ in range(nets))
+        # Each net prepares images as the pair does, so that it can be measured on its own.
+        self.nets = nn.ModuleList(
+            MODELS.build(copy.deepcopy({'data_preprocessor': data_preprocessor, **classifier})) for _ in range(nets))
 
     def init_weights(self) -> None:
         """Initialise the nets, or load the checkpoints that they start from.
