@@ -19,7 +19,7 @@ import torch
 from _common import parse_args, write
 from torch import Tensor
 
-from mmreuse.pruning import inverse
+from mmreuse.pruning import Fisher, PerSampleGradients
 
 SAMPLES = 1000
 DAMP = 1e-5
@@ -54,8 +54,9 @@ class Recursion:
 
 def ours(gradients: Tensor) -> tuple[Tensor, Tensor]:
     """The same two vectors."""
-    vector = torch.ones(gradients.shape[1], dtype=torch.float64)
-    return inverse.dual_diagonal(gradients, DAMP), inverse.dual_solve(gradients, DAMP, vector)
+    size = gradients.shape[1]
+    fisher = Fisher(PerSampleGradients.of_matrix(gradients, {'layer': torch.Size([size])}), DAMP)
+    return fisher.inverse_diagonal['layer'], fisher.solve({'layer': torch.ones(size, dtype=torch.float64)})['layer']
 
 
 def seconds(function: Callable, *args: object) -> tuple[float, Any]:

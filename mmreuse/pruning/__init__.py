@@ -1,11 +1,12 @@
 """Pruning trained networks: saliencies, schedules, structured pruning."""
 from mmreuse.pruning.channels import prune_channels
 from mmreuse.pruning.fisher import Fisher
-from mmreuse.pruning.gradients import PerSampleGradients, per_sample_gradients
+from mmreuse.pruning.gradients import per_sample_gradients
 from mmreuse.pruning.prune import prune, prune_weights
 from mmreuse.pruning.saliencies import diagonal_fisher, magnitude, woodfisher
 from mmreuse.pruning.schedule import polynomial
 from mmreuse.pruning.selection import select_masks
+from mmreuse.pruning.storage import PerSampleGradients
 from mmreuse.pruning.weights import (
     Sparsity,
     apply_masks,

@@ -1,6 +1,6 @@
 """The empirical Fisher of a network and what WoodFisher takes from its inverse."""
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mmreuse.errors import ConfigError, DataError
 from mmreuse.pruning import inverse
-from mmreuse.pruning.gradients import PerSampleGradients
+from mmreuse.pruning.storage import Columns, PerSampleGradients
 
 RULES = ('summed', 'joint')
 
@@ -19,7 +19,7 @@ class Fisher:
     """``damp * I + 1/m sum_k g_k g_k^T``, in blocks along its diagonal (Singh and Alistarh, 2020, section 3).
 
     Where a block has more weights than there are samples, its inverse is taken in the space of samples, see
-    :mod:`mmreuse.pruning.inverse`.
+    :mod:`mmreuse.pruning.inverse`, and the factor of its matrix (m, m) is kept.
 
     Args:
         gradients: Of m samples.
@@ -33,6 +33,7 @@ class Fisher:
     gradients: PerSampleGradients
     damp: float = 1e-5
     block: int | Literal['model'] | None = None
+    factors: dict[tuple[int, int], Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         check_fisher(self.damp, self.block)
@@ -40,11 +41,15 @@ class Fisher:
     @cached_property
     def inverse_diagonal(self) -> dict[str, Tensor]:
         """Diagonal of the inverse, float64, for each weight."""
-        return self._by_blocks(inverse.dual_diagonal, inverse.block_diagonal)
+        return self._by_blocks(lambda columns: inverse.dual_diagonal(columns, self.damp, self._factor(columns)),
+                               inverse.block_diagonal)
 
     def solve(self, vectors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The inverse times a vector, given and returned as one tensor for each weight (float64)."""
-        return self._by_blocks(inverse.dual_solve, inverse.block_solve, vectors)
+        def dual(columns: Columns, vector: Tensor) -> Tensor:
+            return inverse.dual_solve(columns, self.damp, self._factor(columns), vector)
+
+        return self._by_blocks(dual, inverse.block_solve, vectors)
 
     def compensate(self, weights: Mapping[str, Tensor], pruned: Mapping[str, Tensor],
                    rule: str = 'summed') -> dict[str, Tensor]:
@@ -66,27 +71,35 @@ class Fisher:
         check_rule(rule)
         weights = {name: weight.detach().double() for name, weight in weights.items()}
         if rule == 'joint':
-            return self._by_blocks(inverse.dual_joint, inverse.block_joint, weights, pruned)
+            return self._by_blocks(lambda columns, *each: inverse.dual_joint(columns, self.damp, *each),
+                                   inverse.block_joint, weights, pruned)
         alone = {name: weight * pruned[name] / self.inverse_diagonal[name] for name, weight in weights.items()}
         changes = self.solve(alone)
         return {name: torch.where(pruned[name], -weights[name], -change) for name, change in changes.items()}
 
+    def _factor(self, columns: Columns) -> Tensor:
+        key = columns.start, columns.stop
+        if key not in self.factors:
+            self.factors[key] = inverse.dual_factor(columns, self.damp)
+        return self.factors[key]
+
     def _by_blocks(self, dual: Callable, primal: Callable, *vectors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Apply one of two functions to every block, by its size, and put the results together."""
-        flat = [self.gradients.flatten(vector).to(self.gradients.values.device) for vector in vectors]
+        flat = [self.gradients.flatten(vector).to(self.gradients.columns().device) for vector in vectors]
         results = []
         for name, start, stop, size in self._blocks():
-            columns = self.gradients.values[:, start:stop]
+            columns = self.gradients.columns(start, stop)
             parts = [vector[start:stop] for vector in flat]
             try:
-                if size > len(columns):
-                    results.append(dual(columns, self.damp, *parts))
+                if size > self.gradients.samples:
+                    results.append(dual(columns, *parts))
                 else:
                     results.append(primal(columns, size, self.damp, *parts))
             except torch.linalg.LinAlgError as error:
+                largest = max(float(part.abs().max()) for _, part in columns.chunks())
                 raise DataError(
                     f'the Fisher of {name} cannot be inverted with damp={self.damp} ({error}). Its largest gradient '
-                    f'is {float(columns.abs().max()):.3g}; a larger damp keeps it from being singular.') from error
+                    f'is {largest:.3g}; a larger damp keeps it from being singular.') from error
         return self.gradients.unflatten(torch.cat(results))
 
     def _blocks(self) -> Iterator[tuple[str, int, int, int]]:
@@ -94,7 +107,7 @@ class Fisher:
 
         Blocks larger than the number of samples come one by one.
         """
-        samples, total = self.gradients.values.shape
+        samples, total = self.gradients.columns().shape
         if self.block == 'model':
             yield 'the model', 0, total, total
             return

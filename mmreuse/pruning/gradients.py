@@ -1,51 +1,34 @@
 """Gradients of single samples, or of small groups of them, by the weights that are pruned."""
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
+from torch.autograd.graph import get_gradient_edge
+from torch.func import functional_call
 
 from mmreuse.errors import ConfigError, DataError, TraceError
-from mmreuse.statistics.passes import device_of, evaluating, images_of
+from mmreuse.pruning.layers import factors, groups_of, layers_of
+from mmreuse.pruning.storage import Kept, PerSampleGradients, Products
+from mmreuse.statistics.passes import evaluating, images_of
 from mmreuse.utils.progress import progress
 
-#: Elements of gradients taken at once, beside those that are kept: 512 MiB.
-AT_ONCE = 2**27
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+#: By how much a gradient may differ from the one that autograd gives: relative to its norm, and absolutely. Where the
+#: loss is nearly zero, rounding of the scores is all there is.
+TOLERANCE = 1e-2, 1e-5
 
 
-@dataclass(frozen=True, eq=False)
-class PerSampleGradients:
-    """Gradients of the loss, one row a sample or group of samples, all weights behind one another in the columns."""
-    values: Tensor  # (m, D)
-    shapes: dict[str, torch.Size]  # of the weights, in the order of the columns
-
-    @property
-    def ranges(self) -> dict[str, tuple[int, int]]:
-        """First column of each weight, and the one behind its last."""
-        ranges, start = {}, 0
-        for name, shape in self.shapes.items():
-            ranges[name] = start, start + shape.numel()
-            start += shape.numel()
-        return ranges
-
-    def of(self, name: str) -> Tensor:
-        """Gradients by one weight, a view of shape (m, its size)."""
-        start, stop = self.ranges[name]
-        return self.values[:, start:stop]
-
-    def flatten(self, tensors: Mapping[str, Tensor]) -> Tensor:
-        """One tensor for each weight -> (D,)."""
-        return torch.cat([tensors[name].flatten() for name in self.shapes])
-
-    def unflatten(self, vector: Tensor) -> dict[str, Tensor]:
-        """The inverse of :meth:`flatten`."""
-        parts = vector.split([shape.numel() for shape in self.shapes.values()])
-        return {name: part.reshape(shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
+@dataclass(frozen=True)
+class Call:
+    """One call of a layer, as far as the gradient by its weight is concerned."""
+    layer: nn.Module
+    name: str  # of the weight
+    inputs: Tensor
+    grads: Tensor  # of the sum of all rows' losses by the output
 
 
 def per_sample_gradients(
@@ -56,61 +39,146 @@ def per_sample_gradients(
     samples: int,
     average: int = 1,
     masks: Mapping[str, Tensor] | None = None,
-    loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
-    chunk: int | None = None,
-    folder: str | Path | None = None,
+    loss: Loss = F.cross_entropy,
+    chunk: int = 64,
 ) -> PerSampleGradients:
     """Take the gradient of every sample's loss, many at a time, in evaluation mode.
+
+    One forward and one backward pass of a batch give the inputs of all layers and the gradients by their outputs. Their
+    products, sample by sample, are the gradients by the weights. That samples of a batch do not depend on one another
+    and that weights are used by nothing but their layers is proved on one row, which autograd computes alone as well.
 
     Args:
         model: From images to scores.
         loader: Labelled batches, see :func:`labelled_images`.
-        weights: Names of parameters.
+        weights: Names of weights of convolutions and linear layers.
         samples: Rows of the result: ``samples * average`` images are used, to the image.
         average: Rows are gradients of the mean loss over so many samples, which is what large nets can afford. The
             spread of such rows is smaller than that of single samples; nothing is rescaled, as in WoodFisher.
         masks: False where a weight is pruned; its column is zero then.
         loss: From scores (n, C) and labels (n,) to the mean loss.
-        chunk: Rows at a time; None for what 512 MiB hold, at most 64.
-        folder: Keep the gradients in a nameless file there, mapped into memory, rather than in memory. They take
-            ``4 * samples * weights`` bytes: 59 GB for the VGG-16 of CIFAR with 1000 samples.
+        chunk: Images at a time.
 
     Returns:
-        PerSampleGradients: float32, on the model's device, or on the CPU with a ``folder``.
+        PerSampleGradients: In the precision and on the device of the model. They take ``samples`` numbers a weight, or
+        less: where a layer has more weights than inputs and outputs, these are kept.
 
     Raises:
-        ConfigError: ``samples`` or ``average`` is not positive.
+        ConfigError: ``samples``, ``average`` or ``chunk`` is not positive, or a name is not that of such a weight.
         DataError: The loader holds too few samples or no labels, or a gradient is not finite.
-        TraceError: The model does not run under :func:`torch.func.vmap`.
+        TraceError: The proof fails; names the layer.
     """
-    if samples < 1 or average < 1:
-        raise ConfigError(f'samples={samples} and average={average} must be at least 1.')
-    parameters = {name: model.get_parameter(name).detach() for name in weights}
-    columns = sum(parameter.numel() for parameter in parameters.values())
-    result = PerSampleGradients(_buffer(samples, columns, device_of(model), folder),
-                                {name: parameter.shape for name, parameter in parameters.items()})
-    rest = {name: tensor.detach() for name, tensor in (*model.named_parameters(), *model.named_buffers())
-            if name not in parameters}
+    if min(samples, average, chunk) < 1:
+        raise ConfigError(f'samples={samples}, average={average} and chunk={chunk} must be at least 1.')
+    parameters = {name: model.get_parameter(name) for name in weights}
+    layers = layers_of(model, parameters)
+    masks = {} if masks is None else masks
+    stored: dict[str, Kept | Products] = {}
+    seen = 0
+    with evaluating(model), torch.enable_grad():
+        for images, labels in _pieces(labelled_images(loader, model, samples * average, _whole(chunk, average)),
+                                      average, chunk):
+            here = slice(seen, seen + len(images))
+            rows = slice(seen // average, (here.stop - 1) // average + 1)
+            calls = _observe(model, layers, images, labels, loss, len(images) / average)
+            if not stored:
+                _prove(model, parameters, calls, images, labels, loss, average)
+                stored = {name: _storage(parameter, [call for call in calls if call.name == name], samples, average,
+                                         len(images), masks.get(name)) for name, parameter in parameters.items()}
+            for call in calls:
+                _require_finite(call, rows)
+                stored[call.name].add(call.layer, call.inputs, call.grads, rows, here)
+            seen = here.stop
+    return PerSampleGradients(samples, {name: each.shape for name, each in parameters.items()}, stored)
 
-    def mean_loss(chosen: dict[str, Tensor], images: Tensor, labels: Tensor) -> Tensor:
-        return loss(functional_call(model, {**rest, **chosen}, (images,)), labels)
 
-    gradient = vmap(grad(mean_loss), (None, 0, 0))
-    together = chunk or max(1, min(64, AT_ONCE // columns))
-    row = 0
-    with evaluating(model):
-        for images, labels in labelled_images(loader, model, samples * average, together * average):
-            try:
-                rows = gradient(parameters, images.unflatten(0, (-1, average)), labels.unflatten(0, (-1, average)))
-            except RuntimeError as error:
-                raise TraceError(f'gradients of single samples of {type(model).__name__} could not be taken by '
-                                 f'torch.func.vmap: {error}') from error
-            for name in parameters:
-                values = rows[name] if masks is None else rows[name] * masks[name]
-                _require_finite(values, name, row)
-                result.of(name)[row:row + len(values)] = values.flatten(1)
-            row += len(labels) // average
-    return result
+def _whole(chunk: int, average: int) -> int:
+    """Images of as many whole rows as fit into a chunk, of one at least."""
+    return max(1, chunk // average) * average
+
+
+def _pieces(batches: Iterable[tuple[Tensor, Tensor]], average: int, chunk: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of whole rows; where a row is more than a chunk, parts of one row."""
+    for images, labels in batches:
+        size = chunk if average > chunk else len(images)
+        yield from zip(images.split(size), labels.split(size), strict=True)
+
+
+def _observe(model: nn.Module, layers: Mapping[nn.Module, str], images: Tensor, labels: Tensor, loss: Loss,
+             share: float) -> list[Call]:
+    """All calls of the layers in one pass, with gradients of ``share`` times the mean loss."""
+    seen = []
+
+    def record(layer: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
+        # What follows may write into the output. Then the edge of now still leads to the gradient, unless the output
+        # is a view, whose history would be made anew.
+        output = output.clone() if output._is_view() else output
+        if inputs and output.requires_grad:
+            seen.append((layer, inputs[0].detach(), get_gradient_edge(output)))
+        return output
+
+    handles = [layer.register_forward_hook(record) for layer in layers]
+    try:
+        total = share * loss(model(images.detach().requires_grad_()), labels)
+    finally:
+        for handle in handles:
+            handle.remove()
+    for layer, inputs, _ in seen:
+        if len(inputs) % len(images):
+            raise TraceError(f"the layer of '{layers[layer]}' gets {len(inputs)} rows from {len(images)} samples: it "
+                             'does not have these in its first dimension. Leave the module out with `exclude`.')
+    grads = torch.autograd.grad(total, [edge for _, _, edge in seen], allow_unused=True)
+    return [Call(layer, layers[layer], inputs, grad) for (layer, inputs, _), grad in zip(seen, grads, strict=True)
+            if grad is not None]
+
+
+def _prove(model: nn.Module, parameters: Mapping[str, nn.Parameter], calls: Sequence[Call], images: Tensor,
+           labels: Tensor, loss: Loss, average: int) -> None:
+    """Compare the steepest of the first rows with the gradient of its samples alone."""
+    size = min(average, len(images))
+    rows = len(images) // size
+    steepness = sum((call.grads.reshape(rows, -1).square().sum(1) for call in calls), images.new_zeros(rows))
+    row = int(steepness.argmax())
+    found = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
+    for call in calls:
+        inputs, grads = (each.reshape(rows, -1, *each.shape[1:])[row] for each in (call.inputs, call.grads))
+        left, right = factors(call.layer, inputs, grads, 1)
+        found[call.name] += (left @ right.mT).reshape(call.layer.weight.shape)
+    mine = slice(row * size, (row + 1) * size)
+    alone = {name: parameter.detach().requires_grad_() for name, parameter in parameters.items()}
+    total = size / average * loss(functional_call(model, alone, (images[mine],)), labels[mine])
+    expected = torch.autograd.grad(total, list(alone.values()), allow_unused=True, materialize_grads=True)
+    relative, absolute = TOLERANCE
+    for name, exact in zip(alone, expected, strict=True):
+        difference = float((found[name] - exact).norm())
+        if difference > relative * float(exact.norm()) + absolute:
+            raise TraceError(
+                f"the gradient of one sample by '{name}' is {difference:.3g} off, of {float(exact.norm()):.3g}: the "
+                'weight is used by other than its layer, or the layer mixes the samples of a batch or does not have '
+                'them in its first dimension. Leave the module out with `exclude`.')
+
+
+def _storage(parameter: nn.Parameter, calls: Sequence[Call], samples: int, average: int, images: int,
+             mask: Tensor | None) -> Kept | Products:
+    """Room for the gradients by one weight: for themselves, or for their factors if these are smaller."""
+    mask = None if mask is None else mask.flatten()
+    if len(calls) == 1 and groups_of(calls[0].layer) == 1:
+        inputs, grads = calls[0].inputs, calls[0].grads
+        if average * (inputs.numel() + grads.numel()) / images < parameter.numel():
+            rooms = (each.new_empty(samples * average * len(each) // images, *each.shape[1:])
+                     for each in (inputs, grads))
+            return Products(calls[0].layer, *rooms, samples, mask)
+    return Kept(parameter.detach().new_zeros(samples, parameter.numel()), mask)
+
+
+def _require_finite(call: Call, rows: slice) -> None:
+    count = rows.stop - rows.start
+    # A sum is finite where all its terms are, or overflows, which is as bad.
+    sums = sum(each.reshape(count, -1).abs().sum(1) for each in (call.inputs, call.grads))
+    if not sums.isfinite().all():
+        row = rows.start + int((~sums.isfinite()).nonzero()[0])
+        raise DataError(f"the gradient of sample {row} by '{call.name}' is not finite. Look at this sample and at the "
+                        'weights of the network.')
 
 
 def labelled_images(loader: Iterable, model: nn.Module, samples: int,
@@ -153,19 +221,3 @@ def _labels_of(batch: Any) -> Tensor:
         return torch.as_tensor(batch[1])
     raise DataError(f'a batch of type {type(batch).__name__} holds no labels, which gradients of the loss need. Yield '
                     "(images, labels) or dicts with 'inputs' and 'data_samples'.")
-
-
-def _buffer(rows: int, columns: int, device: torch.device, folder: str | Path | None) -> Tensor:
-    if folder is None:
-        return torch.empty(rows, columns, device=device)
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=folder) as file:
-        # The name goes when the block ends, the file when the tensor does.
-        return torch.from_file(file.name, shared=True, size=rows * columns).reshape(rows, columns)
-
-
-def _require_finite(values: Tensor, name: str, row: int) -> None:
-    bad = (~values.flatten(1).isfinite()).any(1).nonzero().flatten()
-    if len(bad):
-        raise DataError(f"the gradient of sample {row + int(bad[0])} by '{name}' is not finite. Look at this sample "
-                        'and at the weights of the network.')

@@ -10,38 +10,55 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-#: Elements of a float64 work matrix: 16 MiB, beyond which allocators keep less and the time hardly falls.
-WORK = 2**21
+from mmreuse.pruning.storage import WORK, Columns
 
 
-def dual_diagonal(gradients: Tensor, damp: float) -> Tensor:
-    """Diagonal of the inverse of one block: ``(1 - sum_k Z_k^2) / damp`` with ``Z = L^-1 G``, ``K = L L^T``.
+def dual_factor(gradients: Columns, damp: float, kept: Tensor | None = None) -> Tensor:
+    """Cholesky factor of ``G G^T + damp * m * I`` over the kept columns, None for all.
 
     Args:
         gradients: (m, B), on any device; computed where they are.
         damp: Positive.
+        kept: (B,), True where a column counts.
+
+    Returns:
+        Tensor: (m, m), float64, lower triangular.
+
+    Raises:
+        torch.linalg.LinAlgError: The matrix is singular or not finite.
+    """
+    samples = gradients.shape[0]
+    gram = damp * samples * torch.eye(samples, dtype=torch.float64, device=gradients.device)
+    for part, columns in gradients.chunks():
+        columns = columns if kept is None else columns[:, kept[part]]
+        gram.addmm_(columns, columns.T)
+    return torch.linalg.cholesky(gram)
+
+
+def dual_diagonal(gradients: Columns, damp: float, factor: Tensor) -> Tensor:
+    """Diagonal of the inverse of one block: ``(1 - sum_k Z_k^2) / damp`` with ``Z = L^-1 G``.
+
+    Args:
+        gradients: (m, B).
+        damp: Positive.
+        factor: L, see :func:`dual_factor`.
 
     Returns:
         Tensor: (B,), float64.
-
-    Raises:
-        torch.linalg.LinAlgError: K is singular or not finite.
     """
-    factor = torch.linalg.cholesky(_gram(gradients, damp))
     rest = [1 - torch.linalg.solve_triangular(factor, columns, upper=False).square_().sum(0)
-            for _, columns in _chunks(gradients)]
+            for _, columns in gradients.chunks()]
     # Rounding may take to zero or below what is a small positive number.
     return torch.cat(rest).clamp_(min=1e-12) / damp
 
 
-def dual_solve(gradients: Tensor, damp: float, vector: Tensor) -> Tensor:
+def dual_solve(gradients: Columns, damp: float, factor: Tensor, vector: Tensor) -> Tensor:
     """``F^-1 v = (v - G^T K^-1 G v) / damp`` for one block; arguments as :func:`dual_diagonal`, ``v`` (B,)."""
-    factor = torch.linalg.cholesky(_gram(gradients, damp))
     inner = torch.cholesky_solve(_times(gradients, vector)[:, None], factor)
-    return torch.cat([vector[part] - (columns.T @ inner)[:, 0] for part, columns in _chunks(gradients)]) / damp
+    return torch.cat([vector[part] - (columns.T @ inner)[:, 0] for part, columns in gradients.chunks()]) / damp
 
 
-def dual_joint(gradients: Tensor, damp: float, weights: Tensor, pruned: Tensor) -> Tensor:
+def dual_joint(gradients: Columns, damp: float, weights: Tensor, pruned: Tensor) -> Tensor:
     """Change of one block's weights that minimises ``d^T F d`` when the pruned ones go to zero, exactly.
 
     ``d_R = -F^-1_RQ (F^-1_QQ)^-1 w_Q = F_RR^-1 F_RQ w_Q`` for the pruned Q and the rest R, which by Woodbury is
@@ -56,27 +73,26 @@ def dual_joint(gradients: Tensor, damp: float, weights: Tensor, pruned: Tensor) 
     Returns:
         Tensor: (B,), float64; ``-weights`` where pruned.
     """
-    factor = torch.linalg.cholesky(_gram(gradients, damp, ~pruned))
-    inner = torch.cholesky_solve(_times(gradients, weights * pruned)[:, None], factor)
-    change = torch.cat([(columns.T @ inner)[:, 0] for _, columns in _chunks(gradients)])
+    inner = torch.cholesky_solve(_times(gradients, weights * pruned)[:, None], dual_factor(gradients, damp, ~pruned))
+    change = torch.cat([(columns.T @ inner)[:, 0] for _, columns in gradients.chunks()])
     return torch.where(pruned, -weights, change)
 
 
-def block_diagonal(gradients: Tensor, size: int, damp: float) -> Tensor:
+def block_diagonal(gradients: Columns, size: int, damp: float) -> Tensor:
     """Diagonal of the inverse of all blocks of ``size`` columns, dividing B; see :func:`dual_diagonal`."""
     inverses = [torch.cholesky_inverse(torch.linalg.cholesky(fisher)).diagonal(dim1=1, dim2=2)
                 for _, fisher in _fishers(gradients, size, damp)]
     return torch.cat(inverses).flatten()
 
 
-def block_solve(gradients: Tensor, size: int, damp: float, vector: Tensor) -> Tensor:
+def block_solve(gradients: Columns, size: int, damp: float, vector: Tensor) -> Tensor:
     """``F^-1 v`` for all blocks of ``size`` columns; see :func:`dual_solve`."""
     vectors = vector.reshape(-1, size, 1)
     return torch.cat([torch.cholesky_solve(vectors[part], torch.linalg.cholesky(fisher))
                       for part, fisher in _fishers(gradients, size, damp)]).flatten()
 
 
-def block_joint(gradients: Tensor, size: int, damp: float, weights: Tensor, pruned: Tensor) -> Tensor:
+def block_joint(gradients: Columns, size: int, damp: float, weights: Tensor, pruned: Tensor) -> Tensor:
     """``d_R = F_RR^-1 F_RQ w_Q`` for all blocks of ``size`` columns; see :func:`dual_joint`."""
     weights, pruned = weights.reshape(-1, size), pruned.reshape(-1, size)
     changes = []
@@ -89,36 +105,16 @@ def block_joint(gradients: Tensor, size: int, damp: float, weights: Tensor, prun
     return torch.cat(changes).flatten()
 
 
-def _chunks(gradients: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Columns in float64, a chunk at a time, and where they stand."""
-    width = max(64, WORK // len(gradients))
-    for start in range(0, gradients.shape[1], width):
-        part = slice(start, min(start + width, gradients.shape[1]))
-        yield part, gradients[:, part].double()
-
-
-def _gram(gradients: Tensor, damp: float, kept: Tensor | None = None) -> Tensor:
-    """``G G^T + damp * m * I`` over the kept columns."""
-    samples = len(gradients)
-    gram = damp * samples * torch.eye(samples, dtype=torch.float64, device=gradients.device)
-    for part, columns in _chunks(gradients):
-        columns = columns if kept is None else columns[:, kept[part]]
-        gram.addmm_(columns, columns.T)
-    return gram
-
-
-def _times(gradients: Tensor, vector: Tensor) -> Tensor:
+def _times(gradients: Columns, vector: Tensor) -> Tensor:
     """``G v``, (m,)."""
-    return sum(columns @ vector[part] for part, columns in _chunks(gradients))
+    return sum(columns @ vector[part] for part, columns in gradients.chunks())
 
 
-def _fishers(gradients: Tensor, size: int, damp: float) -> Iterator[tuple[slice, Tensor]]:
+def _fishers(gradients: Columns, size: int, damp: float) -> Iterator[tuple[slice, Tensor]]:
     """Fisher matrices (n, size, size) of some blocks at a time, and which blocks these are."""
-    samples, count = len(gradients), gradients.shape[1] // size
+    samples = gradients.shape[0]
     together = max(1, WORK // (size * (size + samples)))
     eye = damp * torch.eye(size, dtype=torch.float64, device=gradients.device)
-    for start in range(0, count, together):
-        part = slice(start, min(start + together, count))
-        columns = gradients[:, part.start * size:part.stop * size].double()
+    for part, columns in gradients.chunks(together * size):
         columns = columns.reshape(samples, -1, size).movedim(0, 2)  # (n, size, m)
-        yield part, columns @ columns.mT / samples + eye
+        yield slice(part.start // size, part.stop // size), columns @ columns.mT / samples + eye

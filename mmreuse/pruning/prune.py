@@ -85,8 +85,7 @@ def prune_weights(
         update: ``'summed'`` or ``'joint'``: the kept weights make up for the pruned ones, see
             :meth:`mmreuse.pruning.fisher.Fisher.compensate`. None leaves them.
         fisher: That of this network, if it is known; or how it is estimated: ``samples`` (1000), ``average`` (1),
-            ``chunk``, ``folder`` of
-            :func:`mmreuse.pruning.gradients.per_sample_gradients`, ``damp`` and ``block`` of
+            ``chunk`` of :func:`mmreuse.pruning.gradients.per_sample_gradients`, ``damp`` and ``block`` of
             :class:`mmreuse.pruning.fisher.Fisher`.
         modules: Regular expressions of the modules that are pruned, see
             :func:`mmreuse.pruning.weights.listed_weights`; None for all convolutions and linear layers.

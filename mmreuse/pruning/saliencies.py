@@ -6,6 +6,7 @@ the more is lost without the weight. One with a parameter ``fisher`` gets the
 """
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from mmreuse.pruning.fisher import Fisher
@@ -26,9 +27,8 @@ def diagonal_fisher(weights: Mapping[str, Tensor], *, fisher: Fisher) -> dict[st
     """
     saliencies = {}
     for name, weight in weights.items():
-        gradients = fisher.gradients.of(name)
-        # One sample after the other: no second copy of the gradients.
-        squares = sum(row.double().square() for row in gradients) / len(gradients)
+        start, stop = fisher.gradients.ranges[name]
+        squares = torch.cat([part.square().mean(0) for _, part in fisher.gradients.columns(start, stop).chunks()])
         saliencies[name] = weight.detach().double().square() * squares.reshape(weight.shape).to(weight.device) / 2
     return saliencies
 

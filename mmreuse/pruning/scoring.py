@@ -11,7 +11,7 @@ from mmreuse.pruning.selection import check_scope
 from mmreuse.registry import SALIENCIES
 from mmreuse.utils.methods import Method, find_method, takes
 
-FISHER = dict(samples=1000, average=1, chunk=None, folder=None, damp=1e-5, block=None)
+FISHER = dict(samples=1000, average=1, chunk=64, damp=1e-5, block=None)
 
 
 def check_options(saliency: Method, scope: str = 'global', update: str | None = None,

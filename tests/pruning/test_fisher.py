@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from mmreuse.errors import ConfigError, DataError
-from mmreuse.pruning import Fisher, PerSampleGradients, diagonal_fisher, inverse, woodfisher
+from mmreuse.pruning import Fisher, PerSampleGradients, diagonal_fisher, inverse, storage, woodfisher
 
 DAMP = 1e-3
 
@@ -22,14 +22,15 @@ def make(samples, **shapes):
     generator = torch.Generator().manual_seed(1)
     shapes = {name: torch.Size(shape) for name, shape in shapes.items()}
     columns = sum(shape.numel() for shape in shapes.values())
-    gradients = PerSampleGradients(torch.randn(samples, columns, generator=generator), shapes)
+    gradients = PerSampleGradients.of_matrix(torch.randn(samples, columns, generator=generator), shapes)
     weights = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
     return gradients, weights
 
 
 def expected_inverse(gradients, block, damp=DAMP):
     """Dense block-diagonal inverse over all weights."""
-    values, total = gradients.values, gradients.values.shape[1]
+    values = torch.cat([gradients.of(name) for name in gradients.shapes], 1)
+    total = values.shape[1]
     out = torch.zeros(total, total, dtype=torch.float64)
     ranges = {'model': (0, total)} if block == 'model' else gradients.ranges
     for start, stop in ranges.values():
@@ -47,6 +48,8 @@ CASES = [(12, None), (12, 5), (12, 20), (12, 'model'), (60, None), (60, 7), (60,
 def small_work(monkeypatch):
     """Many chunks, as with large weights."""
     monkeypatch.setattr(inverse, 'WORK', 500)
+    monkeypatch.setattr(storage, 'WORK', 500)
+    monkeypatch.setattr(storage, 'STRETCH', 900)
 
 
 @pytest.mark.parametrize('samples, block', CASES)
@@ -112,7 +115,7 @@ def test_blocks_of_one_are_the_diagonal():
 @pytest.mark.parametrize('rule', ['summed', 'joint'])
 def test_what_is_pruned_already_stays(rule):
     gradients, weights = make(8, a=(5, 4))
-    weights['a'][:2], gradients.values[:, :8] = 0, 0
+    weights['a'][:2], gradients.of('a')[:, :8] = 0, 0
     pruned = {'a': torch.zeros(5, 4, dtype=torch.bool)}
     pruned['a'][3] = True
     change = Fisher(gradients, DAMP).compensate(weights, pruned, rule)['a']
