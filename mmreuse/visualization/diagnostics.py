@@ -7,7 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 
-def draw_vanishing(curves: Mapping[str, Sequence[float]], bounds: Mapping[str, Sequence[float]] | None = None) -> Figure:
+def draw_vanishing(curves: Mapping[str, Sequence[float]],
+                   bounds: Mapping[str, Sequence[float]] | None = None) -> Figure:
     """What is left of the input-induced features, against depth.
 
     Args:
@@ -30,14 +31,12 @@ def draw_vanishing(curves: Mapping[str, Sequence[float]], bounds: Mapping[str, S
     return _finished(figure)
 
 
-def draw_layers(panels: Mapping[str, Mapping[str, Sequence[float]]], layers: Sequence[str], logarithmic: bool = True,
-                ) -> Figure:
-    """Values of each layer, a line for each network.
+def draw_layers(panels: Mapping[str, Mapping[str, Sequence[float]]], layers: Sequence[str]) -> Figure:
+    """Values of each layer on a logarithmic axis, where zeros are left out; a line for each network.
 
     Args:
         panels: By title, values by label of the network: sizes of g and of h, mean |W| and |b|, variances.
         layers: Names, in order.
-        logarithmic: Whether values are drawn on a logarithmic axis; zeros are left out then.
 
     Raises:
         ValueError: There is nothing to draw.
@@ -45,9 +44,8 @@ def draw_layers(panels: Mapping[str, Mapping[str, Sequence[float]]], layers: Seq
     figure, every = _panels(len(panels), panels)
     for axes, (title, lines) in zip(every, panels.items(), strict=True):
         for label, values in lines.items():
-            axes.plot([value if value > 0 or not logarithmic else np.nan for value in values], marker='.', label=label)
-        if logarithmic:
-            axes.set_yscale('log')
+            axes.plot([value if value > 0 else np.nan for value in values], marker='.', label=label)
+        axes.set_yscale('log')
         axes.set_title(title)
         _name_layers(axes, layers)
     return _finished(figure)
