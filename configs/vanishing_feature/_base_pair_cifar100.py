@@ -1,0 +1,6 @@
+_base_ = ['../_base_/datasets/cifar100.py', './_base_pair.py']
+
+train_dataloader = dict(batch_size=128, batch_sampler=dict(type='ParallelBatchSampler', parts=2))
+val_evaluator = dict(_delete_=True, type='NetAccuracy')
+test_evaluator = dict(_delete_=True, type='NetAccuracy')
+randomness = dict(seed=20)

@@ -1,0 +1,11 @@
+_base_ = ['./_base_pair_cifar10.py']
+
+model = dict(
+    classifier=dict(
+        backbone=dict(type='CifarResNet', depth=20, shortcut='conv1x1', init=None, norm='ln', width=64),
+        head=dict(num_classes=10, in_channels=256)))
+# 391 iterations of warm-up in front of the steps.
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-5, begin=0, end=391, by_epoch=False),
+    dict(type='MultiStepLR', milestones=[32000, 48000], gamma=0.1, by_epoch=False)
+]

@@ -1,0 +1,6 @@
+_base_ = ['./_base_pair_cifar100.py']
+
+model = dict(
+    classifier=dict(
+        backbone=dict(type='CifarVGG', depth=16, last_pool='avg', init='vgg_init', norm='bn'),
+        head=dict(num_classes=100, in_channels=512)))
