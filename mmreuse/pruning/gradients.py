@@ -1,7 +1,6 @@
 """Gradients of single samples, or of small groups of them, by the weights that are pruned."""
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +11,7 @@ from torch.func import functional_call
 from mmreuse.errors import ConfigError, DataError, TraceError
 from mmreuse.pruning.layers import factors, groups_of, layers_of
 from mmreuse.pruning.storage import Kept, PerSampleGradients, Products
-from mmreuse.statistics.passes import evaluating, images_of
+from mmreuse.statistics.passes import evaluating, images_of, labels_of
 from mmreuse.utils.progress import progress
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -200,7 +199,7 @@ def labelled_images(loader: Iterable, model: nn.Module, samples: int,
     images, labels, seen = [], [], 0
     for batch in progress(loader, 'gradients'):
         images.append(images_of(batch, model)[:samples - seen])
-        labels.append(_labels_of(batch)[:samples - seen].to(images[-1].device))
+        labels.append(labels_of(batch)[:samples - seen].to(images[-1].device))
         seen += len(images[-1])
         waiting = sum(map(len, images))
         ready = waiting if seen == samples else waiting - waiting % size
@@ -212,12 +211,3 @@ def labelled_images(loader: Iterable, model: nn.Module, samples: int,
             return
     raise DataError(f'the data loader ended after {seen} of {samples} samples. Ask for fewer samples or give it more '
                     'data.')
-
-
-def _labels_of(batch: Any) -> Tensor:
-    if isinstance(batch, Mapping) and 'data_samples' in batch:
-        return torch.cat([sample.gt_label for sample in batch['data_samples']])
-    if isinstance(batch, (tuple, list)) and len(batch) == 2:
-        return torch.as_tensor(batch[1])
-    raise DataError(f'a batch of type {type(batch).__name__} holds no labels, which gradients of the loss need. Yield '
-                    "(images, labels) or dicts with 'inputs' and 'data_samples'.")

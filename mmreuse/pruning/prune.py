@@ -106,7 +106,7 @@ def prune_weights(
     make_permanent(model)
     weights = listed_weights(model, modules, exclude)
     masks = find_masks(weights) if masks is None else {name: masks[name] for name in weights}
-    _check_growth(masks, sparsity)
+    check_growth(masks, sparsity)
     curvature = estimate_fisher(model, loader, weights, masks, settings) if needs_fisher(function, update) else None
     kept = select_masks(score_weights(function, weights, curvature), sparsity, scope, masks)
     with torch.no_grad():
@@ -118,7 +118,8 @@ def prune_weights(
     return kept
 
 
-def _check_growth(masks: Mapping[str, Tensor], sparsity: float) -> None:
+def check_growth(masks: Mapping[str, Tensor], sparsity: float) -> None:
+    """Raise :class:`ConfigError` if more weights are pruned already, False in the masks, than a sparsity prunes."""
     size = sum(mask.numel() for mask in masks.values())
     zeros = size - sum(int(mask.sum()) for mask in masks.values())
     if zeros > pruned_count(size, sparsity):

@@ -1,7 +1,6 @@
 """Which weights of a network are pruned, and which of them are left: a weight that is zero is pruned."""
 import copy
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +9,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import prune as torch_prune
 
 from mmreuse.errors import ConfigError
-from mmreuse.utils.names import nearest
+from mmreuse.utils.names import fitting
 
 
 def listed_weights(model: nn.Module, modules: Sequence[str] | None = None,
@@ -32,25 +31,15 @@ def listed_weights(model: nn.Module, modules: Sequence[str] | None = None,
                 if isinstance(module, _ConvNd | nn.Linear)}
     if not weighted:
         raise ConfigError(f'{type(model).__name__} has no convolution or linear layer: there is nothing to prune.')
-    kept = set(weighted) if modules is None else _fitting(modules, weighted)
-    kept -= _fitting(exclude, weighted)
+    kind = 'convolution or linear layer'
+    kept = set(weighted) if modules is None else fitting(modules, weighted, kind)
+    kept -= fitting(exclude, weighted, kind)
     parameters = {name: parameter for name, parameter in model.named_parameters() if name.rpartition('.')[0] in kept}
     weights = {name: parameter for name, parameter in parameters.items()
                if name.rpartition('.')[2] in ('weight', 'weight_orig')}
     if not weights:
         raise ConfigError(f'modules={modules} without exclude={tuple(exclude)} leaves no weight to prune.')
     return weights
-
-
-def _fitting(expressions: Sequence[str], known: Iterable[str]) -> set[str]:
-    fitting: set[str] = set()
-    for expression in expressions:
-        found = {name for name in known if re.fullmatch(expression, name)}
-        if not found:
-            raise ConfigError(f"'{expression}' fits the name of no convolution or linear layer. "
-                              f'{nearest(expression, known)}')
-        fitting |= found
-    return fitting
 
 
 def _masked_by_torch(model: nn.Module) -> list[tuple[nn.Module, str]]:

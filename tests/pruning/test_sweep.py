@@ -8,10 +8,10 @@ from mmengine.registry import init_default_scope
 from mmreuse.apis import prune, run_stage
 from mmreuse.engine.launch import load_config
 from mmreuse.engine.runners import PruningRunner
-from mmreuse.errors import ArtefactError, ConfigError
+from mmreuse.errors import ArtefactError, ConfigError, DataError, SpaceError
 from mmreuse.pruning import measure_sparsity
 from mmreuse.registry import MODELS
-from mmreuse.utils.io import read_json
+from mmreuse.utils.io import load_checkpoint, read_json
 from pruning.nets import make_loader, make_net
 
 CONFIG = """
@@ -89,6 +89,37 @@ def test_bad_settings_are_found_at_once(config, tmp_path, options, match):
 def test_weights_of_another_net(config, tmp_path):
     with pytest.raises(ArtefactError, match='only one of the two'):
         run_stage(config, 'PruningRunner', work_dir=tmp_path / 'work', options={'model.backbone.depth': 14})
+
+
+@pytest.mark.parametrize('options, error, match', [
+    ({'pruning.methods.fisher.fisher.samples': 2000}, DataError, "method 'fisher' asks for 2000 pictures.*has 1"),
+    ({'pruning.renormalizers.reset.samples': 5000}, DataError, "renormalizer 'reset' asks for 5000"),
+    ({'pruning.renormalizers.reset': 'bias_calibration'}, SpaceError, 'for networks without norms'),
+    ({'pruning.exclude': ['head.fd']}, ConfigError, "'head.fd'.*Nearest: 'head.fc'")])
+def test_what_does_not_fit_is_found_before_anything_is_measured(config, tmp_path, options, error, match):
+    with pytest.raises(error, match=match):
+        run_stage(config, 'PruningRunner', work_dir=tmp_path / 'work', options=options)
+    assert not (tmp_path / 'work/pruning/results.json').exists()
+
+
+def test_a_pruned_net_is_not_made_denser(config, tmp_path):
+    path = tmp_path / 'net.pth'
+    state = load_checkpoint(path)['state_dict']
+    for name, weight in state.items():
+        if name.endswith('conv2.weight'):
+            weight.zero_()
+    torch.save(dict(state_dict=state), path)
+    with pytest.raises(ConfigError, match='the network has sparsity 0.6412 already.* more than the 0.3'):
+        run_stage(config, 'PruningRunner', work_dir=tmp_path / 'work', options={'pruning.sparsities': [0.9, 0.3]})
+
+
+def test_a_renormalizer_may_choose_on_validation_data(config, tmp_path):
+    choosing = {'pruning.methods': dict(small=dict()), 'pruning.renormalizers': dict(
+        best=dict(type='auto', samples=64))}
+    run_stage(config, 'PruningRunner', work_dir=tmp_path / 'work', options=choosing)
+    assert 'val_dataloader' in read_json(tmp_path / 'work/pruning/manifest.json')['config']
+    with pytest.raises(ConfigError, match='val_dataloader'):
+        run_stage(config, 'PruningRunner', work_dir=tmp_path / 'work', options={**choosing, 'val_dataloader': None})
 
 
 def test_one_call_takes_tensors_and_resets():
