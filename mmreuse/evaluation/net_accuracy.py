@@ -14,7 +14,7 @@ from mmreuse.registry import METRICS
 class NetAccuracy(BaseMetric):
     """Accuracy in per cent, and cross-entropy, of every net of a :class:`~mmreuse.models.ClassifierPair`.
 
-    Reads ``gt_label`` and ``net_scores`` (K, C) from every data sample. Gives ``accuracy_1``, ``loss_1``, ... and the
+    Reads ``gt_label`` and ``net_scores`` (K, C) from every data sample. Gives ``accuracy_1``, ``cross_entropy_1``, ... and the
     mean over the nets, ``accuracy``.
     """
 
@@ -40,5 +40,6 @@ class NetAccuracy(BaseMetric):
         """Average rows of hits and losses, one of each for every net."""
         right, losses = torch.tensor(results, dtype=torch.float64).mean(0).chunk(2)
         metrics = {f'accuracy_{number}': 100 * float(value) for number, value in enumerate(right, 1)}
-        metrics |= {f'loss_{number}': float(value) for number, value in enumerate(losses, 1)}
+        # Not called loss: of what bears that word, mmengine logs the mean over the last validations.
+        metrics |= {f'cross_entropy_{number}': float(value) for number, value in enumerate(losses, 1)}
         return {'accuracy': 100 * float(right.mean()), **metrics}
