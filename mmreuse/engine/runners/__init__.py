@@ -1,4 +1,5 @@
 """Runners of the stages that are not trainings."""
+from mmreuse.engine.runners.connectivity import ConnectivityRunner
 from mmreuse.engine.runners.dery import (
     DeRyRunner,
     FeatureExtractionRunner,
@@ -10,5 +11,5 @@ from mmreuse.engine.runners.dery import (
 )
 from mmreuse.engine.runners.pruning import PruningRunner
 
-__all__ = ['DeRyRunner', 'FeatureExtractionRunner', 'NodeShapeRunner', 'PartitionRunner', 'PruningRunner',
-           'ReassemblyRunner', 'SimilarityRunner', 'ZooAccuracyRunner']
+__all__ = ['ConnectivityRunner', 'DeRyRunner', 'FeatureExtractionRunner', 'NodeShapeRunner', 'PartitionRunner',
+           'PruningRunner', 'ReassemblyRunner', 'SimilarityRunner', 'ZooAccuracyRunner']

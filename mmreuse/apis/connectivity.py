@@ -1,0 +1,52 @@
+"""Trained networks in the order of the first, from a config and checkpoints."""
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmreuse.apis.stages import configured
+from mmreuse.engine.runners import ConnectivityRunner
+from mmreuse.merging import align
+from mmreuse.registry import MATCHERS
+from mmreuse.statistics.replay import Replay
+from mmreuse.utils.io import atomic_path, file_hash
+from mmreuse.utils.methods import Method, find_method
+
+
+def align_checkpoints(config: str | Path, checkpoints: Sequence[str | Path], matcher: Method = 'weight_matching', *,
+                      samples: int | None = None, work_dir: str | Path | None = None,
+                      options: Mapping[str, Any] | None = None) -> list[Path]:
+    """Write every network in the order of the first: the same functions, to be averaged with it.
+
+    Args:
+        config: Config file with the ``model`` and ``train_dataloader`` that they were trained with.
+        checkpoints: Two or more.
+        matcher: Name or config of a matcher that permutes.
+        samples: How many training pictures a matcher that looks at features sees; None for all.
+        work_dir: Where the results go; by default ``work_dirs/<config name>``.
+        options: Dotted key to value, over the config.
+
+    Returns:
+        list[Path]: ``<work_dir>/<name>_aligned.pth`` for each checkpoint but the first. Their ``meta`` says to what,
+        how, and the cosine of the parameters with those of the first.
+
+    Raises:
+        ConfigError: There is no such matcher, or it does more than permute.
+        ArtefactError: A checkpoint is missing or of another architecture.
+        SpaceError: The networks differ in structure.
+    """
+    find_method(MATCHERS, matcher)
+    cfg = configured(config, work_dir, options)
+    runner = ConnectivityRunner(cfg)
+    models = [runner.load_classifier(path) for path in checkpoints]
+    images = Replay(runner.pictures(runner.seed), models[0])
+    aligned = align(models, images, matcher, inputs=torch.zeros_like(next(iter(images))[:1]), samples=samples)
+    written = []
+    for path, model, cosine in list(zip(checkpoints, aligned, aligned.cosines, strict=True))[1:]:
+        written.append(Path(cfg.work_dir, f'{Path(path).stem}_aligned.pth'))
+        meta = dict(aligned_to=file_hash(checkpoints[0]), made_from=file_hash(path), matcher=str(matcher),
+                    cosine=cosine)
+        with atomic_path(written[-1]) as temporary:
+            torch.save(dict(state_dict=model.state_dict(), meta=meta), temporary)
+    return written
