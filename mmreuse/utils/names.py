@@ -1,6 +1,9 @@
-"""Names in error messages."""
+"""Names in error messages, and names chosen by expressions."""
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Collection, Iterable, Sequence
+
+from mmreuse.errors import ConfigError
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -10,3 +13,23 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if close:
         return 'Nearest: ' + ', '.join(f"'{candidate}'" for candidate in close) + '.'
     return 'Known: ' + ', '.join(f"'{candidate}'" for candidate in known[:20]) + (', ...' if known[20:] else '.')
+
+
+def fitting(expressions: Sequence[str], known: Collection[str], kind: str) -> set[str]:
+    """The names that fit one of the regular expressions as a whole.
+
+    Args:
+        expressions: Each has to fit at least one name.
+        known: The names.
+        kind: What they name, for the error.
+
+    Raises:
+        ConfigError: An expression fits no name.
+    """
+    chosen: set[str] = set()
+    for expression in expressions:
+        found = {name for name in known if re.fullmatch(expression, name)}
+        if not found:
+            raise ConfigError(f"'{expression}' fits the name of no {kind}. {nearest(expression, known)}")
+        chosen |= found
+    return chosen

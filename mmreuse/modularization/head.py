@@ -1,0 +1,99 @@
+"""The head of a module: from the logits of all classes to the labels of the target problem."""
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from mmreuse.errors import ConfigError, DataError
+
+
+class ModuleHead(nn.Module):
+    """ReLU and a linear layer on the original logits.
+
+    Parameters are called ``1.weight`` and ``1.bias``, so that those of a model's ``module_head`` have the published
+    names.
+
+    Args:
+        in_classes: Logits of the original network.
+        out_classes: Labels of the target problem.
+    """
+
+    def __init__(self, in_classes: int, out_classes: int) -> None:
+        super().__init__()
+        self.add_module('1', nn.Linear(in_classes, out_classes))
+
+    @property
+    def linear(self) -> nn.Linear:
+        """The linear layer."""
+        return self._modules['1']
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """Map (B, in_classes) to (B, out_classes)."""
+        return self.linear(logits.relu())
+
+
+@torch.no_grad()
+def select_classes(head: ModuleHead, classes: Sequence[int]) -> None:
+    """Start a head from the classes it is about, in place.
+
+    Each label's score is the (positive part of the) logit of its class. A head with one more label than classes gives
+    that label, the rest, the sum over all other classes: where one logit stands out, which ReLU leaves of the others
+    little, that is close to their log-sum-exp.
+
+    Args:
+        head: To be set.
+        classes: Of the labels, in their order: ids of the original network's classes.
+
+    Raises:
+        ConfigError: A class is not one of the network's, or their number does not fit the head.
+    """
+    labels, known = head.linear.weight.shape
+    if not set(classes) <= set(range(known)):
+        raise ConfigError(f'classes {list(classes)}: the network has the classes 0 to {known - 1}.')
+    if labels - len(classes) not in (0, 1):
+        raise ConfigError(f'a head with {labels} labels cannot be started from {len(classes)} classes.')
+    head.linear.bias.zero_()
+    head.linear.weight.zero_()
+    head.linear.weight[range(len(classes)), classes] = 1
+    if labels > len(classes):
+        head.linear.weight[-1] = 1
+        head.linear.weight[-1, classes] = 0
+
+
+def fit_head(head: ModuleHead, logits: Tensor, labels: Tensor, decay: float = 1e-4, steps: int = 100) -> float:
+    """Fit a head to logits that are known, in place: the convex problem that epochs of head-only training solve.
+
+    L-BFGS on the mean cross-entropy plus ``decay / 2`` times the squared weights, in float64.
+
+    Args:
+        head: Its parameters are where the search starts.
+        logits: Of the original network, (N, in_classes).
+        labels: Of the target problem, (N,).
+        decay: Keeps weights finite where the labels can be separated.
+        steps: At most.
+
+    Returns:
+        float: The mean cross-entropy reached.
+
+    Raises:
+        DataError: A logit is not finite.
+    """
+    if not torch.isfinite(logits).all():
+        raise DataError('fit_head: the network gives logits that are not finite. Check its checkpoint.')
+    inputs = logits.detach().double().relu()
+    weight, bias = (parameter.detach().double().clone().requires_grad_() for parameter in head.linear.parameters())
+    optimizer = torch.optim.LBFGS([weight, bias], max_iter=steps, line_search_fn='strong_wolfe')
+
+    def objective() -> Tensor:
+        optimizer.zero_grad()
+        loss = cross_entropy(inputs @ weight.T + bias, labels) + decay / 2 * weight.square().sum()
+        loss.backward()
+        return loss
+
+    with torch.enable_grad():
+        optimizer.step(objective)
+    with torch.no_grad():
+        head.linear.weight.copy_(weight)
+        head.linear.bias.copy_(bias)
+        return float(cross_entropy(inputs @ weight.T + bias, labels))
