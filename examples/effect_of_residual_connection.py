@@ -8,21 +8,21 @@ matched.
     python examples/effect_of_residual_connection.py [--small]
 """
 from collections.abc import Sequence
+from statistics import mean, stdev
 
-import torch
 from common import arguments, load_data, report, train
 
 from mmreuse.diagnostics import compare_merges
 from mmreuse.merging import align, curve, interpolate, points
 from mmreuse.models import LinearMLP
-from mmreuse.visualization import draw_interpolation
+from mmreuse.visualization import draw_connectivity
 
 
 def main(argv: Sequence[str] | None = None) -> list[dict]:
     args = arguments(__doc__, argv)
     data = load_data(args.small)
     runs, epochs, init_std = (2, 5, .1) if args.small else (5, 20, .005)
-    found: dict[str, list] = {}
+    lines, midpoints = [], {}
     for run in range(runs):
         for residual in (False, True):
 
@@ -32,21 +32,22 @@ def main(argv: Sequence[str] | None = None) -> list[dict]:
             ends = [train(args, make, data, number=2 * run + net, epochs=epochs, lr=1e-2) for net in range(2)]
             # `include_buffers` lets the identities take part in the matching.
             aligned = align(ends, None, dict(type='weight_matching', include_buffers=True), inputs=data.zeros)
-            name = 'residual' if residual else 'plain'
-            for label, pair in {name: ends, f'{name}, matched': list(aligned)}.items():
-                line = curve(pair, points(11), None, data.test)
-                midpoint = compare_merges({label: (interpolate(pair, [.5, .5]), pair)}, data.test)[label]
-                found.setdefault(label, []).append(([row['accuracy/top1'] for row in line], midpoint))
+            nets = 'residual' if residual else 'plain'
+            for matcher, pair in {'direct': ends, 'weight matching': list(aligned)}.items():
+                # The figure has a column for each matcher and a line for each kind of net.
+                lines += [dict(row, pair=run, matcher=matcher, renormalizer=nets, alpha=row['weights'][1])
+                          for row in curve(pair, points(11), None, data.test)]
+                case = {matcher: (interpolate(pair, [.5, .5]), pair)}
+                midpoints.setdefault((nets, matcher), []).append(compare_merges(case, data.test)[matcher])
 
-    curves = {label: torch.tensor([line for line, _ in each]) for label, each in found.items()}
-    rows = [dict(nets=label, midpoint=lines[:, 5].mean().item(), midpoint_std=lines[:, 5].std().item(),
-                 ends=lines[:, [0, -1]].mean().item(),
-                 g_left=sum(midpoint.induced[-1].item() for _, midpoint in found[label]) / runs,
-                 h_left=sum(midpoint.offset[-1].item() for _, midpoint in found[label]) / runs)
-            for label, lines in curves.items()]
-    figure = draw_interpolation({label: lines.mean(0).tolist() for label, lines in curves.items()},
-                                {label: lines.std(0).tolist() for label, lines in curves.items()})
-    report(args, 'effect_of_residual_connection', rows, figure, curves=curves, runs=runs)
+    rows = []
+    for (nets, matcher), found in midpoints.items():
+        accuracies = [100 * each.accuracy for each in found]
+        rows.append(dict(nets=nets, matcher=matcher, midpoint=mean(accuracies), midpoint_std=stdev(accuracies),
+                         ends=100 * mean(end for each in found for end in each.ends),
+                         g_left=mean(each.induced[-1].item() for each in found),
+                         h_left=mean(each.offset[-1].item() for each in found)))
+    report(args, 'effect_of_residual_connection', rows, draw_connectivity(lines), runs=runs, lines=lines)
     return rows
 
 

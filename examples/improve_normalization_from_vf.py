@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from common import arguments, load_data, report, train, vgg
 
-from mmreuse.merging import align, curve, points
-from mmreuse.visualization import draw_interpolation
+from mmreuse.merging import align, barrier, curve, points
+from mmreuse.visualization import draw_connectivity
 
 RENORMALIZERS = {'none': [], 'REPAIR': 'repair', 'RESCALE': 'rescale', 'bias calibration': 'bias_calibration',
                  'bias removal': 'bias_removal'}
@@ -24,18 +24,18 @@ def main(argv: Sequence[str] | None = None) -> list[dict]:
     ends = [train(args, vgg(args.small, None), data, number=net) for net in range(2)]
     pictures = [images for images, _ in data.train]
     weights = points(5 if args.small else 11)
-    curves, rows = {}, []
+    lines, rows = [], []
     for name, matcher in {'WM': 'weight_matching', 'AM': 'permute'}.items():
         aligned = align(ends, pictures, matcher, inputs=data.zeros, samples=512)
         # All points and renormalizers see the same pictures; the ends are measured once for all of them.
         found = curve(aligned, weights, pictures, data.test, renormalizers=RENORMALIZERS, samples=512,
                       validation=data.validation)
+        lines += [dict(row, pair=0, matcher=name, alpha=row['weights'][1]) for row in found]
         for renormalizer in RENORMALIZERS:
-            line = [row['accuracy/top1'] for row in found if row['renormalizer'] == renormalizer]
-            curves[f'{name}, {renormalizer}'] = line
-            rows.append(dict(matcher=name, renormalizer=renormalizer, midpoint=line[len(line) // 2],
-                             barrier=(line[0] + line[-1]) / 2 - min(line)))
-    report(args, 'improve_normalization_from_vf', rows, draw_interpolation(curves), curves=curves)
+            line = [row for row in found if row['renormalizer'] == renormalizer]
+            rows.append(dict(matcher=name, renormalizer=renormalizer, midpoint=line[len(line) // 2]['accuracy/top1'],
+                             barrier=barrier(line)['accuracy/top1']))
+    report(args, 'improve_normalization_from_vf', rows, draw_connectivity(lines), lines=lines)
     return rows
 
 

@@ -1,7 +1,6 @@
 """Figures and the HTML report."""
 from mmreuse.visualization.connectivity import draw_connectivity
 from mmreuse.visualization.diagnostics import (
-    draw_interpolation,
     draw_layers,
     draw_outputs,
     draw_running_statistics,
@@ -12,6 +11,6 @@ from mmreuse.visualization.pruning import draw_sparsity
 from mmreuse.visualization.reassembly import draw_learning_curves, draw_pareto, draw_partition, draw_similarity
 from mmreuse.visualization.report import Report
 
-__all__ = ['Report', 'draw_connectivity', 'draw_interpolation', 'draw_layers', 'draw_learning_curves', 'draw_outputs',
+__all__ = ['Report', 'draw_connectivity', 'draw_layers', 'draw_learning_curves', 'draw_outputs',
            'draw_pareto', 'draw_partition', 'draw_running_statistics', 'draw_similarity', 'draw_size_curve',
            'draw_sparsity', 'draw_vanishing']

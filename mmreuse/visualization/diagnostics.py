@@ -105,30 +105,6 @@ def draw_running_statistics(norms: Sequence[Any], layer: str | None = None) -> F
     return _finished(figure)
 
 
-def draw_interpolation(curves: Mapping[str, Sequence[float]], deviations: Mapping[str, Sequence[float]] | None = None,
-                       label: str = 'accuracy (%)') -> Figure:
-    """A metric along the line from one network to another.
-
-    Args:
-        curves: By name, values at evenly spaced points from the first to the second.
-        deviations: Of repeated runs, by the same names.
-        label: Of the metric.
-
-    Raises:
-        ValueError: There is nothing to draw.
-    """
-    figure, (axes,) = _panels(1, curves)
-    for number, (name, values) in enumerate(curves.items()):
-        alphas, values = np.linspace(0, 1, len(values)), np.asarray(values)
-        axes.plot(alphas, values, marker='.', color=f'C{number}', label=name)
-        if deviations:
-            spread = np.asarray(deviations[name])
-            axes.fill_between(alphas, values - spread, values + spread, color=f'C{number}', alpha=.2, linewidth=0)
-    axes.set_xlabel('weight of the second network')
-    axes.set_ylabel(label)
-    return _finished(figure)
-
-
 def _panels(number: int, content: Any) -> tuple[Figure, list[Axes]]:
     if not content:
         raise ValueError('there is nothing to draw')

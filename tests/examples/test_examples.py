@@ -49,10 +49,11 @@ def test_linear_networks(run):
 
 def test_residual_connections(run):
     rows = run('effect_of_residual_connection')
-    midpoint, left = (column(rows, 'nets', name) for name in ('midpoint', 'g_left'))
-    assert midpoint['residual'] > midpoint['plain'] + 10 and left['residual'] > 2 * left['plain']
-    assert midpoint['plain, matched'] > midpoint['plain'] + 10
-    assert midpoint['residual, matched'] == max(midpoint.values())
+    midpoint, left = ({(row['nets'], row['matcher']): row[name] for row in rows} for name in ('midpoint', 'g_left'))
+    assert midpoint['residual', 'direct'] > midpoint['plain', 'direct'] + 10
+    assert left['residual', 'direct'] > 2 * left['plain', 'direct']
+    assert midpoint['plain', 'weight matching'] > midpoint['plain', 'direct'] + 10
+    assert midpoint['residual', 'weight matching'] == max(midpoint.values())
 
 
 def test_reset(run):
