@@ -1,4 +1,5 @@
 """Weights of plain nets: the classifier computes what the net did, or the tool says why it cannot."""
+import re
 import runpy
 import sys
 
@@ -51,6 +52,23 @@ def test_the_classifier_computes_what_the_net_did(convert, config, plain):
     net, model = plain(), MODELS.build(load_config(config).model).eval()
     renamed = {f'params.module.{name}'.replace('bn1.weight', 'bn1.scale'): tensor
                for name, tensor in net.state_dict().items() if not name.endswith('num_batches_tracked')}
+    model.load_state_dict(convert(renamed, model))
+    x = torch.randn(2, 3, 32, 32)
+    assert torch.allclose(model(x, mode='tensor'), net(x), atol=1e-5)
+
+
+@pytest.mark.parametrize('dialect', [
+    {r'layer(\d)': lambda match: f'segments.{int(match[1]) - 1}', r'\bln': 'norm', r'^norm1': 'norm', r'^conv1': 'conv',
+     'linear': 'fc'},
+    {'shortcut': 'downsample', 'linear': 'fc', r'\bln': 'bn'}])
+def test_names_of_other_cifar_resnets(convert, dialect):
+    config = 'configs/vanishing_feature/resnet20-ln_pair_cifar10.py'
+    net = CifarResNet(20, num_classes=10, shortcut='conv1x1', norm='ln').eval()
+    model = MODELS.build(load_config(config).model.classifier).eval()
+    renamed = net.state_dict()
+    for pattern, replacement in dialect.items():
+        renamed = {re.sub(pattern, replacement, name): tensor for name, tensor in renamed.items()}
+    assert renamed.keys() != net.state_dict().keys()
     model.load_state_dict(convert(renamed, model))
     x = torch.randn(2, 3, 32, 32)
     assert torch.allclose(model(x, mode='tensor'), net(x), atol=1e-5)

@@ -2,10 +2,11 @@
 
 python tools/model_converters/plain_to_classifier.py configs/zipit/sources/resnet20-4x_cifar10-5+5.py v0.pth.tar
 
-The file holds the state dict of a net in one piece: a CIFAR ResNet (``conv1``, ``layer1.0.conv1``, ..., ``linear``), a
-CIFAR VGG (``features.0``, ..., ``classifier`` or, where it ends in average pooling, ``classifier.0``), torchvision's
-ResNet (..., ``fc``), or such a net as Git Re-Basin's merges are passed on (``params.bn1.scale`` for ``bn1.weight``,
-``batch_stats.bn1.running_mean``).
+The file holds the state dict of a net in one piece: a CIFAR ResNet (``conv1``, ``layer1.0.conv1``, ..., ``linear``;
+also with ``downsample.0``, or as in *Vanishing Feature* with ``segments.0.0.norm1``), a CIFAR VGG (``features.0``, ...,
+``classifier`` or, where it ends in average pooling, ``classifier.0``), torchvision's ResNet (..., ``fc``), or such a
+net as Git Re-Basin's merges are passed on (``params.bn1.scale`` for ``bn1.weight``, ``batch_stats.bn1.running_mean``).
+The config may be that of a pair.
 """
 import argparse
 from pathlib import Path
@@ -30,7 +31,7 @@ def main() -> None:
         cfg = load_config(args.config)
         init_default_scope(cfg.default_scope)
         state = load_checkpoint(args.checkpoint)
-        converted = convert(state.get('state_dict', state), MODELS.build(cfg.model))
+        converted = convert(state.get('state_dict', state), MODELS.build(cfg.model.get('classifier', cfg.model)))
         # One metadata key: safetensors writes several in random order, and the file's hash would differ every time.
         save_tensors(out, converted, metadata=dict(provenance=dict(
             config=args.config.name, source=args.checkpoint.name, source_hash=file_hash(args.checkpoint))))

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 
 from mmreuse.errors import ArtefactError
+from mmreuse.models.backbones import CifarResNet
 
 _PREFIX = re.compile(r'^(module|model|params|batch_stats)\.')
 
@@ -15,6 +16,16 @@ def classifier_name(name: str, heads: Sequence[str]) -> str:
         name = _PREFIX.sub('', name)
     module, _, tensor = re.sub(r'\.scale$', '.weight', name).rpartition('.')
     return f'head.fc.{tensor}' if module in heads else f'backbone.{module}.{tensor}'
+
+
+def _of_cifar_resnet(name: str, norm: str) -> str:
+    """What :class:`CifarResNet` calls a tensor of other CIFAR ResNets; ``norm`` begins the names of its norms.
+
+    ``downsample.0`` is the shortcut in torchvision's style; ``segments.0.1.norm2`` in the nets of *Vanishing Feature*.
+    """
+    name = re.sub(r'\bsegments\.(\d)', lambda match: f'layer{int(match[1]) + 1}', name)
+    name = re.sub(r'\bdownsample\.', 'shortcut.', name)
+    return re.sub(r'\b(?:bn|norm)(\d?)\.', lambda match: f'{norm}{match[1] or 1}.', re.sub(r'\bconv\.', 'conv1.', name))
 
 
 def convert(state: Mapping[str, Tensor], model: nn.Module, *, statistics: bool = True) -> dict[str, Tensor]:
@@ -34,6 +45,9 @@ def convert(state: Mapping[str, Tensor], model: nn.Module, *, statistics: bool =
     # The two kinds of VGG have tensors of the same shapes, and differ in this name.
     kind = getattr(model.backbone, 'last_pool', None)
     heads = {'max': ['classifier'], 'avg': ['classifier.0']}.get(kind, ['linear', 'fc'])
+    if isinstance(model.backbone, CifarResNet) and not model.backbone.fixup:
+        norm = model.backbone.norm_name.rstrip('1')
+        state = {_of_cifar_resnet(name, norm): tensor for name, tensor in state.items()}
     found = {classifier_name(name, heads): tensor for name, tensor in state.items()}
     wanted = model.state_dict()
     endings = ('num_batches_tracked',) if statistics else ('num_batches_tracked', 'running_mean', 'running_var')
