@@ -1,5 +1,5 @@
 # How the nets that are pruned are trained: 160 epochs, learning rate 0.1, divided by ten after 82 and 123.
-_base_ = ['../_base_/default_runtime.py', './_base_sweep.py']
+_base_ = ['../_base_/default_runtime.py']
 
 model = dict(
     type='mmpretrain.ImageClassifier',

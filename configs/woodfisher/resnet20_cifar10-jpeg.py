@@ -3,7 +3,7 @@
 #       data/weights/cifar10_resnet20.safetensors
 #   python tools/train.py configs/woodfisher/resnet20_cifar10-jpeg.py
 #   python tools/pruning/prune.py configs/woodfisher/resnet20_cifar10-jpeg.py
-_base_ = ['./_base_cifar.py', '../_base_/datasets/cifar10_jpeg.py']
+_base_ = ['./_base_cifar.py', './_base_sweep_all.py', '../_base_/datasets/cifar10_jpeg.py']
 
 # Not load_from, which --resume would put aside.
 model = dict(
@@ -18,15 +18,4 @@ param_scheduler = dict(
 train_cfg = dict(max_epochs=2, val_interval=1)
 default_hooks = dict(checkpoint=dict(interval=1))
 
-fisher = dict(samples=1000, damp=1e-5)
-pruning = dict(
-    checkpoint='work_dirs/{{ fileBasenameNoExtension }}/epoch_2.pth',
-    methods={
-        'diagonal Fisher, global': dict(saliency='diagonal_fisher', scope='global', fisher=fisher),
-        'WoodFisher, layer': dict(saliency='woodfisher', scope='layer', update='summed', fisher=fisher),
-        'WoodFisher, global, joint': dict(saliency='woodfisher', scope='global', update='joint', fisher=fisher),
-        'WoodFisher, one block, joint': dict(
-            saliency='woodfisher', scope='global', update='joint', fisher=dict(samples=1000, damp=1e-5, block='model')),
-    },
-    sparsities=[0.5, 0.6, 0.7, 0.8, 0.9, 0.95],
-    renormalizers=dict(reset=dict(type='reset', samples=4096)))
+pruning = dict(checkpoint='work_dirs/{{ fileBasenameNoExtension }}/epoch_2.pth')

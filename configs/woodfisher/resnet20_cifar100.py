@@ -1,4 +1,4 @@
-_base_ = ['./_base_cifar.py', '../_base_/datasets/cifar100.py']
+_base_ = ['./_base_cifar.py', './_base_sweep.py', '../_base_/datasets/cifar100.py']
 
 model = dict(
     backbone=dict(type='CifarResNet', depth=20, shortcut='conv1x1'), head=dict(num_classes=100, in_channels=64))

@@ -1,4 +1,4 @@
-_base_ = ['./_base_cifar.py', '../_base_/datasets/cifar100.py']
+_base_ = ['./_base_cifar.py', './_base_sweep.py', '../_base_/datasets/cifar100.py']
 
 model = dict(
     backbone=dict(type='CifarVGG', depth=16, norm='ln', last_pool='avg', init='vgg_init'),

@@ -29,9 +29,12 @@ def dual_factor(gradients: Columns, damp: float, kept: Tensor | None = None) -> 
     """
     samples = gradients.shape[0]
     gram = damp * samples * torch.eye(samples, dtype=torch.float64, device=gradients.device)
+    strips = torch.arange(samples, device=gradients.device).chunk(4)
     for part, columns in gradients.chunks():
         columns = columns if kept is None else columns[:, kept[part]]
-        gram.addmm_(columns, columns.T)
+        for strip in strips:  # the lower triangle, and little above it, is all that is read
+            first, stop = strip[0], strip[-1] + 1
+            gram[first:stop, :stop].addmm_(columns[first:stop], columns[:stop].T)
     return torch.linalg.cholesky(gram)
 
 

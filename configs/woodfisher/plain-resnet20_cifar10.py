@@ -1,0 +1,10 @@
+_base_ = ['./_base_cifar.py', './_base_sweep.py', '../_base_/datasets/cifar10.py']
+
+model = dict(
+    backbone=dict(type='CifarResNet', depth=20, shortcut='conv1x1', norm=None),
+    head=dict(num_classes=10, in_channels=64))
+train_dataloader = dict(batch_size=128)
+pruning = dict(
+    checkpoint='work_dirs/{{ fileBasenameNoExtension }}/epoch_160.pth',
+    exclude=[r'.*\.shortcut\..*'],
+    renormalizers=dict(repair=dict(type='repair', samples=4096)))
