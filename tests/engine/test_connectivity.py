@@ -10,7 +10,7 @@ from mmengine.registry import init_default_scope
 
 from mmreuse.apis import align_checkpoints, run_stage
 from mmreuse.engine.launch import load_config
-from mmreuse.engine.runners import connectivity
+from mmreuse.engine.runners import ConnectivityRunner, connectivity
 from mmreuse.errors import ArtefactError, ConfigError, SpaceError
 from mmreuse.graph import trace, transform
 from mmreuse.graph.verify import random_permutations
@@ -185,6 +185,24 @@ def test_half_precision_is_what_the_config_says(folder, tmp_path):
             'test_cfg': dict(fp16=fp16), 'connectivity.points': 2})
         losses.append(read_json(tmp_path / str(fp16) / 'connectivity/results.json')['rows'][0]['loss'])
     assert losses[0] != losses[1] and losses[0] == pytest.approx(losses[1], rel=.05)
+
+
+@pytest.mark.parametrize('name', ['vgg11', 'vgg11-bn', 'vgg11-ln', 'resnet20', 'plain-resnet20', 'resnet20-ln'])
+def test_configs_name_what_their_trainings_write_and_what_fits_the_nets(name, repository, monkeypatch):
+    monkeypatch.chdir(repository)
+    init_default_scope('mmreuse')
+    training = f'{name}_pair_cifar10-jpeg'
+    cfg = load_config(f'configs/vanishing_feature/curve_{name}_cifar10-jpeg.py')
+    epochs = load_config(f'configs/vanishing_feature/{training}.py').train_cfg.max_epochs
+    assert cfg.connectivity.pairs['seed 0'] == [
+        f'work_dirs/{training}/net{number}_epoch_{epochs}.pth' for number in (1, 2)]
+    # What is read of the checkpoints before anything is measured.
+    net = MODELS.build({**cfg.model.classifier.to_dict(), 'data_preprocessor': cfg.data_preprocessor.to_dict()})
+    monkeypatch.setattr(ConnectivityRunner, 'load_classifier', lambda self, path: net)
+    cfg.work_dir = 'work_dirs'
+    runner = ConnectivityRunner(cfg)
+    runner.check()
+    assert runner.settings[-1] == 'val_dataloader' and cfg.train_dataloader.get('batch_sampler') is None
 
 
 def test_aligned_checkpoints_load_as_the_others_do(folder, tmp_path):
