@@ -1,7 +1,7 @@
 """A recorded model, and modules made of stretches of it."""
 import itertools
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -104,6 +104,11 @@ class GraphModule(nn.Module):
             return None
         return list(values).index(calls[0])
 
+    def on(self, model: nn.Module) -> 'GraphModule':
+        """The same stretch of another model: of one structure with this one's, and of equal widths."""
+        constants = {name: value for name, value in self._buffers.items() if name.startswith('_constant_')}
+        return GraphModule(self._graph, *_attributes(model, constants, self._graph.nodes))
+
     def extra_repr(self) -> str:
         return f'nodes={len(self._graph.nodes)}'
 
@@ -153,7 +158,7 @@ def emit(program: Program, inputs: Sequence[fx.Node] | None = None, output: fx.N
         writer.copy(node)
     writer.graph.output(writer.arguments(nodes[-1])[0][0] if output is None
                         else fx.node.map_arg(output, writer.made.__getitem__))
-    return GraphModule(writer.graph, *_attributes(program, stretch))
+    return GraphModule(writer.graph, *_attributes(program.model, program.constants, stretch))
 
 
 def is_tensor_node(node: fx.Node) -> bool:
@@ -260,7 +265,8 @@ class _Writer:
         return self.numbers['device']
 
 
-def _attributes(program: Program, stretch: list[fx.Node]) -> tuple[dict[str, nn.Module | Tensor], set[str]]:
+def _attributes(model: nn.Module, constants: Mapping[str, Tensor],
+                stretch: Iterable[fx.Node]) -> tuple[dict[str, nn.Module | Tensor], set[str]]:
     """Collect the modules and tensors that a stretch names, and which of the buffers are persistent."""
     names = dict.fromkeys(str(node.target) for node in stretch if node.op in ('call_module', 'get_attr'))
     found: dict[str, nn.Module | Tensor] = {}
@@ -268,11 +274,11 @@ def _attributes(program: Program, stretch: list[fx.Node]) -> tuple[dict[str, nn.
     for name in names:
         if any(name.startswith(f'{module}.') for module in names):
             continue  # comes with the module
-        if name in program.constants:
-            found[name] = program.constants[name]
+        if name in constants:
+            found[name] = constants[name]
             continue
         path, _, leaf = name.rpartition('.')
-        parent = program.model.get_submodule(path)
+        parent = model.get_submodule(path)
         found[name] = getattr(parent, leaf)
         if leaf not in parent._non_persistent_buffers_set and leaf in parent._buffers:
             persistent.add(name)

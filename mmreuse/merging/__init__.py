@@ -9,14 +9,15 @@ from mmreuse.merging.match import match_spaces
 from mmreuse.merging.matching import Matching
 from mmreuse.merging.merge import merge
 from mmreuse.merging.merged import MergedModel, recipe_of
+from mmreuse.merging.preserve_first import Ensemble, PreserveFirst
 from mmreuse.merging.preserve_points import PreservePoint, find_start, preserve_first_points, preserve_point
 from mmreuse.merging.refit import refit
 from mmreuse.merging.stops import StopPoint, find_stop, stop_points
 from mmreuse.merging.stretch import spaces_between
 
 __all__ = [
-    'Aligned', 'Matching', 'MergedModel', 'PreservePoint', 'StopPoint', 'align', 'align_graphs', 'barrier', 'curve',
-    'evaluate_together', 'find_start', 'find_stop', 'fuse', 'interpolate', 'load_merged', 'match_spaces', 'merge',
-    'points', 'preserve_first_points', 'preserve_point', 'recipe_of', 'refit', 'save_merged', 'skeleton',
-    'spaces_between', 'stop_points',
+    'Aligned', 'Ensemble', 'Matching', 'MergedModel', 'PreserveFirst', 'PreservePoint', 'StopPoint', 'align',
+    'align_graphs', 'barrier', 'curve', 'evaluate_together', 'find_start', 'find_stop', 'fuse', 'interpolate',
+    'load_merged', 'match_spaces', 'merge', 'points', 'preserve_first_points', 'preserve_point', 'recipe_of', 'refit',
+    'save_merged', 'skeleton', 'spaces_between', 'stop_points',
 ]

@@ -176,7 +176,9 @@ def _fronts_aside(merged: MergedModel) -> Iterator[None]:
             yield
     finally:
         del merged.fronts
-        merged.fronts = fronts
+        rest = dict(merged._modules)
+        merged._modules.clear()
+        merged._modules.update(fronts=fronts, **rest)  # in their old order
 
 
 def _each_alone(merged: MergedModel, graphs: Sequence[Graph], matchings: Mapping[str, Matching]) -> list[MergedModel]:

@@ -164,12 +164,19 @@ class Place:
         else:
             layers = [model.get_submodule(self.start) for model in study.models]
             joins = joins_of(self.stretches, whole.placed, self.slot, layers)
-            trunk = cut_stretch(whole.network, one_sample(study.graphs[0]), self.start, None)[1]
+            trunk = self._behind(whole)
         merged = MergedModel(trunk, recipe, joins=joins).to(device_of(trunk)).eval()
         fronts = (self.images or self.test).unpack()
         # Not modules: renormalizers see what is merged, and nothing else.
         merged.fronts = tuple(fronts if self.start else fronts[:1])
         return merged
+
+    def _behind(self, whole: Whole) -> nn.Module:
+        """What lies behind the place in the network merged from its input on."""
+        graph = self.study.graphs[0]
+        if all(matching.size == graph.spaces[name].size for name, matching in whole.matchings.items()):
+            return self.stretches[0].trunk.on(whole.network)
+        return cut_stretch(whole.network, one_sample(graph), self.start, None)[1]
 
     def renormalized(self, merged: MergedModel, matcher: str, renormalizers: Methods) -> MergedModel:
         """Put the statistics of a copy of a merged network right.
@@ -183,6 +190,7 @@ class Place:
 
         Raises:
             SpaceError: A renormalizer does not fit the network.
+            TraceError: It would run the end models, of which statistics are known only.
             ConfigError: It does not exist, lacks an option, or needs labelled images to choose by.
             DataError: There are too few images, or a feature is not finite.
         """
@@ -228,7 +236,8 @@ class _Rewritten(nn.Module):
         super().__init__()
         self.trunk = model
         if slot is not None:
-            self.joins = nn.ModuleDict({str(slot): nn.ModuleDict({'layer': model.get_submodule(start)})})
+            layer = copy.deepcopy(model.get_submodule(start))  # parameters have one name
+            self.joins = nn.ModuleDict({str(slot): nn.ModuleDict({'layer': layer})})
 
     def forward(self, rows: Tensor) -> Tensor:
         """Refuse to run on what other models' fronts gave."""
@@ -260,3 +269,19 @@ class _Walk:
                 return part(*values)
 
             yield stage
+
+
+class Ensemble(nn.Module):
+    """The mean of the models' outputs: what is left where everything is preserved.
+
+    Args:
+        models: The models, which are not copied.
+    """
+
+    def __init__(self, models: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.models = nn.ModuleList(models)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Compute outputs (B, C)."""
+        return sum(model(images) for model in self.models) / len(self.models)
