@@ -95,12 +95,13 @@ def curve(
     tested = test if callable(test) else Replay(test, ends[0], labelled=True)
     given = dict(samples=samples, ends=ends, goals=goals, moments=moments,
                  validation=None if validation is None else Replay(validation, ends[0], labelled=True))
-    functions = [function for each in methods.values() for function in each]
+    methods = {name: [_informed(function, ends, images, samples) for function in each]
+               for name, each in methods.items()}
+    functions = [function for each in methods.values() for function in each if not _names_layers(function)]
     if goals is None and any(takes(function, 'goals') for function in functions):
         given['goals'] = measure_ends(ends, images, samples=samples)
     if moments is None and any(takes(function, 'moments') for function in functions):
-        joint = measure_together(ends, images, samples=samples)
-        given['moments'] = {name: matched(each) for name, each in joint.items()}
+        given['moments'] = _moments(ends, images, samples=samples)
     rows, known = [], {}
     for name, chosen in methods.items():
         chosen, choice = _settled(chosen, ends, images, given)
@@ -157,6 +158,28 @@ def _check(ends: Sequence[nn.Module], weights: Sequence[Sequence[float]], loader
             if takes(function, 'weights'):
                 for each in weights:
                     check_weights(each, len(ends))
+
+
+def _names_layers(function: Callable) -> dict[str, Any]:
+    """The layers or blocks that a config names."""
+    return {key: value for key, value in getattr(function, 'keywords', {}).items() if key in ('layers', 'blocks')}
+
+
+def _informed(function: Callable, ends: Sequence[nn.Module], images: Iterable, samples: int | None) -> Callable:
+    """Tell a renormalizer of layers of its own what the ends give there, once for all points."""
+    own = _names_layers(function)
+    if not own:
+        return function
+    samples = function.keywords.get('samples', samples)
+    if takes(function, 'goals'):
+        return partial(function, goals=measure_ends(ends, images, samples=samples, **own))
+    if takes(function, 'moments'):
+        return partial(function, moments=_moments(ends, images, samples=samples, **own))
+    return function
+
+
+def _moments(ends: Sequence[nn.Module], images: Iterable, **options: Any) -> dict[str, MatchedMoments]:
+    return {name: matched(each) for name, each in measure_together(ends, images, **options).items()}
 
 
 def _settled(functions: Sequence[Callable], ends: Sequence[nn.Module], images: Iterable,

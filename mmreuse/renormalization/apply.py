@@ -55,6 +55,8 @@ def _accepted(function: Callable, given: Mapping[str, Any]) -> dict[str, Any]:
     bound = getattr(function, 'keywords', {})
     options = {key: value for key, value in given.items()
                if key in declared and key not in bound and value is not None}
+    if {'goals', 'moments'} & bound.keys():
+        options.pop('ends', None)
     measured = {'goals', 'moments'} & options.keys()
     if measured and 'ends' in options:
         # They are of all layers that may be meant, but not of blocks or classifiers that a config names.

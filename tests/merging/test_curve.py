@@ -1,5 +1,6 @@
 """Curves between networks: what they measure, from how much data, and what they refuse."""
 import copy
+import importlib
 import math
 
 import pytest
@@ -17,6 +18,7 @@ from mmreuse.renormalization import apply_renormalizers, bias_removal, measure_e
 from mmreuse.renormalization.score import accuracy
 from mmreuse.statistics.replay import Replay
 
+curves = importlib.import_module('mmreuse.merging.curve')  # the package has the function under this name
 X = images(24)
 LABELS = torch.randint(0, 3, (24,), generator=torch.Generator().manual_seed(5))
 TEST = list(zip(X.split(10), LABELS.split(10), strict=True))
@@ -124,6 +126,21 @@ def test_everything_is_read_once_whatever_is_measured():
     assert len(rows) == 25
     assert (calibration.passes, calibration.taken) == (1, 2)  # nine images of batches of six
     assert (test.passes, test.taken) == (validation.passes, validation.taken) == (1, 3)
+
+
+@pytest.mark.parametrize('name', ['repair', 'closed_form_repair'])
+def test_layers_of_ones_own_are_measured_once_for_all_points(name, monkeypatch):
+    nets, calls = ends('vgg'), []
+    for function in ('measure_ends', 'measure_together'):
+        original = getattr(curves, function)
+        monkeypatch.setattr(curves, function, lambda *args, original=original, **options: (
+            calls.append(options), original(*args, **options))[1])
+    method = dict(type=name, layers=['0', '8'], samples=18)  # the last of them is no inner layer
+    rows = curve(nets, points(4), [X], TEST, renormalizers={'it': method})
+    assert [call['layers'] for call in calls] == [['0', '8']] and calls[0]['samples'] == 18
+    net = average(*nets, 1 / 3)
+    apply_renormalizers(net, [X], method, ends=nets, weights=[2 / 3, 1 / 3])
+    assert rows[1]['loss'] == pytest.approx(metrics(net)['loss'])
 
 
 def test_what_chooses_does_so_at_the_midpoint_on_validation_data():
