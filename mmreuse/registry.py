@@ -58,6 +58,9 @@ LOOPS = Registry('loop', parent=root.LOOPS, scope=SCOPE, locations=['mmreuse.eng
 HOOKS = Registry('hook', parent=root.HOOKS, scope=SCOPE, locations=['mmreuse.engine.hooks'])
 OPTIM_WRAPPERS = Registry(
     'optim_wrapper', parent=root.OPTIM_WRAPPERS, scope=SCOPE, locations=['mmreuse.engine.optim_wrapper'])
+OPTIM_WRAPPER_CONSTRUCTORS = Registry(
+    'optim wrapper constructor', parent=root.OPTIM_WRAPPER_CONSTRUCTORS, scope=SCOPE,
+    locations=['mmreuse.engine.optim_wrapper'])
 MODELS = BorrowingRegistry('model', parent=root.MODELS, scope=SCOPE, locations=['mmreuse.models'])
 DATASETS = BorrowingRegistry('dataset', parent=root.DATASETS, scope=SCOPE, locations=['mmreuse.datasets'])
 TRANSFORMS = BorrowingRegistry(
@@ -70,9 +73,8 @@ METRICS = BorrowingRegistry('metric', parent=root.METRICS, scope=SCOPE, location
 # warns when there is no child to look in.
 INHERITED = tuple(
     Registry(parent.name, parent=parent, scope=SCOPE)
-    for parent in (root.EVALUATOR, root.INFERENCERS, root.LOG_PROCESSORS, root.MODEL_WRAPPERS,
-                   root.OPTIM_WRAPPER_CONSTRUCTORS, root.OPTIMIZERS, root.PARAM_SCHEDULERS, root.VISBACKENDS,
-                   root.VISUALIZERS, root.WEIGHT_INITIALIZERS))
+    for parent in (root.EVALUATOR, root.INFERENCERS, root.LOG_PROCESSORS, root.MODEL_WRAPPERS, root.OPTIMIZERS,
+                   root.PARAM_SCHEDULERS, root.VISBACKENDS, root.VISUALIZERS, root.WEIGHT_INITIALIZERS))
 
 SIMILARITIES = Registry(
     'similarity', build_func=bind_function, scope=SCOPE, locations=['mmreuse.reassembly.similarities'])
@@ -80,3 +82,4 @@ PROXIES = Registry('proxy', build_func=bind_function, scope=SCOPE, locations=['m
 MATCHERS = Registry('matcher', build_func=bind_function, scope=SCOPE, locations=['mmreuse.merging.matchers'])
 RENORMALIZERS = Registry('renormalizer', build_func=bind_function, scope=SCOPE, locations=['mmreuse.renormalization'])
 SALIENCIES = Registry('saliency', build_func=bind_function, scope=SCOPE, locations=['mmreuse.pruning.saliencies'])
+ENGINES = Registry('engine', build_func=bind_function, scope=SCOPE, locations=['mmreuse.deployment.engines'])

@@ -1,8 +1,11 @@
-"""Wall-clock latency of models, measured interleaved so that drift hits all alike."""
+"""Wall-clock latency, measured in turns so that drift hits all alike."""
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,19 +13,39 @@ from torch import nn
 
 @dataclass(frozen=True)
 class Latency:
-    """Seconds for one forward pass of the whole batch."""
+    """Seconds for one call."""
     median: float
     low: float  # 10th percentile
     high: float  # 90th percentile
 
 
+def time_in_turns(calls: Mapping[str, Callable[[], Any]], *, repeats: int = 20, warmup: int = 3) -> dict[str, Latency]:
+    """Time every call, in turn, ``repeats`` times.
+
+    They take turns within each round, so a slow second of the machine does not count against one of them.
+
+    Args:
+        calls: By name. Each returns when its work is done, not merely under way.
+        repeats: Rounds that count.
+        warmup: Rounds that do not.
+
+    Returns:
+        dict[str, Latency]: By name.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(warmup + repeats):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            if turn >= warmup:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: _summary(times) for name, times in seconds.items()}
+
+
 @torch.no_grad()
 def measure_latency(models: Mapping[str, nn.Module], inputs: torch.Tensor, *, repeats: int = 20,
                     warmup: int = 3) -> dict[str, Latency]:
-    """Time one forward pass of every model, in turn, ``repeats`` times.
-
-    The models take turns within each round, so a slow second of the machine does not
-    count against one of them. On CUDA the device is synchronised around each pass.
+    """Time one forward pass of every model, in turn; on CUDA the device is synchronised around each.
 
     Args:
         models: By name; put into eval mode for the measurement, their modes restored.
@@ -33,23 +56,18 @@ def measure_latency(models: Mapping[str, nn.Module], inputs: torch.Tensor, *, re
     Returns:
         dict[str, Latency]: By name.
     """
-    modes = {name: model.training for name, model in models.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in models}
-    for model in models.values():
-        model.eval()
-    try:
-        for turn in range(warmup + repeats):
-            for name, model in models.items():
-                _synchronize(inputs)
-                start = time.perf_counter()
-                model(inputs)
-                _synchronize(inputs)
-                if turn >= warmup:
-                    seconds[name].append(time.perf_counter() - start)
-    finally:
-        for name, model in models.items():
-            model.train(modes[name])
-    return {name: _summary(times) for name, times in seconds.items()}
+    _synchronize(inputs)
+    with ExitStack() as stack:
+        for model in models.values():
+            stack.callback(model.train, model.training)
+            model.eval()
+        return time_in_turns({name: partial(_forward, model, inputs) for name, model in models.items()},
+                             repeats=repeats, warmup=warmup)
+
+
+def _forward(model: nn.Module, inputs: torch.Tensor) -> None:
+    model(inputs)
+    _synchronize(inputs)
 
 
 def _synchronize(inputs: torch.Tensor) -> None:

@@ -1,0 +1,73 @@
+"""Latency of networks on inference engines."""
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmreuse.deployment.engines import Call
+from mmreuse.deployment.export import check_outputs
+from mmreuse.errors import ConfigError
+from mmreuse.registry import ENGINES
+from mmreuse.utils.latency import Latency, time_in_turns
+from mmreuse.utils.methods import Method, find_method
+
+
+def compare_latency(models: Mapping[str, nn.Module], inputs: Tensor | tuple[Any, ...],
+                    engines: Sequence[Method] = ('torch', 'onnxruntime'), *, threads: int = 1, repeats: int = 50,
+                    warmup: int = 10) -> dict[str, dict[str, Latency]]:
+    """Time networks on the CPU on several engines, after a proof that they compute there what they compute in PyTorch.
+
+    On each engine the networks take turns, so that a slow second of the machine hits all of them.
+
+    Args:
+        models: By name; left as they are.
+        inputs: What each takes: one batch.
+        engines: Names or functions of :data:`mmreuse.registry.ENGINES`.
+        threads: That an engine may use.
+        repeats: Passes that count.
+        warmup: Passes that do not.
+
+    Returns:
+        dict: Latency of one pass by network, by engine.
+
+    Raises:
+        ConfigError: There is no such engine, it is not installed, or ``threads`` or ``repeats`` is not positive.
+        ArtefactError: A network cannot be exported, or computes something else on an engine.
+    """
+    if threads < 1 or repeats < 1:
+        raise ConfigError(f'threads={threads} and repeats={repeats} must be at least 1.')
+    functions = {_name(engine): find_method(ENGINES, engine) for engine in engines}
+    inputs = tuple(each.cpu() for each in (inputs if isinstance(inputs, tuple) else (inputs,)))
+    copies = {name: copy.deepcopy(model).cpu().eval() for name, model in models.items()}
+    measured = {}
+    with TemporaryDirectory() as folder, _torch_threads(threads):
+        for engine, prepare in functions.items():
+            calls: dict[str, Call] = {}
+            for number, (name, model) in enumerate(copies.items()):
+                place = Path(folder, str(number))
+                place.mkdir(exist_ok=True)
+                calls[name] = prepare(model, inputs, threads=threads, folder=place)
+                check_outputs(calls[name](), model, inputs, f"engine '{engine}', network '{name}'")
+            measured[engine] = time_in_turns(calls, repeats=repeats, warmup=warmup)
+    return measured
+
+
+def _name(engine: Method) -> str:
+    if isinstance(engine, str):
+        return engine
+    return engine['type'] if isinstance(engine, Mapping) else engine.__name__
+
+
+@contextmanager
+def _torch_threads(threads: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

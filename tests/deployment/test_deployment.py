@@ -1,0 +1,132 @@
+"""Export, engines and latency on tiny networks."""
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mmreuse.deployment import check_outputs, compare_latency, export_onnx
+from mmreuse.errors import ArtefactError, ConfigError
+from mmreuse.models.backbones import CifarResNet
+from mmreuse.registry import ENGINES
+
+INPUTS = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+def make_net(width=4):
+    torch.manual_seed(0)
+    net = CifarResNet(8, width=width, num_classes=5)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_var.uniform_(0.5, 2)
+    return net
+
+
+class TwoInputs(nn.Module):
+    """Two inputs and two outputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 3)
+
+    def forward(self, x, y):
+        return self.fc(x) + y, x.mean(1)
+
+
+@pytest.mark.parametrize('engine', ['torch', 'onnxruntime', 'openvino', 'deepsparse'])
+def test_every_engine_computes_what_torch_does(engine, tmp_path):
+    if engine != 'torch':
+        pytest.importorskip(engine)
+    for model, inputs in ((make_net(), (INPUTS,)), (TwoInputs(), (torch.randn(2, 4), torch.randn(2, 3)))):
+        folder = tmp_path / type(model).__name__
+        folder.mkdir()
+        model.eval()
+        run = ENGINES.build(dict(type=engine))(model, inputs, threads=1, folder=folder)
+        expected = model(*inputs)
+        for found, output in zip(run(), expected if isinstance(expected, tuple) else [expected], strict=True):
+            torch.testing.assert_close(torch.from_numpy(np.asarray(found)), output, rtol=1e-3, atol=1e-4)
+
+
+def test_networks_are_compared_on_every_engine_and_left_alone():
+    pytest.importorskip('onnxruntime')
+    models = dict(narrow=make_net(4), wide=make_net(32).train())
+    before = {key: value.clone() for key, value in models['wide'].state_dict().items()}
+    threads = torch.get_num_threads()
+    found = compare_latency(models, INPUTS, ['torch', 'onnxruntime'], repeats=5, warmup=1)
+    assert [(engine, *times) for engine, times in found.items()] == [('torch', 'narrow', 'wide'),
+                                                                      ('onnxruntime', 'narrow', 'wide')]
+    for times in found.values():
+        assert all(0 < each.low <= each.median <= each.high for each in times.values())
+    assert found['onnxruntime']['narrow'].median < found['onnxruntime']['wide'].median
+    assert models['wide'].training and torch.get_num_threads() == threads
+    assert all(torch.equal(value, before[key]) for key, value in models['wide'].state_dict().items())
+
+
+def test_networks_take_turns_on_an_engine_of_ones_own():
+    calls = []
+
+    @ENGINES.register_module(name='test_recorder')
+    def recorder(model, inputs, *, threads, folder):
+        def call():
+            calls.append((len(list(model.children())), threads))
+            time.sleep(0.002 * len(list(model.children())))
+            with torch.no_grad():
+                return [model(*inputs).numpy()]
+        return call
+
+    models = dict(one=nn.Sequential(nn.Flatten()), three=nn.Sequential(nn.ReLU(), nn.ReLU(), nn.Flatten()))
+    try:
+        found = compare_latency(models, INPUTS, ['test_recorder'], threads=2, repeats=4, warmup=1)['test_recorder']
+    finally:
+        ENGINES.module_dict.pop('test_recorder')
+    assert calls == [(1, 2), (3, 2)] * 6  # one to compare outputs, one to warm up, four that count
+    assert 0.002 <= found['one'].median < found['three'].median
+
+
+def test_an_engine_that_computes_something_else_is_found():
+    def wrong(model, inputs, *, threads, folder):
+        return lambda: [np.zeros((2, 5), np.float32)]
+
+    with pytest.raises(ArtefactError, match="engine 'wrong', network 'net' computes something else"):
+        compare_latency(dict(net=make_net()), INPUTS, [wrong])
+    with pytest.raises(ArtefactError, match='shapes'):
+        check_outputs([np.zeros(3)], make_net(), (INPUTS,), 'it')
+
+
+def test_what_is_missing_is_named_with_its_remedy(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'openvino', None)
+    with pytest.raises(ConfigError, match="engine 'openvino' is not installed.*pip install openvino"):
+        compare_latency(dict(net=make_net()), INPUTS, ['openvino'])
+    with pytest.raises(ConfigError, match="there is no engine 'onxruntime'.*'onnxruntime'"):
+        compare_latency(dict(net=make_net()), INPUTS, ['onxruntime'])
+    with pytest.raises(ConfigError, match='threads=0'):
+        compare_latency(dict(net=make_net()), INPUTS, threads=0)
+
+
+def test_torch_has_its_threads_back_after_an_error():
+    before = torch.get_num_threads()
+
+    def broken(model, inputs, *, threads, folder):
+        assert torch.get_num_threads() == threads == before + 1
+        raise ConfigError('broken')
+
+    with pytest.raises(ConfigError, match='broken'):
+        compare_latency(dict(net=make_net()), INPUTS, [broken], threads=before + 1)
+    assert torch.get_num_threads() == before
+
+
+def test_files_are_whole_or_absent(tmp_path):
+    onnx = pytest.importorskip('onnx')
+    path = export_onnx(make_net().train(), INPUTS, tmp_path / 'net.onnx')
+    shape = onnx.load(str(path)).graph.input[0].type.tensor_type.shape
+    assert [dim.dim_value for dim in shape.dim] == [2, 3, 16, 16]
+
+    class Unknown(nn.Module):
+        def forward(self, x):
+            return torch.linalg.eigvals(x.mean((0, 1)))
+
+    with pytest.raises(ArtefactError, match='Unknown cannot be exported'):
+        export_onnx(Unknown(), INPUTS, tmp_path / 'other.onnx')
+    assert [file.name for file in tmp_path.iterdir()] == ['net.onnx']

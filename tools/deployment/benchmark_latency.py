@@ -1,0 +1,85 @@
+"""Time classifiers on the CPU on several inference engines, in turns.
+
+    python tools/deployment/benchmark_latency.py CONFIG=CHECKPOINT OTHER_CONFIG --input-size 3 32 32 --batch 1 32
+
+Without a checkpoint weights are random, which changes the time only on engines that skip zeros. What an engine computes
+is compared with PyTorch's outputs before it is timed.
+"""
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+
+from mmreuse.utils.setup_env import require_openmmlab
+
+require_openmmlab()
+
+import torch
+from mmengine.registry import init_default_scope
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from mmreuse.deployment import compare_latency
+from mmreuse.engine import launch
+from mmreuse.errors import ConfigError
+from mmreuse.models.classifiers.sources import build_source
+from mmreuse.registry import ENGINES
+from mmreuse.utils.complexity import count_macs, count_params
+from mmreuse.utils.io import write_json
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('models', nargs='+', metavar='CONFIG[=CHECKPOINT]', help='classifiers that are compared')
+    parser.add_argument('--input-size', nargs=3, type=int, required=True, metavar=('C', 'H', 'W'), help='of an image')
+    parser.add_argument('--engines', nargs='+', default=['torch', 'onnxruntime', 'openvino'],
+                        help='torch, onnxruntime, openvino, deepsparse (default: the first three)')
+    parser.add_argument('--batch', nargs='+', type=int, default=[1], help='images in a batch; several are timed')
+    parser.add_argument('--threads', type=int, default=1, help='that an engine may use')
+    parser.add_argument('--repeats', type=int, default=50, help='passes that count')
+    parser.add_argument('--out', help='write the results to this JSON file')
+    return parser.parse_args()
+
+
+def load_models(arguments: list[str]) -> dict[str, nn.Module]:
+    """Classifiers by name of the config, or of the checkpoint where a config is given twice."""
+    init_default_scope('mmreuse')
+    models = {}
+    for number, argument in enumerate(arguments):
+        config, _, checkpoint = argument.partition('=')
+        source = build_source(dict(config=config, **({'checkpoint': checkpoint} if checkpoint else {})), number)
+        if checkpoint:
+            source.load()
+        name = source.name if source.name not in models else f'{source.name}={Path(checkpoint).stem}'
+        if name in models:
+            raise ConfigError(f'{argument}: is given twice.')
+        models[name] = source.model
+    return models
+
+
+def main() -> None:
+    args = parse_args()
+    ENGINES.import_from_location()
+    with launch.reported_errors():
+        models = load_models(args.models)
+        results = dict(input_size=args.input_size, threads=args.threads, repeats=args.repeats, models={
+            name: dict(params=count_params(model), macs=count_macs(model, args.input_size))
+            for name, model in models.items()}, batches={})
+        table = Table('batch', 'engine', 'network', 'median ms', '10 %', '90 %', f'{next(iter(models))} / it')
+        for batch in args.batch:
+            images = torch.randn(batch, *args.input_size, generator=torch.Generator().manual_seed(0))
+            found = compare_latency(models, images, args.engines, threads=args.threads, repeats=args.repeats)
+            results['batches'][str(batch)] = {
+                engine: {name: asdict(each) for name, each in times.items()} for engine, times in found.items()}
+            for engine, times in found.items():
+                first = next(iter(times.values())).median
+                for name, each in times.items():
+                    row = [f'{1e3 * value:.3f}' for value in (each.median, each.low, each.high)]
+                    table.add_row(str(batch), engine, name, *row, f'{first / each.median:.2f}')
+        Console().print(table)
+        if args.out:
+            write_json(args.out, results)
+
+
+if __name__ == '__main__':
+    main()
