@@ -150,10 +150,10 @@ def _sizes(model: nn.Module, images: Tensor, offsets: Mapping[str, Tensor], metr
     def see(name: str, output: Tensor) -> None:
         if name in offsets:
             features, middle = output.reshape(len(images), -1), offsets[name].reshape(1, -1)
-            found[name] = size(_part(features, middle, metric), norm).cpu()
+            found[name] = size(_part(features, middle, metric), norm)
 
     run_layers(model, images, see)
-    return torch.stack([found[name] for name in offsets], dim=1)
+    return torch.stack([found[name] for name in offsets], dim=1).cpu()
 
 
 def _part(features: Tensor, offset: Tensor, metric: str) -> Tensor:

@@ -7,9 +7,10 @@ import pytest
 import torch
 from mmengine.registry import init_default_scope
 
-from mmreuse.apis.diagnostics import load_subject
+from mmreuse.apis import diagnostics as api
 from mmreuse.diagnostics import feature_magnitudes, normalised
 from mmreuse.engine.launch import load_config
+from mmreuse.errors import ConfigError
 from mmreuse.registry import MODELS
 from mmreuse.utils.io import read_json
 
@@ -62,8 +63,9 @@ def run(tmp_path, capsys):
 
 def test_vanishing_is_what_the_functions_measure(run, nets, tmp_path):
     found = run('vanishing', *nets['resnet'], '--reset', '--matcher', 'type=weight_matching')
-    subject = load_subject(*(nets['resnet'][0], nets['resnet'][1:]), reset_norms=True, samples=100,
-                           matcher=dict(type='weight_matching'))
+    config, *checkpoints = nets['resnet']
+    subject = api.load_subject(config, checkpoints, reset_norms=True, samples=100,
+                               matcher=dict(type='weight_matching'))
     assert list(subject.models) == found['values']['models'] == ['midpoint', 'midpoint, reset', 'end 1', 'end 2']
     sizes = feature_magnitudes(list(subject.models.values()), subject.test, samples=100)
     for number, name in enumerate(subject.made):
@@ -102,6 +104,16 @@ def test_residual_connections(run, nets):
     rows = run('residual', *nets['residual'], '--plain', *nets['mlp'])['rows']
     assert [row['nets'] for row in rows] == ['plain, midpoint', 'residual, midpoint']
     assert rows[1]['g_left'] > rows[0]['g_left']
+
+
+def test_studies_from_python(nets, tmp_path):
+    config, *checkpoints = nets['mlp']
+    with pytest.raises(ConfigError, match="no study 'vanish'.*'vanishing'"):
+        api.diagnose('vanish', config, checkpoints, tmp_path)
+    for study, plain in (('residual', None), ('outputs', nets['mlp'])):
+        with pytest.raises(ConfigError, match="study 'residual', and no other"):
+            api.diagnose(study, config, checkpoints, tmp_path, plain=plain)
+    assert diagnose.STUDIES.keys() == api.STUDIES.keys()
 
 
 @pytest.mark.parametrize('arguments, message', [
