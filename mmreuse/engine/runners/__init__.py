@@ -9,7 +9,8 @@ from mmreuse.engine.runners.dery import (
     SimilarityRunner,
     ZooAccuracyRunner,
 )
+from mmreuse.engine.runners.preserve_first import PreserveFirstRunner
 from mmreuse.engine.runners.pruning import PruningRunner
 
 __all__ = ['ConnectivityRunner', 'DeRyRunner', 'FeatureExtractionRunner', 'NodeShapeRunner', 'PartitionRunner',
-           'PruningRunner', 'ReassemblyRunner', 'SimilarityRunner', 'ZooAccuracyRunner']
+           'PreserveFirstRunner', 'PruningRunner', 'ReassemblyRunner', 'SimilarityRunner', 'ZooAccuracyRunner']

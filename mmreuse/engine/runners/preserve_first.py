@@ -22,7 +22,7 @@ from mmreuse.statistics.replay import Replay
 from mmreuse.utils.io import atomic_path, file_hash
 from mmreuse.utils.methods import find_method
 from mmreuse.utils.names import nearest
-from mmreuse.visualization.preserve_first import draw_preserve_first
+from mmreuse.visualization import draw_preserve_first
 
 NONE = 'none'
 

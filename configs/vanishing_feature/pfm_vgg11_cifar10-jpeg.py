@@ -1,0 +1,19 @@
+#   python tools/vanishing_feature/preserve_first.py configs/vanishing_feature/pfm_vgg11_cifar10-jpeg.py
+_base_ = ['./vgg11_pair_cifar10-jpeg.py', './_base_preserve_first.py']
+
+# Statistics need one order of the pictures, not one for each net.
+train_dataloader = dict(batch_sampler=None)
+
+preserve_first = dict(
+    pairs={
+        'seed 0': [
+            'work_dirs/vgg11_pair_cifar10-jpeg/net1_epoch_6.pth',
+            'work_dirs/vgg11_pair_cifar10-jpeg/net2_epoch_6.pth',
+        ]
+    },
+    renormalizers={
+        'REPAIR': dict(type='repair'),
+        'RESCALE': dict(type='rescale'),
+        'bias calibration': dict(type='bias_calibration'),
+        'zero bias': dict(type='zero_bias'),
+    })
