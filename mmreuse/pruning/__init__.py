@@ -2,6 +2,7 @@
 from mmreuse.pruning.channels import prune_channels
 from mmreuse.pruning.fisher import Fisher
 from mmreuse.pruning.gradients import per_sample_gradients
+from mmreuse.pruning.narrow import narrow_to
 from mmreuse.pruning.prune import prune, prune_weights
 from mmreuse.pruning.saliencies import diagonal_fisher, magnitude, woodfisher
 from mmreuse.pruning.schedule import polynomial
@@ -18,6 +19,6 @@ from mmreuse.pruning.weights import (
 
 __all__ = [
     'Fisher', 'PerSampleGradients', 'Sparsity', 'apply_masks', 'diagonal_fisher', 'find_masks', 'listed_weights',
-    'magnitude', 'make_permanent', 'measure_sparsity', 'per_sample_gradients', 'polynomial', 'prune', 'prune_channels',
-    'prune_weights', 'select_masks', 'woodfisher',
+    'magnitude', 'make_permanent', 'measure_sparsity', 'narrow_to', 'per_sample_gradients', 'polynomial', 'prune',
+    'prune_channels', 'prune_weights', 'select_masks', 'woodfisher',
 ]

@@ -21,11 +21,10 @@ from torch import nn
 
 from mmreuse.deployment import compare_latency
 from mmreuse.engine import launch
-from mmreuse.errors import ConfigError
+from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.models.classifiers.sources import build_source
-from mmreuse.registry import ENGINES
 from mmreuse.utils.complexity import count_macs, count_params
-from mmreuse.utils.io import write_json
+from mmreuse.utils.io import load_checkpoint, write_json
 
 
 def parse_args() -> argparse.Namespace:
@@ -47,9 +46,9 @@ def load_models(arguments: list[str]) -> dict[str, nn.Module]:
     models = {}
     for number, argument in enumerate(arguments):
         config, _, checkpoint = argument.partition('=')
-        source = build_source(dict(config=config, **({'checkpoint': checkpoint} if checkpoint else {})), number)
+        source = build_source(dict(config=config), number)
         if checkpoint:
-            source.load()
+            load_weights(source.model, checkpoint)
         name = source.name if source.name not in models else f'{source.name}={Path(checkpoint).stem}'
         if name in models:
             raise ConfigError(f'{argument}: is given twice.')
@@ -57,9 +56,17 @@ def load_models(arguments: list[str]) -> dict[str, nn.Module]:
     return models
 
 
+def load_weights(model: nn.Module, path: str) -> None:
+    """Load a checkpoint, which must fit; a NarrowClassifier takes on its widths."""
+    state = load_checkpoint(path)
+    try:
+        model.load_state_dict(state.get('state_dict', state))
+    except RuntimeError as error:
+        raise ArtefactError(f'{path}: does not fit its config: {error}') from error
+
+
 def main() -> None:
     args = parse_args()
-    ENGINES.import_from_location()
     with launch.reported_errors():
         models = load_models(args.models)
         results = dict(input_size=args.input_size, threads=args.threads, repeats=args.repeats, models={

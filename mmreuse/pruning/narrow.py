@@ -1,0 +1,52 @@
+"""Networks of the widths that a checkpoint has."""
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Size, Tensor, nn
+
+from mmreuse.errors import ArtefactError, SpaceError
+from mmreuse.graph import FeatureSpace, Select, trace, transform
+
+
+def narrow_to(model: nn.Module, inputs: Tensor | tuple[Any, ...], state: Mapping[str, Tensor]) -> nn.Module:
+    """A network made as narrow as a state dict says.
+
+    Args:
+        model: The dense architecture; left as it is.
+        inputs: What it runs on, see :func:`mmreuse.graph.trace`.
+        state: Of a network of this architecture with fewer channels or heads, as
+            :func:`mmreuse.pruning.prune_channels` makes it.
+
+    Returns:
+        nn.Module: Of the same module names; its weights mean nothing before the state is loaded.
+
+    Raises:
+        ArtefactError: The state is of another architecture; names a tensor.
+        TraceError: The network cannot be traced.
+    """
+    graph = trace(model, inputs)
+    shapes = {key: tensor.shape for key, tensor in state.items()}
+    widths = {name: _width(space, shapes) for name, space in graph.spaces.items() if space.blocks is None}
+    try:
+        narrow = transform(graph, {name: Select(torch.arange(width)) for name, width in widths.items()
+                                   if width is not None and 0 < width < graph.spaces[name].size})
+    except SpaceError as error:
+        raise ArtefactError(f'the checkpoint is not of a narrower {type(model).__name__}: {error}') from error
+    for key, tensor in narrow.state_dict().items():
+        if shapes.get(key) != tensor.shape:
+            found = tuple(shapes[key]) if key in shapes else 'missing'
+            raise ArtefactError(
+                f"the checkpoint is not of a narrower {type(model).__name__}: '{key}' is {found}, beside the other "
+                f'tensors it should be {tuple(tensor.shape)}. Take the config it was made with.')
+    return narrow
+
+
+def _width(space: FeatureSpace, shapes: Mapping[str, Size]) -> int | None:
+    """How many members are left, by the first axis that holds nothing but this space; None where there is none."""
+    for axis in space.axes:
+        if axis.shape is None and axis.groups == 1 and axis.tensor in shapes and bool((axis.index >= 0).all()):
+            shape = shapes[axis.tensor]
+            if axis.dim < len(shape):
+                return shape[axis.dim] * space.size // len(axis.index)
+    return None
