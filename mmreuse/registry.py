@@ -59,7 +59,7 @@ HOOKS = Registry('hook', parent=root.HOOKS, scope=SCOPE, locations=['mmreuse.eng
 OPTIM_WRAPPERS = Registry(
     'optim_wrapper', parent=root.OPTIM_WRAPPERS, scope=SCOPE, locations=['mmreuse.engine.optim_wrapper'])
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
-    'optim wrapper constructor', parent=root.OPTIM_WRAPPER_CONSTRUCTORS, scope=SCOPE,
+    'optimizer wrapper constructor', parent=root.OPTIM_WRAPPER_CONSTRUCTORS, scope=SCOPE,
     locations=['mmreuse.engine.optim_wrapper'])
 MODELS = BorrowingRegistry('model', parent=root.MODELS, scope=SCOPE, locations=['mmreuse.models'])
 DATASETS = BorrowingRegistry('dataset', parent=root.DATASETS, scope=SCOPE, locations=['mmreuse.datasets'])

@@ -29,6 +29,19 @@ def pick_samples(dataset: Any, num_samples: int, seed: int) -> list[int]:
     labels = np.asarray(dataset.get_gt_labels())
     if len(labels) == 0:
         raise DataError(f'{type(dataset).__name__} at {getattr(dataset, "data_root", "?")} holds no samples')
+    return balanced_order(labels, seed)[:num_samples].tolist()
+
+
+def balanced_order(labels: np.ndarray, seed: int) -> np.ndarray:
+    """Indices in a random order whose every beginning is as even over the classes as the data allows.
+
+    Args:
+        labels: (N,).
+        seed: Of the order.
+
+    Returns:
+        np.ndarray: (N,), one of each class, then the next one of each class, ...
+    """
     generator = np.random.default_rng(seed)
     order = generator.permutation(len(labels))
     turn = np.empty(len(labels), dtype=np.int64)
@@ -37,7 +50,7 @@ def pick_samples(dataset: Any, num_samples: int, seed: int) -> list[int]:
         turn[members] = np.arange(len(members))
     position = np.empty(len(labels), dtype=np.int64)
     position[order] = np.arange(len(labels))
-    return np.lexsort((position, turn))[:num_samples].tolist()
+    return np.lexsort((position, turn))
 
 
 def samples_hash(dataset: Any, indices: Sequence[int]) -> str:

@@ -1,12 +1,13 @@
-"""Mixed precision where mmengine has none."""
+"""Mixed precision where mmengine has none, and optimizers of masks."""
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from mmengine.optim import OptimWrapper
+from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from torch import nn
 
-from mmreuse.registry import OPTIM_WRAPPERS
+from mmreuse.modularization import mask_parameters
+from mmreuse.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -23,3 +24,16 @@ class AutocastOptimWrapper(OptimWrapper):
         device = next(model.parameters()).device.type
         with super().optim_context(model), torch.autocast(device, dtype=torch.bfloat16):
             yield
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class MaskOptimWrapperConstructor(DefaultOptimWrapperConstructor):
+    """Two groups of parameters for a :class:`~mmreuse.models.ModularClassifier`: masks, and the head.
+
+    The optimizer's ``lr`` is that of the masks; ``paramwise_cfg=dict(head_lr=0.1)`` gives that of the head.
+    """
+
+    def add_params(self, params: list[dict], module: nn.Module, **kwargs: object) -> None:
+        """Fill ``params``."""
+        params.append(dict(params=list(mask_parameters(module.base).values())))
+        params.append(dict(params=list(module.module_head.parameters()), lr=self.paramwise_cfg['head_lr']))

@@ -6,8 +6,7 @@ Whoever reads ``layer.weight`` reads the masked weight, so that a layer's own fo
 the layer (fused attention does), see the same; the state dict keeps the weight as it was, and the mask beside it as
 ``<layer>.weight_mask``.
 """
-import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 
 import torch
@@ -15,9 +14,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.conv import _ConvNd
 
-from mmreuse.errors import ArtefactError, ConfigError
-from mmreuse.utils.io import state_hash
-from mmreuse.utils.names import fitting, nearest
+from mmreuse.errors import ConfigError
+from mmreuse.utils.names import fitting
 
 #: Tensors that are masked, by the kind of layer. Attention's output projection is a linear layer of its own.
 _MASKED = {
@@ -166,19 +164,32 @@ def mask_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     return masks
 
 
-@torch.no_grad()
+def problem_masks(model: nn.Module) -> list[dict[str, Tensor]]:
+    """The masks of each problem by name, as views; one where masks are not stacked.
+
+    Raises:
+        ConfigError: There are none.
+    """
+    masks = mask_parameters(model)
+    if not _stacked(model):
+        return [{name: mask.detach() for name, mask in masks.items()}]
+    return [{name: mask.detach()[number] for name, mask in masks.items()}
+            for number in range(len(next(iter(masks.values()))))]
+
+
+def _stacked(model: nn.Module) -> bool:
+    return any(mask.ndim > tensor.ndim for _, tensor, mask in masked_tensors(model))
+
+
 def mask_ratio(model: nn.Module) -> float | list[float]:
     """Share of the masked weights and biases that are kept, in [0, 1]; of each problem where there are several.
 
     Raises:
         ConfigError: There are no masks.
     """
-    kept, total = 0, 0
-    mask_parameters(model)
-    for _, tensor, mask in masked_tensors(model):
-        kept = kept + (mask > 0).flatten(start_dim=mask.ndim - tensor.ndim).sum(-1)
-        total += tensor.numel()
-    return (kept.double() / total).tolist()
+    ratios = [sum(int((mask > 0).sum()) for mask in masks.values()) / sum(mask.numel() for mask in masks.values())
+              for masks in problem_masks(model)]
+    return ratios if _stacked(model) else ratios[0]
 
 
 class _Share(torch.autograd.Function):
@@ -209,10 +220,7 @@ def sparsity_loss(model: nn.Module, alpha: float) -> Tensor:
     Raises:
         ConfigError: There are no masks.
     """
-    masks = mask_parameters(model)
-    shapes = [mask.ndim - tensor.ndim for _, tensor, mask in masked_tensors(model)]
-    problems = len(next(iter(masks.values()))) if shapes[0] else 1
-    return alpha * problems * _Share.apply(*masks.values())
+    return alpha * len(problem_masks(model)) * _Share.apply(*mask_parameters(model).values())
 
 
 def train_masks(model: nn.Module, mode: bool = True) -> nn.Module:
@@ -222,76 +230,3 @@ def train_masks(model: nn.Module, mode: bool = True) -> nn.Module:
         if getattr(module, 'running_mean', None) is not None:
             module.eval()
     return model
-
-
-def frozen_hash(model: nn.Module) -> str:
-    """Hash of all tensors but masks: training masks must not change it."""
-    masks = {name for name, _, _ in masked_tensors(model, tied=True)}
-    return state_hash({name: tensor for name, tensor in model.state_dict().items() if name not in masks})
-
-
-def mask_state(model: nn.Module, problem: int | None = None) -> dict[str, Tensor]:
-    """True where a weight is kept, by name of the mask.
-
-    Args:
-        model: With masks.
-        problem: Which one, where there are several.
-
-    Raises:
-        ConfigError: There are no masks.
-    """
-    return {name: (mask if problem is None else mask[problem]).detach() > 0
-            for name, mask in mask_parameters(model).items()}
-
-
-@torch.no_grad()
-def load_mask_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Set masks, in place.
-
-    Args:
-        model: With masks.
-        state: Values by name of the mask, or True where a weight is kept.
-
-    Raises:
-        ConfigError: The model has no masks.
-        ArtefactError: The names or shapes differ; the model is unchanged then.
-    """
-    masks = mask_parameters(model)
-    for name in [*masks, *state]:
-        if name not in masks or name not in state:
-            where, known = ('the state', state) if name in masks else ('the model', masks)
-            raise ArtefactError(f"masks of another network: {where} has no '{name}'. {nearest(name, known)}")
-        if masks[name].shape != state[name].shape:
-            raise ArtefactError(f"masks of another network: '{name}' has shape {tuple(state[name].shape)}, the model's "
-                                f'{tuple(masks[name].shape)}.')
-    for name, mask in masks.items():
-        mask.copy_(state[name])
-
-
-@torch.no_grad()
-def bake(model: nn.Module, state: Mapping[str, Tensor] | None = None) -> nn.Module:
-    """A plain copy of a network, without masks: what is masked out is zero.
-
-    Args:
-        model: With masks; left as it is.
-        state: Masks to use in place of its own, as :func:`mask_state` gives them.
-
-    Raises:
-        ConfigError: There are no masks.
-    """
-    state = mask_state(model) if state is None else state
-    masks = {id(mask): state[name] for name, mask in mask_parameters(model).items()}
-    layers = {name: module for name, module in model.named_modules() if isinstance(module, MaskedLayer)}
-    memo: dict[int, nn.Parameter] = {}
-    baked = copy.deepcopy(model)
-    for prefix, layer in layers.items():
-        own = baked.get_submodule(prefix)
-        own.__class__ = layer.plain_class
-        for name in layer.masked:
-            mask = own._parameters.pop(f'{name}_mask', None)
-            if mask is not None:
-                tensor = layer._parameters[name]
-                kept = masks[id(layer._parameters[f'{name}_mask'])]
-                made = nn.Parameter(torch.where(kept > 0, tensor, 0), requires_grad=False)
-                own._parameters[name] = memo.setdefault(id(tensor), made)
-    return baked

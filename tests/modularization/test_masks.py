@@ -12,15 +12,17 @@ from torch.nn.utils import prune as torch_prune
 
 from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.models import CifarResNet
-from mmreuse.modularization.head import ModuleHead, fit_head, select_classes
-from mmreuse.modularization.masks import (
+from mmreuse.modularization import (
+    ModuleHead,
     apply_masks,
     bake,
+    fit_head,
     frozen_hash,
     load_mask_state,
     mask_parameters,
     mask_ratio,
     mask_state,
+    select_classes,
     sparsity_loss,
     train_masks,
 )

@@ -1,10 +1,17 @@
 """Hooks of training and merging runs."""
 from mmreuse.engine.hooks.checkpoint_hook import CheckpointHook
 from mmreuse.engine.hooks.merge import MergeHook
+from mmreuse.engine.hooks.modularization import (
+    MaskBudgetHook,
+    MaskInitHook,
+    MaskScheduleHook,
+    ModuleSelectionHook,
+)
 from mmreuse.engine.hooks.pair import InterpolationHook, NetCheckpointHook, ParameterDistanceHook
 from mmreuse.engine.hooks.prune import PruneHook
 from mmreuse.engine.hooks.renormalization import RenormalizationHook
 from mmreuse.engine.hooks.stitching_init_hook import StitchingInitHook
 
-__all__ = ['CheckpointHook', 'InterpolationHook', 'MergeHook', 'NetCheckpointHook', 'ParameterDistanceHook',
-           'PruneHook', 'RenormalizationHook', 'StitchingInitHook']
+__all__ = ['CheckpointHook', 'InterpolationHook', 'MaskBudgetHook', 'MaskInitHook', 'MaskScheduleHook', 'MergeHook',
+           'ModuleSelectionHook', 'NetCheckpointHook', 'ParameterDistanceHook', 'PruneHook', 'RenormalizationHook',
+           'StitchingInitHook']

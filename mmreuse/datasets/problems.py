@@ -1,0 +1,148 @@
+"""Target problems: the part of a classification task that a module is for."""
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mmreuse.datasets.samples import balanced_order
+from mmreuse.datasets.superclasses import superclass
+from mmreuse.errors import ConfigError, DataError
+from mmreuse.registry import DATASETS
+from mmreuse.utils.class_split import Classes, resolve_classes
+from mmreuse.utils.names import nearest
+
+
+class TargetProblem:
+    """Some samples of a data set with labels of their own; its subclasses say which.
+
+    ``metainfo`` has ``target_classes``: ids, in the whole data set, of the classes that the problem is about.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
+        self.dataset.full_init()
+        self.names = [str(name) for name in self.dataset.metainfo.get('classes') or ()]
+
+    def full_init(self) -> None:
+        """Everything is known already; mmengine asks every data set."""
+
+    @property
+    def metainfo(self) -> dict:
+        """Of the data set, but for ``classes``: names of the problem's labels."""
+        return {**copy.deepcopy(self.dataset.metainfo), 'classes': tuple(self.classes),
+                'target_classes': list(self.target_classes)}
+
+    def get_data_info(self, index: int) -> dict:
+        """Annotation of one sample."""
+        return {**self.dataset.get_data_info(int(self._indices[index])), 'gt_label': int(self._labels[index])}
+
+    def get_gt_labels(self) -> np.ndarray:
+        """Labels of all samples, (len(self),)."""
+        return self._labels
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> dict:
+        data = self.dataset[int(self._indices[index])]
+        if 'data_samples' not in data:
+            raise DataError(f"{type(self).__name__}: the data set's pipeline must end in PackInputs.")
+        data['data_samples'].set_gt_label(int(self._labels[index]))
+        return data
+
+    def _labels_of_dataset(self) -> np.ndarray:
+        labels = np.asarray(self.dataset.get_gt_labels())
+        if len(labels) == 0:
+            raise DataError(f'{type(self).__name__}: {type(self.dataset).__name__} holds no samples.')
+        return labels
+
+    def _class_id(self, known: int | str) -> int:
+        """Id of a class of the data set.
+
+        Raises:
+            ConfigError: There is none of that name or id.
+        """
+        if isinstance(known, str) and known in self.names:
+            return self.names.index(known)
+        if isinstance(known, str):
+            raise ConfigError(f"{type(self).__name__}: there is no class '{known}'. {nearest(known, self.names)}")
+        if known < 0 or self.names and known >= len(self.names):
+            limit = f'0 to {len(self.names) - 1}' if self.names else 'from 0'
+            raise ConfigError(f'{type(self).__name__}: class {known} is out of range, classes are {limit}.')
+        return int(known)
+
+    def _name(self, label: int) -> str:
+        return self.names[label] if self.names else str(label)
+
+
+@DATASETS.register_module()
+class BinaryProblem(TargetProblem):
+    """One class against the rest: label 0 is the class, 1 the rest; as many samples of one as of the other.
+
+    Args:
+        dataset: Config of any data set whose pipeline ends in ``PackInputs``, or the data set.
+        target: The class, by id or name.
+        seed: Of the choice among the rest.
+        stratified: Take as many samples of each other class as of the next.
+        compat: Take the rest as published instead: the first of the other samples as NumPy's legacy generator shuffles
+            them, whatever their classes.
+
+    Raises:
+        ConfigError: There is no such class.
+        DataError: It has no samples, or more than all others together.
+    """
+
+    def __init__(self, dataset: Any, target: int | str, seed: int = 0, stratified: bool = True,
+                 compat: bool = False) -> None:
+        super().__init__(dataset)
+        label = self._class_id(target)
+        self.target_classes = [label]
+        self.classes = [self._name(label), 'rest']
+        labels = self._labels_of_dataset()
+        own, others = np.flatnonzero(labels == label), np.flatnonzero(labels != label)
+        if not 0 < len(own) <= len(others):
+            raise DataError(f"BinaryProblem: {len(own)} samples of class '{self._name(label)}' and {len(others)} of "
+                            'others; at least one is needed, and as many of others.')
+        if compat:
+            np.random.RandomState(seed).shuffle(others)
+        elif stratified:
+            others = others[balanced_order(labels[others], seed)]
+        else:
+            others = np.random.default_rng(seed).permutation(others)
+        self._indices = np.concatenate([own, others[:len(own)]])
+        self._labels = np.repeat([0, 1], len(own))
+
+
+@DATASETS.register_module()
+class ClassProblem(TargetProblem):
+    """Some classes of a data set, such as a superclass; a label is a class's position in the list.
+
+    Args:
+        dataset: Config of any data set whose pipeline ends in ``PackInputs``, or the data set.
+        classes: Ids or names; one part of a seeded split, ``dict(num_classes=200, parts=20, part=0, seed=0)``; or a
+            superclass, ``dict(of='cifar100', name=0)``, see :func:`mmreuse.datasets.superclass`.
+
+    Raises:
+        ConfigError: There is no such class or superclass, or only one class, which needs no classifier.
+        DataError: A class has no samples.
+    """
+
+    def __init__(self, dataset: Any, classes: Classes | Sequence[str]) -> None:
+        super().__init__(dataset)
+        if isinstance(classes, Mapping) and 'of' in classes:
+            classes = superclass(**classes)
+        if not isinstance(classes, Mapping):
+            classes = [self._class_id(each) for each in classes]
+        self.target_classes = [self._class_id(each) for each in resolve_classes(classes)]
+        self.classes = [self._name(each) for each in self.target_classes]
+        if len(self.classes) < 2:
+            raise ConfigError(f'ClassProblem: {self.classes} is a single class; there is nothing to tell apart. Take a '
+                              'BinaryProblem, or more classes.')
+        labels = self._labels_of_dataset()
+        members = [np.flatnonzero(labels == label) for label in self.target_classes]
+        absent = [name for name, own in zip(self.classes, members, strict=True) if not len(own)]
+        if absent:
+            raise DataError(f'ClassProblem: {type(self.dataset).__name__} has no samples of {", ".join(absent)}.')
+        self._indices = np.concatenate(members)
+        self._labels = np.repeat(np.arange(len(members)), [len(own) for own in members])

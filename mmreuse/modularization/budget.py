@@ -1,0 +1,111 @@
+"""Where masks start, and how they are held to a budget."""
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmreuse.errors import ConfigError, DataError
+from mmreuse.modularization.masks import mask_parameters, problem_masks
+
+#: Halvings of the interval of a threshold: more do not change a float32.
+_HALVINGS = 40
+
+
+def mask_saliency(model: nn.Module, loss: Callable[[Any], Tensor], batches: Iterable) -> dict[str, Tensor]:
+    """How much the loss changes, to first order, with each weight's going: ``|W * dL/dW|``, the mean over batches.
+
+    Molchanov et al., *Importance Estimation for Neural Network Pruning*, 2019. It is the size of the gradient of the
+    masks; their values are left as they are.
+
+    Args:
+        model: With masks.
+        loss: From a batch to its loss.
+        batches: Of training data.
+
+    Returns:
+        dict[str, Tensor]: By name of the mask.
+
+    Raises:
+        ConfigError: There are no masks.
+        DataError: There are no batches, or a gradient is not finite.
+    """
+    masks = mask_parameters(model)
+    total = {name: torch.zeros_like(mask) for name, mask in masks.items()}
+    batch = None
+    for batch in batches:
+        for gradient, name in zip(torch.autograd.grad(loss(batch), list(masks.values())), masks, strict=True):
+            total[name] += gradient.abs()
+    if batch is None:
+        raise DataError('mask_saliency: there are no batches.')
+    if not all(torch.isfinite(each).all() for each in total.values()):
+        raise DataError('mask_saliency: a gradient is not finite. Check the checkpoint and the data.')
+    return total
+
+
+@torch.no_grad()
+def rank_masks(model: nn.Module, saliency: Mapping[str, Tensor]) -> None:
+    """Set masks to the ranks of saliencies over the whole network, evenly spaced in (0, 1], in place.
+
+    All weights are kept then, and the least salient are the first to go.
+
+    Args:
+        model: With masks.
+        saliency: By name of the mask.
+    """
+    problems = problem_masks(model)
+    for number, masks in enumerate(problems):
+        flat = torch.cat([saliency[name].view(len(problems), -1)[number] for name in masks])
+        ranks = torch.empty_like(flat)
+        ranks[flat.argsort()] = torch.arange(1, len(flat) + 1, dtype=flat.dtype, device=flat.device) / len(flat)
+        parts = ranks.split([mask.numel() for mask in masks.values()])
+        for mask, part in zip(masks.values(), parts, strict=True):
+            mask.copy_(part.view_as(mask))
+
+
+@torch.no_grad()
+def hold_budget(model: nn.Module, share: float, costs: Mapping[str, float] | None = None) -> None:
+    """Shift masks so that what is kept costs a given share of the whole, in place.
+
+    From each mask goes the same multiple of the cost of its weight, as by the gradient of a sparsity term of just the
+    right strength, so that order within a layer stays.
+
+    Args:
+        model: With masks.
+        share: Of the cost of all masked weights, in (0, 1].
+        costs: Of one weight of each mask, by its name; None: all cost the same. For multiply-accumulates the number
+            of positions at which a layer is applied.
+
+    Raises:
+        ConfigError: The share is out of range, or masks are alike, so that all would go at once.
+    """
+    check_share(share)
+    for masks in problem_masks(model):
+        units = {name: 1. for name in masks} if costs is None else costs
+        priced = {name: mask for name, mask in masks.items() if units[name] > 0}
+        whole = sum(units[name] * mask.numel() for name, mask in priced.items())
+        lowest = min(float(mask.min()) / units[name] for name, mask in priced.items())
+        highest = max(float(mask.max()) / units[name] for name, mask in priced.items())
+        for _ in range(_HALVINGS):
+            middle = (lowest + highest) / 2
+            fits = _kept_cost(priced, units, middle) <= share * whole
+            lowest, highest = (lowest, middle) if fits else (middle, highest)
+        if _kept_cost(priced, units, highest) < share * whole / 2:
+            raise ConfigError(f'a budget of {share} cannot be held: many masks are alike, and would all go at once. '
+                              'Start them from saliencies (MaskInitHook).')
+        for name, mask in priced.items():
+            mask -= highest * units[name]
+
+
+def _kept_cost(masks: Mapping[str, Tensor], units: Mapping[str, float], shift: float) -> float:
+    return sum(units[name] * int((mask > shift * units[name]).sum()) for name, mask in masks.items())
+
+
+def check_share(share: float) -> None:
+    """Refuse what is no share of weights to keep.
+
+    Raises:
+        ConfigError: It is not in (0, 1].
+    """
+    if not 0 < share <= 1:
+        raise ConfigError(f'a share of {share} of the weights cannot be kept: take one above 0, at most 1.')
