@@ -10,13 +10,16 @@ from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError, DataError, InfeasibleError, SpaceError
 from mmreuse.graph import Axis, FeatureSpace, Graph, Select, trace, transform
+from mmreuse.pruning.fisher import Fisher
 from mmreuse.pruning.scoring import check_options, estimate_fisher, needs_fisher, score_weights
 from mmreuse.pruning.weights import copy_permanent, find_masks, listed_weights
-from mmreuse.registry import RENORMALIZERS
-from mmreuse.renormalization import apply_renormalizers
+from mmreuse.renormalization import apply_renormalizers, measure_ends
+from mmreuse.renormalization.apply import find_methods
+from mmreuse.renormalization.goals import permuted
+from mmreuse.statistics import ChannelMoments
 from mmreuse.utils.complexity import count_macs
 from mmreuse.utils.latency import measure_latency
-from mmreuse.utils.methods import Method, find_method, takes
+from mmreuse.utils.methods import Method, takes
 from mmreuse.utils.names import nearest
 
 logger = logging.getLogger(__name__)
@@ -46,37 +49,20 @@ def prune_channels(
     loader: Iterable | None = None,
     saliency: Method = 'magnitude',
     *,
-    cost: str | Cost = 'macs',
-    multiple: int = 1,
-    minimum: float = 0.1,
-    relative: bool = True,
-    spaces: Sequence[str] | None = None,
-    exclude: Sequence[str] = (),
-    fisher: Mapping[str, Any] | None = None,
     renormalizers: Sequence[Method] = (),
+    **options: Any,
 ) -> nn.Module:
     """Remove channels and heads until a network costs ``target`` of what it does.
 
-    The network is traced and its feature spaces proved first. A channel's saliency is the sum of those of all weights
-    of convolutions and linear layers that write, read or accompany it; a head's, of all that is in the head.
-
     Args:
         model: A trained network; left as it is.
-        inputs: What it runs on, e.g. ``torch.zeros(1, 3, 32, 32)``; for a latency, the batch that is timed.
+        inputs: See :func:`select_channels`, as for what follows.
         target: Share of the dense network's cost, in (0, 1).
         loader: Labelled batches for a saliency that needs the Fisher, and images for renormalizers.
         saliency: Name, config or function of :data:`mmreuse.registry.SALIENCIES`.
-        cost: ``'macs'``, ``'latency'``, or a function ``f(dense, pruned, inputs)`` that returns the share.
-        multiple: Numbers of channels are rounded up to multiples of it. Numbers of heads are not.
-        minimum: Share of its channels that every space keeps at least.
-        relative: Compare saliencies as multiples of the mean in their space. Otherwise as they are, which makes sense
-            where they are losses (Fisher), but not for magnitudes of layers of differing scale.
-        spaces: Regular expressions of the feature spaces that may shrink, see :func:`prunable_spaces`. None for all
-            but those whose width the network's code fixes, which are logged.
-        exclude: Regular expressions of those that may not.
-        fisher: As for :func:`mmreuse.pruning.prune_weights`.
-        renormalizers: As for :func:`mmreuse.pruning.prune`, such as ``'reset'``. Those with a parameter ``ends``
-            compare layers of equal width and do not fit.
+        renormalizers: As for :func:`mmreuse.pruning.prune`, run one after the other. Goals are the statistics that the
+            channels that are left have in the dense network.
+        **options: Of :func:`select_channels`.
 
     Returns:
         nn.Module: An ordinary network with the same module names and smaller layers.
@@ -87,13 +73,90 @@ def prune_channels(
         InfeasibleError: Even the smallest network allowed costs more; names what it costs.
         DataError: There are too few samples, or a number is not finite.
     """
+    functions = find_methods(list(renormalizers))
+    if functions and loader is None:
+        raise ConfigError('renormalizers need data: give a loader, or leave them out.')
+    for function in functions:
+        check_renormalizer(function)
+    graph, maps = select_channels(model, inputs, target, loader, saliency, **options)
+    pruned = transform(graph, maps)
+    for function in functions:
+        apply_renormalizers(pruned, loader, function, goals=dense_goals(function, graph, maps, loader))
+    return pruned
+
+
+def check_renormalizer(function: Callable) -> None:
+    """Raise :class:`ConfigError` if a renormalizer compares with the dense network, whose layers are wider."""
+    if takes(function, 'ends') and not takes(function, 'goals'):
+        raise ConfigError(f"renormalizer '{getattr(function, '__name__', function)}' takes `ends`, whose layers are "
+                          'wider than those of the pruned network. Take one that goes by `goals`, or reset.')
+
+
+def dense_goals(function: Callable, graph: Graph, maps: Mapping[str, Select],
+                loader: Iterable) -> list[dict[str, ChannelMoments]] | None:
+    """Statistics, in the dense network, of the channels that are left, for a renormalizer that asks for goals.
+
+    Args:
+        function: The renormalizer; its budget is kept.
+        graph: Of the dense network, see :func:`select_channels`.
+        maps: What is left.
+        loader: Images.
+    """
+    if not takes(function, 'goals'):
+        return None
+    samples = getattr(function, 'keywords', {}).get('samples')
+    return [permuted(statistics, graph, maps) for statistics in measure_ends([graph.model], loader, samples=samples)]
+
+
+def select_channels(
+    model: nn.Module,
+    inputs: Tensor | tuple[Any, ...],
+    target: float,
+    loader: Iterable | None = None,
+    saliency: Method = 'magnitude',
+    *,
+    cost: str | Cost = 'macs',
+    multiple: int = 1,
+    minimum: float = 0.1,
+    relative: bool = True,
+    spaces: Sequence[str] | None = None,
+    exclude: Sequence[str] = (),
+    fisher: Fisher | Mapping[str, Any] | None = None,
+) -> tuple[Graph, dict[str, Select]]:
+    """Choose the channels and heads that stay.
+
+    The network is traced and its feature spaces proved first. A channel's saliency is the sum of those of all weights
+    of convolutions and linear layers that write, read or accompany it; a head's, of all that is in the head.
+
+    Args:
+        model: A trained network; left as it is.
+        inputs: What it runs on, e.g. ``torch.zeros(1, 3, 32, 32)``; for a latency, the batch that is timed.
+        target: Share of the dense network's cost, in (0, 1).
+        loader: Labelled batches for a saliency that needs the Fisher.
+        saliency: Name, config or function of :data:`mmreuse.registry.SALIENCIES`.
+        cost: ``'macs'``, ``'latency'``, or a function ``f(dense, pruned, inputs)`` that returns the share.
+        multiple: Numbers of channels are rounded up to multiples of it. Numbers of heads are not.
+        minimum: Share of its channels that every space keeps at least.
+        relative: Compare saliencies as multiples of the mean in their space. Otherwise as they are, which makes sense
+            where they are losses (Fisher), but not for magnitudes of layers of differing scale.
+        spaces: Regular expressions of the feature spaces that may shrink, see :func:`prunable_spaces`. None for all
+            but those whose width the network's code fixes, which are logged.
+        exclude: Regular expressions of those that may not.
+        fisher: As for :func:`mmreuse.pruning.prune_weights`.
+
+    Returns:
+        tuple: The graph of a dense copy, and what stays in every space that shrinks: ``transform(graph, maps)`` is the
+        pruned network.
+
+    Raises:
+        ConfigError, SpaceError, InfeasibleError, DataError: As :func:`prune_channels`.
+    """
     if not 0 < target < 1 or not 0 < minimum <= 1 or multiple < 1:
         raise ConfigError(f'target={target}, minimum={minimum}, multiple={multiple}: target is a share in (0, 1), '
                           'minimum one in (0, 1], multiple at least 1.')
+    if isinstance(cost, str) and cost not in COSTS:
+        raise ConfigError(f"there is no cost '{cost}'. {nearest(cost, COSTS)}")
     function, settings = check_options(saliency, fisher=fisher)
-    renormalizers = [find_method(RENORMALIZERS, each) for each in renormalizers]
-    if renormalizers and (loader is None or any(takes(each, 'ends') for each in renormalizers)):
-        raise ConfigError('renormalizers of narrower networks need a loader, and none that takes `ends` fits.')
     model = copy_permanent(model)
     graph = trace(model, inputs)
     graph.verify()
@@ -105,11 +168,9 @@ def prune_channels(
     if needs_fisher(function):
         curvature = estimate_fisher(model, loader, weights, find_masks(weights), settings)
     scores = channel_scores(graph, chosen, score_weights(function, weights, curvature))
-    maps = choose_channels(graph, scores, target, COSTS.get(cost, cost), multiple=multiple, minimum=minimum,
-                           relative=relative)
-    pruned = transform(graph, maps)
-    apply_renormalizers(pruned, loader, renormalizers)
-    return pruned
+    maps = choose_channels(graph, scores, target, COSTS[cost] if isinstance(cost, str) else cost, multiple=multiple,
+                           minimum=minimum, relative=relative)
+    return graph, maps
 
 
 def prunable_spaces(graph: Graph, spaces: Sequence[str] | None = None, exclude: Sequence[str] = ()) -> list[str]:

@@ -7,13 +7,15 @@ from typing import Any
 from matplotlib.figure import Figure
 
 
-def draw_sparsity(rows: Sequence[Mapping[str, Any]], metric: str) -> Figure:
-    """Accuracy against sparsity, a line for each method; one panel before and one after each renormalizer.
+def draw_pruning(rows: Sequence[Mapping[str, Any]], metric: str, level: str, label: str) -> Figure:
+    """Accuracy against how much is pruned, a line for each method; a panel before and one after each renormalizer.
 
     Args:
-        rows: ``method`` (``'dense'`` is the horizontal line), ``sparsity``, ``seed``, ``renormalizer`` and the metric
+        rows: ``method`` (``'dense'`` is the horizontal line), ``seed``, ``renormalizer``, the level and the metric
             each. Seeds are averaged.
         metric: Key of the accuracy.
+        level: Key of how much is pruned.
+        label: Of the axis of the level.
 
     Raises:
         ValueError: There are no rows.
@@ -24,7 +26,7 @@ def draw_sparsity(rows: Sequence[Mapping[str, Any]], metric: str) -> Figure:
     methods = [method for method in dict.fromkeys(row['method'] for row in rows) if method != 'dense']
     points = defaultdict(list)
     for row in rows:
-        points[row['renormalizer'], row['method'], row['sparsity']].append(row[metric])
+        points[row['renormalizer'], row['method'], row[level]].append(row[metric])
     # A bare Figure, not pyplot: no global state, no display, nothing to close.
     figure = Figure(figsize=(1 + 4.2 * len(panels), 4.2), layout='constrained')
     for axes, panel in zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels, strict=True):
@@ -32,12 +34,12 @@ def draw_sparsity(rows: Sequence[Mapping[str, Any]], metric: str) -> Figure:
             if row['method'] == 'dense':
                 axes.axhline(row[metric], color='grey', linewidth=1, linestyle='--', label='dense')
         for number, method in enumerate(methods):
-            line = sorted((sparsity, mean(values)) for (where, which, sparsity), values in points.items()
+            line = sorted((value, mean(values)) for (where, which, value), values in points.items()
                           if (where, which) == (panel, method))
             if line:
                 axes.plot(*zip(*line, strict=True), marker='.', color=f'C{number}', label=method)
         axes.set_title('pruned' if panel == 'none' else f'after {panel}')
-        axes.set_xlabel('sparsity of the listed weights')
+        axes.set_xlabel(label)
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel(metric)
     figure.axes[0].legend(fontsize=7)

@@ -138,7 +138,25 @@ def test_spaces_whose_width_is_fixed_are_left(caplog):
     (dict(target=0.5, saliency='woodfisher'), ConfigError, 'labelled data'),
     (dict(target=0.5, renormalizers=['reset']), ConfigError, 'loader'),
     (dict(target=0.5, loader=[], renormalizers=[lambda model, loader, ends: None]), ConfigError, 'ends'),
+    (dict(target=0.5, cost='flops'), ConfigError, "no cost 'flops'"),
 ])
 def test_bad_input(options, error, match):
     with pytest.raises(error, match=match):
         prune_channels(make_net(), IMAGE, **options)
+
+
+def test_goals_are_those_of_the_channels_that_are_left():
+    net, loader, seen = make_net(), make_loader(), []
+
+    def recorder(model, loader, *, samples=24, goals=None):
+        seen.extend(goals)
+
+    pruned = prune_channels(net, IMAGE, 0.6, loader, renormalizers=[recorder])
+    kept = [next(place for place, row in enumerate(net.conv1.weight) if torch.equal(row, own))
+            for own in pruned.conv1.weight]
+    images = torch.cat([images for images, _ in loader])
+    expected = net.conv1(images).transpose(0, 1).flatten(1)[kept]
+    torch.testing.assert_close(seen[0]['conv1'].mean.float(), expected.mean(1).detach(), rtol=1e-4, atol=1e-5)
+    repaired = prune_channels(net, IMAGE, 0.6, loader, renormalizers=[dict(type='repair', samples=24)])
+    found = repaired.conv1(images).transpose(0, 1).flatten(1)
+    torch.testing.assert_close(found.var(1), expected.var(1), rtol=1e-3, atol=1e-4)

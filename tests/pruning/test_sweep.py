@@ -50,8 +50,8 @@ def config(tmp_path, repository):
 def test_a_sweep_and_its_continuation(config, tmp_path, monkeypatch):
     measured = []
     original = PruningRunner._add
-    monkeypatch.setattr(PruningRunner, '_add', lambda self, model, **cell: (
-        measured.append((cell['method'], cell['sparsity'], cell['renormalizer'])), original(self, model, **cell)))
+    monkeypatch.setattr(PruningRunner, '_add', lambda self, model, cell: (
+        measured.append((cell['method'], cell['sparsity'], cell['renormalizer'])), original(self, model, cell)))
     metrics = run_stage(config, 'PruningRunner', work_dir=tmp_path / 'work')
     cells = [('dense', 0., 'none'), ('small', 0.5, 'none'), ('small', 0.5, 'reset'), ('fisher', 0.5, 'none'),
              ('fisher', 0.5, 'reset')]
@@ -78,6 +78,7 @@ def test_a_sweep_and_its_continuation(config, tmp_path, monkeypatch):
 @pytest.mark.parametrize('options, match', [
     ({'pruning.sparsities': [0.5, 1.0]}, r'\[0, 1\)'),
     ({'pruning.methods.small.saliency': 'magnitud'}, "Nearest: 'magnitude'"),
+    ({'pruning.methods.small.scop': 'layer'}, "'scop'. Nearest: 'scope'"),
     ({'pruning.renormalizers.reset.type': 'resett'}, 'reset'),
     ({'pruning.sparsity': 0.5}, "'sparsity'.*sparsities"),
     ({'pruning.checkpoint': None}, 'trained weights')])

@@ -1,4 +1,5 @@
 """Runners of the stages that are not trainings."""
+from mmreuse.engine.runners.channels import ChannelPruningRunner
 from mmreuse.engine.runners.connectivity import ConnectivityRunner
 from mmreuse.engine.runners.dery import (
     DeRyRunner,
@@ -12,5 +13,6 @@ from mmreuse.engine.runners.dery import (
 from mmreuse.engine.runners.preserve_first import PreserveFirstRunner
 from mmreuse.engine.runners.pruning import PruningRunner
 
-__all__ = ['ConnectivityRunner', 'DeRyRunner', 'FeatureExtractionRunner', 'NodeShapeRunner', 'PartitionRunner',
-           'PreserveFirstRunner', 'PruningRunner', 'ReassemblyRunner', 'SimilarityRunner', 'ZooAccuracyRunner']
+__all__ = ['ChannelPruningRunner', 'ConnectivityRunner', 'DeRyRunner', 'FeatureExtractionRunner', 'NodeShapeRunner',
+           'PartitionRunner', 'PreserveFirstRunner', 'PruningRunner', 'ReassemblyRunner', 'SimilarityRunner',
+           'ZooAccuracyRunner']

@@ -1,7 +1,8 @@
 """Prune a trained classifier in many ways and measure it, before and after renormalization."""
 import copy
-from collections.abc import Iterator
-from typing import Any
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar
 
 from matplotlib.figure import Figure
 from mmengine.runner import Runner
@@ -20,29 +21,41 @@ from mmreuse.renormalization.apply import chooses, find_methods
 from mmreuse.renormalization.fit import check_fit
 from mmreuse.statistics.replay import Replay
 from mmreuse.utils.io import file_hash
-from mmreuse.visualization import draw_sparsity
+from mmreuse.utils.names import nearest
+from mmreuse.visualization import draw_pruning
 
 
-@RUNNERS.register_module()
-class PruningRunner(SweepRunner):
-    """Sweep over pruning methods, sparsities and renormalizers.
+class PruningSweep(SweepRunner):
+    """What sweeps over ways of pruning share.
 
-    Config: as for :class:`~mmreuse.engine.runners.sweep.SweepRunner`, and ``pruning`` with
+    Their part of the config has
 
     - ``checkpoint``: the trained classifier,
-    - ``methods``: names to keywords of :func:`mmreuse.pruning.prune_weights`
-      (``dict(saliency='woodfisher', update='summed', fisher=dict(samples=1000))``),
-    - ``sparsities``,
+    - ``methods``: names to keywords of the function that prunes,
+    - the :attr:`levels` to which each prunes,
     - ``renormalizers``: names to configs (``dict(type='reset', samples=4096)``) or lists of them; the result without
-      any is always measured,
-    - ``seeds`` of the pictures drawn ((0,)), ``modules`` and ``exclude``.
+      any is always measured. Those that choose do so on ``val_dataloader``,
+    - ``seeds`` of the pictures drawn ((0,)).
+
+    A subclass names the :attr:`level`, its plural :attr:`levels`, and which keywords methods may have.
     """
 
-    stage = 'pruning'
-    keys = ('checkpoint', 'methods', 'sparsities', 'renormalizers', 'seeds', 'modules', 'exclude')
-    columns = ('method', 'sparsity', 'seed', 'renormalizer')
+    level: ClassVar[str]
+    levels: ClassVar[str]
+    untouched: ClassVar[float]  # the dense network's level
+    description: ClassVar[tuple[str, ...]]  # keys of describe
+    keywords: ClassVar[tuple[str, ...]]
     named = {'method': 'methods', 'renormalizer': 'renormalizers'}
-    lists = ('sparsities', 'seeds')
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What tells cells apart."""
+        return 'method', self.level, 'seed', 'renormalizer'
+
+    @property
+    def lists(self) -> tuple[str, ...]:
+        """What only says which cells are wanted."""
+        return self.levels, 'seeds'
 
     @property
     def settings(self) -> tuple[str, ...]:
@@ -50,33 +63,63 @@ class PruningRunner(SweepRunner):
         choosing = any(chooses(function) for functions in self._renormalizers().values() for function in functions)
         return (*super().settings, 'val_dataloader') if choosing else super().settings
 
+    @abstractmethod
+    def check_level(self, value: float) -> None:
+        """Raise :class:`ConfigError` unless one can prune to this level."""
+
+    @abstractmethod
+    def check_network(self) -> None:
+        """Find what :attr:`model` stands against, before anything is measured."""
+
+    @abstractmethod
+    def prune(self, level: float, options: dict[str, Any]) -> nn.Module:
+        """A pruned copy of :attr:`model`."""
+
+    @abstractmethod
+    def describe(self, model: nn.Module) -> dict[str, float]:
+        """What a row says of a network beside its accuracy."""
+
+    @abstractmethod
+    def goals(self, function: Callable) -> dict[str, Any]:
+        """What a renormalizer goes by."""
+
+    def measured(self, model: nn.Module, cell: dict[str, Any]) -> None:
+        """Called with every network that has been measured."""
+
     def check(self) -> None:
-        """Also: methods, renormalizers and sparsities exist, and there is a checkpoint."""
+        """Also: methods, renormalizers and levels exist, and there is a checkpoint."""
         super().check()
-        for sparsity in self.part['sparsities']:
-            check_sparsity(sparsity)
-        for method in self.part['methods'].values():
-            check_options(**method)
+        for value in self.part[self.levels]:
+            self.check_level(value)
+        for name, method in self.part['methods'].items():
+            unknown = [key for key in method if key not in self.keywords]
+            if unknown:
+                raise ConfigError(f"{self.cfg.filename}: method '{name}' has no option '{unknown[0]}'. "
+                                  f'{nearest(unknown[0], self.keywords)}')
+            self._needs(method)
         if not self.part.get('checkpoint'):
-            raise ConfigError(f'{self.cfg.filename}: pruning.checkpoint must name the trained weights; pruning random '
-                              'ones makes no sense. Pass --checkpoint PATH.')
+            raise ConfigError(f'{self.cfg.filename}: {self.stage}.checkpoint must name the trained weights; pruning '
+                              'random ones makes no sense. Pass --checkpoint PATH.')
 
     def inputs(self) -> dict[str, str]:
         """The weights."""
-        return {'checkpoint': file_hash(self.cfg.pruning.checkpoint)}
+        return {'checkpoint': file_hash(self.part['checkpoint'])}
 
     def execute(self) -> dict[str, Any]:
         """Measure what is missing in the table.
 
         Raises:
-            ConfigError: The network is sparser already.
+            ConfigError: The network does not fit.
             DataError: There are fewer pictures than a method or renormalizer asks for.
             SpaceError: The network lacks the layers of a renormalizer.
             ArtefactError: The checkpoint is missing or of another architecture.
         """
         self.model = copy_permanent(self.load_classifier(self.part['checkpoint']))
         self.listed = {key: self.part[key] for key in ('modules', 'exclude') if key in self.part}
-        self._check_network()
+        self.check_network()
+        for functions in self._renormalizers().values():
+            for function in functions:
+                check_fit(function, self.model)
         self.prepare()
         for seed in self.part.get('seeds', (0,)):
             loader = self.pictures(seed)
@@ -84,71 +127,16 @@ class PruningRunner(SweepRunner):
             self.images = Replay(loader, self.model, labelled=True)
             self.drawn: tuple[dict[str, int], PerSampleGradients] | None = None
             if not self.has(method='dense'):
-                self._add(self.model, method='dense', sparsity=0., seed=0, renormalizer='none')
-            for cell in self._missing(seed):
-                self._measure(**cell)
+                self._add(self.model, dict(method='dense', seed=0, renormalizer='none') | {self.level: self.untouched})
+            for cell, names in self._missing(seed):
+                self._measure(cell, names)
         self.write()
         return self.metrics()
 
-    def _check_network(self) -> None:
-        masks = find_masks(listed_weights(self.model, **self.listed))
-        check_growth(masks, min(self.part['sparsities']))
-        for functions in self._renormalizers().values():
-            for function in functions:
-                check_fit(function, self.model)
-
-    def _check_budgets(self, available: int) -> None:
-        wanted = {f"renormalizer '{name}'": getattr(function, 'keywords', {}).get('samples') or 0
-                  for name, functions in self._renormalizers().items() for function in functions}
-        for name, method in self.part['methods'].items():
-            function, settings = check_options(**method)
-            if needs_fisher(function, method.get('update')):
-                wanted[f"method '{name}'"] = settings['samples'] * settings['average']
-        for asking, samples in wanted.items():
-            if samples > available:
-                raise DataError(f'{self.cfg.filename}: {asking} asks for {samples} pictures, but the train_dataloader '
-                                f'has {available}. Ask for fewer.')
-
-    def draw(self) -> Figure:
-        """Accuracy against sparsity."""
-        metric = next(key for key in self.rows[0] if key not in (*self.columns, 'listed_sparsity', 'whole_sparsity'))
-        return draw_sparsity(self.rows, metric)
-
-    def _renormalizers(self) -> dict[str, list]:
-        """The functions of each."""
-        named = plain(self.cfg.get(self.stage) or {}).get('renormalizers', {})
-        return {name: find_methods(each) for name, each in named.items()}
-
-    def _missing(self, seed: int) -> Iterator[dict[str, Any]]:
-        """One method and sparsity at a time, with the renormalizers that are to be measured."""
-        for method in self.part['methods']:
-            for sparsity in self.part['sparsities']:
-                names = [name for name in ('none', *self._renormalizers())
-                         if not self.has(method=method, sparsity=sparsity, seed=seed, renormalizer=name)]
-                if names:
-                    yield dict(method=method, sparsity=sparsity, seed=seed, renormalizers=names)
-
-    def _measure(self, method: str, sparsity: float, seed: int, renormalizers: list[str]) -> None:
-        pruned = copy.deepcopy(self.model)
-        options = self.part['methods'][method]
-        options['fisher'] = self._fisher(options)
-        prune_weights(pruned, None, sparsity, **options, **self.listed)
-        for name in renormalizers:
-            model = copy.deepcopy(pruned)
-            if name != 'none':
-                apply_renormalizers(model, self.images, self._renormalizers()[name], ends=[self.model],
-                                    validation=self._validation())
-            self._add(model, method=method, sparsity=sparsity, seed=seed, renormalizer=name)
-
-    def _validation(self) -> Replay | None:
-        if 'val_dataloader' not in self.settings:
-            return None
-        return Replay(Runner.build_dataloader(plain(self.cfg.val_dataloader)), self.model, labelled=True)
-
-    def _fisher(self, options: dict[str, Any]) -> Fisher | None:
-        """The dense network's Fisher; methods that draw the same samples share the gradients."""
-        function, settings = check_options(**options)
-        if not needs_fisher(function, options.get('update')):
+    def fisher(self, options: dict[str, Any]) -> Fisher | None:
+        """The dense network's Fisher, None where it is not needed; methods that draw alike share the gradients."""
+        function, settings = self._needs(options)
+        if settings is None:
             return None
         shape = {key: settings.pop(key) for key in ('damp', 'block')}
         if self.drawn is None or self.drawn[0] != settings:
@@ -158,7 +146,106 @@ class PruningRunner(SweepRunner):
             self.drawn, self.fishers = (settings, found.gradients), {}
         return self.fishers.setdefault(tuple(shape.values()), Fisher(self.drawn[1], **shape))
 
-    def _add(self, model: nn.Module, **cell: Any) -> None:
-        sparsity = measure_sparsity(model, **self.listed)
+    def accuracy_key(self) -> str:
+        """Key of the accuracy."""
+        return next(key for key in self.rows[0] if key not in (*self.columns, *self.description))
+
+    def _needs(self, method: dict[str, Any]) -> tuple[Callable, dict[str, Any] | None]:
+        """The saliency of a method, and how its Fisher is estimated if it needs one."""
+        update = method.get('update')
+        function, settings = check_options(
+            method.get('saliency', 'magnitude'), method.get('scope', 'global'), update, method.get('fisher'))
+        return function, settings if needs_fisher(function, update) else None
+
+    def _renormalizers(self) -> dict[str, list]:
+        """The functions of each."""
+        named = plain(self.cfg.get(self.stage) or {}).get('renormalizers', {})
+        return {name: find_methods(each) for name, each in named.items()}
+
+    def _check_budgets(self, available: int) -> None:
+        wanted = {f"renormalizer '{name}'": getattr(function, 'keywords', {}).get('samples') or 0
+                  for name, functions in self._renormalizers().items() for function in functions}
+        for name, method in self.part['methods'].items():
+            _, settings = self._needs(method)
+            if settings is not None:
+                wanted[f"method '{name}'"] = settings['samples'] * settings['average']
+        for asking, samples in wanted.items():
+            if samples > available:
+                raise DataError(f'{self.cfg.filename}: {asking} asks for {samples} pictures, but the train_dataloader '
+                                f'has {available}. Ask for fewer.')
+
+    def _missing(self, seed: int) -> Iterator[tuple[dict[str, Any], list[str]]]:
+        """One method and level at a time, and the renormalizers that are to be measured."""
+        for method in self.part['methods']:
+            for value in self.part[self.levels]:
+                cell = {'method': method, self.level: value, 'seed': seed}
+                names = [name for name in ('none', *self._renormalizers()) if not self.has(**cell, renormalizer=name)]
+                if names:
+                    yield cell, names
+
+    def _measure(self, cell: dict[str, Any], renormalizers: list[str]) -> None:
+        options = self.part['methods'][cell['method']]
+        options['fisher'] = self.fisher(options)
+        pruned = self.prune(cell[self.level], options)
+        for name in renormalizers:
+            model = copy.deepcopy(pruned)
+            if name != 'none':
+                self._renormalize(model, self._renormalizers()[name])
+            self._add(model, dict(cell, renormalizer=name))
+
+    def _renormalize(self, model: nn.Module, functions: list[Callable]) -> None:
+        validation = None
+        if 'val_dataloader' in self.settings:
+            loader = Runner.build_dataloader(plain(self.cfg.val_dataloader))
+            validation = Replay(loader, self.model, labelled=True)
+        for function in functions:
+            apply_renormalizers(model, self.images, function, **self.goals(function), validation=validation)
+
+    def _add(self, model: nn.Module, cell: dict[str, Any]) -> None:
         metrics, = self.evaluate([model])
-        self.add(dict(listed_sparsity=sparsity.listed, whole_sparsity=sparsity.whole, **metrics), **cell)
+        self.measured(model, cell)
+        self.add({**self.describe(model), **metrics}, **cell)
+
+
+@RUNNERS.register_module()
+class PruningRunner(PruningSweep):
+    """Sweep over pruning methods, sparsities and renormalizers.
+
+    Config: as for :class:`~mmreuse.engine.runners.sweep.SweepRunner`, and ``pruning`` as :class:`PruningSweep` says,
+    with methods for :func:`mmreuse.pruning.prune_weights`
+    (``dict(saliency='woodfisher', update='summed', fisher=dict(samples=1000))``), ``sparsities``, ``modules`` and
+    ``exclude``.
+    """
+
+    stage = 'pruning'
+    keys = ('checkpoint', 'methods', 'sparsities', 'renormalizers', 'seeds', 'modules', 'exclude')
+    level, levels, untouched = 'sparsity', 'sparsities', 0.
+    keywords = ('saliency', 'scope', 'update', 'fisher')
+    description = ('listed_sparsity', 'whole_sparsity')
+
+    def check_level(self, value: float) -> None:
+        """Sparsities lie in [0, 1)."""
+        check_sparsity(value)
+
+    def check_network(self) -> None:
+        """The network is not sparser already."""
+        check_growth(find_masks(listed_weights(self.model, **self.listed)), min(self.part['sparsities']))
+
+    def prune(self, level: float, options: dict[str, Any]) -> nn.Module:
+        """Set weights to zero."""
+        pruned = copy.deepcopy(self.model)
+        prune_weights(pruned, None, level, **options, **self.listed)
+        return pruned
+
+    def goals(self, function: Callable) -> dict[str, Any]:
+        """The dense network."""
+        return dict(ends=[self.model])
+
+    def describe(self, model: nn.Module) -> dict[str, float]:
+        """How sparse it is."""
+        sparsity = measure_sparsity(model, **self.listed)
+        return dict(listed_sparsity=sparsity.listed, whole_sparsity=sparsity.whole)
+
+    def draw(self) -> Figure:
+        """Accuracy against sparsity."""
+        return draw_pruning(self.rows, self.accuracy_key(), self.level, 'sparsity of the listed weights')

@@ -1,0 +1,101 @@
+"""Remove channels of a trained classifier in several ways and measure what is left: accuracy, size, latency."""
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from torch import nn
+
+from mmreuse.deployment import compare_latency
+from mmreuse.engine.runners.pruning import PruningSweep
+from mmreuse.engine.runners.sweep import plain
+from mmreuse.errors import ConfigError
+from mmreuse.graph import transform
+from mmreuse.models.classifiers import NarrowClassifier
+from mmreuse.pruning.channels import check_renormalizer, dense_goals, select_channels
+from mmreuse.registry import ENGINES, MODELS, RUNNERS
+from mmreuse.utils.complexity import count_macs, count_params
+from mmreuse.utils.io import atomic_path
+from mmreuse.utils.methods import find_method
+from mmreuse.visualization import draw_pruning
+
+
+@RUNNERS.register_module()
+class ChannelPruningRunner(PruningSweep):
+    """Sweep over structured pruning methods, targets and renormalizers.
+
+    Config: as for :class:`~mmreuse.engine.runners.sweep.SweepRunner`, where ``model`` is a
+    :class:`~mmreuse.models.NarrowClassifier`, and ``channels`` as
+    :class:`~mmreuse.engine.runners.pruning.PruningSweep` says, with methods for :func:`mmreuse.pruning.prune_channels`
+    (``dict(saliency='magnitude', multiple=8)``), ``targets``, ``engines`` on which latency is measured (none) and
+    ``batch_sizes`` ((1,)), one thread each.
+
+    Every network is written as ``<method>_<target>_<seed>_<renormalizer>.pth``, a checkpoint for a
+    ``NarrowClassifier``.
+    """
+
+    stage = 'channels'
+    keys = ('checkpoint', 'methods', 'targets', 'renormalizers', 'seeds', 'engines', 'batch_sizes')
+    level, levels, untouched = 'target', 'targets', 1.
+    keywords = ('saliency', 'cost', 'multiple', 'minimum', 'relative', 'spaces', 'exclude', 'fisher')
+    description = ('macs', 'params')
+
+    def check(self) -> None:
+        """Also: the model can be as narrow as a checkpoint, renormalizers do not compare layers, engines exist."""
+        super().check()
+        if not isinstance(MODELS.build(plain(self.cfg.model)), NarrowClassifier):
+            raise ConfigError(f"{self.cfg.filename}: model.type = '{self.cfg.model.type}' cannot load narrower nets. "
+                              "Take 'NarrowClassifier' with input_size=(C, H, W) and the other keys as they are.")
+        for engine in self.part.get('engines', ()):
+            find_method(ENGINES, engine)
+        for functions in self._renormalizers().values():
+            for function in functions:
+                check_renormalizer(function)
+
+    def check_level(self, value: float) -> None:
+        """Targets are shares."""
+        if not 0 < value < 1:
+            raise ConfigError(f'{self.cfg.filename}: target {value} is not in (0, 1). It is the share of the dense '
+                              "network's cost that is left, e.g. 0.5.")
+
+    def check_network(self) -> None:
+        """Nothing but what tracing finds."""
+
+    def prune(self, level: float, options: dict[str, Any]) -> nn.Module:
+        """Remove channels, and time what is left beside the dense network."""
+        image = torch.zeros(1, *self.model.input_size)
+        self.graph, self.maps = select_channels(self.model, image, level, self.images, **options)
+        pruned = transform(self.graph, self.maps)
+        self.latencies = {}
+        for batch in self.part.get('batch_sizes', (1,)) if self.part.get('engines') else ():
+            images = torch.randn(batch, *self.model.input_size, generator=torch.Generator().manual_seed(0))
+            found = compare_latency(dict(dense=self.model, pruned=pruned), images, self.part['engines'])
+            for engine, times in found.items():
+                dense, own = times['dense'].median, times['pruned'].median
+                self.latencies |= {f'{engine}/batch{batch}/{key}': value for key, value in (
+                    ('dense_ms', 1e3 * dense), ('pruned_ms', 1e3 * own), ('speedup', dense / own))}
+        return pruned
+
+    def goals(self, function: Callable) -> dict[str, Any]:
+        """Statistics of the channels that are left in the dense network."""
+        return dict(goals=dense_goals(function, self.graph, self.maps, self.images))
+
+    def measured(self, model: nn.Module, cell: dict[str, Any]) -> None:
+        """Write a checkpoint."""
+        if cell['method'] != 'dense':
+            name = '_'.join(str(cell[key]) for key in self.columns)
+            with atomic_path(self.folder / f'{name}.pth') as path:
+                torch.save(dict(meta=cell, state_dict=model.state_dict()), path)
+
+    def describe(self, model: nn.Module) -> dict[str, float]:
+        """Size and, once something is pruned, latencies."""
+        return dict(macs=count_macs(model, self.model.input_size), params=count_params(model), **self.latencies)
+
+    def execute(self) -> dict[str, Any]:
+        """See :meth:`PruningSweep.execute`."""
+        self.latencies: dict[str, float] = {}
+        return super().execute()
+
+    def draw(self) -> Figure:
+        """Accuracy against what is left."""
+        return draw_pruning(self.rows, self.accuracy_key(), self.level, 'share of the multiply-accumulates')

@@ -1,0 +1,81 @@
+"""The sweep that removes channels, on the digits, from pruning to fine-tuning and testing."""
+import pytest
+import torch
+from mmengine.registry import init_default_scope
+
+from mmreuse.apis import run_stage
+from mmreuse.engine import launch
+from mmreuse.errors import ConfigError
+from mmreuse.registry import MODELS
+from mmreuse.utils.io import load_checkpoint, read_json
+
+CONFIG = """
+_base_ = ['{root}/configs/_base_/datasets/digits.py', '{root}/configs/_base_/default_runtime.py']
+
+model = dict(
+    type='NarrowClassifier',
+    input_size=(3, 8, 8),
+    backbone=dict(type='CifarResNet', depth=8, width=8, shortcut='conv1x1'),
+    neck=dict(type='mmpretrain.GlobalAveragePooling'),
+    head=dict(type='mmpretrain.LinearClsHead', num_classes=10, in_channels=32,
+              loss=dict(type='mmpretrain.CrossEntropyLoss'), topk=(1, )))
+optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.01))
+train_cfg = dict(by_epoch=True, max_epochs=1)
+val_cfg = dict()
+test_cfg = dict()
+channels = dict(
+    checkpoint='{weights}',
+    methods=dict(small=dict(saliency='magnitude', multiple=4),
+                 fisher=dict(saliency='diagonal_fisher', relative=False, fisher=dict(samples=30))),
+    targets=[0.5], engines=['torch'],
+    renormalizers=dict(reset=dict(type='reset', samples=64), repair=dict(type='repair', samples=64)))
+"""
+
+
+@pytest.fixture
+def config(tmp_path, repository):
+    path, weights = tmp_path / 'channels.py', tmp_path / 'net.pth'
+    path.write_text(CONFIG.format(root=repository, weights=weights))
+    init_default_scope('mmreuse')
+    cfg = launch.load_config(str(path))
+    model = MODELS.build({**cfg.model, 'data_preprocessor': cfg.data_preprocessor})
+    torch.save(dict(state_dict=model.state_dict()), weights)
+    return path
+
+
+def test_from_a_dense_net_to_a_narrow_one_that_is_trained_and_tested(config, tmp_path):
+    run_stage(config, 'ChannelPruningRunner', work_dir=tmp_path / 'work')
+    folder = tmp_path / 'work/channels'
+    rows = read_json(folder / 'results.json')['rows']
+    assert [(row['method'], row['renormalizer']) for row in rows] == [('dense', 'none')] + [
+        (method, name) for method in ('small', 'fisher') for name in ('none', 'reset', 'repair')]
+    for row in rows[1:]:
+        assert 0.3 < row['macs'] / rows[0]['macs'] <= 0.5 and row['params'] < rows[0]['params']
+        assert row['torch/batch1/speedup'] == row['torch/batch1/dense_ms'] / row['torch/batch1/pruned_ms']
+    state = load_checkpoint(folder / 'small_0.5_0_reset.pth')['state_dict']
+    assert all(len(weight) % 4 == 0 for name, weight in state.items() if name.endswith('conv1.weight'))
+
+    cfg = launch.load_config(str(config), {'model.init_cfg': dict(
+        type='Pretrained', checkpoint=str(folder / 'small_0.5_0_reset.pth'))})
+    cfg.work_dir, cfg.launcher = str(tmp_path / 'tuned'), 'none'
+    launch.run(launch.build_runner(cfg))
+    tuned = load_checkpoint(tmp_path / 'tuned/epoch_1.pth')['state_dict']
+    assert {key: value.shape for key, value in tuned.items()} == {key: value.shape for key, value in state.items()}
+    changed = [key for key in state if key.endswith('weight') and not torch.equal(state[key], tuned[key])]
+    assert len(changed) == len([key for key in state if key.endswith('weight')])
+    again = launch.load_config(str(config))
+    again.work_dir, again.launcher = str(tmp_path / 'tested'), 'none'
+    assert launch.test(again, str(tmp_path / 'tuned/epoch_1.pth'))['accuracy/top1'] >= 0
+
+
+@pytest.mark.parametrize('options, match', [
+    ({'channels.targets': [1.]}, r'target 1.0 is not in \(0, 1\)'),
+    ({'channels.methods.small.multiples': 8}, "'multiples'. Nearest: 'multiple'"),
+    ({'channels.engines': ['tensorrt']}, "there is no engine 'tensorrt'"),
+    ({'channels.checkpoint': None}, 'channels.checkpoint must name'),
+    ({'model.type': 'mmpretrain.ImageClassifier'}, "Take 'NarrowClassifier'")])
+def test_bad_settings_are_found_at_once(config, tmp_path, options, match):
+    if 'model.type' in options:
+        config.write_text(config.read_text().replace('    input_size=(3, 8, 8),\n', ''))
+    with pytest.raises(ConfigError, match=match):
+        run_stage(config, 'ChannelPruningRunner', work_dir=tmp_path / 'work', options=options)
