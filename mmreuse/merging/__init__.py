@@ -4,6 +4,7 @@ from mmreuse.merging.curve import barrier, curve, points
 from mmreuse.merging.evaluate import evaluate_together
 from mmreuse.merging.files import load_merged, save_merged, skeleton
 from mmreuse.merging.fuse import fuse
+from mmreuse.merging.grouped import GroupedMerge, group_fronts
 from mmreuse.merging.interpolate import interpolate
 from mmreuse.merging.match import match_spaces
 from mmreuse.merging.matching import Matching
@@ -16,8 +17,8 @@ from mmreuse.merging.stops import StopPoint, find_stop, stop_points
 from mmreuse.merging.stretch import spaces_between
 
 __all__ = [
-    'Aligned', 'Ensemble', 'Matching', 'MergedModel', 'PreserveFirst', 'PreservePoint', 'StopPoint', 'align',
-    'align_graphs', 'barrier', 'curve', 'evaluate_together', 'find_start', 'find_stop', 'fuse', 'interpolate',
-    'load_merged', 'match_spaces', 'merge', 'points', 'preserve_first_points', 'preserve_point', 'recipe_of', 'refit',
-    'save_merged', 'skeleton', 'spaces_between', 'stop_points',
+    'Aligned', 'Ensemble', 'GroupedMerge', 'Matching', 'MergedModel', 'PreserveFirst', 'PreservePoint', 'StopPoint',
+    'align', 'align_graphs', 'barrier', 'curve', 'evaluate_together', 'find_start', 'find_stop', 'fuse',
+    'group_fronts', 'interpolate', 'load_merged', 'match_spaces', 'merge', 'points', 'preserve_first_points',
+    'preserve_point', 'recipe_of', 'refit', 'save_merged', 'skeleton', 'spaces_between', 'stop_points',
 ]

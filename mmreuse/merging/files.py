@@ -3,12 +3,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from mmreuse.errors import ArtefactError
 from mmreuse.graph import Assign, Dense, Graph
 from mmreuse.merging.fuse import fuse
 from mmreuse.merging.matching import Matching
 from mmreuse.merging.merged import MergedModel, recipe_of
+from mmreuse.renormalization.places import WEIGHTED
 from mmreuse.utils.io import PathLike, load_tensors, save_tensors
 
 
@@ -44,6 +46,21 @@ def skeleton(graphs: Sequence[Graph], recipe: Mapping[str, Any]) -> MergedModel:
     return fuse(graphs, matchings, start=recipe['start'], stop=recipe['stop'])
 
 
+def add_biases(merged: MergedModel, state_dict: Mapping[str, Tensor], prefix: str = '') -> None:
+    """Give layers the biases that a renormalizer has given those of a saved merge: REPAIR does where there is none.
+
+    Args:
+        merged: Of :func:`skeleton`, changed in place.
+        state_dict: Of the saved merge.
+        prefix: In front of its keys.
+    """
+    modules = dict(merged.named_modules())
+    for key, tensor in state_dict.items():
+        layer = modules.get(key.removeprefix(prefix).removesuffix('.bias')) if key.endswith('.bias') else None
+        if isinstance(layer, WEIGHTED) and layer.bias is None:
+            layer.bias = nn.Parameter(torch.zeros_like(tensor, device=layer.weight.device))
+
+
 def save_merged(path: PathLike, merged: MergedModel) -> None:
     """Write a merged model as one safetensors file, atomically."""
     state = merged.state_dict()
@@ -66,6 +83,7 @@ def load_merged(path: PathLike, graphs: Sequence[Graph]) -> MergedModel:
     state, _ = load_tensors(path)
     try:
         merged = skeleton(graphs, recipe_of(state))
+        add_biases(merged, state)
         merged.load_state_dict(state)
     except (ArtefactError, RuntimeError) as error:
         cause = str(error).strip().replace('\n\t', ' ')

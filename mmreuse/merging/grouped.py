@@ -53,15 +53,15 @@ def group_fronts(merged: MergedModel, inputs: Tensor | tuple[Any, ...]) -> Group
     if merged.fronts is None or merged.tails is not None:
         raise SpaceError('only merged models with fronts and without tails are grouped: merge with a start, and '
                          'without a stop.')
-    merged = copy.deepcopy(merged)
-    front, *others = merged.fronts
+    twin = copy.deepcopy(merged)
+    front, *others = twin.fronts
     for name, module in list(front.named_modules()):
         own = (*module._parameters.values(), *module._buffers.values())
         if any(tensor is not None for tensor in own):
             parts = [module, *(other.get_submodule(name) for other in others)]
             parent, _, leaf = name.rpartition('.')
             front.get_submodule(parent)._modules[leaf] = _grouped(name, parts)
-    grouped = GroupedMerge(merged, front).train(merged.training)
+    grouped = GroupedMerge(twin, front).train(merged.training)
     _prove(grouped, merged, inputs if isinstance(inputs, tuple) else (inputs,))
     return grouped
 

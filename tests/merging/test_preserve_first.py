@@ -31,8 +31,8 @@ from .planted import ResNet, images, in_order, outputs, permuted_clones, randomi
 SIZE = 32
 
 
-def vgg(norm: str | None = None) -> nn.Module:
-    return CifarVGG(11, width=2, norm=norm, last_pool='avg', num_classes=5).eval()
+def vgg(**options) -> nn.Module:
+    return CifarVGG(11, width=2, last_pool='avg', num_classes=5, **options).eval()
 
 
 def resnet() -> nn.Module:
@@ -354,4 +354,16 @@ def test_a_merge_of_a_sweep_is_saved(tmp_path):
     merged = place.module(place.renormalized(place.merge('zip'), 'zip', 'reset'))
     save_merged(tmp_path / 'merged.safetensors', merged)
     again = load_merged(tmp_path / 'merged.safetensors', pair(norm='bn'))
+    assert torch.equal(outputs(again.eval(), images(2, SIZE))[0], outputs(merged, images(2, SIZE))[0])
+
+
+def test_biases_that_a_renormalizer_adds_are_loaded(tmp_path):
+    """REPAIR shifts what a layer without a bias gives; a shortcut, say."""
+    graphs = pair(bias=False)
+    _, places = sweep(graphs, dict(permute='permute'), ['features.8'])
+    place = next(places)
+    merged = place.module(place.renormalized(place.merge('permute'), 'permute', 'repair'))
+    assert merged.joins[0].layer.bias is not None and merged.trunk.get_submodule('features.11').bias is not None
+    save_merged(tmp_path / 'merged.safetensors', merged)
+    again = load_merged(tmp_path / 'merged.safetensors', pair(bias=False))
     assert torch.equal(outputs(again.eval(), images(2, SIZE))[0], outputs(merged, images(2, SIZE))[0])

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.graph import trace
 from mmreuse.merging import Matching, find_start, find_stop, fuse, recipe_of, skeleton, spaces_between
+from mmreuse.merging.files import add_biases
 from mmreuse.merging.match import Matcher
 from mmreuse.merging.merge import match_and_refit, renormalize, verify_architectures
 from mmreuse.merging.preserve_points import Start
@@ -227,6 +228,7 @@ class MergedClassifier(BaseModel):
         """
         recipe = recipe_of(state_dict, f'{prefix}merged.')
         self.merged = skeleton(self.graphs, recipe).to(self.data_preprocessor.device)
+        add_biases(self.merged, state_dict, f'{prefix}merged.')
         self.start, self.stop, self.matchings = recipe['start'], recipe['stop'], {}
         # mmengine would only log what does not fit, and go on with random weights.
         for key, tensor in self.merged.state_dict(prefix=f'{prefix}merged.').items():
