@@ -1,5 +1,6 @@
 """Feature spaces: sets of parameter axes that must change together."""
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,6 +23,22 @@ class Axis:
     role: Role  # merge acts on what writes or accompanies, unmerge on what reads
     shape: tuple[int, ...] | None = None  # view of the tensor in which ``dim`` is counted, None: as it is
     groups: int = 1  # > 1: each block of axis 0 has its own part of ``index``, as in grouped convolutions
+
+    def members(self, shape: Sequence[int]) -> Tensor:
+        """Member of the space at every element of the tensor, or -1.
+
+        Args:
+            shape: Of the tensor.
+
+        Returns:
+            Tensor: Integers that broadcast to ``shape``.
+        """
+        if self.groups > 1:
+            rows = self.index.reshape(self.groups, -1).repeat_interleave(shape[0] // self.groups, 0)
+            return rows.reshape(*rows.shape, *[1] * (len(shape) - 2))
+        view = tuple(shape) if self.shape is None else self.shape
+        index = self.index.reshape([-1 if dim == self.dim else 1 for dim in range(len(view))])
+        return index if self.shape is None else index.expand(view).reshape(tuple(shape))
 
 
 @dataclass(frozen=True, eq=False)

@@ -52,10 +52,10 @@ def verify(graph: Graph, seed: int = 0) -> VerifyReport:
     Raises:
         SpaceError: The outputs differ; names the space.
     """
-    inputs, others = (_double(random_like(graph.inputs, seed + offset, 'cpu')) for offset in (1, 1001))
+    inputs, others = (as_double(random_like(graph.inputs, seed + offset, 'cpu')) for offset in (1, 1001))
     twin = _random_twin(graph, (inputs, others), seed)
-    reference = _run(twin, inputs)
-    change = float((reference - _run(twin, others)).abs().max()) if reference.numel() else 0.
+    reference = run_in_double(twin, inputs)
+    change = float((reference - run_in_double(twin, others)).abs().max()) if reference.numel() else 0.
     if not bool(reference.isfinite().all()) or not change > 0:
         raise SpaceError(f'{type(graph.model).__name__} gives outputs that are not finite or do not depend on its '
                          'input when its parameters are drawn at random; nothing can be proved.')
@@ -64,7 +64,7 @@ def verify(graph: Graph, seed: int = 0) -> VerifyReport:
         model = _random_twin(graph, (inputs, others), seed) if model is None else model
         apply_maps(model, place_maps(graph.spaces, random_permutations(graph.spaces, seed, set(names))))
         refresh(model)
-        return float((_run(model, inputs) - reference).abs().max()) / change
+        return float((run_in_double(model, inputs) - reference).abs().max()) / change
 
     names = list(graph.spaces)
     error = error_of(names, twin) if names else 0.
@@ -175,18 +175,19 @@ def _calibrate(model: nn.Module, batches: tuple[tuple[Any, ...], ...]) -> None:
         norm.training, norm.momentum = False, momentum
 
 
-def _double(values: Any) -> Any:
+def as_double(values: Any) -> Any:
+    """Inputs with float64 in place of other floating-point values."""
     if isinstance(values, Tensor):
         return values.double() if values.is_floating_point() else values
     if isinstance(values, (list, tuple)):
-        return type(values)(_double(value) for value in values)
+        return type(values)(as_double(value) for value in values)
     if isinstance(values, dict):
-        return {key: _double(value) for key, value in values.items()}
+        return {key: as_double(value) for key, value in values.items()}
     return values
 
 
-def _run(model: nn.Module, inputs: tuple[Any, ...]) -> Tensor:
-    """All floating-point outputs in one vector."""
+def run_in_double(model: nn.Module, inputs: tuple[Any, ...]) -> Tensor:
+    """All floating-point outputs of a network that was turned into float64, in one vector."""
     output = _call(model, inputs)
     found = [tensor.flatten().double() for tensor in tensors_in(output) if tensor.is_floating_point()]
     return torch.cat(found) if found else torch.zeros(0)

@@ -1,5 +1,6 @@
 """The part of a trained network that one target problem needs: masks, and modules made of them."""
 from mmreuse.modularization.budget import hold_budget, mask_saliency, rank_masks
+from mmreuse.modularization.compaction import compact
 from mmreuse.modularization.head import ModuleHead, fit_head, select_classes
 from mmreuse.modularization.masks import (
     apply_masks,
@@ -12,10 +13,12 @@ from mmreuse.modularization.masks import (
 )
 from mmreuse.modularization.original import original_labels, restricted_scores
 from mmreuse.modularization.selection import Selection
+from mmreuse.modularization.sizes import resize, size_recipe
 from mmreuse.modularization.states import bake, frozen_hash, load_mask_state, mask_state
 
 __all__ = [
-    'ModuleHead', 'Selection', 'apply_masks', 'bake', 'fit_head', 'frozen_hash', 'hold_budget', 'load_mask_state',
-    'mask_parameters', 'mask_ratio', 'mask_saliency', 'mask_state', 'masked_tensors', 'original_labels',
-    'problem_masks', 'rank_masks', 'restricted_scores', 'select_classes', 'sparsity_loss', 'train_masks',
+    'ModuleHead', 'Selection', 'apply_masks', 'bake', 'compact', 'fit_head', 'frozen_hash', 'hold_budget',
+    'load_mask_state', 'mask_parameters', 'mask_ratio', 'mask_saliency', 'mask_state', 'masked_tensors',
+    'original_labels', 'problem_masks', 'rank_masks', 'resize', 'restricted_scores', 'select_classes',
+    'size_recipe', 'sparsity_loss', 'train_masks',
 ]
