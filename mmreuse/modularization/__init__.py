@@ -1,6 +1,7 @@
 """The part of a trained network that one target problem needs: masks, and modules made of them."""
 from mmreuse.modularization.budget import hold_budget, mask_saliency, rank_masks
 from mmreuse.modularization.compaction import compact
+from mmreuse.modularization.flops import Cost, count_uses, measure_cost
 from mmreuse.modularization.head import ModuleHead, fit_head, select_classes
 from mmreuse.modularization.masks import (
     apply_masks,
@@ -11,14 +12,27 @@ from mmreuse.modularization.masks import (
     sparsity_loss,
     train_masks,
 )
+from mmreuse.modularization.module_file import (
+    AppliedModule,
+    Module,
+    ModulePart,
+    apply_module,
+    compose,
+    load_module,
+    load_published,
+    save_module,
+    verify_base,
+)
 from mmreuse.modularization.original import original_labels, restricted_scores
 from mmreuse.modularization.selection import Selection
 from mmreuse.modularization.sizes import resize, size_recipe
 from mmreuse.modularization.states import bake, frozen_hash, load_mask_state, mask_state
 
 __all__ = [
-    'ModuleHead', 'Selection', 'apply_masks', 'bake', 'compact', 'fit_head', 'frozen_hash', 'hold_budget',
-    'load_mask_state', 'mask_parameters', 'mask_ratio', 'mask_saliency', 'mask_state', 'masked_tensors',
-    'original_labels', 'problem_masks', 'rank_masks', 'resize', 'restricted_scores', 'select_classes',
-    'size_recipe', 'sparsity_loss', 'train_masks',
+    'AppliedModule', 'Cost', 'Module', 'ModuleHead', 'ModulePart', 'Selection', 'apply_masks', 'apply_module',
+    'bake', 'compact', 'compose', 'count_uses', 'fit_head', 'frozen_hash', 'hold_budget', 'load_mask_state',
+    'load_module', 'load_published', 'mask_parameters', 'mask_ratio', 'mask_saliency', 'mask_state',
+    'masked_tensors', 'measure_cost', 'original_labels', 'problem_masks', 'rank_masks', 'resize',
+    'restricted_scores', 'save_module', 'select_classes', 'size_recipe', 'sparsity_loss', 'train_masks',
+    'verify_base',
 ]

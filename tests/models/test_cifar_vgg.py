@@ -87,3 +87,10 @@ def test_every_convolution_writes_a_space_that_can_be_permuted(options):
 def test_impossible_options_are_refused(options, message):
     with pytest.raises(ConfigError, match=message):
         CifarVGG(**options)
+
+
+def test_three_linear_layers_have_the_published_names():
+    net = CifarVGG(16, norm='bn', hidden=512, num_classes=10)
+    shapes = {name: tuple(module.weight.shape) for name, module in net.named_modules() if isinstance(module, nn.Linear)}
+    assert shapes == {'classifier.0': (512, 512), 'classifier.3': (512, 512), 'classifier.6': (10, 512)}
+    assert net(torch.zeros(2, 3, 32, 32)).shape == (2, 10)

@@ -50,7 +50,7 @@ def main(monkeypatch):
     pytest.param(VGG, lambda: CifarVGG(11, num_classes=10).eval(), id='vgg')])
 def test_the_classifier_computes_what_the_net_did(convert, config, plain):
     net, model = plain(), MODELS.build(load_config(config).model).eval()
-    renamed = {f'params.module.{name}'.replace('bn1.weight', 'bn1.scale'): tensor
+    renamed = {f'params.module.{name}'.replace('bn1.weight', 'bn1.scale').replace('.shortcut.', '.downsample.'): tensor
                for name, tensor in net.state_dict().items() if not name.endswith('num_batches_tracked')}
     model.load_state_dict(convert(renamed, model))
     x = torch.randn(2, 3, 32, 32)

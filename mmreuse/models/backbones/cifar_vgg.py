@@ -30,6 +30,8 @@ class CifarVGG(BaseBackbone):
         init: ``'vgg_init'`` (Kaiming normal by fan-out; linear layer N(0, 0.01^2)), ``'lecun_normal'``
             (N(0, 1 / fan-in)), ``'xavier'`` (uniform, gain of ReLU), all with zero biases; ``'kaiming'`` (by fan-in);
             None: PyTorch's own.
+        hidden: Width of two more linear layers in front of the classifier, each with ReLU and dropout; the names are
+            ``classifier.0``, ``.3`` and ``.6`` then, as in the published weights of chenyaofo/pytorch-cifar-models.
         num_classes: Ends the net in pooling and the classifier, as a plain network from images to
             logits (N, num_classes). None: a backbone.
         in_channels: Channels of the image.
@@ -47,6 +49,7 @@ class CifarVGG(BaseBackbone):
         bias: bool = True,
         last_pool: str = 'max',
         init: str | None = None,
+        hidden: int | None = None,
         num_classes: int | None = None,
         in_channels: int = 3,
         init_cfg: dict | list[dict] | None = None,
@@ -71,8 +74,10 @@ class CifarVGG(BaseBackbone):
         self.features = nn.Sequential(*layers)
         if num_classes is not None:
             self.avgpool = nn.AdaptiveAvgPool2d(1)
-            linear = nn.Linear(channels, num_classes, bias=bias)
-            self.classifier = nn.Sequential(linear) if last_pool == 'avg' else linear
+            linear = nn.Linear(hidden or channels, num_classes, bias=bias)
+            front = [] if hidden is None else [nn.Linear(channels, hidden), nn.ReLU(), nn.Dropout(),
+                                               nn.Linear(hidden, hidden), nn.ReLU(), nn.Dropout()]
+            self.classifier = nn.Sequential(*front, linear) if front or last_pool == 'avg' else linear
         if init is not None:
             INITS[init](self)
 

@@ -48,8 +48,10 @@ def convert(state: Mapping[str, Tensor], model: nn.Module, *, statistics: bool =
     if isinstance(model.backbone, CifarResNet) and not model.backbone.fixup:
         norm = model.backbone.norm_name.rstrip('1')
         state = {_of_cifar_resnet(name, norm): tensor for name, tensor in state.items()}
-    found = {classifier_name(name, heads): tensor for name, tensor in state.items()}
     wanted = model.state_dict()
+    found = {classifier_name(name, heads): tensor for name, tensor in state.items()}
+    if not any('.downsample.' in name for name in wanted):  # what CifarResNet calls a shortcut, most others do not
+        found = {name.replace('.downsample.', '.shortcut.'): tensor for name, tensor in found.items()}
     endings = ('num_batches_tracked',) if statistics else ('num_batches_tracked', 'running_mean', 'running_var')
     own = {name: tensor for name, tensor in wanted.items() if name.endswith(endings) or name == 'head.class_vectors'}
     found = {**own, **found}

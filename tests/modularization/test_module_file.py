@@ -1,0 +1,141 @@
+"""Modules as files: what is read is what was written, and fits its base only."""
+import copy
+
+import pytest
+import torch
+from torch import nn
+from zeros import with_zeros
+
+from mmreuse.errors import ArtefactError, ConfigError
+from mmreuse.modularization import (
+    Module,
+    ModulePart,
+    apply_masks,
+    apply_module,
+    bake,
+    compact,
+    compose,
+    load_module,
+    load_published,
+    mask_state,
+    save_module,
+    verify_base,
+)
+from mmreuse.modularization.compaction import difference
+from mmreuse.utils.io import save_tensors, state_hash
+
+
+def make_base():
+    return with_zeros(nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5), nn.ReLU(), nn.Conv2d(5, 4, 3, bias=False),
+                                    nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 6)), rows=0, elements=0)
+
+
+def make_masks(base, seed):
+    generator = torch.Generator().manual_seed(seed)
+    masked = apply_masks_to(base)
+    for key, mask in masked.named_parameters():
+        if key.endswith('_mask'):
+            mask.data.copy_(torch.rand(mask.shape, generator=generator) - 0.6)
+    return masked
+
+
+def apply_masks_to(base):
+    masked = copy.deepcopy(base)
+    apply_masks(masked)
+    return masked
+
+
+def make_module(base, seed=0, **about):
+    part = ModulePart(torch.randn(2, 6), torch.randn(2), ('cat', 'rest'), dict(accuracy=93.5))
+    return Module(mask_state(make_masks(base, seed)), {'cat': part}, state_hash(base), dict(mean=[0.5], **about))
+
+
+def test_what_is_read_is_what_was_written(tmp_path):
+    base = make_base()
+    module = make_module(base)
+    save_module(tmp_path / 'cat.safetensors', module)
+    again = load_module(tmp_path / 'cat.safetensors')
+    assert again.base == module.base and again.preprocessing == module.preprocessing
+    assert again.masks.keys() == module.masks.keys()
+    assert all(torch.equal(again.masks[key], module.masks[key]) for key in module.masks)
+    own, part = again.parts['cat'], module.parts['cat']
+    assert own.classes == part.classes and own.metrics == part.metrics
+    assert torch.equal(own.weight, part.weight) and torch.equal(own.bias, part.bias)
+
+
+def test_a_weight_takes_a_bit(tmp_path):
+    base = nn.Sequential(nn.Linear(512, 1024), nn.Linear(1024, 6))
+    save_module(tmp_path / 'module.safetensors', make_module(base))
+    bits = 8 * (tmp_path / 'module.safetensors').stat().st_size
+    assert bits < 1.05 * sum(p.numel() for p in base.parameters())
+
+
+def test_applied_it_is_the_masked_network():
+    base = make_base()
+    before, module, x = state_hash(base), make_module(base), torch.randn(2, 3, 8, 8)
+    applied, part = apply_module(module, base), module.parts['cat']
+    logits = bake(make_masks(base, 0))(x)
+    torch.testing.assert_close(applied(x), logits.relu() @ part.weight.T + part.bias)
+    assert state_hash(base) == before
+    assert {'module_head.1.weight', 'module_head.1.bias'} < set(applied.state_dict())
+    assert difference(applied, compact(applied, x), (x,)) < 1e-6
+
+
+def test_a_module_of_another_base():
+    base = make_base()
+    module, other = make_module(base), copy.deepcopy(base)
+    other[1].running_mean += 1
+    with pytest.raises(ArtefactError, match='was made of a base with the hash sha256'):
+        apply_module(module, other)
+    with pytest.raises(ArtefactError, match="another architecture.*no '0.weight'"):
+        verify_base(module, nn.ModuleDict({'fc': nn.Linear(2, 2)}))
+    with pytest.raises(ArtefactError, match='has shape'):
+        verify_base(module, nn.Sequential(nn.Conv2d(3, 4, 3)))
+
+
+def test_composition_keeps_what_any_module_keeps():
+    base, x = make_base(), torch.randn(2, 3, 8, 8)
+    modules = {name: make_module(base, seed) for seed, name in enumerate(('cat', 'dog', 'horse'))}
+    union = compose(modules)
+    for key, mask in union.masks.items():
+        assert torch.equal(mask, sum(each.masks[key].int() for each in modules.values()) > 0)
+    scores = apply_module(union, base)(x)
+    assert list(scores) == ['cat', 'dog', 'horse'] and all(each.shape == (2, 2) for each in scores.values())
+    same = apply_module(compose({'a': modules['cat'], 'b': modules['cat']}), base)(x)
+    torch.testing.assert_close(same['b'], apply_module(modules['cat'], base)(x))
+    assert list(compose({'pets': compose({'cat': modules['cat'], 'dog': modules['dog']}),
+                         'horse': modules['horse']}).parts) == ['pets/cat', 'pets/dog', 'horse']
+
+
+def test_modules_that_cannot_be_composed():
+    base = make_base()
+    with pytest.raises(ArtefactError, match="'a' and 'b' are of different bases"):
+        compose({'a': make_module(base), 'b': make_module(make_base())})
+    with pytest.raises(ArtefactError, match='differently'):
+        compose({'a': make_module(base), 'b': make_module(base, std=[1])})
+    with pytest.raises(ConfigError, match='no modules'):
+        compose({})
+
+
+def test_a_published_file(tmp_path):
+    base = make_base()
+    masked = make_masks(base, 3)
+    head = {'module_head.1.weight': torch.randn(2, 6), 'module_head.1.bias': torch.randn(2)}
+    raw = {key: value.detach() for key, value in masked.state_dict().items() if key.endswith('_mask')}
+    torch.save(raw | head, tmp_path / 'module.pth')
+    module = load_published(tmp_path / 'module.pth', base)
+    x = torch.randn(2, 3, 8, 8)
+    torch.testing.assert_close(apply_module(module, base)(x),
+                               bake(masked)(x).relu() @ head['module_head.1.weight'].T + head['module_head.1.bias'])
+    torch.save(raw | head | {'epoch': torch.ones(())}, tmp_path / 'other.pth')
+    with pytest.raises(ArtefactError, match="it has 'epoch'"):
+        load_published(tmp_path / 'other.pth', base)
+    torch.save(raw, tmp_path / 'headless.pth')
+    with pytest.raises(ArtefactError, match="it lacks 'module_head.1.weight'"):
+        load_published(tmp_path / 'headless.pth', base)
+
+
+def test_a_file_of_another_kind(tmp_path):
+    save_tensors(tmp_path / 'weights.safetensors', dict(weight=torch.ones(2)))
+    with pytest.raises(ArtefactError, match='is not a module'):
+        load_module(tmp_path / 'weights.safetensors')
