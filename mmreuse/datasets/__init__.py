@@ -4,12 +4,12 @@ from mmreuse.datasets.digits import Digits
 from mmreuse.datasets.image_folders import FlatImageFolder, InMemoryImageFolder
 from mmreuse.datasets.mixture import DatasetMixture
 from mmreuse.datasets.nabirds import NABirds
-from mmreuse.datasets.problems import BinaryProblem, ClassProblem
-from mmreuse.datasets.samplers import ParallelBatchSampler
+from mmreuse.datasets.problems import BinaryProblem, ClassProblem, ProblemSet
+from mmreuse.datasets.samplers import ParallelBatchSampler, ProblemBatchSampler
 from mmreuse.datasets.single_image import SingleImage
 from mmreuse.datasets.stanford_dogs import StanfordDogs
 from mmreuse.datasets.superclasses import superclass, superclasses
 
 __all__ = ['BinaryProblem', 'ClassProblem', 'ClassSubset', 'DatasetMixture', 'Digits', 'FlatImageFolder',
-           'InMemoryImageFolder', 'NABirds', 'ParallelBatchSampler', 'SingleImage', 'StanfordDogs', 'superclass',
-           'superclasses']
+           'InMemoryImageFolder', 'NABirds', 'ParallelBatchSampler', 'ProblemBatchSampler', 'ProblemSet', 'SingleImage',
+           'StanfordDogs', 'superclass', 'superclasses']

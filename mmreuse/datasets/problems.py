@@ -146,3 +146,42 @@ class ClassProblem(TargetProblem):
             raise DataError(f'ClassProblem: {type(self.dataset).__name__} has no samples of {", ".join(absent)}.')
         self._indices = np.concatenate(members)
         self._labels = np.repeat(np.arange(len(members)), [len(own) for own in members])
+
+
+@DATASETS.register_module()
+class ProblemSet:
+    """Several problems of one data set, one behind the other; every data sample says its ``problem``, from 0.
+
+    Args:
+        dataset: Config of the data set, or the data set; read once.
+        problems: Configs of :class:`TargetProblem`, without ``dataset``.
+
+    Raises:
+        ConfigError: There are no problems; or as for each of them.
+        DataError: As for each of them.
+    """
+
+    def __init__(self, dataset: Any, problems: Sequence[Mapping[str, Any]]) -> None:
+        if not problems:
+            raise ConfigError('ProblemSet: there are no problems.')
+        dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
+        self.problems = [DATASETS.build({**problem, 'dataset': dataset}) for problem in problems]
+        self._ends = np.cumsum([len(problem) for problem in self.problems])
+
+    def full_init(self) -> None:
+        """Everything is known already; mmengine asks every data set."""
+
+    @property
+    def metainfo(self) -> dict:
+        """``problems``: that of each."""
+        return dict(problems=[problem.metainfo for problem in self.problems])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, index: int) -> dict:
+        number = int(np.searchsorted(self._ends, index, side='right'))
+        problem = self.problems[number]
+        data = problem[index - int(self._ends[number]) + len(problem)]
+        data['data_samples'].set_field(number, 'problem', field_type='metainfo')
+        return data

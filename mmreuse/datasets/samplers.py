@@ -1,7 +1,9 @@
 """Samplers that mmengine lacks."""
 import copy
 from collections.abc import Iterator
+from itertools import cycle, islice
 
+from mmengine.dataset import DefaultSampler
 from torch.utils.data import Sampler
 
 from mmreuse.errors import ConfigError
@@ -49,3 +51,43 @@ class ParallelBatchSampler(Sampler[list[int]]):
     def __len__(self) -> int:
         samples = len(self.sampler)
         return samples // self.batch_size if self.drop_last else -(-samples // self.batch_size)
+
+
+@DATA_SAMPLERS.register_module()
+class ProblemBatchSampler(Sampler[list[int]]):
+    """Batches with as many samples of every problem of a :class:`~mmreuse.datasets.ProblemSet`, one behind the other.
+
+    Each problem has an order of its own, the one that it would have alone under the same seed. Problems with fewer
+    samples than the largest begin theirs anew.
+
+    Args:
+        sampler: mmengine's ``DefaultSampler`` of the set, which gives seed and share of the process.
+        batch_size: Of each problem.
+
+    Raises:
+        ConfigError: The data set is not a ProblemSet.
+    """
+
+    def __init__(self, sampler: Sampler[int], batch_size: int) -> None:
+        problems = getattr(sampler.dataset, 'problems', None)
+        if problems is None:
+            raise ConfigError(f'ProblemBatchSampler: {type(sampler.dataset).__name__} is not a ProblemSet.')
+        # mmengine's hook sets the epoch of ``sampler``.
+        self.sampler = sampler
+        self.batch_size = batch_size
+        self.samplers = [DefaultSampler(problem, shuffle=sampler.shuffle, seed=sampler.seed) for problem in problems]
+        self.offsets = [sum(map(len, problems[:number])) for number in range(len(problems))]
+
+    def __iter__(self) -> Iterator[list[int]]:
+        orders = []
+        for own, offset in zip(self.samplers, self.offsets, strict=True):
+            own.set_epoch(self.sampler.epoch)
+            orders.append([offset + index for index in own])
+        longest = max(map(len, orders))
+        orders = [list(islice(cycle(order), longest)) for order in orders]
+        for number in range(len(self)):
+            chosen = slice(number * self.batch_size, (number + 1) * self.batch_size)
+            yield [index for order in orders for index in order[chosen]]
+
+    def __len__(self) -> int:
+        return -(-max(map(len, self.samplers)) // self.batch_size)

@@ -17,16 +17,33 @@ class ModuleHead(nn.Module):
     Args:
         in_classes: Logits of the original network.
         out_classes: Labels of the target problem.
+        problems: Parameters of several problems in one, with a leading dimension, as in
+            :func:`mmreuse.modularization.apply_masks`.
     """
 
-    def __init__(self, in_classes: int, out_classes: int) -> None:
+    def __init__(self, in_classes: int, out_classes: int, problems: int | None = None) -> None:
         super().__init__()
-        self.add_module('1', nn.Linear(in_classes, out_classes))
+        heads = [nn.Linear(in_classes, out_classes) for _ in range(problems or 1)]
+        self.add_module('1', heads[0])
+        self.stacked = problems is not None
+        if self.stacked:
+            for name in ('weight', 'bias'):
+                stack = torch.stack([getattr(head, name).detach() for head in heads])
+                self.linear.register_parameter(name, nn.Parameter(stack))
 
     @property
     def linear(self) -> nn.Linear:
         """The linear layer."""
         return self._modules['1']
+
+    def of(self, problem: int) -> 'ModuleHead':
+        """The head of one problem; its parameters are views, so that it can be set in place."""
+        if not self.stacked:
+            return self
+        single = ModuleHead(self.linear.in_features, self.linear.out_features)
+        for name, parameter in self.linear.named_parameters():
+            single.linear.register_parameter(name, nn.Parameter(parameter.detach()[problem]))
+        return single
 
     def forward(self, logits: Tensor) -> Tensor:
         """Map (B, in_classes) to (B, out_classes)."""

@@ -60,7 +60,8 @@ def bake(model: nn.Module, state: Mapping[str, Tensor] | None = None) -> nn.Modu
 
     Args:
         model: With masks; left as it is.
-        state: Masks to use in place of its own, as :func:`mask_state` gives them.
+        state: Masks to use in place of its own, as :func:`mask_state` gives them; without, those of several problems
+            give the network of the first.
 
     Raises:
         ConfigError: There are no masks.

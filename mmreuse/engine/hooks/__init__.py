@@ -1,12 +1,8 @@
 """Hooks of training and merging runs."""
 from mmreuse.engine.hooks.checkpoint_hook import CheckpointHook
 from mmreuse.engine.hooks.merge import MergeHook
-from mmreuse.engine.hooks.modularization import (
-    MaskBudgetHook,
-    MaskInitHook,
-    MaskScheduleHook,
-    ModuleSelectionHook,
-)
+from mmreuse.engine.hooks.modularization import MaskBudgetHook, MaskInitHook, MaskScheduleHook
+from mmreuse.engine.hooks.module_selection import ModuleSelectionHook
 from mmreuse.engine.hooks.pair import InterpolationHook, NetCheckpointHook, ParameterDistanceHook
 from mmreuse.engine.hooks.prune import PruneHook
 from mmreuse.engine.hooks.renormalization import RenormalizationHook

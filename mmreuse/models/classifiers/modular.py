@@ -6,9 +6,10 @@ import torch
 from mmengine.model import BaseModel
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from mmreuse.errors import ConfigError
+from mmreuse.errors import ConfigError, DataError
 from mmreuse.models.classifiers.sources import Source, build_source, common_preprocessor
 from mmreuse.modularization import ModuleHead, apply_masks, bake, mask_parameters, sparsity_loss, train_masks
 from mmreuse.registry import MODELS
@@ -20,6 +21,10 @@ class ModularClassifier(BaseModel):
 
     The loss is cross-entropy plus ``alpha`` times the share of the weights that is kept.
 
+    With ``problems`` it learns several modules at once over the same frozen weights: masks and head have a leading
+    dimension, every data sample says its ``problem`` (:class:`~mmreuse.datasets.ProblemSet`), and a module sees the
+    samples of its own. Optimizers that treat elements apart, such as Adam, train each as alone.
+
     Args:
         base: The trained classifier: ``dict(model=CONFIG or module, checkpoint=PATH)`` or
             ``dict(config=PATH, checkpoint=PATH)``. A module without checkpoint is taken as it is.
@@ -27,6 +32,7 @@ class ModularClassifier(BaseModel):
         out_classes: Labels of the target problem.
         alpha: Weight of the sparsity term. 0 where a budget decides
             (:class:`~mmreuse.engine.hooks.MaskBudgetHook`).
+        problems: How many, with as many labels each.
         include: Regular expressions of layers to mask, see :func:`mmreuse.modularization.apply_masks`.
         exclude: Likewise, of layers that are only frozen.
         data_preprocessor: As in mmengine; None for that of the base.
@@ -42,6 +48,7 @@ class ModularClassifier(BaseModel):
         in_classes: int,
         out_classes: int = 2,
         alpha: float = 0.,
+        problems: int | None = None,
         include: Sequence[str] | None = None,
         exclude: Sequence[str] = (),
         data_preprocessor: dict | nn.Module | None = None,
@@ -58,10 +65,11 @@ class ModularClassifier(BaseModel):
             raise ConfigError('ModularClassifier: the base has no checkpoint, and masks of random weights make no '
                               'sense. Give base=dict(..., checkpoint=PATH).')
         self.alpha = alpha
+        self.problems = problems
         self.checkpoint = source.checkpoint
         self.base = source.model
-        apply_masks(self.base, include, exclude)
-        self.module_head = ModuleHead(in_classes, out_classes)
+        apply_masks(self.base, include, exclude, problems)
+        self.module_head = ModuleHead(in_classes, out_classes, problems)
 
     def init_weights(self) -> None:
         """Load the checkpoint of the base.
@@ -87,12 +95,13 @@ class ModularClassifier(BaseModel):
 
     def forward(self, inputs: Tensor, data_samples: list[DataSample] | None = None,
                 mode: str = 'tensor') -> Tensor | dict[str, Tensor] | list[DataSample]:
-        """Run the module.
+        """Run the module, or the modules.
 
         Args:
             inputs: (N, C, H, W).
-            data_samples: Of the inputs, labelled for ``mode='loss'``.
-            mode: ``'tensor'``: scores (N, out_classes); ``'loss'``: ``loss_task`` and, where ``alpha`` is not zero,
+            data_samples: Of the inputs, labelled for ``mode='loss'``; of several problems each with its ``problem``.
+            mode: ``'tensor'``: scores (N, out_classes), of several problems (problems, N, out_classes); ``'loss'``:
+                ``loss_task``, of several problems ``loss_task_1``, ..., and, where ``alpha`` is not zero,
                 ``loss_sparsity``; ``'predict'``: the data samples with ``pred_score`` and ``pred_label``.
 
         Returns:
@@ -100,19 +109,59 @@ class ModularClassifier(BaseModel):
 
         Raises:
             ConfigError: There is no such mode.
+            DataError: Data samples of several problems do not say which.
         """
-        scores = self.module_head(self.base(inputs))
         if mode == 'tensor':
-            return scores
+            if self.problems is None:
+                return self._own(inputs)
+            return self._all(inputs.expand(self.problems, *inputs.shape))
         if mode == 'loss':
-            labels = torch.cat([sample.gt_label for sample in data_samples])
-            losses = dict(loss_task=cross_entropy(scores.float(), labels))
-            if self.alpha:
-                losses['loss_sparsity'] = sparsity_loss(self.base, self.alpha)
-            return losses
+            return self._losses(inputs, data_samples)
         if mode != 'predict':
             raise ConfigError(f"ModularClassifier has no mode '{mode}'.")
-        samples = data_samples or [DataSample() for _ in scores]
-        for sample, score in zip(samples, scores.float().softmax(1), strict=True):
-            sample.set_pred_score(score).set_pred_label(score.argmax().detach())
+        samples = data_samples or [DataSample() for _ in inputs]
+        for index, scores in self._parts(inputs, samples):
+            for number, score in zip(index, scores.float().softmax(1), strict=True):
+                samples[number].set_pred_score(score).set_pred_label(score.argmax().detach())
         return samples
+
+    def _losses(self, inputs: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
+        labels = torch.cat([sample.gt_label for sample in data_samples])
+        losses = {}
+        for index, scores in self._parts(inputs, data_samples):
+            name = 'loss_task' if self.problems is None else f'loss_task_{data_samples[index[0]].problem + 1}'
+            losses[name] = cross_entropy(scores.float(), labels[index])
+        if self.alpha:
+            losses['loss_sparsity'] = sparsity_loss(self.base, self.alpha)
+        return losses
+
+    def _parts(self, inputs: Tensor, data_samples: list[DataSample]) -> list[tuple[list[int], Tensor]]:
+        """Places in the batch, and scores there, of each problem that has samples in it."""
+        if self.problems is None:
+            return [(list(range(len(inputs))), self._own(inputs))]
+        if 'problem' not in data_samples[0]:
+            raise DataError(f'ModularClassifier: the data samples do not say to which of the {self.problems} problems '
+                            'they belong. Put the problems into a ProblemSet.')
+        places: list[list[int]] = [[] for _ in range(self.problems)]
+        for number, sample in enumerate(data_samples):
+            places[sample.problem].append(number)
+        if len({len(index) for index in places}) == 1:
+            # One call for all: on small networks most of the time goes into calls.
+            return list(zip(places, self._all(torch.stack([inputs[index] for index in places])), strict=True))
+        return [(index, self._own(inputs[index], problem)) for problem, index in enumerate(places) if index]
+
+    def _all(self, inputs: Tensor) -> Tensor:
+        """Scores (problems, N, out_classes) of each problem for its own inputs (problems, N, ...)."""
+        states = mask_parameters(self.base), dict(self.module_head.named_parameters())
+        return torch.vmap(self._call, randomness='different')(*states, inputs)
+
+    def _own(self, inputs: Tensor, problem: int | None = None) -> Tensor:
+        """Scores (N, out_classes) of one problem; None where there is only one."""
+        if problem is None:
+            return self.module_head(self.base(inputs))
+        states = mask_parameters(self.base), dict(self.module_head.named_parameters())
+        masks, head = ({name: tensor[problem] for name, tensor in state.items()} for state in states)
+        return self._call(masks, head, inputs)
+
+    def _call(self, masks: Mapping[str, Tensor], head: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
+        return functional_call(self.module_head, head, (functional_call(self.base, masks, (inputs,)),))

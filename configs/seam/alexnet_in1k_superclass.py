@@ -1,0 +1,10 @@
+_base_ = ['./_base_imagenet_superclass.py']
+
+model = dict(
+    alpha=2.0,
+    in_classes=1000,
+    out_classes=13,
+    base=dict(
+        checkpoint='{{$MMREUSE_DATA_ROOT:data}}/weights/alexnet-owt-7be5be79.pth',
+        model=dict(type='torchvision.models.alexnet')))
+optim_wrapper = dict(optimizer=dict(lr=0.1))

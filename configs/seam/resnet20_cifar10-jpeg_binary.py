@@ -1,0 +1,18 @@
+# One class of CIFAR-10-JPEG against the rest, from the ResNet-20 of configs/woodfisher/resnet20_cifar10-jpeg.py:
+#   SEAM_TARGET=3 python tools/train.py configs/seam/resnet20_cifar10-jpeg_binary.py --work-dir work_dirs/seam/cat
+_base_ = ['../_base_/datasets/cifar10_jpeg.py', './_base_module.py']
+
+_problem = dict(type='BinaryProblem', target={{'$SEAM_TARGET:0'}})
+train_dataloader = dict(dataset=dict(_delete_=True, **_problem, dataset={{_base_.train_dataloader.dataset}}))
+val_dataloader = dict(dataset=dict(_delete_=True, **_problem, dataset={{_base_.val_dataloader.dataset}}))
+test_dataloader = dict(dataset=dict(_delete_=True, **_problem, dataset={{_base_.test_dataloader.dataset}}))
+
+model = dict(
+    base=dict(
+        checkpoint='work_dirs/woodfisher/finetune/epoch_2.pth',
+        model=dict(
+            type='mmpretrain.ImageClassifier',
+            backbone=dict(type='CifarResNet', depth=20),
+            neck=dict(type='mmpretrain.GlobalAveragePooling'),
+            head=dict(type='mmpretrain.LinearClsHead', num_classes=10, in_channels=64))),
+    in_classes=10)

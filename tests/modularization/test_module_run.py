@@ -1,0 +1,144 @@
+"""Modules learned by a run: what is trained, what stays, what is kept, how a run goes on, how it fails."""
+import pytest
+from mmengine.hooks import Hook
+from modular_runs import BASE, MODULE, PUBLISHED, TRAINED
+
+from mmreuse.apis import train
+from mmreuse.engine.launch import build_runner, load_config
+from mmreuse.errors import ArtefactError, ConfigError, DataError
+from mmreuse.utils.io import load_checkpoint
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory, repository):
+    """A small classifier of the digits."""
+    folder = tmp_path_factory.mktemp('base')
+    path = folder / 'base.py'
+    path.write_text(TRAINED.format(root=repository, base=BASE))
+    train(path, work_dir=folder / 'run')
+    return folder / 'run' / 'epoch_4.pth'
+
+
+@pytest.fixture
+def config(tmp_path, repository, trained):
+    def write(problem="type='BinaryProblem', target=3", labels=2, extra='', checkpoint=trained):
+        path = tmp_path / 'module.py'
+        path.write_text(MODULE.format(root=repository, base=BASE, problem=problem, labels=labels,
+                                      checkpoint=checkpoint) + extra)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize('problem, labels', [("type='BinaryProblem', target=3", 2),
+                                             ("type='ClassProblem', classes=['7', '1', '4']", 3)])
+def test_a_module_is_small_and_right(config, tmp_path, trained, problem, labels):
+    metrics = train(config(problem, labels), work_dir=tmp_path / 'run')
+    assert metrics['module/ratio'] <= .15
+    assert metrics['module/accuracy'] > .85 and metrics['test/accuracy/top1'] > 85
+    state = load_checkpoint(tmp_path / 'run' / 'epoch_4.pth')['state_dict']
+    base = load_checkpoint(trained)['state_dict']
+    frozen = {name.removeprefix('base.'): tensor for name, tensor in state.items()
+              if name.startswith('base.') and not name.endswith('_mask')}
+    assert frozen.keys() == base.keys() and all(frozen[name].equal(base[name]) for name in base)
+    assert state['module_head.1.weight'].shape == (labels, 10)
+
+
+class Kill(Hook):
+    """Ends a run behind a checkpoint, or behind a validation."""
+
+    priority = 'VERY_LOW'
+
+    def __init__(self, before_validation):
+        self.before_validation = before_validation
+
+    def after_train_epoch(self, runner):
+        if self.before_validation and runner.epoch == 2:
+            raise KeyboardInterrupt
+
+    def after_val_epoch(self, runner, metrics=None):
+        if not self.before_validation and runner.epoch == 3:
+            raise KeyboardInterrupt
+
+
+def test_a_killed_run_goes_on_as_it_would_have(config, tmp_path):
+    path = config()
+    whole = train(path, work_dir=tmp_path / 'whole')
+    kept = load_checkpoint(tmp_path / 'whole' / 'selection.pth')
+    for before_validation in (True, False):
+        cfg = load_config(str(path))
+        cfg.work_dir = str(tmp_path / f'killed_{before_validation}')
+        runner = build_runner(cfg)
+        runner.register_hook(Kill(before_validation))
+        with pytest.raises(KeyboardInterrupt):
+            runner.train()
+        metrics = train(path, work_dir=cfg.work_dir, resume=True)
+        again = load_checkpoint(f'{cfg.work_dir}/selection.pth')
+        assert again['selections'] == kept['selections'] and len(kept['selections'][0]['history']) == 8
+        assert all(again['kept'][0]['masks'][name].equal(mask) for name, mask in kept['kept'][0]['masks'].items())
+        assert metrics['test/accuracy/top1'] == whole['test/accuracy/top1']
+
+
+def test_divergence_ends_the_run_and_spoils_nothing(config, tmp_path):
+    options = {'optim_wrapper.paramwise_cfg.head_lr': 1e38}
+    with pytest.raises(DataError, match='diverged. Lower the learning rates'):
+        train(config(), work_dir=tmp_path / 'run', options=options)
+    assert not list((tmp_path / 'run').glob('*.pth'))
+
+
+def test_published_recipe(config, tmp_path):
+    """Epochs of the head alone leave all masks at one; the others make the module sparser."""
+    path = config(extra=PUBLISHED)
+    metrics = train(path, work_dir=tmp_path / 'run')
+    history = load_checkpoint(tmp_path / 'run' / 'selection.pth')['selections'][0]['history']
+    assert history[0]['ratio'] == 1 and history[3]['ratio'] < 1
+    assert metrics['train/loss_sparsity'] == pytest.approx(history[-1]['ratio'], abs=.1)
+
+
+@pytest.mark.parametrize('options, error, message', [
+    ({'model.out_classes': 3}, ConfigError, r"labels \('3', 'rest'\).*out_classes=3"),
+    ({'train_dataloader.dataset.target': 11}, ConfigError, 'class 11 is out of range'),
+    ({'model.base.checkpoint': 'absent.pth'}, ArtefactError, 'absent.pth: is not a file'),
+    ({'model.alpha': -1}, ConfigError, 'alpha=-1'),
+    ({'custom_hooks.1.ratio': 1.5}, ConfigError, 'share of 1.5'),
+    ({'model.base.checkpoint': None}, ConfigError, 'the base has no checkpoint'),
+    ({'train_cfg.val_interval': 2}, ConfigError, 'val_interval = 1'),
+])
+def test_runs_that_cannot_work_end_at_once(config, tmp_path, options, error, message):
+    with pytest.raises(error, match=message):
+        train(config(), work_dir=tmp_path / 'run', options=options)
+    assert not list((tmp_path / 'run').glob('*.pth'))
+
+
+SEVERAL = """
+_problems = [dict(type='BinaryProblem', target=target) for target in (3, 8)]
+train_dataloader = dict(
+    batch_sampler=dict(type='ProblemBatchSampler'), batch_size=32,
+    dataset=dict(_delete_=True, type='ProblemSet', problems=_problems, dataset={{_base_.train_dataloader.dataset}}))
+val_dataloader = dict(
+    dataset=dict(_delete_=True, type='ProblemSet', problems=_problems, dataset={{_base_.val_dataloader.dataset}}))
+test_dataloader = dict(
+    dataset=dict(_delete_=True, type='ProblemSet', problems=_problems, dataset={{_base_.test_dataloader.dataset}}))
+val_evaluator = dict(_delete_=True, type='ProblemAccuracy')
+test_evaluator = dict(_delete_=True, type='ProblemAccuracy')
+model.update(problems=2)
+custom_hooks = [
+    dict(type='MaskInitHook'),
+    dict(type='MaskBudgetHook', ratio=0.15),
+    dict(type='ModuleSelectionHook', max_ratio=0.15, metric='accuracy')
+]
+"""
+
+
+def test_problems_at_once_learn_as_alone(config, tmp_path):
+    """The first of two problems has the masks, and the history, that it has in a run of its own."""
+    alone = train(config(), work_dir=tmp_path / 'alone')
+    both = train(config(extra=SEVERAL), work_dir=tmp_path / 'both')
+    kept = [load_checkpoint(tmp_path / name / 'selection.pth') for name in ('alone', 'both')]
+    for row, other in zip(kept[0]['selections'][0]['history'], kept[1]['selections'][0]['history'], strict=True):
+        assert row == pytest.approx(other, abs=.02)
+    same = [kept[1]['kept'][0]['masks'][name].eq(mask).double().mean()
+            for name, mask in kept[0]['kept'][0]['masks'].items()]
+    assert min(same) > .95
+    assert both['test/accuracy_1'] == pytest.approx(alone['test/accuracy/top1'], abs=2)
+    assert both['module_2/ratio'] <= .15 and both['test/accuracy_2'] > 80
