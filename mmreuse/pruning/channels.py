@@ -1,15 +1,19 @@
 """Structured pruning: channels and attention heads go, and what is left is a smaller network."""
-import logging
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from math import ceil
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from mmreuse.errors import ConfigError, DataError, InfeasibleError, SpaceError
-from mmreuse.graph import Axis, FeatureSpace, Graph, Select, trace, transform
+from mmreuse.errors import ConfigError
+from mmreuse.graph import Graph, Select, trace, transform
+from mmreuse.pruning.channel_choice import (
+    Cost,
+    channel_scores,
+    choose_channels,
+    macs_share,
+    prunable_spaces,
+    resizable,
+)
 from mmreuse.pruning.fisher import Fisher
 from mmreuse.pruning.scoring import check_options, estimate_fisher, needs_fisher, score_weights
 from mmreuse.pruning.weights import copy_permanent, find_masks, listed_weights
@@ -17,20 +21,9 @@ from mmreuse.renormalization import apply_renormalizers, measure_ends
 from mmreuse.renormalization.apply import find_methods
 from mmreuse.renormalization.goals import permuted
 from mmreuse.statistics import ChannelMoments
-from mmreuse.utils.complexity import count_macs
 from mmreuse.utils.latency import measure_latency
 from mmreuse.utils.methods import Method, takes
 from mmreuse.utils.names import nearest
-
-logger = logging.getLogger(__name__)
-
-#: Cost of a pruned network as a share of the dense one's: ``f(dense, pruned, inputs)``.
-Cost = Callable[[nn.Module, nn.Module, tuple], float]
-
-
-def macs_share(dense: nn.Module, pruned: nn.Module, inputs: tuple) -> float:
-    """Multiply-accumulates."""
-    return count_macs(pruned, inputs) / count_macs(dense, inputs)
 
 
 def latency_share(dense: nn.Module, pruned: nn.Module, inputs: tuple) -> float:
@@ -171,156 +164,3 @@ def select_channels(
     maps = choose_channels(graph, scores, target, COSTS[cost] if isinstance(cost, str) else cost, multiple=multiple,
                            minimum=minimum, relative=relative)
     return graph, maps
-
-
-def prunable_spaces(graph: Graph, spaces: Sequence[str] | None = None, exclude: Sequence[str] = ()) -> list[str]:
-    """Names of the spaces whose members can go one by one: all but those that consist of another one's blocks.
-
-    Args:
-        graph: The traced network.
-        spaces: Regular expressions that whole names must fit; None for all.
-        exclude: Regular expressions of those left out.
-
-    Raises:
-        SpaceError: An expression fits none.
-    """
-    free = [name for name, space in graph.spaces.items() if space.blocks is None and space.size > 1]
-    for expression in (*(spaces or ()), *exclude):
-        if not any(re.fullmatch(expression, name) for name in free):
-            raise SpaceError(f"'{expression}' fits no feature space that can shrink. {nearest(expression, free)}")
-
-    def fits(expressions: Sequence[str], name: str) -> bool:
-        return any(re.fullmatch(expression, name) for expression in expressions)
-
-    return [name for name in free if (spaces is None or fits(spaces, name)) and not fits(exclude, name)]
-
-
-def resizable(graph: Graph, spaces: Sequence[str]) -> list[str]:
-    """Those of some spaces that the network's code lets shrink, found by trying."""
-    def runs(names: Sequence[str]) -> bool:
-        try:
-            transform(graph, {name: Select(torch.arange(1, graph.spaces[name].size)) for name in names})
-        except SpaceError:
-            return False
-        return True
-
-    if runs(spaces):
-        return list(spaces)
-    found = [name for name in spaces if runs([name])]
-    logger.warning('these feature spaces keep their width, which the code of the network fixes: %s',
-                   ', '.join(sorted(set(spaces) - set(found))))
-    return found
-
-
-def channel_scores(graph: Graph, spaces: Sequence[str], scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Sum saliencies of weights over everything that belongs to each member of some spaces.
-
-    Args:
-        graph: The traced network.
-        spaces: Names.
-        scores: Saliencies, by name of the parameter.
-
-    Returns:
-        dict[str, Tensor]: (size of the space,) each, float64, on the CPU.
-
-    Raises:
-        DataError: A saliency is not finite.
-    """
-    for name, score in scores.items():
-        if not score.isfinite().all():
-            raise DataError(f"the saliency of '{name}' is not finite. Look for NaN in its weights and in the data.")
-    found = {}
-    for name in spaces:
-        total = _own_scores(graph.spaces[name], scores)
-        for inner in graph.spaces.values():
-            if inner.block_space == name:
-                total.index_add_(0, inner.blocks, _own_scores(inner, scores))
-        found[name] = total
-    return found
-
-
-def _own_scores(space: FeatureSpace, scores: Mapping[str, Tensor]) -> Tensor:
-    total = torch.zeros(space.size, dtype=torch.float64)
-    for axis in space.axes:
-        if axis.tensor in scores:
-            along = _sum_along(axis, scores[axis.tensor].detach().cpu().double())
-            mine = axis.index >= 0
-            total.index_add_(0, axis.index[mine], along[mine])
-    return total
-
-
-def _sum_along(axis: Axis, score: Tensor) -> Tensor:
-    """Sums over everything but one axis, a value for each position of its index."""
-    if axis.groups > 1:
-        # Each group of rows reads columns of its own.
-        return score.reshape(axis.groups, -1, *score.shape[1:]).transpose(1, 2).flatten(2).sum(2).flatten()
-    score = score if axis.shape is None else score.reshape(axis.shape)
-    return score.movedim(axis.dim, 0).flatten(1).sum(1)
-
-
-def choose_channels(graph: Graph, scores: Mapping[str, Tensor], target: float, cost: Cost = macs_share, *,
-                    multiple: int = 1, minimum: float = 0.1, relative: bool = True) -> dict[str, Select]:
-    """Choose what stays so that a network costs at most ``target`` of what it does.
-
-    All members of all spaces stand in one order of saliency; how many of its first go is found by bisection.
-
-    Args:
-        graph: The traced network.
-        scores: Of every member, by space, see :func:`channel_scores`.
-        target: See :func:`prune_channels`, as all that follows.
-        cost: A function.
-        multiple: Of widths.
-        minimum: Share that every space keeps.
-        relative: Whether saliencies are divided by the mean of their space.
-
-    Returns:
-        dict[str, Select]: For every space that shrinks.
-
-    Raises:
-        InfeasibleError: Even the smallest network allowed costs more.
-        SpaceError: The network's code fixes a width.
-    """
-    order = _order(scores, minimum, relative)
-    known: dict[tuple[int, ...], float] = {}
-
-    def maps_of(count: int) -> dict[str, Select]:
-        kept = {name: len(score) for name, score in scores.items()}
-        for name in order[:count]:
-            kept[name] -= 1
-        return {name: Select(scores[name].topk(width).indices.sort().values)
-                for name, width in _rounded(graph, kept, multiple).items() if width < len(scores[name])}
-
-    def cost_of(count: int) -> float:
-        maps = maps_of(count)
-        widths = tuple(maps[name].size if name in maps else -1 for name in scores)
-        if widths not in known:
-            known[widths] = cost(graph.model, transform(graph, maps), graph.inputs) if maps else 1.
-        return known[widths]
-
-    low, high = 0, len(order)
-    if cost_of(high) > target:
-        raise InfeasibleError(f'the smallest network allowed costs {cost_of(high):.3f} of the dense one, more than '
-                              f'target={target}. Ask for {ceil(100 * cost_of(high)) / 100}, or lower minimum or '
-                              'multiple, or let more spaces shrink.')
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if cost_of(middle) <= target else (middle, high)
-    return maps_of(high)
-
-
-def _order(scores: Mapping[str, Tensor], minimum: float, relative: bool) -> list[str]:
-    """The space of every member that may go, least salient first."""
-    names, values = [], []
-    for name, score in scores.items():
-        free = len(score) - max(1, ceil(minimum * len(score)))
-        scale = score.mean() if relative and score.sum() > 0 else 1.
-        names += [name] * free
-        values.append(score.sort().values[:free] / scale)
-    return [names[place] for place in torch.cat(values).argsort(stable=True).tolist()]
-
-
-def _rounded(graph: Graph, widths: Mapping[str, int], multiple: int) -> dict[str, int]:
-    """Widths rounded up to multiples, but for numbers of heads."""
-    heads = {space.block_space for space in graph.spaces.values()}
-    return {name: width if name in heads else min(graph.spaces[name].size, ceil(width / multiple) * multiple)
-            for name, width in widths.items()}

@@ -7,10 +7,10 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from mmreuse.errors import ConfigError, InfeasibleError, SpaceError
-from mmreuse.graph import trace
+from mmreuse.graph import Select, trace, transform
 from mmreuse.models.backbones import CifarResNet
 from mmreuse.pruning import listed_weights, magnitude, prune_channels
-from mmreuse.pruning.channels import channel_scores, choose_channels, prunable_spaces
+from mmreuse.pruning.channel_choice import channel_scores, choose_channels, prunable_spaces
 from mmreuse.utils.complexity import count_macs
 from pruning.nets import make_loader, make_net
 
@@ -87,6 +87,21 @@ def test_targets_are_met_and_not_by_far(make, image, target):
     assert 0.7 * target < share <= target
     assert pruned(image).shape == net(image).shape
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+
+
+@pytest.mark.parametrize('multiple', [1, 2, 4])
+def test_no_space_could_be_wider(multiple):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 16, 3), nn.Conv2d(16, 12, 3), nn.Conv2d(12, 20, 1), nn.Flatten(), nn.LazyLinear(4))
+    net(IMAGE)
+    graph, scores = scored(net, IMAGE)
+    maps = choose_channels(graph, scores, 0.45, multiple=multiple)
+    dense = count_macs(net, (IMAGE,))
+    assert count_macs(transform(graph, maps), (IMAGE,)) <= 0.45 * dense
+    for name, kept in maps.items():
+        assert kept.size % multiple == 0
+        wider = Select(torch.arange(min(kept.size + multiple, len(scores[name]))))
+        assert count_macs(transform(graph, {**maps, name: wider}), (IMAGE,)) > 0.45 * dense
 
 
 def test_widths_are_multiples_but_not_those_of_heads():

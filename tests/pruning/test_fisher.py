@@ -3,7 +3,15 @@ import pytest
 import torch
 
 from mmreuse.errors import ConfigError, DataError
-from mmreuse.pruning import Fisher, PerSampleGradients, diagonal_fisher, inverse, storage, woodfisher
+from mmreuse.pruning import (
+    Fisher,
+    PerSampleGradients,
+    diagonal_fisher,
+    inverse,
+    select_masks,
+    storage,
+    woodfisher,
+)
 
 DAMP = 1e-3
 
@@ -146,3 +154,12 @@ def test_unknown_update():
     gradients, weights = make(3, a=(2, 2))
     with pytest.raises(ConfigError, match='joint'):
         Fisher(gradients).compensate(weights, weights, 'exact')
+
+
+@pytest.mark.parametrize('samples', [3, 50])
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_a_fisher_that_is_not_finite_is_refused(samples, value):
+    gradients, weights = make(samples, good=(2, 2), bad=(3, 5))
+    gradients.of('bad')[1, 2] = value
+    with pytest.raises(DataError, match="'bad'"):
+        select_masks(woodfisher(weights, fisher=Fisher(gradients)), 0.5)
