@@ -2,6 +2,7 @@
 from mmreuse.modularization.budget import hold_budget, mask_saliency, rank_masks
 from mmreuse.modularization.compaction import compact
 from mmreuse.modularization.flops import Cost, count_uses, measure_cost
+from mmreuse.modularization.gates import GatedNetwork, add_gates, flop_rates, gate_spaces, latency_rates
 from mmreuse.modularization.head import ModuleHead, fit_head, select_classes
 from mmreuse.modularization.masks import (
     apply_masks,
@@ -29,10 +30,10 @@ from mmreuse.modularization.sizes import resize, size_recipe
 from mmreuse.modularization.states import bake, frozen_hash, load_mask_state, mask_state
 
 __all__ = [
-    'AppliedModule', 'Cost', 'Module', 'ModuleHead', 'ModulePart', 'Selection', 'apply_masks', 'apply_module',
-    'bake', 'compact', 'compose', 'count_uses', 'fit_head', 'frozen_hash', 'hold_budget', 'load_mask_state',
-    'load_module', 'load_published', 'mask_parameters', 'mask_ratio', 'mask_saliency', 'mask_state',
-    'masked_tensors', 'measure_cost', 'original_labels', 'problem_masks', 'rank_masks', 'resize',
-    'restricted_scores', 'save_module', 'select_classes', 'size_recipe', 'sparsity_loss', 'train_masks',
-    'verify_base',
+    'AppliedModule', 'Cost', 'GatedNetwork', 'Module', 'ModuleHead', 'ModulePart', 'Selection', 'add_gates',
+    'apply_masks', 'apply_module', 'bake', 'compact', 'compose', 'count_uses', 'fit_head', 'flop_rates',
+    'frozen_hash', 'gate_spaces', 'hold_budget', 'latency_rates', 'load_mask_state', 'load_module',
+    'load_published', 'mask_parameters', 'mask_ratio', 'mask_saliency', 'mask_state', 'masked_tensors',
+    'measure_cost', 'original_labels', 'problem_masks', 'rank_masks', 'resize', 'restricted_scores', 'save_module',
+    'select_classes', 'size_recipe', 'sparsity_loss', 'train_masks', 'verify_base',
 ]
