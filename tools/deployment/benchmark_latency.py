@@ -7,7 +7,6 @@ is compared with PyTorch's outputs before it is timed.
 """
 import argparse
 from dataclasses import asdict
-from pathlib import Path
 
 from mmreuse.utils.setup_env import require_openmmlab
 
@@ -41,7 +40,9 @@ def parse_args() -> argparse.Namespace:
 
 
 def load_models(arguments: list[str]) -> dict[str, nn.Module]:
-    """Classifiers by name of the config, or of the checkpoint where a config is given twice."""
+    """Classifiers by name of the config; the whole argument where configs have one name."""
+    if len(set(arguments)) < len(arguments):
+        raise ConfigError(f'{max(arguments, key=arguments.count)} is given twice.')
     init_default_scope('mmreuse')
     models = {}
     for number, argument in enumerate(arguments):
@@ -49,10 +50,7 @@ def load_models(arguments: list[str]) -> dict[str, nn.Module]:
         source = build_source(dict(config=config), number)
         if checkpoint:
             load_weights(source.model, checkpoint)
-        name = source.name if source.name not in models else f'{source.name}={Path(checkpoint).stem}'
-        if name in models:
-            raise ConfigError(f'{argument}: is given twice.')
-        models[name] = source.model
+        models[source.name if source.name not in models else argument] = source.model
     return models
 
 
