@@ -22,18 +22,20 @@ from mmreuse.modularization.module_file import (
     load_module,
     load_published,
     save_module,
+    save_published,
     verify_base,
 )
 from mmreuse.modularization.original import original_labels, restricted_scores
 from mmreuse.modularization.selection import Selection
-from mmreuse.modularization.sizes import resize, size_recipe
+from mmreuse.modularization.sizes import load_compacted, resize, save_compacted, size_recipe
 from mmreuse.modularization.states import bake, frozen_hash, load_mask_state, mask_state
 
 __all__ = [
     'AppliedModule', 'Cost', 'GatedNetwork', 'Module', 'ModuleHead', 'ModulePart', 'Selection', 'add_gates',
     'apply_masks', 'apply_module', 'bake', 'compact', 'compose', 'count_uses', 'fit_head', 'flop_rates',
-    'frozen_hash', 'gate_spaces', 'hold_budget', 'latency_rates', 'load_mask_state', 'load_module',
-    'load_published', 'mask_parameters', 'mask_ratio', 'mask_saliency', 'mask_state', 'masked_tensors',
-    'measure_cost', 'original_labels', 'problem_masks', 'rank_masks', 'resize', 'restricted_scores', 'save_module',
-    'select_classes', 'size_recipe', 'sparsity_loss', 'train_masks', 'verify_base',
+    'frozen_hash', 'gate_spaces', 'hold_budget', 'latency_rates', 'load_compacted', 'load_mask_state',
+    'load_module', 'load_published', 'mask_parameters', 'mask_ratio', 'mask_saliency', 'mask_state',
+    'masked_tensors', 'measure_cost', 'original_labels', 'problem_masks', 'rank_masks', 'resize',
+    'restricted_scores', 'save_compacted', 'save_module', 'save_published', 'select_classes', 'size_recipe',
+    'sparsity_loss', 'train_masks', 'verify_base',
 ]

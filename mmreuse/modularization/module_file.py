@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.modularization.head import ModuleHead
-from mmreuse.utils.io import PathLike, load_checkpoint, load_tensors, save_tensors, state_hash
+from mmreuse.utils.io import PathLike, atomic_path, load_checkpoint, load_tensors, save_tensors, state_hash
 from mmreuse.utils.names import nearest
 
 _FORMAT = 1
@@ -126,6 +126,21 @@ def load_published(path: PathLike, base: nn.Module, name: str = 'problem') -> Mo
     module = Module(masks, {name: ModulePart(state[f'{_HEAD}weight'], state[f'{_HEAD}bias'])}, state_hash(base))
     verify_base(module, base)
     return module
+
+
+def save_published(path: PathLike, module: Module) -> None:
+    """Write a module as the published files are: masks as float32 numbers, and the head.
+
+    Raises:
+        ConfigError: It has several heads.
+    """
+    if len(module.parts) != 1:
+        raise ConfigError(f'{path}: a published file has one head, the module {len(module.parts)}: '
+                          f'{", ".join(module.parts)}.')
+    part, = module.parts.values()
+    masks = {key: mask.float() for key, mask in module.masks.items()}
+    with atomic_path(path) as temporary:
+        torch.save(masks | {f'{_HEAD}weight': part.weight, f'{_HEAD}bias': part.bias}, temporary)
 
 
 def verify_base(module: Module, base: nn.Module) -> None:

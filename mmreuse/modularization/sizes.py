@@ -8,6 +8,7 @@ from torch import nn
 
 from mmreuse.errors import ArtefactError
 from mmreuse.modularization.constant_layers import ConstantLayer, replace_layers
+from mmreuse.utils.io import PathLike, load_tensors, save_tensors
 from mmreuse.utils.names import nearest
 
 _PLAIN = (int, float, bool, str, type(None))
@@ -68,6 +69,38 @@ def resize(model: nn.Module, recipe: Mapping[str, Any]) -> nn.Module:
             setattr(resized.get_submodule(name), key, tuple(value) if isinstance(value, list) else value)
     replace_layers(resized, recipe['constant'])
     return resized
+
+
+def save_compacted(path: PathLike, model: nn.Module, compacted: nn.Module) -> None:
+    """Write a compacted network's tensors, and the recipe to build it from the original's architecture.
+
+    Args:
+        path: A safetensors file.
+        model: The original.
+        compacted: What :func:`~mmreuse.modularization.compact` made of it.
+    """
+    save_tensors(path, compacted.state_dict(), dict(sizes=size_recipe(model, compacted)))
+
+
+def load_compacted(path: PathLike, model: nn.Module) -> nn.Module:
+    """Build a compacted network from its file.
+
+    Args:
+        path: Of :func:`save_compacted`.
+        model: An architecture like the original's; its weights do not matter.
+
+    Raises:
+        ArtefactError: The file is missing, damaged, of another kind, or of another architecture.
+    """
+    tensors, metadata = load_tensors(path)
+    if not isinstance(metadata.get('sizes'), dict):
+        raise ArtefactError(f'{path}: has no recipe of sizes, it is not of a compacted network.')
+    compacted = resize(model, metadata['sizes'])
+    try:
+        compacted.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ArtefactError(f'{path}: is of another architecture than {type(model).__name__}: {error}') from error
+    return compacted
 
 
 def _attributes(module: nn.Module) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from zeros import with_zeros
 from mmreuse.errors import ArtefactError, SpaceError
 from mmreuse.graph import trace
 from mmreuse.models.backbones import CifarResNet
-from mmreuse.modularization import compact, compaction, resize, size_recipe
+from mmreuse.modularization import compact, compaction, load_compacted, resize, save_compacted, size_recipe
 from mmreuse.modularization.compaction import difference, find_dead
 from mmreuse.modularization.constant_layers import ConstantLayer
 from mmreuse.modularization.constants import fold_constants
@@ -136,7 +136,7 @@ def test_another_size_of_image(name):
     assert difference(net, small, (torch.randn(2, 3, 12, 9),)) < 1e-6
 
 
-def test_a_recipe_builds_the_sizes():
+def test_a_recipe_builds_the_sizes(tmp_path):
     net = with_zeros(Residual(), rows=0.6)
     net.conv2.weight.data.zero_()
     small = compact(net, torch.zeros(1, 3, 7, 7))
@@ -150,6 +150,12 @@ def test_a_recipe_builds_the_sizes():
         name: type(module) for name, module in small.named_modules()}
     with pytest.raises(ArtefactError, match='which has no module'):
         resize(Dense(), recipe)
+    save_compacted(tmp_path / 'small.safetensors', net, small)
+    assert torch.equal(load_compacted(tmp_path / 'small.safetensors', Residual().eval())(x), small(x))
+    other = Residual()
+    other.fc = nn.Linear(8, 6)
+    with pytest.raises(ArtefactError, match='another architecture'):
+        load_compacted(tmp_path / 'small.safetensors', other)
 
 
 # -- what goes ------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from mmreuse.modularization import (
     load_published,
     mask_state,
     save_module,
+    save_published,
     verify_base,
 )
 from mmreuse.modularization.compaction import difference
@@ -115,6 +116,8 @@ def test_modules_that_cannot_be_composed():
         compose({'a': make_module(base), 'b': make_module(base, std=[1])})
     with pytest.raises(ConfigError, match='no modules'):
         compose({})
+    with pytest.raises(ConfigError, match='one head, the module 2: a, b'):
+        save_published('any.pth', compose({'a': (module := make_module(base)), 'b': module}))
 
 
 def test_a_published_file(tmp_path):
@@ -127,6 +130,9 @@ def test_a_published_file(tmp_path):
     x = torch.randn(2, 3, 8, 8)
     torch.testing.assert_close(apply_module(module, base)(x),
                                bake(masked)(x).relu() @ head['module_head.1.weight'].T + head['module_head.1.bias'])
+    save_published(tmp_path / 'again.pth', module)
+    again = load_published(tmp_path / 'again.pth', base)
+    assert all(torch.equal(again.masks[key], mask) for key, mask in module.masks.items())
     torch.save(raw | head | {'epoch': torch.ones(())}, tmp_path / 'other.pth')
     with pytest.raises(ArtefactError, match="it has 'epoch'"):
         load_published(tmp_path / 'other.pth', base)

@@ -1,0 +1,129 @@
+"""Modules as files: make them, join them, make them small, count and time them.
+
+    python tools/seam/module.py pack CONFIG work_dirs/seam/cat/selection.pth cat.safetensors --classes cat rest
+    python tools/seam/module.py unpack cat.safetensors published.pth
+    python tools/seam/module.py compose pets.safetensors cat=cat.safetensors dog=dog.safetensors
+    python tools/seam/module.py compact CONFIG cat.safetensors small.safetensors --input-size 3 32 32 --onnx small.onnx
+    python tools/seam/module.py cost CONFIG cat.safetensors --input-size 3 32 32
+    python tools/seam/module.py latency CONFIG cat.safetensors --input-size 3 32 32 --batch 16 --out FILE.json
+
+CONFIG is that of a ModularClassifier: it names the base. What is packed is what a run has kept, or a published file.
+"""
+import argparse
+from dataclasses import asdict
+from typing import Any
+
+from mmreuse.utils.setup_env import require_openmmlab
+
+require_openmmlab()
+
+import torch
+from rich import print_json
+from torch import Tensor, nn
+
+from mmreuse.apis.modules import load_base, read_modules
+from mmreuse.deployment import compare_latency, export_onnx
+from mmreuse.engine import launch
+from mmreuse.errors import ConfigError
+from mmreuse.modularization import (
+    apply_module,
+    compact,
+    compose,
+    count_uses,
+    load_module,
+    measure_cost,
+    save_compacted,
+    save_module,
+    save_published,
+)
+from mmreuse.utils.io import write_json
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest='command', required=True)
+    pack = commands.add_parser('pack', help='a module file of what a run has kept, or of a published file')
+    pack.add_argument('config')
+    pack.add_argument('state', help='selection.pth of a run, or a published .pth')
+    pack.add_argument('out')
+    pack.add_argument('--problem', type=int, default=1, help='its number, where a run learned several')
+    pack.add_argument('--classes', nargs='+', default=[], help='names of the labels')
+    unpack = commands.add_parser('unpack', help='a file as the published ones are')
+    unpack.add_argument('module')
+    unpack.add_argument('out')
+    join = commands.add_parser('compose', help='several modules of one base in one')
+    join.add_argument('out')
+    join.add_argument('modules', nargs='+', metavar='NAME=FILE')
+    small = commands.add_parser('compact', help='a smaller network that computes the same')
+    cost = commands.add_parser('cost', help='weights and FLOPs: original, masked, compacted')
+    latency = commands.add_parser('latency', help='time: original, masked, compacted, in turns')
+    for each in (small, cost, latency):
+        each.add_argument('config')
+        each.add_argument('module')
+        each.add_argument('--input-size', nargs=3, type=int, required=True, metavar=('C', 'H', 'W'), help='of an image')
+        each.add_argument('--batch', type=int, default=16 if each is latency else 1, help='images in a batch')
+    small.add_argument('out', help='safetensors file')
+    small.add_argument('--onnx', help='write the network with its head as ONNX, too')
+    for each in (cost, latency):
+        each.add_argument('--out', help='write the numbers to this JSON file')
+    latency.add_argument('--engines', nargs='+', default=['torch', 'onnxruntime', 'openvino'])
+    latency.add_argument('--threads', type=int, default=1, help='that an engine may use')
+    latency.add_argument('--repeats', type=int, default=50, help='passes that count')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    with launch.reported_errors():
+        if args.command in ('pack', 'unpack', 'compose'):
+            convert(args)
+        else:
+            use(args)
+
+
+def convert(args: argparse.Namespace) -> None:
+    """Make one file of others."""
+    if args.command == 'pack':
+        modules = read_modules(launch.load_config(args.config), args.state, args.classes)
+        if not 1 <= args.problem <= len(modules):
+            raise ConfigError(f'--problem {args.problem}: {args.state} has the problems 1 to {len(modules)}.')
+        save_module(args.out, modules[args.problem - 1])
+    elif args.command == 'unpack':
+        save_published(args.out, load_module(args.module))
+    else:
+        pairs = [each.partition('=') for each in args.modules]
+        if not all(path for _, _, path in pairs) or len({name for name, _, _ in pairs}) < len(pairs):
+            raise ConfigError(f'{" ".join(args.modules)}: give every module as NAME=FILE, each with a name of its own.')
+        save_module(args.out, compose({name: load_module(path) for name, _, path in pairs}))
+
+
+def use(args: argparse.Namespace) -> None:
+    """Compact a module, and say what that is good for."""
+    base, module = load_base(launch.load_config(args.config)), load_module(args.module)
+    masked = apply_module(module, base)
+    images = torch.randn(args.batch, *args.input_size, generator=torch.Generator().manual_seed(0))
+    small = compact(masked, images)
+    if args.command == 'compact':
+        save_compacted(args.out, masked, small)
+        if args.onnx:
+            export_onnx(small, images, args.onnx)
+        return
+    networks = dict(original=base, masked=masked, compacted=small)
+    found = measure(args, networks, images)
+    if args.out:
+        write_json(args.out, found)
+    print_json(data=found)
+
+
+def measure(args: argparse.Namespace, networks: dict[str, nn.Module], images: Tensor) -> dict[str, Any]:
+    """Numbers of each network."""
+    if args.command == 'cost':
+        costs = {name: asdict(measure_cost(network, count_uses(network, images))) for name, network in networks.items()}
+        return dict(input_size=args.input_size, batch=args.batch, networks=costs)
+    times = compare_latency(networks, images, args.engines, threads=args.threads, repeats=args.repeats)
+    return dict(input_size=args.input_size, batch=args.batch, threads=args.threads, repeats=args.repeats, engines={
+        engine: {name: asdict(each) for name, each in own.items()} for engine, own in times.items()})
+
+
+if __name__ == '__main__':
+    main()
