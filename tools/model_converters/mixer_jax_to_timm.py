@@ -1,0 +1,76 @@
+"""Convert the published weights of an MLP-Mixer, NumPy arrays named by JAX, for timm's network.
+
+python tools/model_converters/mixer_jax_to_timm.py Mixer-B_16.npz mixer_b16_224
+
+The file is one of those at ``storage.googleapis.com/mixer_models``. The network expects images scaled to [-1, 1].
+"""
+import argparse
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import timm
+import torch
+from torch import Tensor
+
+from mmreuse.errors import ArtefactError, MMReuseError
+from mmreuse.utils.io import file_hash, save_tensors
+
+#: Parts of the names, in the order in which they are replaced.
+NAMES = [(r'^MixerBlock_(\d+)/', r'blocks.\1.'), (r'^stem/', 'stem.proj.'), (r'^pre_head_layer_norm/', 'norm.'),
+         ('LayerNorm_0', 'norm1'), ('LayerNorm_1', 'norm2'), ('token_mixing/', 'mlp_tokens.'),
+         ('channel_mixing/', 'mlp_channels.'), ('Dense_0', 'fc1'), ('Dense_1', 'fc2'), ('/?(kernel|scale)$', '.weight'),
+         ('/?bias$', '.bias'), (r'\.\.', '.')]
+
+
+def timm_name(name: str) -> str:
+    """What timm calls a tensor."""
+    for pattern, replacement in NAMES:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def convert(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+    """Give arrays timm's names and layouts: kernels (inputs, outputs) and (H, W, inputs, outputs) with outputs first."""
+    return {timm_name(name): torch.from_numpy(np.ascontiguousarray(
+        array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T)) for name, array in arrays.items()}
+
+
+def check(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    """Compare with the network's tensors.
+
+    Raises:
+        ArtefactError: One is missing, left over, or of another shape.
+    """
+    for name in sorted(wanted.keys() | state.keys()):
+        shapes = [tuple(each[name].shape) if name in each else None for each in (state, wanted)]
+        if shapes[0] != shapes[1]:
+            raise ArtefactError(f"'{name}' has shape {shapes[0]}, in the network {shapes[1]}: the file is of another "
+                                'one. Give the name of its architecture.')
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('arrays', type=Path, help='.npz file')
+    parser.add_argument('model', help='name of the network in timm')
+    parser.add_argument('--out', type=Path, help='default: beside the file, <model>.safetensors')
+    args = parser.parse_args()
+    try:
+        with np.load(args.arrays, allow_pickle=False) as arrays:
+            state = convert(arrays)
+        with torch.device('meta'):
+            check(state, timm.create_model(args.model).state_dict())
+        out = args.out or args.arrays.with_name(f'{args.model}.safetensors')
+        save_tensors(out, state, metadata=dict(provenance=dict(
+            source=args.arrays.name, source_hash=file_hash(args.arrays))))
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise SystemExit(f'{args.arrays}: cannot be read as NumPy arrays ({error}).') from None
+    except MMReuseError as error:
+        raise SystemExit(f'{type(error).__name__}: {error}') from None
+    print(f'{out}  {file_hash(out)}')
+
+
+if __name__ == '__main__':
+    main()
