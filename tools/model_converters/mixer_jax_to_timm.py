@@ -33,7 +33,7 @@ def timm_name(name: str) -> str:
 
 
 def convert(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
-    """Give arrays timm's names and layouts: kernels (inputs, outputs) and (H, W, inputs, outputs) with outputs first."""
+    """Give arrays timm's names and layouts: kernels (inputs, outputs), (H, W, inputs, outputs) with outputs first."""
     return {timm_name(name): torch.from_numpy(np.ascontiguousarray(
         array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T)) for name, array in arrays.items()}
 
