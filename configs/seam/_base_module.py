@@ -6,7 +6,7 @@ model = dict(type='ModularClassifier')
 
 optim_wrapper = dict(
     constructor='MaskOptimWrapperConstructor',
-    optimizer=dict(type='Adam', lr=0.01),
+    optimizer=dict(type='Adam', lr=0.005),
     paramwise_cfg=dict(head_lr=0.01))
 param_scheduler = dict(type='CosineAnnealingLR', eta_min=0., by_epoch=True, convert_to_iter_based=True)
 train_cfg = dict(by_epoch=True, max_epochs=12, val_interval=1)

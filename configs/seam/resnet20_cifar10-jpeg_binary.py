@@ -16,3 +16,8 @@ model = dict(
             neck=dict(type='mmpretrain.GlobalAveragePooling'),
             head=dict(type='mmpretrain.LinearClsHead', num_classes=10, in_channels=64))),
     in_classes=10)
+
+# The table of python tools/seam/compare.py, of what python tools/seam/reengineer.py has learned.
+modularization = dict(
+    targets={str(target): dict(target=target) for target in range(10)},
+    modules='work_dirs/{{ fileBasenameNoExtension }}/{target}/selection.pth')

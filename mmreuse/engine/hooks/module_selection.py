@@ -39,7 +39,8 @@ class ModuleSelectionHook(Hook):
         DataError: The loss is not finite.
     """
 
-    priority = 'LOW'
+    # Behind the checkpoint hook, which has to be ready when a validation is made up for.
+    priority = 'LOWEST'
 
     def __init__(self, reference: float | None = None, patience: int | None = None, compat: bool = False,
                  max_ratio: float | None = None, metric: str = 'accuracy/top1', check_interval: int = 20) -> None:
