@@ -53,6 +53,9 @@ class SafeRunner(Runner):
         trust_checkpoint = bool(self.cfg.get('trust_checkpoint', False))
         if trust_checkpoint:
             self.logger.warning(f'{filename} is unpickled in full because trust_checkpoint=True: code in it runs.')
+        if len(args) < 3:
+            # mmengine's own default has a bare dot, and would make 'module_head' into 'head'.
+            kwargs.setdefault('revise_keys', [(r'^module\.', '')])
         with trusting(trust_checkpoint):
             return super().load_checkpoint(filename, *args, **kwargs)
 

@@ -1,4 +1,5 @@
 """Where masks start, and how they are held to a budget."""
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -78,6 +79,7 @@ def hold_budget(model: nn.Module, share: float, costs: Mapping[str, float] | Non
 
     Raises:
         ConfigError: The share is out of range, or masks are alike, so that all would go at once.
+        DataError: A mask is not finite.
     """
     check_share(share)
     for masks in problem_masks(model):
@@ -86,6 +88,8 @@ def hold_budget(model: nn.Module, share: float, costs: Mapping[str, float] | Non
         whole = sum(units[name] * mask.numel() for name, mask in priced.items())
         lowest = min(float(mask.min()) / units[name] for name, mask in priced.items())
         highest = max(float(mask.max()) / units[name] for name, mask in priced.items())
+        if not math.isfinite(highest - lowest):
+            raise DataError('hold_budget: a mask is not finite, training has diverged. Lower the learning rates.')
         for _ in range(_HALVINGS):
             middle = (lowest + highest) / 2
             fits = _kept_cost(priced, units, middle) <= share * whole

@@ -58,9 +58,11 @@ def test_a_killed_run_goes_on_as_it_would_have(config, tmp_path):
         assert metrics['test/accuracy/top1'] == whole['test/accuracy/top1']
 
 
-def test_divergence_ends_the_run_and_spoils_nothing(config, tmp_path):
-    options = {'optim_wrapper.paramwise_cfg.head_lr': 1e30}
-    with pytest.raises(DataError, match='diverged. Lower the learning rates'):
+@pytest.mark.parametrize('interval', [1, 100])
+def test_divergence_ends_the_run_and_spoils_nothing(config, tmp_path, interval):
+    """Found in the loss, or, where that is hardly looked at, in the masks."""
+    options = {'optim_wrapper.paramwise_cfg.head_lr': 1e37, 'custom_hooks.2.check_interval': interval}
+    with pytest.raises(DataError, match='diverged.*Lower the learning rates'):
         train(config(), work_dir=tmp_path / 'run', options=options)
     assert not list((tmp_path / 'run').glob('*.pth'))
 

@@ -153,6 +153,9 @@ def test_budgets_that_cannot_be_held(net):
     for share in (0, 1.2):
         with pytest.raises(ConfigError, match='cannot be kept'):
             hold_budget(net, share)
+    mask_parameters(net)['0.weight_mask'].data[0, 0] = torch.nan
+    with pytest.raises(DataError, match='diverged'):
+        hold_budget(net, .5)
 
 
 def test_what_the_original_network_says():
