@@ -10,9 +10,10 @@ from mmreuse.engine.runners.dery import (
     SimilarityRunner,
     ZooAccuracyRunner,
 )
+from mmreuse.engine.runners.modularization import ModularizationRunner
 from mmreuse.engine.runners.preserve_first import PreserveFirstRunner
 from mmreuse.engine.runners.pruning import PruningRunner
 
-__all__ = ['ChannelPruningRunner', 'ConnectivityRunner', 'DeRyRunner', 'FeatureExtractionRunner', 'NodeShapeRunner',
-           'PartitionRunner', 'PreserveFirstRunner', 'PruningRunner', 'ReassemblyRunner', 'SimilarityRunner',
-           'ZooAccuracyRunner']
+__all__ = ['ChannelPruningRunner', 'ConnectivityRunner', 'DeRyRunner', 'FeatureExtractionRunner',
+           'ModularizationRunner', 'NodeShapeRunner', 'PartitionRunner', 'PreserveFirstRunner', 'PruningRunner',
+           'ReassemblyRunner', 'SimilarityRunner', 'ZooAccuracyRunner']
