@@ -14,8 +14,8 @@ from mmreuse.registry import METRICS
 class NetAccuracy(BaseMetric):
     """Accuracy in per cent, and cross-entropy, of every net of a :class:`~mmreuse.models.ClassifierPair`.
 
-    Reads ``gt_label`` and ``net_scores`` (K, C) from every data sample. Gives ``accuracy_1``, ``cross_entropy_1``, ... and the
-    mean over the nets, ``accuracy``.
+    Reads ``gt_label`` and ``net_scores`` (K, C) from every data sample. Gives ``accuracy_1``, ``cross_entropy_1``, ...
+    and the mean over the nets, ``accuracy``.
     """
 
     # Not None, which is warned about: the keys stand on their own.
