@@ -153,5 +153,6 @@ class Columns:
 
     def _make(self, start: int, stop: int) -> Tensor:
         start, stop = self.start + start, self.start + stop
-        return torch.cat([self.gradients.stored[name].columns(max(start, first) - first, min(stop, last) - first)
-                          for name, (first, last) in self.gradients.ranges.items() if first < stop and last > start], 1)
+        parts = [self.gradients.stored[name].columns(max(start, first) - first, min(stop, last) - first)
+                 for name, (first, last) in self.gradients.ranges.items() if first < stop and last > start]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)  # what is kept is not copied
