@@ -14,6 +14,7 @@ model = dict(
         in_channels=64,
         loss=dict(type='mmpretrain.CrossEntropyLoss'),
         topk=(1, )))
+data_preprocessor = dict(num_classes=2)
 optim_wrapper = dict(
     _delete_=True, optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=1e-4))
 custom_hooks = []
