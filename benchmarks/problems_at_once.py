@@ -1,0 +1,65 @@
+"""Ten binary problems of one network at once, beside ten in turn: steps of masks and heads.
+
+    python benchmarks/problems_at_once.py --out problems_at_once.json
+
+``reference``: ten steps, one for each problem; ``ours``: one step of all ten over shared frozen weights. ``floor``: one
+step of one problem with the pictures of all ten, which is as much arithmetic in a tenth of the calls: what no order of
+work can save on one thread. Times are of the processor, one thread, medians of steps that take turns. What only a run
+pays, start and reading of data, is not part of a step.
+"""
+import statistics
+import time
+
+import torch
+from _common import parse_args, write
+from mmengine.registry import init_default_scope
+from mmpretrain.structures import DataSample
+from torch import Tensor
+
+from mmreuse.models import CifarResNet, ModularClassifier
+
+PROBLEMS = 10
+#: Network, shape of a picture, pictures of each problem in a batch, repeats.
+CASES = {'ResNet-8, width 4, 8 px, batch 16': (dict(depth=8, width=4), 8, 16, 7),
+         'ResNet-20, width 16, 32 px, batch 32': (dict(depth=20), 32, 32, 3)}
+
+
+def step(model: ModularClassifier, optimizer: torch.optim.Optimizer, images: Tensor, samples: list) -> float:
+    start = time.process_time()
+    optimizer.zero_grad()
+    sum(model(images, samples, mode='loss').values()).backward()
+    optimizer.step()
+    return time.process_time() - start
+
+
+def make(net: CifarResNet, problems: int | None) -> tuple[ModularClassifier, torch.optim.Optimizer]:
+    model = ModularClassifier(dict(model=net), 10, alpha=1., problems=problems).train()
+    return model, torch.optim.Adam([parameter for parameter in model.parameters() if parameter.requires_grad], lr=1e-3)
+
+
+def main() -> None:
+    args = parse_args(__doc__)
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    init_default_scope('mmreuse')
+    results = {}
+    for case, (options, size, batch, repeats) in CASES.items():
+        images = torch.randn(PROBLEMS * batch, 3, size, size)
+        samples = [DataSample(metainfo=dict(problem=number // batch)).set_gt_label(number % 2)
+                   for number in range(len(images))]
+        together = make(CifarResNet(**options, num_classes=10), PROBLEMS)
+        alone = make(CifarResNet(**options, num_classes=10), None)
+        times: dict[str, list[float]] = dict(reference=[], ours=[], floor=[])
+        for _ in range(repeats):
+            times['ours'].append(step(*together, images, samples))
+            parts = zip(images.split(batch), (samples[start:start + batch] for start in range(0, len(samples), batch)),
+                        strict=True)
+            times['reference'].append(sum(step(*alone, *part) for part in parts))
+            times['floor'].append(step(*alone, images, samples))
+        seconds = {f'{name}_s': statistics.median(own[1:]) for name, own in times.items()}
+        results[case] = dict(seconds, ratio=seconds['reference_s'] / seconds['ours_s'])
+        write(args.out, results)
+
+
+if __name__ == '__main__':
+    main()
