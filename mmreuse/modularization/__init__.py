@@ -1,8 +1,9 @@
 """The part of a trained network that one target problem needs: masks, and modules made of them."""
 from mmreuse.modularization.budget import hold_budget, mask_saliency, rank_masks
 from mmreuse.modularization.compaction import compact
+from mmreuse.modularization.costs import flop_rates, latency_rates, weight_rates
 from mmreuse.modularization.flops import Cost, count_uses, measure_cost
-from mmreuse.modularization.gates import GatedNetwork, add_gates, flop_rates, gate_spaces, latency_rates
+from mmreuse.modularization.gates import GatedNetwork, Gates, add_gates, gate_spaces
 from mmreuse.modularization.head import ModuleHead, fit_head, select_classes
 from mmreuse.modularization.masks import (
     apply_masks,
@@ -31,11 +32,11 @@ from mmreuse.modularization.sizes import load_compacted, resize, save_compacted,
 from mmreuse.modularization.states import bake, frozen_hash, load_mask_state, mask_state
 
 __all__ = [
-    'AppliedModule', 'Cost', 'GatedNetwork', 'Module', 'ModuleHead', 'ModulePart', 'Selection', 'add_gates',
+    'AppliedModule', 'Cost', 'GatedNetwork', 'Gates', 'Module', 'ModuleHead', 'ModulePart', 'Selection', 'add_gates',
     'apply_masks', 'apply_module', 'bake', 'compact', 'compose', 'count_uses', 'fit_head', 'flop_rates',
     'frozen_hash', 'gate_spaces', 'hold_budget', 'latency_rates', 'load_compacted', 'load_mask_state',
     'load_module', 'load_published', 'mask_parameters', 'mask_ratio', 'mask_saliency', 'mask_state',
     'masked_tensors', 'measure_cost', 'original_labels', 'problem_masks', 'rank_masks', 'resize',
     'restricted_scores', 'save_compacted', 'save_module', 'save_published', 'select_classes', 'size_recipe',
-    'sparsity_loss', 'train_masks', 'verify_base',
+    'sparsity_loss', 'train_masks', 'verify_base', 'weight_rates',
 ]

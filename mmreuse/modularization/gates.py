@@ -1,8 +1,6 @@
 """A gate for every channel, neuron and head, so that structure goes and not only single weights."""
 import copy
-import time
 from collections.abc import Iterable, Mapping
-from statistics import median
 from typing import Any
 
 import torch
@@ -12,10 +10,7 @@ from torch.func import functional_call
 
 from mmreuse.errors import SpaceError
 from mmreuse.graph import Axis, Graph
-from mmreuse.graph.recorder import at_rest
 from mmreuse.modularization.compaction import shrinkable
-from mmreuse.modularization.flops import count_uses
-from mmreuse.modularization.layers import LayerCall, LayerWatch, parameter_names
 from mmreuse.utils.names import nearest
 
 
@@ -33,97 +28,110 @@ class _Binary(torch.autograd.Function):
 
 
 class Gates(nn.Module):
-    """Parameters by name of the feature space, (size,), 1 at the start.
-
-    Args:
-        sizes: By name of the space.
-    """
-
-    def __init__(self, sizes: Mapping[str, int]) -> None:
-        super().__init__()
-        for name, size in sizes.items():
-            # register_parameter refuses the dots in names of spaces.
-            self._parameters[name] = nn.Parameter(torch.ones(size))
-
-    def binary(self) -> dict[str, Tensor]:
-        """1 for what is open, 0 for what is closed, by name of the space."""
-        return {name: _Binary.apply(gate) for name, gate in self._parameters.items()}
-
-
-class GatedNetwork(nn.Module):
-    """A network whose feature spaces have gates.
+    """Gates of a network's feature spaces: parameters by name of the space, (size,), 1 at the start.
 
     A gate multiplies all weights that read its member, so that nobody reads a closed one, and
     :func:`~mmreuse.modularization.compact` takes it out, with what only it reads. A closed gate still has a gradient
     and can open again, which it could not if it stood at the filters: behind ReLU, zeros have none.
 
     Args:
-        network: Any; it may have masks, a weight is kept then if its mask and its gates are.
-        graph: Of the network.
-        spaces: Names of spaces to gate, see :func:`gate_spaces`.
+        graph: Of the network, without masks.
+        spaces: Names of spaces; None for all that can lose members, see :func:`gate_spaces`.
 
     Raises:
-        SpaceError: There is no such space.
+        SpaceError: There is no such space, or none that can lose members.
     """
 
-    def __init__(self, network: nn.Module, graph: Graph, spaces: Iterable[str]) -> None:
+    def __init__(self, graph: Graph, spaces: Iterable[str] | None = None) -> None:
         super().__init__()
-        spaces = list(spaces)
+        spaces = gate_spaces(graph) if spaces is None else list(spaces)
+        if not spaces:
+            raise SpaceError(f'{type(graph.model).__name__} has no feature space that can lose members, so that gates '
+                             'have no place. Train masks alone.')
         for name in spaces:
             if name not in graph.spaces:
                 raise SpaceError(f"there is no feature space '{name}'. {nearest(name, graph.spaces)}")
-        self.network = network
-        self.gates = Gates({name: graph.spaces[name].size for name in spaces})
-        parameters = dict(network.named_parameters())
-        self._shapes = {key: tensor.shape for key, tensor in parameters.items()}
+            # register_parameter refuses the dots in names of spaces.
+            self._parameters[name] = nn.Parameter(torch.ones(graph.spaces[name].size))
+        self._shapes = {key: tensor.shape for key, tensor in graph.model.named_parameters()}
         self._axes: dict[str, list[tuple[str, str, Tensor]]] = {}  # by parameter: space, role, gate of each element
         for name in spaces:
             for axis, members in _gated_axes(graph, name):
-                if axis.tensor in parameters:
+                if axis.tensor in self._shapes:
                     places = members[axis.members(self._shapes[axis.tensor])]
                     self._axes.setdefault(axis.tensor, []).append((name, axis.role, places))
 
-    def forward(self, *inputs: Any, **options: Any) -> Any:
-        """Run the network as its gates leave it."""
-        return functional_call(self.network, self.gated_parameters(), inputs, options)
+    def binary(self) -> dict[str, Tensor]:
+        """1 for what is open, 0 for what is closed, by name of the space."""
+        return {name: _Binary.apply(gate) for name, gate in self._parameters.items()}
 
-    def gated_parameters(self) -> dict[str, Tensor]:
-        """Parameters of the network that have gates, multiplied by them."""
-        binary = self.gates.binary()
-        parameters = dict(self.network.named_parameters())
-        found = {}
+    def gated(self, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Those of a network's parameters that read members with gates, multiplied by them."""
+        binary, found = self.binary(), {}
         for key, axes in self._axes.items():
             for name, role, places in axes:
                 if role == 'read':
                     found[key] = found.get(key, parameters[key]) * _spread(binary[name], places)
         return found
 
-    def cost(self, rates: Mapping[str, float]) -> Tensor:
+    @torch.no_grad()
+    def kept(self) -> dict[str, Tensor]:
+        """Weights that gates leave a use, of bool, by name of the parameter: none that reads, writes or accompanies a closed
+        member.
+
+        Masks like these change no output: what nobody reads may as well be zero.
+        """
+        binary = self.binary()
+        return {key: self._share(key, binary).expand(self._shapes[key]) > 0 for key in self._axes}
+
+    def cost(self, rates: Mapping[str, float], binary: Mapping[str, Tensor] | None = None) -> Tensor:
         """Share of the whole cost that is left, differentiable in the gates.
 
         Args:
-            rates: Cost of each weight, by name of the parameter: :func:`flop_rates` or :func:`latency_rates`.
+            rates: Cost of each weight, by name of the parameter, see :func:`~mmreuse.modularization.weight_rates`.
+            binary: What is open, by name of the space; None: as the gates are.
 
         Returns:
             Tensor: Scalar in [0, 1].
         """
-        binary = self.gates.binary()
-        like = next(iter(binary.values()))
-        left, total = like.new_zeros(()), 0.
+        binary = self.binary() if binary is None else binary
+        left, total = 0., 0.
         for key, rate in rates.items():
             whole = rate * self._shapes[key].numel()
-            share = like.new_ones(())
-            for name, _, places in self._axes.get(key, ()):
-                share = share * _spread(binary[name], places)
-            left, total = left + whole * share.mean(), total + whole
+            left, total = left + whole * self._share(key, binary).mean(), total + whole
         return left / total
+
+    def _share(self, key: str, binary: Mapping[str, Tensor]) -> Tensor:
+        """1 where an element of a parameter is kept, 0 elsewhere; of a shape that expands to the parameter's."""
+        share = next(iter(binary.values())).new_ones([1] * len(self._shapes[key]))
+        for name, _, places in self._axes.get(key, ()):
+            share = share * _spread(binary[name], places)
+        return share
+
+
+class GatedNetwork(nn.Module):
+    """A network whose feature spaces have gates.
+
+    Args:
+        network: Any; it may have masks, a weight is kept then if its mask and its gates are.
+        gates: Of it.
+    """
+
+    def __init__(self, network: nn.Module, gates: Gates) -> None:
+        super().__init__()
+        self.network = network
+        self.gates = gates
+
+    def forward(self, *inputs: Any, **options: Any) -> Any:
+        """Run the network as its gates leave it."""
+        return functional_call(self.network, self.gates.gated(dict(self.network.named_parameters())), inputs, options)
 
     @torch.no_grad()
     def bake(self) -> nn.Module:
         """A copy of the network with the gates multiplied in."""
         network = copy.deepcopy(self.network)
         parameters = dict(network.named_parameters())
-        for key, value in self.gated_parameters().items():
+        for key, value in self.gates.gated(parameters).items():
             parameters[key].copy_(value)
         return network
 
@@ -134,12 +142,12 @@ def add_gates(network: nn.Module, graph: Graph, spaces: Iterable[str] | None = N
     Args:
         network: The traced network, or it with masks.
         graph: Of it.
-        spaces: Names of spaces; None for all that can lose members, see :func:`gate_spaces`.
+        spaces: As for :class:`Gates`.
 
     Raises:
-        SpaceError: There is no such space.
+        SpaceError: As :class:`Gates`.
     """
-    return GatedNetwork(network, graph, gate_spaces(graph) if spaces is None else spaces)
+    return GatedNetwork(network, Gates(graph, spaces))
 
 
 @torch.no_grad()
@@ -168,43 +176,3 @@ def _gated_axes(graph: Graph, name: str) -> list[tuple[Axis, Tensor]]:
 def _spread(binary: Tensor, places: Tensor) -> Tensor:
     """Gates at the elements of a tensor; 1 where there is none."""
     return torch.cat([binary, binary.new_ones(1)])[places.to(binary.device)]
-
-
-def flop_rates(network: nn.Module, inputs: Tensor) -> dict[str, float]:
-    """Multiply-adds of each weight, by name of the parameter, in a forward pass."""
-    return {key: float(count) for key, count in count_uses(network, inputs).positions.items()}
-
-
-class _Clock(LayerWatch):
-    """Runs every layer again, to time it."""
-
-    def __init__(self, network: nn.Module, repeats: int) -> None:
-        super().__init__()
-        self.names = parameter_names(network)
-        self.repeats = repeats
-        self.rates: dict[str, float] = {}
-
-    def see_layer(self, call: LayerCall) -> None:
-        key = self.names.get(id(call.arguments['weight']))
-        if key is None:
-            return
-        seconds = []
-        for _ in range(self.repeats):
-            start = time.perf_counter()
-            call.function(**call.arguments)
-            seconds.append(time.perf_counter() - start)
-        self.rates[key] = self.rates.get(key, 0.) + median(seconds) / call.arguments['weight'].numel()
-
-
-def latency_rates(network: nn.Module, inputs: Tensor, repeats: int = 10) -> dict[str, float]:
-    """Seconds that each weight takes, by name of the parameter, as if a layer's time were in proportion to its size.
-
-    Args:
-        network: On the CPU.
-        inputs: The batch that counts.
-        repeats: Runs of each layer; their median counts.
-    """
-    clock = _Clock(network, repeats)
-    with at_rest(network), clock:
-        network(inputs)
-    return clock.rates
