@@ -28,12 +28,16 @@ class AutocastOptimWrapper(OptimWrapper):
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class MaskOptimWrapperConstructor(DefaultOptimWrapperConstructor):
-    """Two groups of parameters for a :class:`~mmreuse.models.ModularClassifier`: masks, and the head.
+    """Groups of parameters for a :class:`~mmreuse.models.ModularClassifier`: masks, the head, and gates if it has any.
 
-    The optimizer's ``lr`` is that of the masks; ``paramwise_cfg=dict(head_lr=0.1)`` gives that of the head.
+    The optimizer's ``lr`` is that of the masks; ``paramwise_cfg=dict(head_lr=0.1, gate_lr=0.01)`` gives those of the
+    head and of the gates, by default that of the masks.
     """
 
     def add_params(self, params: list[dict], module: nn.Module, **kwargs: object) -> None:
         """Fill ``params``."""
         params.append(dict(params=list(mask_parameters(module.base).values())))
         params.append(dict(params=list(module.module_head.parameters()), lr=self.paramwise_cfg['head_lr']))
+        if module.gates is not None:
+            own = dict(lr=self.paramwise_cfg['gate_lr']) if 'gate_lr' in self.paramwise_cfg else {}
+            params.append(dict(params=list(module.gates.parameters()), **own))

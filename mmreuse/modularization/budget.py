@@ -1,5 +1,6 @@
-"""Where masks start, and how they are held to a budget."""
+"""Where masks and gates start, and how they are held to a budget."""
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError, DataError
+from mmreuse.modularization.gates import Gates
 from mmreuse.modularization.masks import mask_parameters, problem_masks
 
 #: Halvings of the interval of a threshold: more do not change a float32.
@@ -31,16 +33,33 @@ def mask_saliency(model: nn.Module, loss: Callable[[Any], Tensor], batches: Iter
         ConfigError: There are no masks.
         DataError: There are no batches, or a gradient is not finite.
     """
-    masks = mask_parameters(model)
-    total = {name: torch.zeros_like(mask) for name, mask in masks.items()}
+    return saliency(mask_parameters(model), loss, batches)
+
+
+def saliency(parameters: Mapping[str, Tensor], loss: Callable[[Any], Tensor], batches: Iterable) -> dict[str, Tensor]:
+    """Size of the gradient of masks or gates, the mean over batches: how much the loss changes with what they switch.
+
+    Args:
+        parameters: By name.
+        loss: From a batch to its loss.
+        batches: Of training data.
+
+    Returns:
+        dict[str, Tensor]: By name.
+
+    Raises:
+        DataError: There are no batches, or a gradient is not finite.
+    """
+    total = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
     batch = None
     for batch in batches:
-        for gradient, name in zip(torch.autograd.grad(loss(batch), list(masks.values())), masks, strict=True):
+        gradients = torch.autograd.grad(loss(batch), list(parameters.values()))
+        for gradient, name in zip(gradients, parameters, strict=True):
             total[name] += gradient.abs()
     if batch is None:
-        raise DataError('mask_saliency: there are no batches.')
+        raise DataError('saliency: there are no batches.')
     if not all(torch.isfinite(each).all() for each in total.values()):
-        raise DataError('mask_saliency: a gradient is not finite. Check the checkpoint and the data.')
+        raise DataError('saliency: a gradient is not finite. Check the checkpoint and the data.')
     return total
 
 
@@ -57,11 +76,38 @@ def rank_masks(model: nn.Module, saliency: Mapping[str, Tensor]) -> None:
     problems = problem_masks(model)
     for number, masks in enumerate(problems):
         flat = torch.cat([saliency[name].view(len(problems), -1)[number] for name in masks])
-        ranks = torch.empty_like(flat)
-        ranks[flat.argsort()] = torch.arange(1, len(flat) + 1, dtype=flat.dtype, device=flat.device) / len(flat)
-        parts = ranks.split([mask.numel() for mask in masks.values()])
+        parts = _ranks(flat).split([mask.numel() for mask in masks.values()])
         for mask, part in zip(masks.values(), parts, strict=True):
             mask.copy_(part.view_as(mask))
+
+
+@torch.no_grad()
+def rank_gates(gates: Gates, saliency: Mapping[str, Tensor], rates: Mapping[str, float]) -> None:
+    """Set gates to the ranks of saliency for its cost, evenly spaced in (0, 1], in place.
+
+    All are open then, and the first to close are those that save most for what they do.
+
+    Args:
+        gates: Of a network.
+        saliency: By name of the space.
+        rates: Cost of each weight, by name of the parameter.
+    """
+    opened = {name: torch.ones_like(gate) for name, gate in gates.named_parameters()}
+    worth = []
+    for name, gate in gates.named_parameters():
+        # What closing the space saves is shared by its members, which are alike.
+        price = (1 - gates.cost(rates, opened | {name: torch.zeros_like(gate)})) / len(gate)
+        worth.append(saliency[name] / price.clamp(min=1e-12))
+    ranks = _ranks(torch.cat(worth)).split([len(each) for each in worth])
+    for gate, rank in zip(gates.parameters(), ranks, strict=True):
+        gate.copy_(rank)
+
+
+def _ranks(values: Tensor) -> Tensor:
+    """1 / n for the least of n values, ..., 1 for the largest."""
+    ranks = torch.empty_like(values)
+    ranks[values.argsort()] = torch.arange(1, len(values) + 1, dtype=values.dtype, device=values.device) / len(values)
+    return ranks
 
 
 @torch.no_grad()
@@ -103,6 +149,51 @@ def hold_budget(model: nn.Module, share: float, costs: Mapping[str, float] | Non
 
 def _kept_cost(masks: Mapping[str, Tensor], units: Mapping[str, float], shift: float) -> float:
     return sum(units[name] * int((mask > shift * units[name]).sum()) for name, mask in masks.items())
+
+
+@torch.no_grad()
+def hold_gates(gates: Gates, share: float, rates: Mapping[str, float], step: int = 1) -> None:
+    """Shift gates by one number such that what they leave costs no more than a given share of the whole, in place.
+
+    Args:
+        gates: Of a network.
+        share: Of the cost, in (0, 1].
+        rates: Cost of each weight, by name of the parameter.
+        step: Inference engines compute blocks of 8 or 16 channels whether all are there or not. The gates of a space,
+            from the largest down, close by so many at once, at their mean.
+
+    Raises:
+        ConfigError: The share is out of range, or more is spent where there are no gates.
+        DataError: A gate is not finite.
+    """
+    check_share(share)
+    blocks = [(name, index) for name, gate in gates.named_parameters()
+              for index in gate.argsort(descending=True).split(step)]
+    values = torch.stack([gates.get_parameter(name)[index].mean() for name, index in blocks])
+    if not torch.isfinite(values).all():
+        raise DataError('hold_gates: a gate is not finite, training has diverged. Lower the learning rates.')
+    order = values.argsort().tolist()
+
+    def without(count: int) -> dict[str, Tensor]:
+        opened = {name: torch.ones_like(gate) for name, gate in gates.named_parameters()}
+        for number in order[:count]:
+            name, index = blocks[number]
+            opened[name][index] = 0
+        return opened
+
+    if (least := float(gates.cost(rates, without(len(order))))) > share:
+        raise ConfigError(f'a budget of {share} cannot be held: what has no gates costs {least:.3f} of the whole.')
+
+    def fits(count: int) -> bool:
+        return float(gates.cost(rates, without(count))) <= share * (1 + 1e-6)  # up to rounding
+
+    count = bisect_left(range(len(order)), True, key=fits)  # the fewest
+    shift = values[order[max(count - 1, 0)]]
+    tiny = torch.finfo(values.dtype).tiny
+    for name, opened in without(count).items():
+        gate = gates.get_parameter(name)
+        moved = gate - shift
+        gate.copy_(torch.where(opened > 0, moved.clamp(min=tiny), moved.clamp(max=0)))
 
 
 def check_share(share: float) -> None:

@@ -76,10 +76,9 @@ class Gates(nn.Module):
 
     @torch.no_grad()
     def kept(self) -> dict[str, Tensor]:
-        """Weights that gates leave a use, of bool, by name of the parameter: none that reads, writes or accompanies a closed
-        member.
+        """True for weights that have to do with open members only, by name of the parameter.
 
-        Masks like these change no output: what nobody reads may as well be zero.
+        As masks they change no output: what writes a member that nobody reads may as well be zero.
         """
         binary = self.binary()
         return {key: self._share(key, binary).expand(self._shapes[key]) > 0 for key in self._axes}

@@ -46,13 +46,14 @@ class Selection:
         if self.patience is not None and self.patience < 1:
             raise ConfigError(f'patience={self.patience}: take at least one epoch, or None.')
 
-    def judge(self, epoch: int, accuracy: float, ratio: float) -> bool:
+    def judge(self, epoch: int, accuracy: float, ratio: float, within: bool = True) -> bool:
         """Look at the state after an epoch.
 
         Args:
             epoch: Its number.
             accuracy: In [0, 1].
             ratio: Share of the weights that are kept.
+            within: Whether it keeps to other budgets; a state that does not is only one to fall back on.
 
         Returns:
             bool: Whether the state is to be kept: it is the best, or the best to fall back on.
@@ -62,7 +63,7 @@ class Selection:
         spare = self.best is None and (self.backup is None or self._spare(row) > self._spare(self.backup))
         if spare:
             self.backup = row
-        taken = self._better(row)
+        taken = within and self._better(row)
         sparser = self.best is None or _thousandths(ratio) < _thousandths(self.best['ratio'])
         if not self.compat:
             self.waited = 0 if taken else self.waited + (self.best is not None)

@@ -17,13 +17,11 @@ from mmreuse.modularization import (
     bake,
     fit_head,
     hold_budget,
-    mask_parameters,
-    mask_saliency,
     mask_state,
     rank_masks,
     select_classes,
 )
-from mmreuse.modularization.budget import check_share
+from mmreuse.modularization.budget import check_share, hold_gates, rank_gates, saliency
 from mmreuse.pruning import polynomial
 from mmreuse.registry import HOOKS
 
@@ -84,7 +82,8 @@ class MaskInitHook(Hook):
     Args:
         head: ``'fit'``: the head that is best for the whole network on the training data; ``'select'``: from the target
             classes, see :func:`mmreuse.modularization.select_classes`; None: PyTorch's random one, as published.
-        saliency: Whether masks start from the ranks of :func:`mmreuse.modularization.mask_saliency`; otherwise at 1.
+        saliency: Whether masks start from the ranks of :func:`mmreuse.modularization.mask_saliency`, and gates from
+            those of saliency for its cost; otherwise at 1.
         samples: Of the training data, for both; of each problem.
 
     Raises:
@@ -113,8 +112,11 @@ class MaskInitHook(Hook):
                 runner.logger.info(f'Head of {classes[number]}: cross-entropy {loss:.4f} with the whole network.')
         if self.saliency:
             model.train()
-            rank_masks(model.base, mask_saliency(model.base, partial(task_loss, model), self._batches(model, loader)))
-        for parameter in (*mask_parameters(model.base).values(), *model.module_head.parameters()):
+            found = saliency(model.switches(), partial(task_loss, model), self._batches(model, loader))
+            rank_masks(model.base, found)
+            if model.gates is not None:
+                rank_gates(model.gates, found, model.rates)
+        for parameter in (*model.switches().values(), *model.module_head.parameters()):
             broadcast(parameter.data)
 
     def _batches(self, model: ModularClassifier, loader: DataLoader) -> Iterator[dict]:
@@ -158,7 +160,7 @@ class MaskBudgetHook(Hook):
     """Holds what is kept to a budget that shrinks from everything to ``ratio``, in place of a sparsity term.
 
     Args:
-        ratio: Share of the weights to keep in the end, in (0, 1].
+        ratio: Share to keep in the end, in (0, 1]: of the weights, or of the ``cost`` that the model counts in.
         end: Share of the training after which the budget stays as it is, in [0, 1].
         interval: Iterations between two corrections; there is one at the end of every epoch as well.
 
@@ -169,7 +171,7 @@ class MaskBudgetHook(Hook):
     def __init__(self, ratio: float, end: float = 0.5, interval: int = 10) -> None:
         check_share(ratio)
         if not 0 <= end <= 1 or interval < 1:
-            raise ConfigError(f'MaskBudgetHook: end={end} is not in [0, 1], or interval={interval} is below 1.')
+            raise ConfigError(f'{type(self).__name__}: end={end} is not in [0, 1], or interval={interval} is below 1.')
         self.ratio = ratio
         self.end = end
         self.interval = interval
@@ -178,4 +180,45 @@ class MaskBudgetHook(Hook):
         """Correct the masks."""
         if self.every_n_train_iters(runner, self.interval) or self.end_of_epoch(runner.train_dataloader, batch_idx):
             sparsity = polynomial(runner.iter + 1, 0, int(self.end * runner.max_iters), 1 - self.ratio)
-            hold_budget(module_of(runner).base, 1 - sparsity)
+            self.hold(module_of(runner), 1 - sparsity)
+
+    def hold(self, model: ModularClassifier, share: float) -> None:
+        """Hold masks to a share."""
+        costs = None
+        if model.cost != 'weights':
+            costs = {name: model.rates.get(name.removesuffix('_mask'), 0.) for name in mask_state(model.base)}
+        hold_budget(model.base, share, costs)
+
+    def reached(self, runner: Runner) -> bool:
+        """Whether the budget has shrunk to what it is to be."""
+        return runner.iter >= int(self.end * runner.max_iters)
+
+
+@HOOKS.register_module()
+class GateBudgetHook(MaskBudgetHook):
+    """Holds what gates leave to a budget, likewise; masks inside are free, or have a budget of their own.
+
+    Args:
+        ratio: Share to keep in the end of the ``cost`` that the model counts in, in (0, 1].
+        step: Channels that an inference engine computes at once: a space keeps a multiple of it, see
+            :func:`mmreuse.modularization.budget.hold_gates`.
+        **options: Of :class:`MaskBudgetHook`.
+
+    Raises:
+        ConfigError: A number is out of range, or the model has no gates.
+    """
+
+    def __init__(self, ratio: float, step: int = 1, **options: Any) -> None:
+        super().__init__(ratio, **options)
+        if step < 1:
+            raise ConfigError(f'GateBudgetHook: step={step} is not positive.')
+        self.step = step
+
+    def before_train(self, runner: Runner) -> None:
+        """Refuse a model without gates."""
+        if module_of(runner).gates is None:
+            raise ConfigError('GateBudgetHook: the model has no gates. Set model.gates = True and model.input_size.')
+
+    def hold(self, model: ModularClassifier, share: float) -> None:
+        """Hold gates to a share."""
+        hold_gates(model.gates, share, model.rates, self.step)

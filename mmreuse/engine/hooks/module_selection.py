@@ -8,10 +8,10 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor
 
-from mmreuse.engine.hooks.modularization import module_of, original_logits, target_classes
+from mmreuse.engine.hooks.modularization import MaskBudgetHook, module_of, original_logits, target_classes
 from mmreuse.errors import ConfigError, DataError
 from mmreuse.models.classifiers import ModularClassifier
-from mmreuse.modularization import Selection, mask_ratio, mask_state, original_labels, problem_masks
+from mmreuse.modularization import Selection, original_labels
 from mmreuse.registry import HOOKS
 from mmreuse.utils.io import atomic_path, load_checkpoint
 
@@ -23,6 +23,8 @@ class ModuleSelectionHook(Hook):
     What is kept, masks as bits and the head, lies in ``selection.pth`` at any time, with the history; a continued run
     goes on from there. After training it is put into the model. Of several problems each has a state of its own;
     training ends when all are done.
+
+    A weight is kept if its mask and its gates are. While a budget still shrinks, a state is only one to fall back on.
 
     Args:
         reference: Accuracy, in [0, 1], not to fall below; None: that of the original network on the validation data,
@@ -85,13 +87,13 @@ class ModuleSelectionHook(Hook):
         if history and history[-1]['epoch'] >= runner.epoch:
             return
         model = module_of(runner)
-        ratios = mask_ratio(model.base)
-        ratios = [ratios] if model.problems is None else ratios
+        within = all(hook.reached(runner) for hook in runner.hooks if isinstance(hook, MaskBudgetHook))
+        ratios = [_ratio(model.kept(number)) for number in range(model.problems or 1)]
         for number, (selection, ratio) in enumerate(zip(self.selections, ratios, strict=True)):
             key = self.metric if model.problems is None else f'{self.metric}_{number + 1}'
             if key not in metrics:
                 raise ConfigError(f"ModuleSelectionHook: the evaluator gives no '{key}' but {sorted(metrics)}.")
-            if selection.judge(runner.epoch, float(metrics[key]) / 100, ratio):
+            if selection.judge(runner.epoch, float(metrics[key]) / 100, ratio, within):
                 self.kept[number] = _state(model, number)
             runner.logger.info(f'{_words(selection.history[-1])}. To be used so far: {_words(selection.chosen)}.')
         runner.message_hub.update_scalar('val/ratio', sum(ratios) / len(ratios))
@@ -104,8 +106,7 @@ class ModuleSelectionHook(Hook):
         """Put the modules into the model, and measure them once on the test data."""
         model = module_of(runner)
         for number, (selection, kept) in enumerate(zip(self.selections, self.kept, strict=True)):
-            for name, mask in problem_masks(model.base)[number].items():
-                mask.copy_(kept['masks'][name])
+            model.load_kept(kept['masks'], number)
             model.module_head.of(number).load_state_dict(kept['head'])
             runner.logger.info(f'The module: {_words(selection.chosen)}, where the original network has '
                                f'{100 * selection.reference:.2f} %.')
@@ -127,8 +128,12 @@ class ModuleSelectionHook(Hook):
 
 def _state(model: ModularClassifier, number: int) -> dict[str, dict[str, Tensor]]:
     """Copies, for the model goes on changing."""
-    parts = dict(masks=mask_state(model.base, number), head=model.module_head.of(number).state_dict())
+    parts = dict(masks=model.kept(number), head=model.module_head.of(number).state_dict())
     return {part: {name: tensor.cpu().clone() for name, tensor in state.items()} for part, state in parts.items()}
+
+
+def _ratio(state: dict[str, Tensor]) -> float:
+    return sum(int(kept.sum()) for kept in state.values()) / sum(kept.numel() for kept in state.values())
 
 
 def _words(row: dict[str, float]) -> str:

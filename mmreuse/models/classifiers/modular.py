@@ -1,5 +1,6 @@
 """A trained classifier of which the part is learned that target problems need."""
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -10,9 +11,26 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from mmreuse.errors import ConfigError, DataError
+from mmreuse.graph import trace
 from mmreuse.models.classifiers.sources import Source, build_source, common_preprocessor
-from mmreuse.modularization import ModuleHead, apply_masks, bake, mask_parameters, sparsity_loss, train_masks
+from mmreuse.modularization import (
+    Gates,
+    ModuleHead,
+    apply_masks,
+    bake,
+    mask_parameters,
+    mask_state,
+    problem_masks,
+    sparsity_loss,
+    train_masks,
+    weight_rates,
+)
+from mmreuse.modularization.costs import COSTS
 from mmreuse.registry import MODELS
+from mmreuse.utils.names import nearest
+
+#: Images whose latency counts.
+_BATCH = 16
 
 
 @MODELS.register_module()
@@ -25,6 +43,9 @@ class ModularClassifier(BaseModel):
     dimension, every data sample says its ``problem`` (:class:`~mmreuse.datasets.ProblemSet`), and a module sees the
     samples of its own. Optimizers that treat elements apart, such as Adam, train each as alone.
 
+    With ``gates`` it learns as well which channels, neurons and heads are needed: a weight is kept if its mask and its
+    gates are.
+
     Args:
         base: The trained classifier: ``dict(model=CONFIG or module, checkpoint=PATH)`` or
             ``dict(config=PATH, checkpoint=PATH)``. A module without checkpoint is taken as it is.
@@ -35,11 +56,17 @@ class ModularClassifier(BaseModel):
         problems: How many, with as many labels each.
         include: Regular expressions of layers to mask, see :func:`mmreuse.modularization.apply_masks`.
         exclude: Likewise, of layers that are only frozen.
+        input_size: (C, H, W) of an image, for gates and costs.
+        gates: Whether there are gates, see :class:`mmreuse.modularization.Gates`; for one problem.
+        cost: What budgets count in: ``'weights'``, or, of convolutions and linear layers, ``'flops'`` or
+            ``'latency'`` (:func:`~mmreuse.modularization.latency_rates` of 16 images).
         data_preprocessor: As in mmengine; None for that of the base.
         init_cfg: As in mmengine.
 
     Raises:
-        ConfigError: ``alpha`` is negative, a layer cannot be masked, or the base was described without a checkpoint.
+        ConfigError: ``alpha`` is negative, a layer cannot be masked, the base was described without a checkpoint, gates
+            are asked for several problems, ``input_size`` is missing, or there is no such cost.
+        SpaceError: The base has no place for gates.
     """
 
     def __init__(
@@ -51,6 +78,9 @@ class ModularClassifier(BaseModel):
         problems: int | None = None,
         include: Sequence[str] | None = None,
         exclude: Sequence[str] = (),
+        input_size: Sequence[int] | None = None,
+        gates: bool = False,
+        cost: str = 'weights',
         data_preprocessor: dict | nn.Module | None = None,
         init_cfg: dict | None = None,
     ) -> None:
@@ -64,10 +94,21 @@ class ModularClassifier(BaseModel):
         if source.checkpoint is None and not isinstance(base.get('model'), nn.Module):
             raise ConfigError('ModularClassifier: the base has no checkpoint, and masks of random weights make no '
                               'sense. Give base=dict(..., checkpoint=PATH).')
+        if gates and problems is not None:
+            raise ConfigError('ModularClassifier: gates are learned for one problem at a time. Leave out problems, and '
+                              'learn the modules one after another (tools/seam/reengineer.py).')
+        if cost not in ('weights', *COSTS):
+            raise ConfigError(f"ModularClassifier: there is no cost '{cost}'. {nearest(cost, ['weights', *COSTS])}")
+        if input_size is None and (gates or cost != 'weights'):
+            raise ConfigError('ModularClassifier: gates and costs need the size of an image, such as '
+                              'input_size=(3, 32, 32).')
+        self.input_size = input_size
+        self.cost = cost
         self.alpha = alpha
         self.problems = problems
         self.checkpoint = source.checkpoint
         self.base = source.model
+        self.gates = Gates(trace(self.base, torch.zeros(1, *input_size))) if gates else None
         apply_masks(self.base, include, exclude, problems)
         self.module_head = ModuleHead(in_classes, out_classes, problems)
 
@@ -89,9 +130,39 @@ class ModularClassifier(BaseModel):
         return self
 
     def train_only_head(self, head_only: bool) -> None:
-        """Whether masks hold still, so that no gradient goes through the base."""
-        for mask in mask_parameters(self.base).values():
-            mask.requires_grad_(not head_only)
+        """Whether masks and gates hold still, so that no gradient goes through the base."""
+        for parameter in self.switches().values():
+            parameter.requires_grad_(not head_only)
+
+    def switches(self) -> dict[str, nn.Parameter]:
+        """Masks and gates, by name of the mask or of the space."""
+        return mask_parameters(self.base) | ({} if self.gates is None else dict(self.gates.named_parameters()))
+
+    def kept(self, problem: int = 0) -> dict[str, Tensor]:
+        """True where mask and gates keep a weight, by name of the mask: what the module consists of."""
+        state = mask_state(self.base, problem)
+        if self.gates is not None:
+            used = self.gates.kept()
+            state |= {name: kept & used[name.removesuffix('_mask')] for name, kept in state.items()
+                      if name.removesuffix('_mask') in used}
+        return state
+
+    @torch.no_grad()
+    def load_kept(self, state: Mapping[str, Tensor], problem: int = 0) -> None:
+        """Set masks to what :meth:`kept` gave, and open the gates."""
+        for name, mask in problem_masks(self.base)[problem].items():
+            mask.copy_(state[name])
+        if self.gates is not None:
+            for gate in self.gates.parameters():
+                gate.fill_(1)
+
+    @cached_property
+    def rates(self) -> dict[str, float]:
+        """Cost of each weight that counts in budgets, by name of the parameter."""
+        if self.cost == 'weights':
+            return {name.removesuffix('_mask'): 1. for name in mask_parameters(self.base)}
+        images = torch.zeros(_BATCH, *self.input_size)
+        return weight_rates(self.cost, bake(self.base).cpu(), images)
 
     def forward(self, inputs: Tensor, data_samples: list[DataSample] | None = None,
                 mode: str = 'tensor') -> Tensor | dict[str, Tensor] | list[DataSample]:
@@ -158,10 +229,15 @@ class ModularClassifier(BaseModel):
     def _own(self, inputs: Tensor, problem: int | None = None) -> Tensor:
         """Scores (N, out_classes) of one problem; None where there is only one."""
         if problem is None:
-            return self.module_head(self.base(inputs))
+            return self.module_head(self._logits(inputs))
         states = mask_parameters(self.base), dict(self.module_head.named_parameters())
         masks, head = ({name: tensor[problem] for name, tensor in state.items()} for state in states)
         return self._call(masks, head, inputs)
+
+    def _logits(self, inputs: Tensor) -> Tensor:
+        if self.gates is None:
+            return self.base(inputs)
+        return functional_call(self.base, self.gates.gated(dict(self.base.named_parameters())), (inputs,))
 
     def _call(self, masks: Mapping[str, Tensor], head: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
         return functional_call(self.module_head, head, (functional_call(self.base, masks, (inputs,)),))
