@@ -2,14 +2,16 @@
 from mmreuse.datasets.class_subset import ClassSubset
 from mmreuse.datasets.digits import Digits
 from mmreuse.datasets.image_folders import FlatImageFolder, InMemoryImageFolder
+from mmreuse.datasets.mit67 import MIT67
 from mmreuse.datasets.mixture import DatasetMixture
 from mmreuse.datasets.nabirds import NABirds
 from mmreuse.datasets.problems import BinaryProblem, ClassProblem, ProblemSet
 from mmreuse.datasets.samplers import ParallelBatchSampler, ProblemBatchSampler
 from mmreuse.datasets.single_image import SingleImage
+from mmreuse.datasets.stanford_actions import StanfordActions
 from mmreuse.datasets.stanford_dogs import StanfordDogs
 from mmreuse.datasets.superclasses import superclass, superclasses
 
 __all__ = ['BinaryProblem', 'ClassProblem', 'ClassSubset', 'DatasetMixture', 'Digits', 'FlatImageFolder',
-           'InMemoryImageFolder', 'NABirds', 'ParallelBatchSampler', 'ProblemBatchSampler', 'ProblemSet', 'SingleImage',
-           'StanfordDogs', 'superclass', 'superclasses']
+           'InMemoryImageFolder', 'MIT67', 'NABirds', 'ParallelBatchSampler', 'ProblemBatchSampler',
+           'ProblemSet', 'SingleImage', 'StanfordActions', 'StanfordDogs', 'superclass', 'superclasses']
