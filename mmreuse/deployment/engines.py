@@ -5,8 +5,12 @@ arguments that runs the network on these inputs on the CPU and returns its outpu
 ONNX file writes it as ``folder/model.onnx``, unless another engine has done so.
 """
 import os
+import weakref
 from collections.abc import Callable
 from importlib import import_module
+from importlib.util import find_spec
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,7 +20,7 @@ import torch
 from torch import nn
 
 from mmreuse.deployment.export import export_onnx
-from mmreuse.errors import ConfigError
+from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.registry import ENGINES
 
 Call = Callable[[], list[np.ndarray]]
@@ -57,20 +61,48 @@ def openvino(model: nn.Module, inputs: tuple[Any, ...], *, threads: int, folder:
 
 @ENGINES.register_module(name='deepsparse')
 def deepsparse(model: nn.Module, inputs: tuple[Any, ...], *, threads: int, folder: Path) -> Call:
-    """DeepSparse, which skips weights that are zero."""
+    """DeepSparse, which skips weights that are zero.
+
+    It runs in a process of its own: it changes the one that imports it, which may then die, much later, waiting for
+    a child process.
+    """
+    if find_spec('deepsparse') is None:
+        raise ConfigError("engine 'deepsparse' is not installed: pip install deepsparse==1.8.0")
+    context = get_context('spawn')
+    here, there = context.Pipe()
+    arguments = there, _onnx_file(model, inputs, folder), _arrays(inputs), threads
+    process = context.Process(target=_serve_deepsparse, args=arguments, daemon=True)
+    process.start()
+    there.close()
+
+    def call() -> list[np.ndarray]:
+        here.send(None)
+        try:
+            return here.recv()
+        except EOFError as error:
+            raise ArtefactError("engine 'deepsparse' stopped; what it printed above says why.") from error
+
+    call()  # compiles
+    weakref.finalize(call, process.terminate)
+    return call
+
+
+def _serve_deepsparse(connection: Connection, path: Path, arrays: list[np.ndarray], threads: int) -> None:
+    """Run the network whenever something comes in."""
     os.environ.setdefault('NM_DISABLE_ANALYTICS', 'True')  # it would report its use to its maker
-    package = _require('deepsparse', 'deepsparse==1.8.0')
-    arrays = _arrays(inputs)
-    engine = package.Engine(model=str(_onnx_file(model, inputs, folder)), batch_size=len(arrays[0]), num_cores=threads)
-    return lambda: engine.run(arrays)
+    # What was sent has a dtype that equals NumPy's own and is another object, which DeepSparse does not take.
+    arrays = [each.astype(each.dtype.type) for each in arrays]
+    engine = import_module('deepsparse').Engine(model=str(path), batch_size=len(arrays[0]), num_cores=threads)
+    while True:
+        connection.recv()
+        connection.send(engine.run(arrays))
 
 
-def _require(package: str, pip_name: str | None = None) -> ModuleType:
+def _require(package: str) -> ModuleType:
     try:
         return import_module(package)
     except ImportError as error:
-        raise ConfigError(
-            f"engine '{package}' is not installed ({error}): pip install {pip_name or package}") from error
+        raise ConfigError(f"engine '{package}' is not installed ({error}): pip install {package}") from error
 
 
 def _onnx_file(model: nn.Module, inputs: tuple[Any, ...], folder: Path) -> Path:
