@@ -28,6 +28,7 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.11',
     packages=find_packages(include=['mmreuse', 'mmreuse.*']),
+    package_data={'mmreuse.datasets': ['*.json']},
     install_requires=requirements('runtime'),
     extras_require={name: requirements(name) for name in ('deploy', 'docs', 'lint', 'mminstall', 'tests')},
     zip_safe=False,

@@ -121,7 +121,8 @@ class ClassProblem(TargetProblem):
     Args:
         dataset: Config of any data set whose pipeline ends in ``PackInputs``, or the data set.
         classes: Ids or names; one part of a seeded split, ``dict(num_classes=200, parts=20, part=0, seed=0)``; or a
-            superclass, ``dict(of='cifar100', name=0)``, see :func:`mmreuse.datasets.superclass`.
+            superclass, ``dict(of='cifar100', name=0)``, as far as the data set has its classes, see
+            :func:`mmreuse.datasets.superclass`.
 
     Raises:
         ConfigError: There is no such class or superclass, or only one class, which needs no classifier.
@@ -131,7 +132,7 @@ class ClassProblem(TargetProblem):
     def __init__(self, dataset: Any, classes: Classes | Sequence[str]) -> None:
         super().__init__(dataset)
         if isinstance(classes, Mapping) and 'of' in classes:
-            classes = superclass(**classes)
+            classes = superclass(**classes, known=self.names)
         if not isinstance(classes, Mapping):
             classes = [self._class_id(each) for each in classes]
         self.target_classes = [self._class_id(each) for each in resolve_classes(classes)]

@@ -112,8 +112,29 @@ def test_superclasses_of_files(tmp_path, labels):
         assert problem.target_classes == [1, 3]
     with pytest.raises(ConfigError, match="superclass 'frist'.*Nearest: 'first'"):
         superclass(str(tmp_path / 'groups.csv'), 'frist')
-    with pytest.raises(ConfigError, match="neither 'cifar100' nor a file"):
-        superclasses('imagenet')
+    with pytest.raises(ConfigError, match='nor a file of superclasses'):
+        superclasses('imagenette')
+
+
+def test_superclasses_of_imagenet():
+    """As published all 1000 classes in 67 groups; corrected the same classes, none of them lost or doubled."""
+    published, corrected = superclasses('imagenet_compat'), superclasses('imagenet')
+    wnids = sorted(sum(published.values(), []))
+    assert len(published) == 67 and len(set(wnids)) == 1000 and sorted(sum(corrected.values(), [])) == wnids
+    assert [len(published[name]) for name in ('fish', 'shark', 'dog', 'dinosaur', 'vehicle', 'fungus')] == [
+        13, 4, 119, 1, 49, 7]
+    assert 'n03793489' in published['rodent'] and 'n03793489' in corrected['electronics']
+    assert superclass('imagenet', 'fish', known=[str(number) for number in range(1000)])[:3] == [0, 1, 5]
+
+
+def test_superclasses_of_what_a_data_set_has():
+    fish = superclass('imagenet', 'fish')
+    data = Labelled(np.tile(np.arange(3), 2), classes=['n04146614', fish[4], fish[1]])
+    assert ClassProblem(data, dict(of='imagenet', name='fish')).target_classes == [2, 1]
+    with pytest.raises(ConfigError, match="superclass 'dog'.* none of its 119"):
+        ClassProblem(data, dict(of='imagenet', name='dog'))
+    with pytest.raises(ConfigError, match='is a single class'):
+        ClassProblem(data, dict(of='imagenet', name='vehicle'))
 
 
 @pytest.mark.parametrize('make, error, message', [

@@ -117,14 +117,14 @@ class ModularizationRunner(SweepRunner):
     def _measure(self, target: str, change: Mapping[str, Any]) -> None:
         self.rows = [row for row in self.rows if row['target'] != target]
         train, test = (self._loader(name, change) for name in ('train_dataloader', 'test_dataloader'))
-        model = self._model()
+        kept = load_checkpoint(self._files(target)['module'])['kept'][0]
+        model = self._model(len(kept['head']['1.bias']))
         classes = target_classes(model, test)[0]
         binary = model.module_head.linear.out_features > len(classes)
         batches = list(self._batches(model, train, self.part.get('samples', 4096)))
         [(logits, labels)] = original_logits(model, self._batches(model, test))
         found = {'original': (original_labels(logits, classes, binary), 1.),
                  'restricted': (restricted_scores(logits, classes, binary).argmax(1), 1.)}
-        kept = load_checkpoint(self._files(target)['module'])['kept'][0]
         masks = {name: mask.float() for name, mask in kept['masks'].items()}
         load_mask_state(model.base, masks)
         ratio = mask_ratio(model.base)
@@ -146,8 +146,9 @@ class ModularizationRunner(SweepRunner):
             accuracy = 100 * float((predicted == labels).double().mean())
             self.add(dict(accuracy=accuracy, ratio=share), target=target, method=method)
 
-    def _model(self) -> ModularClassifier:
-        cfg = {'data_preprocessor': plain(self.cfg.get('data_preprocessor')), **plain(self.cfg.model)}
+    def _model(self, labels: int) -> ModularClassifier:
+        cfg = {'data_preprocessor': plain(self.cfg.get('data_preprocessor')), **plain(self.cfg.model),
+               'out_classes': labels}
         model = MODELS.build(cfg)
         model.init_weights()
         return model.to(self.device).eval()

@@ -1,0 +1,32 @@
+# A superclass of Tiny-ImageNet-32, of the classes that ImageNet's has there:
+#   python tools/seam/reengineer.py configs/seam/resnet20_tiny-imagenet32_superclass.py --superclasses imagenet \
+#       --targets dog bird ...
+_base_ = ['../_base_/datasets/tiny_imagenet32.py', './_base_module.py']
+
+_problem = dict(type='ClassProblem', classes=dict(of='imagenet', name='{{$SEAM_TARGET:dog}}'))
+train_dataloader = dict(
+    batch_size=64, dataset=dict(_delete_=True, **_problem, dataset={{_base_.train_dataloader.dataset}}))
+val_dataloader = dict(dataset=dict(_delete_=True, **_problem, dataset={{_base_.val_dataloader.dataset}}))
+test_dataloader = dict(dataset=dict(_delete_=True, **_problem, dataset={{_base_.test_dataloader.dataset}}))
+
+model = dict(
+    base=dict(
+        checkpoint='work_dirs/resnet20_tiny-imagenet32/epoch_10.pth',
+        model=dict(
+            type='mmpretrain.ImageClassifier',
+            backbone=dict(type='CifarResNet', depth=20),
+            neck=dict(type='mmpretrain.GlobalAveragePooling'),
+            head=dict(type='mmpretrain.LinearClsHead', num_classes=200, in_channels=64))),
+    in_classes=200,
+    out_classes=6)
+
+# 450 pictures a class: as many steps as for the binary problems of CIFAR-10-JPEG.
+train_cfg = dict(max_epochs=30)
+
+modularization = dict(
+    targets={
+        name: dict(classes=dict(of='imagenet', name=name)) for name in (
+            'bug', 'electronics', 'building', 'furniture', 'ungulate', 'dog', 'accessory', 'bird', 'primate',
+            'mollusk', 'cat', 'arachnid')
+    },
+    modules='work_dirs/{{ fileBasenameNoExtension }}/{target}/selection.pth')
