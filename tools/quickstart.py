@@ -9,12 +9,12 @@ from pathlib import Path
 
 import torch
 
-from mmreuse.apis.quickstart import connect_digits, merge_digits, reassemble_digits
+from mmreuse.apis.quickstart import connect_digits, merge_digits, modularize_digits, reassemble_digits
 from mmreuse.visualization import Report
 
 #: Each takes the folder it works in and the report it adds to.
 JOBS: dict[str, Callable[[Path, Report], None]] = {
-    'dery': reassemble_digits, 'merge': merge_digits, 'connect': connect_digits}
+    'dery': reassemble_digits, 'merge': merge_digits, 'connect': connect_digits, 'seam': modularize_digits}
 
 
 def main() -> None:
