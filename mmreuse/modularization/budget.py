@@ -1,7 +1,7 @@
 """Where masks and gates start, and how they are held to a budget."""
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -82,6 +82,33 @@ def rank_masks(model: nn.Module, saliency: Mapping[str, Tensor]) -> None:
 
 
 @torch.no_grad()
+def closing_loss(gates: Gates, saliency: Mapping[str, Tensor], loss: Callable[[Any], Tensor],
+                 batches: Sequence) -> dict[str, Tensor]:
+    """How much the loss rises when a block of members closes, shared by its members.
+
+    Saliencies are of first order, and say too little of a block of channels, let alone of a whole branch.
+
+    Args:
+        gates: All open; left so.
+        saliency: By name of the space; blocks are made of members of like saliency.
+        loss: From a batch to its loss.
+        batches: Of training data.
+
+    Returns:
+        dict[str, Tensor]: By name of the space.
+    """
+    parameters = dict(gates.named_parameters())
+    whole = sum(loss(batch) for batch in batches)
+    found = {name: torch.zeros_like(gate) for name, gate in parameters.items()}
+    for name, places in gates.blocks({name: saliency[name] for name in parameters}):
+        before = parameters[name].clone()
+        parameters[name][places] = 0
+        found[name][places] = (sum(loss(batch) for batch in batches) - whole) / len(places)
+        parameters[name].copy_(before)
+    return found
+
+
+@torch.no_grad()
 def rank_gates(gates: Gates, saliency: Mapping[str, Tensor], rates: Mapping[str, float]) -> None:
     """Set gates to the ranks of saliency for its cost, evenly spaced in (0, 1], in place.
 
@@ -152,37 +179,41 @@ def _kept_cost(masks: Mapping[str, Tensor], units: Mapping[str, float], shift: f
 
 
 @torch.no_grad()
-def hold_gates(gates: Gates, share: float, rates: Mapping[str, float], step: int = 1) -> None:
+def hold_gates(gates: Gates, share: float, rates: Mapping[str, float]) -> None:
     """Shift gates by one number such that what they leave costs no more than a given share of the whole, in place.
+
+    The gates of a space, from the largest down, close ``gates.step`` at once, at their mean. Of a space that all ways
+    lead through (:attr:`~mmreuse.modularization.Gates.vital`) the largest stay open.
 
     Args:
         gates: Of a network.
         share: Of the cost, in (0, 1].
         rates: Cost of each weight, by name of the parameter.
-        step: Inference engines compute blocks of 8 or 16 channels whether all are there or not. The gates of a space,
-            from the largest down, close by so many at once, at their mean.
 
     Raises:
         ConfigError: The share is out of range, or more is spent where there are no gates.
         DataError: A gate is not finite.
     """
     check_share(share)
-    blocks = [(name, index) for name, gate in gates.named_parameters()
-              for index in gate.argsort(descending=True).split(step)]
-    values = torch.stack([gates.get_parameter(name)[index].mean() for name, index in blocks])
+    parameters = dict(gates.named_parameters())
+    blocks = gates.blocks(parameters)
+    values = torch.stack([parameters[name][index].mean() for name, index in blocks])
     if not torch.isfinite(values).all():
         raise DataError('hold_gates: a gate is not finite, training has diverged. Lower the learning rates.')
-    order = values.argsort().tolist()
+    vital = {number for number, (name, _) in enumerate(blocks) if name in gates.vital and (
+        number == 0 or blocks[number - 1][0] != name)}
+    order = [number for number in values.argsort().tolist() if number not in vital]
 
     def without(count: int) -> dict[str, Tensor]:
-        opened = {name: torch.ones_like(gate) for name, gate in gates.named_parameters()}
+        opened = {name: torch.ones_like(gate) for name, gate in parameters.items()}
         for number in order[:count]:
             name, index = blocks[number]
             opened[name][index] = 0
         return opened
 
     if (least := float(gates.cost(rates, without(len(order))))) > share:
-        raise ConfigError(f'a budget of {share} cannot be held: what has no gates costs {least:.3f} of the whole.')
+        raise ConfigError(f'a budget of {share} cannot be held: what cannot be closed costs {least:.3f} of the '
+                          'whole.')
 
     def fits(count: int) -> bool:
         return float(gates.cost(rates, without(count))) <= share * (1 + 1e-6)  # up to rounding
@@ -191,9 +222,8 @@ def hold_gates(gates: Gates, share: float, rates: Mapping[str, float], step: int
     shift = values[order[max(count - 1, 0)]]
     tiny = torch.finfo(values.dtype).tiny
     for name, opened in without(count).items():
-        gate = gates.get_parameter(name)
-        moved = gate - shift
-        gate.copy_(torch.where(opened > 0, moved.clamp(min=tiny), moved.clamp(max=0)))
+        moved = parameters[name] - shift
+        parameters[name].copy_(torch.where(opened > 0, moved.clamp(min=tiny), moved.clamp(max=0)))
 
 
 def check_share(share: float) -> None:

@@ -8,8 +8,10 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.func import functional_call
 
-from mmreuse.errors import SpaceError
+from mmreuse.errors import ConfigError, SpaceError
 from mmreuse.graph import Axis, Graph
+from mmreuse.graph.graph import random_like
+from mmreuse.graph.recorder import at_rest
 from mmreuse.modularization.compaction import shrinkable
 from mmreuse.utils.names import nearest
 
@@ -37,13 +39,19 @@ class Gates(nn.Module):
     Args:
         graph: Of the network, without masks.
         spaces: Names of spaces; None for all that can lose members, see :func:`gate_spaces`.
+        step: Members of a space that budgets open and close at once: inference engines compute blocks of 8 or 16
+            channels whether all are there or not.
 
     Raises:
+        ConfigError: ``step`` is not positive.
         SpaceError: There is no such space, or none that can lose members.
     """
 
-    def __init__(self, graph: Graph, spaces: Iterable[str] | None = None) -> None:
+    def __init__(self, graph: Graph, spaces: Iterable[str] | None = None, step: int = 1) -> None:
         super().__init__()
+        if step < 1:
+            raise ConfigError(f'Gates: step={step} is not positive.')
+        self.step = step
         spaces = gate_spaces(graph) if spaces is None else list(spaces)
         if not spaces:
             raise SpaceError(f'{type(graph.model).__name__} has no feature space that can lose members, so that gates '
@@ -60,14 +68,30 @@ class Gates(nn.Module):
                 if axis.tensor in self._shapes:
                     places = members[axis.members(self._shapes[axis.tensor])]
                     self._axes.setdefault(axis.tensor, []).append((name, axis.role, places))
+        #: Spaces that all ways to the output lead through: closed as a whole they leave a constant.
+        self.vital = [name for name in spaces if self._cuts(graph, name)]
+
+    def blocks(self, values: Mapping[str, Tensor]) -> list[tuple[str, Tensor]]:
+        """Members that go at once: the space's name and their places, by falling values, ``step`` at a time.
+
+        Args:
+            values: (size,), by name of the space.
+        """
+        return [(name, places) for name, own in values.items()
+                for places in own.argsort(descending=True).split(self.step)]
 
     def binary(self) -> dict[str, Tensor]:
         """1 for what is open, 0 for what is closed, by name of the space."""
         return {name: _Binary.apply(gate) for name, gate in self._parameters.items()}
 
-    def gated(self, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Those of a network's parameters that read members with gates, multiplied by them."""
-        binary, found = self.binary(), {}
+    def gated(self, parameters: Mapping[str, Tensor], binary: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """Those of a network's parameters that read members with gates, multiplied by them.
+
+        Args:
+            parameters: By name.
+            binary: What is open, by name of the space; None: as the gates are.
+        """
+        binary, found = self.binary() if binary is None else binary, {}
         for key, axes in self._axes.items():
             for name, role, places in axes:
                 if role == 'read':
@@ -106,6 +130,16 @@ class Gates(nn.Module):
         for name, _, places in self._axes.get(key, ()):
             share = share * _spread(binary[name], places)
         return share
+
+
+    @torch.no_grad()
+    def _cuts(self, graph: Graph, name: str) -> bool:
+        """Whether nothing of the input is left in the output when a space is closed."""
+        closed = {key: torch.full_like(gate, key != name) for key, gate in self.named_parameters()}
+        gated = self.gated(dict(graph.model.named_parameters()), closed)
+        with at_rest(graph.model):
+            one, other = (functional_call(graph.model, gated, random_like(graph.inputs, seed)) for seed in (0, 1))
+        return torch.equal(one, other)
 
 
 class GatedNetwork(nn.Module):

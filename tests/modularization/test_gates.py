@@ -11,7 +11,7 @@ from mmreuse.modularization.compaction import difference
 from mmreuse.utils.complexity import count_macs
 
 
-def gated(make, shape):
+def with_gates(make, shape):
     net = with_zeros(make(), rows=0, elements=0)
     return net, add_gates(net, trace(net, torch.zeros(1, *shape)))
 
@@ -26,7 +26,7 @@ def close(net, share=0.4):
 @pytest.mark.parametrize('name', ['residual', 'concat', 'depthwise', 'transformer', 'heads'])
 def test_open_gates_change_nothing_and_closed_ones_leave_a_smaller_network(name):
     make, shape = GRAPHS[name]
-    net, gates = gated(make, shape)
+    net, gates = with_gates(make, shape)
     x = torch.randn(2, *shape)
     with torch.no_grad():
         assert torch.equal(gates(x), net(x))
@@ -42,24 +42,25 @@ def test_open_gates_change_nothing_and_closed_ones_leave_a_smaller_network(name)
 
 
 def test_names_and_the_spaces_chosen():
-    net, gates = gated(*GRAPHS['transformer'])
+    net, gates = with_gates(*GRAPHS['transformer'])
     names = [name for name in gates.state_dict() if name.startswith('gates.')]
     assert names == ['gates.blocks.0.mlp.fc1', 'gates.blocks.1.mlp.fc1']  # the stream has norms, the code fixes heads
-    _, gates = gated(Heads, (6, 12))
+    _, gates = with_gates(Heads, (6, 12))
     assert 'gates.qkv.blocks' in gates.state_dict()
     with pytest.raises(SpaceError, match="'blocks.0.mlp.fc3'.*'blocks.0.mlp.fc1'"):
         add_gates(net, trace(net, torch.zeros(1, 3, 8, 8)), ['blocks.0.mlp.fc3'])
 
 
 def test_the_gradient_is_that_of_the_product_clamped():
-    net, gates = gated(Residual, (3, 7, 7))
+    net, gates = with_gates(Residual, (3, 7, 7))
     with torch.no_grad():
         for gate in gates.gates.parameters():
             gate[1] = -5
     x = torch.randn(4, 3, 7, 7)
     gates(x).square().sum().mul(1e-2).backward()
     gate = gates.gates.get_parameter('conv1')
-    leaves = {key: value.detach().requires_grad_() for key, value in gates.gates.gated(dict(net.named_parameters())).items()}
+    gated = gates.gates.gated(dict(net.named_parameters()))
+    leaves = {key: value.detach().requires_grad_() for key, value in gated.items()}
     torch.func.functional_call(net, leaves, x).square().sum().mul(1e-2).backward()
     expected = (leaves['conv2.weight'].grad * net.conv2.weight.detach()).sum((0, 2, 3))
     torch.testing.assert_close(gate.grad, expected.clamp(-1, 1))
@@ -68,7 +69,7 @@ def test_the_gradient_is_that_of_the_product_clamped():
 
 @pytest.mark.parametrize('make', [Residual, Inverted])
 def test_the_cost_is_that_of_what_is_left(make):
-    net, gates = gated(make, (3, 7, 7))
+    net, gates = with_gates(make, (3, 7, 7))
     x = torch.zeros(1, 3, 7, 7)
     rates = flop_rates(net, x)
     assert gates.gates.cost(rates).item() == pytest.approx(1)
@@ -86,7 +87,7 @@ def test_the_cost_is_that_of_what_is_left(make):
 
 
 def test_latency_is_a_cost():
-    net, gates = gated(Residual, (3, 7, 7))
+    net, gates = with_gates(Residual, (3, 7, 7))
     rates = latency_rates(net, torch.zeros(2, 3, 7, 7))
     assert rates.keys() == flop_rates(net, torch.zeros(2, 3, 7, 7)).keys() and min(rates.values()) > 0
     close(gates)

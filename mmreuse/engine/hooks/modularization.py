@@ -21,7 +21,7 @@ from mmreuse.modularization import (
     rank_masks,
     select_classes,
 )
-from mmreuse.modularization.budget import check_share, hold_gates, rank_gates, saliency
+from mmreuse.modularization.budget import check_share, closing_loss, hold_gates, rank_gates, saliency
 from mmreuse.pruning import polynomial
 from mmreuse.registry import HOOKS
 
@@ -83,7 +83,7 @@ class MaskInitHook(Hook):
         head: ``'fit'``: the head that is best for the whole network on the training data; ``'select'``: from the target
             classes, see :func:`mmreuse.modularization.select_classes`; None: PyTorch's random one, as published.
         saliency: Whether masks start from the ranks of :func:`mmreuse.modularization.mask_saliency`, and gates from
-            those of saliency for its cost; otherwise at 1.
+            those of saliency, or of what closing a block of them does to the loss, for its cost; otherwise at 1.
         samples: Of the training data, for both; of each problem.
 
     Raises:
@@ -112,9 +112,12 @@ class MaskInitHook(Hook):
                 runner.logger.info(f'Head of {classes[number]}: cross-entropy {loss:.4f} with the whole network.')
         if self.saliency:
             model.train()
-            found = saliency(model.switches(), partial(task_loss, model), self._batches(model, loader))
+            batches, loss = list(self._batches(model, loader)), partial(task_loss, model)
+            found = saliency(model.switches(), loss, batches)
             rank_masks(model.base, found)
             if model.gates is not None:
+                if model.gates.step > 1:
+                    found |= closing_loss(model.gates, found, loss, batches)
                 rank_gates(model.gates, found, model.rates)
         for parameter in (*model.switches().values(), *model.module_head.parameters()):
             broadcast(parameter.data)
@@ -196,29 +199,33 @@ class MaskBudgetHook(Hook):
 
 @HOOKS.register_module()
 class GateBudgetHook(MaskBudgetHook):
-    """Holds what gates leave to a budget, likewise; masks inside are free, or have a budget of their own.
+    """Holds what gates leave to a budget, likewise, and holds gates still once it is reached.
+
+    From then on masks and head adapt to the structure that is left.
 
     Args:
         ratio: Share to keep in the end of the ``cost`` that the model counts in, in (0, 1].
-        step: Channels that an inference engine computes at once: a space keeps a multiple of it, see
-            :func:`mmreuse.modularization.budget.hold_gates`.
-        **options: Of :class:`MaskBudgetHook`.
+        end: As for masks.
+        interval: As for masks. Between two corrections whole channels come back, to which masks should not adapt.
 
     Raises:
         ConfigError: A number is out of range, or the model has no gates.
     """
 
-    def __init__(self, ratio: float, step: int = 1, **options: Any) -> None:
-        super().__init__(ratio, **options)
-        if step < 1:
-            raise ConfigError(f'GateBudgetHook: step={step} is not positive.')
-        self.step = step
+    def __init__(self, ratio: float, end: float = 0.5, interval: int = 1) -> None:
+        super().__init__(ratio, end, interval)
 
     def before_train(self, runner: Runner) -> None:
         """Refuse a model without gates."""
         if module_of(runner).gates is None:
-            raise ConfigError('GateBudgetHook: the model has no gates. Set model.gates = True and model.input_size.')
+            raise ConfigError('GateBudgetHook: the model has no gates. Set model.gates = 1 and model.input_size.')
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Hold the gates still if it is time."""
+        if self.reached(runner):
+            module_of(runner).gates.requires_grad_(False)
 
     def hold(self, model: ModularClassifier, share: float) -> None:
         """Hold gates to a share."""
-        hold_gates(model.gates, share, model.rates, self.step)
+        if next(model.gates.parameters()).requires_grad:
+            hold_gates(model.gates, share, model.rates)

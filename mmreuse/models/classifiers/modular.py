@@ -57,7 +57,8 @@ class ModularClassifier(BaseModel):
         include: Regular expressions of layers to mask, see :func:`mmreuse.modularization.apply_masks`.
         exclude: Likewise, of layers that are only frozen.
         input_size: (C, H, W) of an image, for gates and costs.
-        gates: Whether there are gates, see :class:`mmreuse.modularization.Gates`; for one problem.
+        gates: Channels, neurons or heads that budgets close at once, see :class:`mmreuse.modularization.Gates`: 1 for
+            each alone; None: no gates. For one problem.
         cost: What budgets count in: ``'weights'``, or, of convolutions and linear layers, ``'flops'`` or
             ``'latency'`` (:func:`~mmreuse.modularization.latency_rates` of 16 images).
         data_preprocessor: As in mmengine; None for that of the base.
@@ -79,7 +80,7 @@ class ModularClassifier(BaseModel):
         include: Sequence[str] | None = None,
         exclude: Sequence[str] = (),
         input_size: Sequence[int] | None = None,
-        gates: bool = False,
+        gates: int | None = None,
         cost: str = 'weights',
         data_preprocessor: dict | nn.Module | None = None,
         init_cfg: dict | None = None,
@@ -94,12 +95,12 @@ class ModularClassifier(BaseModel):
         if source.checkpoint is None and not isinstance(base.get('model'), nn.Module):
             raise ConfigError('ModularClassifier: the base has no checkpoint, and masks of random weights make no '
                               'sense. Give base=dict(..., checkpoint=PATH).')
-        if gates and problems is not None:
+        if gates is not None and problems is not None:
             raise ConfigError('ModularClassifier: gates are learned for one problem at a time. Leave out problems, and '
                               'learn the modules one after another (tools/seam/reengineer.py).')
         if cost not in ('weights', *COSTS):
             raise ConfigError(f"ModularClassifier: there is no cost '{cost}'. {nearest(cost, ['weights', *COSTS])}")
-        if input_size is None and (gates or cost != 'weights'):
+        if input_size is None and (gates is not None or cost != 'weights'):
             raise ConfigError('ModularClassifier: gates and costs need the size of an image, such as '
                               'input_size=(3, 32, 32).')
         self.input_size = input_size
@@ -108,7 +109,9 @@ class ModularClassifier(BaseModel):
         self.problems = problems
         self.checkpoint = source.checkpoint
         self.base = source.model
-        self.gates = Gates(trace(self.base, torch.zeros(1, *input_size))) if gates else None
+        self.gates = None
+        if gates is not None:
+            self.gates = Gates(trace(self.base, torch.zeros(1, *input_size)), step=gates)
         apply_masks(self.base, include, exclude, problems)
         self.module_head = ModuleHead(in_classes, out_classes, problems)
 
