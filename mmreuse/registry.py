@@ -82,4 +82,5 @@ PROXIES = Registry('proxy', build_func=bind_function, scope=SCOPE, locations=['m
 MATCHERS = Registry('matcher', build_func=bind_function, scope=SCOPE, locations=['mmreuse.merging.matchers'])
 RENORMALIZERS = Registry('renormalizer', build_func=bind_function, scope=SCOPE, locations=['mmreuse.renormalization'])
 SALIENCIES = Registry('saliency', build_func=bind_function, scope=SCOPE, locations=['mmreuse.pruning.saliencies'])
+ATTACKS = Registry('attack', build_func=bind_function, scope=SCOPE, locations=['mmreuse.robustness.attacks'])
 ENGINES = Registry('engine', build_func=bind_function, scope=SCOPE, locations=['mmreuse.deployment.engines'])

@@ -52,7 +52,7 @@ def test_training_is_complete(path):
     Evaluator(cfg.val_evaluator)
     for hook in cfg.get('custom_hooks', []):
         HOOKS.build(hook)
-    schedulers = cfg.param_scheduler if isinstance(cfg.param_scheduler, list) else [cfg.param_scheduler]
+    schedulers = cfg.param_scheduler if isinstance(cfg.param_scheduler, list) else [cfg.param_scheduler or {}]
     steps = cfg.train_cfg.get('max_epochs') or cfg.train_cfg.max_iters
     by_epoch = cfg.train_cfg.get('by_epoch', True)
     # A warm-up may count iterations where the training counts epochs.

@@ -19,6 +19,13 @@ def magnitude(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: weight.detach().abs() for name, weight in weights.items()}
 
 
+@SALIENCIES.register_module(name='random')
+def random(weights: Mapping[str, Tensor], *, seed: int = 0) -> dict[str, Tensor]:
+    """Uniform random numbers: what any other saliency should be better than."""
+    generator = torch.Generator().manual_seed(seed)
+    return {name: torch.rand(weight.shape, generator=generator).to(weight.device) for name, weight in weights.items()}
+
+
 @SALIENCIES.register_module(name='diagonal_fisher')
 def diagonal_fisher(weights: Mapping[str, Tensor], *, fisher: Fisher) -> dict[str, Tensor]:
     """``w^2 mean_k(g_k^2) / 2``: the loss that the diagonal of the Fisher predicts (optimal brain damage).

@@ -13,7 +13,8 @@ from mmreuse.engine.runners.dery import (
 from mmreuse.engine.runners.modularization import ModularizationRunner
 from mmreuse.engine.runners.preserve_first import PreserveFirstRunner
 from mmreuse.engine.runners.pruning import PruningRunner
+from mmreuse.engine.runners.robustness import RobustnessRunner
 
 __all__ = ['ChannelPruningRunner', 'ConnectivityRunner', 'DeRyRunner', 'FeatureExtractionRunner',
            'ModularizationRunner', 'NodeShapeRunner', 'PartitionRunner', 'PreserveFirstRunner', 'PruningRunner',
-           'ReassemblyRunner', 'SimilarityRunner', 'ZooAccuracyRunner']
+           'ReassemblyRunner', 'RobustnessRunner', 'SimilarityRunner', 'ZooAccuracyRunner']

@@ -1,0 +1,3 @@
+_base_ = ['../_base_/datasets/flowers_transfer_224.py', './_base_resnet50.py']
+
+model = dict(head=dict(num_classes=102))

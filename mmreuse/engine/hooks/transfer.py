@@ -1,0 +1,152 @@
+"""How training on another task starts from a pretrained network."""
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import Tensor, nn
+
+from mmreuse.errors import ArtefactError, ConfigError
+from mmreuse.models.classifiers import load_pretrained
+from mmreuse.pruning import apply_masks, prune_weights
+from mmreuse.registry import HOOKS, SALIENCIES
+from mmreuse.utils.io import load_checkpoint, state_hash
+from mmreuse.utils.methods import Method, find_method
+
+_KEEP = ('none', 'frozen')
+
+
+def best_checkpoint(path: Path) -> Path:
+    """A checkpoint, or, of a run's folder, the best of the run.
+
+    Raises:
+        ArtefactError: There is none.
+    """
+    found = [path] if path.is_file() else sorted(path.glob('best_*.pth'), key=lambda each: each.stat().st_mtime)
+    if not found:
+        raise ArtefactError(f'{path}: is neither a checkpoint nor a folder with a best_*.pth. Run the training that '
+                            'writes it first.')
+    return found[-1]
+
+
+@HOOKS.register_module()
+class TransferInitHook(Hook):
+    """Starts a classifier from a pretrained network, with masks that an earlier run has learned.
+
+    The backbone gets the pretrained weights, zero where the masks say so; the output layer is new, or that of another
+    run. Paths of earlier runs are relative to the work_dir: ``'../masks/selection.pth'``.
+
+    Args:
+        checkpoint: Of the pretrained network, see :func:`mmreuse.models.classifiers.load_pretrained`.
+        masks: ``selection.pth`` of a :class:`~mmreuse.engine.hooks.MaskThresholdHook`; None for all weights.
+        saliency: Name or config of :data:`mmreuse.registry.SALIENCIES` that needs no data: as many weights as the masks
+            keep, but those that it finds most salient. A baseline.
+        keep_mask: ``'none'``: weights that start at zero are trained like all others, as published; ``'frozen'``: they
+            are set back to zero after every step, whatever gradient, momentum and weight decay did.
+        head: Checkpoint, or folder, of a run with the same output layer.
+
+    Raises:
+        ConfigError: There is no such ``keep_mask`` or saliency, or it is of masks that are not given.
+    """
+    # Before hooks that look at the weights.
+    priority = 'HIGHEST'
+
+    def __init__(self, checkpoint: str, masks: str | None = None, saliency: Method | None = None,
+                 keep_mask: str = 'none', head: str | None = None) -> None:
+        if keep_mask not in _KEEP:
+            raise ConfigError(f"TransferInitHook: keep_mask='{keep_mask}' is none of {_KEEP}.")
+        if masks is None and (saliency is not None or keep_mask != 'none'):
+            raise ConfigError('TransferInitHook: saliency and keep_mask are of masks. Give masks=PATH.')
+        if saliency is not None:
+            find_method(SALIENCIES, saliency)
+        self.checkpoint = checkpoint
+        self.masks = masks
+        self.saliency = saliency
+        self.keep_mask = keep_mask
+        self.head = head
+        self.kept: dict[str, Tensor] = {}
+
+    def before_train(self, runner: Runner) -> None:
+        """Set the weights, unless the run goes on.
+
+        Raises:
+            ArtefactError: A file is missing, or of another network.
+            ConfigError: The data have another number of classes than the output layer.
+        """
+        model, folder = bare(runner.model), Path(runner.work_dir)
+        _check_classes(model, runner)
+        device = next(model.parameters()).device
+        pretrained = copy.deepcopy(model.backbone)
+        load_pretrained(pretrained, self.checkpoint)
+        if self.masks is not None:
+            self.kept = {name: mask.to(device) for name, mask in self._find_masks(pretrained, folder).items()}
+        if runner.iter > 0:
+            return
+        model.backbone.load_state_dict(pretrained.state_dict())
+        apply_masks(dict(model.backbone.named_parameters()), self.kept)
+        if self.head is not None:
+            _load_head(model, best_checkpoint(folder / self.head))
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Set what is frozen back to zero."""
+        if self.keep_mask == 'frozen':
+            apply_masks(dict(bare(runner.model).backbone.named_parameters()), self.kept)
+
+    def _find_masks(self, pretrained: nn.Module, folder: Path) -> dict[str, Tensor]:
+        """True where a parameter of the backbone is kept, by its name."""
+        path = folder / self.masks
+        known = load_checkpoint(path)
+        if known.get('base') != state_hash(pretrained):
+            raise ArtefactError(f'{path}: holds masks of other weights than those of {self.checkpoint}. Learn masks of '
+                                'these, or name the checkpoint they were learned for.')
+        kept = {name.removesuffix('_mask'): mask for name, mask in known['masks'].items()}
+        if self.saliency is None:
+            return kept
+        weights = {name: mask for name, mask in kept.items() if name.endswith('weight')}
+        zeros = sum(int((~mask).sum()) for mask in weights.values()) / sum(mask.numel() for mask in weights.values())
+        return prune_weights(pretrained, None, zeros, self.saliency)
+
+
+@HOOKS.register_module()
+class ChannelsLastHook(Hook):
+    """Keeps maps with their channels last in memory: on CPUs, depthwise convolutions train about twice as fast."""
+
+    # Behind hooks that set weights.
+    priority = 'LOW'
+
+    def before_train(self, runner: Runner) -> None:
+        """Convert the weights; maps follow them."""
+        bare(runner.model).to(memory_format=torch.channels_last)
+
+
+def bare(model: nn.Module) -> nn.Module:
+    """The model without what distributes it."""
+    return model.module if is_model_wrapper(model) else model
+
+
+def _check_classes(model: nn.Module, runner: Runner) -> None:
+    dataset = runner.train_dataloader.dataset
+    classes = getattr(dataset, 'metainfo', {}).get('classes')
+    labels = getattr(model.head, 'num_classes', None)
+    if classes is not None and labels is not None and len(classes) != labels:
+        raise ConfigError(f'model.head.num_classes = {labels}, but {type(dataset).__name__} has {len(classes)} '
+                          f'classes. Set model.head.num_classes = {len(classes)}.')
+
+
+def _load_head(model: nn.Module, path: Path) -> None:
+    """Take the output layer over.
+
+    Raises:
+        ArtefactError: The file holds none, or one of another size.
+    """
+    state = load_checkpoint(path).get('state_dict', {})
+    own = model.head.state_dict()
+    found = {name: state.get(f'head.{name}') for name in own}
+    problem = next((name for name in own if found[name] is None or found[name].shape != own[name].shape), None)
+    if problem is not None:
+        raise ArtefactError(f"{path}: has no output layer like the config's: 'head.{problem}' is missing or of another "
+                            'shape. Name a run of the same network and data.')
+    model.head.load_state_dict(found)

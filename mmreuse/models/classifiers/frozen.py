@@ -1,0 +1,95 @@
+"""A pretrained network whose weights stand still while a new output layer, or masks as well, are trained."""
+import re
+from typing import Any
+
+from mmpretrain.models import ImageClassifier
+from mmpretrain.structures import DataSample
+from torch import Tensor, nn
+
+from mmreuse.errors import ArtefactError, ConfigError
+from mmreuse.modularization import apply_masks, masked_tensors, sparsity_loss, train_masks
+from mmreuse.registry import MODELS
+from mmreuse.utils.io import PathLike, load_checkpoint
+from mmreuse.utils.names import nearest
+
+#: What torchvision, timm and mmpretrain call the layers behind the pooled features.
+_CLASSIFIER = re.compile(r'(head|fc|classifier)\.')
+
+
+@MODELS.register_module()
+class FrozenClassifier(ImageClassifier):
+    """mmpretrain's ``ImageClassifier`` with a backbone that is not trained, or only by masks.
+
+    Running statistics of the backbone stand still, too. Without masks this is the first step of SeaM's indirect reuse,
+    with masks the second (Qi et al., *Reusing Deep Neural Network Models through Model Re-engineering*, ICSE 2023).
+
+    Args:
+        masked: Whether all convolutions and linear layers of the backbone have masks, and these are trained.
+        alpha: Weight of the share of weights that is kept, in the loss.
+        **kwargs: Of ``ImageClassifier``: ``backbone``, ``neck``, ``head``, ...
+
+    Raises:
+        ConfigError: ``alpha`` is negative, or there is nothing it could be about, or a layer cannot be masked.
+    """
+
+    def __init__(self, masked: bool = False, alpha: float = 0., **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if alpha < 0 or alpha and not masked:
+            raise ConfigError(f'FrozenClassifier: alpha={alpha}, masked={masked}: the weight of the sparsity term is '
+                              'not negative, and only masks have one.')
+        self.alpha = alpha
+        if masked:
+            apply_masks(self.backbone)
+        else:
+            self.backbone.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> 'FrozenClassifier':
+        """Set the mode; running statistics of the backbone stay as they are."""
+        super().train(mode)
+        train_masks(self.backbone, mode)
+        return self
+
+    def loss(self, inputs: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
+        """Losses of the head, and ``loss_sparsity`` where ``alpha`` is not zero.
+
+        Args:
+            inputs: (N, C, H, W).
+            data_samples: Labelled.
+        """
+        losses = super().loss(inputs, data_samples)
+        if self.alpha:
+            losses['loss_sparsity'] = sparsity_loss(self.backbone, self.alpha)
+        return losses
+
+
+def load_pretrained(backbone: nn.Module, path: PathLike) -> None:
+    """Load the weights of a pretrained classifier into a backbone; nothing is left random, nothing left over.
+
+    Args:
+        backbone: With or without masks, which stay as they are.
+        path: Checkpoint of mmpretrain, torchvision or timm; the latter also for mmpretrain's ``TIMMBackbone``.
+
+    Raises:
+        ArtefactError: The file cannot be read, or is of another network; the backbone is unchanged then.
+    """
+    state = load_checkpoint(path)
+    state = state.get('state_dict', state)
+    if any(name.startswith('backbone.') for name in state):
+        state = {name.removeprefix('backbone.'): tensor for name, tensor in state.items()
+                 if name.startswith('backbone.')}
+    masks = {name for name, _, _ in masked_tensors(backbone, tied=True)}
+    found = {}
+    for name, own in backbone.state_dict().items():
+        given = name.removeprefix('timm_model.')
+        if name in masks or name.endswith('num_batches_tracked') and given not in state:
+            continue
+        if given not in state:
+            raise ArtefactError(f"{path}: is not of this backbone: it lacks '{given}'. {nearest(given, state)}")
+        if state[given].shape != own.shape:
+            raise ArtefactError(f"{path}: is not of this backbone: '{given}' has shape {tuple(state[given].shape)}, "
+                                f"the backbone's {tuple(own.shape)}.")
+        found[name] = state.pop(given)
+    left = next((name for name in state if not _CLASSIFIER.match(name)), None)
+    if left is not None:
+        raise ArtefactError(f"{path}: is not of this backbone, which has no '{left}'. Check the config's model.")
+    backbone.load_state_dict(found, strict=False)
