@@ -109,7 +109,8 @@ def use(args: argparse.Namespace) -> None:
             export_onnx(small, images, args.onnx)
         return
     networks = dict(original=base, masked=masked, compacted=small)
-    found = measure(args, networks, images)
+    parts = {name: dict(classes=list(part.classes), **part.metrics) for name, part in module.parts.items()}
+    found = dict(config=args.config, module=args.module, problems=parts, **measure(args, networks, images))
     if args.out:
         write_json(args.out, found)
     print_json(data=found)
