@@ -49,7 +49,7 @@ class MaskedTensor(torch.autograd.Function):
         """Gradients of tensor and mask."""
         tensor, mask = ctx.saved_tensors
         own = torch.where(mask > 0, grad, 0) if ctx.needs_input_grad[0] else None
-        return own, (grad.to(mask) * tensor).clamp(-1, 1)
+        return own, (grad.to(mask) * tensor).clamp_(-1, 1)
 
 
 class MaskedLayer:
