@@ -1,5 +1,5 @@
 # What a CPU can do: CIFAR-10-JPEG with 64 pixels from the EfficientNet-Lite0 for ImageNet, on a tenth of the training
-# pictures, in a few epochs with momentum along a cosine; masks by saliencies and a budget. Output layers go on from the
+# pictures, in a few epochs of AdamW along a cosine; masks by saliencies and a budget. Output layers go on from the
 # step before, where the publication begins anew: in so few epochs a random one would spoil the features first. States
 # are chosen on a fiftieth of the training pictures; inheritance is measured on a tenth of the test pictures.
 #   python tools/seam/finetune.py configs/seam/efficientnet-lite0_cifar10-jpeg_transfer.py
@@ -17,8 +17,10 @@ custom_hooks = [dict(hook, **_start) for hook in _base_.recipe.start] + [dict(ty
 if _base_.stage == 'masks':
     custom_hooks += [dict(type='BackboneBudgetHook', ratio=0.4), dict(type='MaskThresholdHook')]
     optim_wrapper = dict(optimizer=dict(lr=0.005))
+elif _base_.stage == 'head':
+    optim_wrapper = dict(optimizer=dict(lr=0.01, momentum=0.9))
 else:
-    optim_wrapper = dict(optimizer=dict(lr=0.01 if _base_.stage == 'head' else 0.003, momentum=0.9))
+    optim_wrapper = dict(optimizer=dict(_delete_=True, type='AdamW', lr=5e-4, weight_decay=1e-4))
 param_scheduler = dict(
     _delete_=True, type='CosineAnnealingLR', eta_min=0., by_epoch=True, convert_to_iter_based=True)
 train_cfg = dict(max_epochs=4 if _base_.stage in ('head', 'masks') else 3)

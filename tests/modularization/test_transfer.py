@@ -1,4 +1,6 @@
 """Fine-tuning a pretrained network on another task, whole or from the weights that masks keep; inherited defects."""
+import runpy
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,12 +11,9 @@ from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import init_default_scope
 from modular_runs import BASE
 
-from mmreuse.apis import train
-from mmreuse.apis.stages import configured
 from mmreuse.engine.hooks import MaskThresholdHook, TransferInitHook
 from mmreuse.engine.hooks.transfer import best_checkpoint
 from mmreuse.engine.launch import load_config
-from mmreuse.engine.runners import RobustnessRunner
 from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.models.classifiers import load_pretrained
 from mmreuse.modularization import frozen_hash, mask_parameters, mask_ratio
@@ -53,11 +52,17 @@ def runs(tmp_path_factory, repository, trained):
     """Folder with a run of every stage of standard and modular fine-tuning, and their config."""
     folder = tmp_path_factory.mktemp('transfer')
     path = write_config(folder, repository, trained)
-    with pytest.MonkeyPatch.context() as patch:
-        for stage in ('standard', 'head', 'masks', 'modular', 'frozen'):
-            patch.setenv('SEAM_STAGE', stage)
-            train(path, work_dir=folder / stage)
+    stages = ('standard', 'head', 'masks', 'modular', 'frozen')
+    tool(repository, 'finetune', path, '--stages', *stages, '--work-dir', folder)
     return folder
+
+
+def tool(root, name, *arguments):
+    """Run a tool as its users do; the stage it sets is forgotten afterwards."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('SEAM_STAGE', 'standard')
+        patch.setattr(sys, 'argv', [name, *map(str, arguments)])
+        runpy.run_path(str(root / f'tools/seam/{name}.py'), run_name='__main__')
 
 
 def backbone(path):
@@ -95,11 +100,17 @@ def test_without_frozen_masks_weights_come_back(runs):
     assert (removed(runs, 'modular') != 0).double().mean() > 0.9
 
 
-def test_table_of_inherited_defects(runs, monkeypatch):
-    monkeypatch.setenv('SEAM_STAGE', 'standard')
-    cfg = configured(runs / 'transfer.py', runs, {'robustness.attacks.pgd.iterations': 5,
-                                                  'robustness.attacks.compat.iterations': 2})
-    metrics = RobustnessRunner.from_cfg(cfg).run()
+def test_stages_that_are_done_are_skipped(runs, repository, capsys):
+    before = (runs / 'head' / 'metrics.json').stat().st_mtime_ns
+    tool(repository, 'finetune', runs / 'transfer.py', '--stages', 'head', '--work-dir', runs)
+    assert (runs / 'head' / 'metrics.json').stat().st_mtime_ns == before and 'head: done' in capsys.readouterr().out
+
+
+def test_table_of_inherited_defects(runs, repository):
+    command = ('evaluate_robustness', runs / 'transfer.py', '--work-dir', runs, '--cfg-options',
+               'robustness.attacks.pgd.iterations=5', 'robustness.attacks.compat.iterations=2')
+    tool(repository, *command)
+    metrics = read_json(runs / 'robustness' / 'metrics.json')
     rows = {(row['student'], row['attack']): row for row in read_json(runs / 'robustness' / 'results.json')['rows']}
     assert len(rows) == 3 * 5 and (runs / 'robustness' / 'figure.png').is_file()
     for student in ('standard', 'modular', 'frozen'):
@@ -111,10 +122,16 @@ def test_table_of_inherited_defects(runs, monkeypatch):
     assert 55 < rows['frozen', 'pgd']['zeros'] < 65 and rows['standard', 'pgd']['zeros'] == 0
     # Another student finds the images made already.
     made = set((runs / 'cache').glob('adversarial/*/*'))
-    cfg.robustness.students.untuned = 'head'
-    again = RobustnessRunner.from_cfg(cfg).run()
+    tool(repository, *command, 'robustness.students.untuned=head')
+    again = read_json(runs / 'robustness' / 'metrics.json')
     assert set((runs / 'cache').glob('adversarial/*/*')) == made
     assert metrics.items() <= again.items() and 'untuned/pgd/dir' in again
+
+
+def test_a_student_that_is_missing_is_named(runs, repository):
+    with pytest.raises(SystemExit, match='ArtefactError.*nowhere'):
+        tool(repository, 'evaluate_robustness', runs / 'transfer.py', '--work-dir', runs, '--cfg-options',
+             'robustness.students.more=nowhere')
 
 
 def small(kind='FrozenClassifier', **options):
