@@ -49,7 +49,7 @@ train_cfg = dict(max_epochs=30)
 # So few pictures bear no fewer weights: half of them stay.
 custom_hooks = [
     dict(type='MaskInitHook', head='select'),
-    dict(type='MaskBudgetHook', ratio=0.5, end=0.5),
+    dict(type='MaskBudgetHook', ratio=0.5, end=0.6),
     dict(type='ModuleSelectionHook', max_ratio=0.5)
 ]
 

@@ -16,7 +16,6 @@ model = dict(
             neck=dict(type='mmpretrain.GlobalAveragePooling'),
             head=dict(type='mmpretrain.LinearClsHead', num_classes=10, in_channels=64))),
     in_classes=10)
-train_cfg = dict(max_epochs=16)
 
 # The table of python tools/seam/compare.py, of what python tools/seam/reengineer.py has learned.
 modularization = dict(

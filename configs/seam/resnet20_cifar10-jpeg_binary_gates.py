@@ -5,7 +5,7 @@ _base_ = ['./resnet20_cifar10-jpeg_binary.py']
 # Engines compute 16 channels at once.
 model = dict(input_size=(3, 32, 32), gates=16, cost='flops')
 # Masks have no budget: nothing but the loss moves them.
-optim_wrapper = dict(optimizer=dict(lr=0.03))
+optim_wrapper = dict(optimizer=dict(lr=0.03, eps=1e-8))
 train_cfg = dict(max_epochs=16)
 custom_hooks = [
     dict(type='MaskInitHook'),

@@ -28,10 +28,12 @@ from mmreuse.pruning import polynomial
 
 #: Steps between two corrections of the masks.
 _INTERVAL = 10
+#: Of Adam, near the median gradient of a mask: weights that matter little then move little.
+_EPS = 1e-4
 
 
 def modularize(model: nn.Module, data: tuple[Tensor, Tensor] | Dataset | Iterable, classes: Sequence[int], *,
-               ratio: float = 0.15, epochs: int = 12, lr: float = 0.005, head_lr: float = 0.01, end: float = 0.25,
+               ratio: float = 0.15, epochs: int = 12, lr: float = 0.01, head_lr: float = 0.01, end: float = 0.6,
                seed: int = 0) -> nn.Sequential:
     """Keep the part of a trained classifier that tells some classes apart, or one class from the rest.
 
@@ -85,7 +87,7 @@ def modularize(model: nn.Module, data: tuple[Tensor, Tensor] | Dataset | Iterabl
                         generator=torch.Generator().manual_seed(seed))
     rank_masks(base, mask_saliency(base, loss, loader))
     optimizer = torch.optim.Adam([dict(params=list(mask_parameters(base).values()), lr=lr),
-                                  dict(params=list(head.parameters()), lr=head_lr)])
+                                  dict(params=list(head.parameters()), lr=head_lr)], eps=_EPS)
     steps = epochs * len(loader)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for step, batch in enumerate(chain.from_iterable(repeat(loader, epochs)), 1):
