@@ -17,7 +17,11 @@ model = dict(
             head=dict(type='mmpretrain.LinearClsHead', num_classes=10, in_channels=64))),
     in_classes=10)
 
-# The table of python tools/seam/compare.py, of what python tools/seam/reengineer.py has learned.
+# The table of python tools/seam/compare.py, of what python tools/seam/reengineer.py has learned with this config and
+# with resnet20_scratch_cifar10-jpeg_binary.py. --cfg-options modularization.scratch=None leaves the latter out.
 modularization = dict(
     targets={str(target): dict(target=target) for target in range(10)},
-    modules='work_dirs/{{ fileBasenameNoExtension }}/{target}/selection.pth')
+    modules='work_dirs/{{ fileBasenameNoExtension }}/{target}/selection.pth',
+    scratch=dict(
+        config='configs/seam/resnet20_scratch_cifar10-jpeg_binary.py',
+        checkpoint='work_dirs/resnet20_scratch_cifar10-jpeg_binary/{target}/epoch_6.pth'))

@@ -1,6 +1,4 @@
 # A baseline of configs/seam/resnet20_cifar10-jpeg_binary.py: the same network from random weights, on one problem.
-# modularization.scratch = dict(config='configs/seam/resnet20_scratch_cifar10-jpeg_binary.py',
-#                               checkpoint='work_dirs/resnet20_scratch_cifar10-jpeg_binary/{target}/epoch_12.pth')
 _base_ = ['./resnet20_cifar10-jpeg_binary.py']
 
 model = dict(
@@ -18,3 +16,4 @@ data_preprocessor = dict(num_classes=2)
 optim_wrapper = dict(
     _delete_=True, optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=1e-4))
 custom_hooks = []
+train_cfg = dict(max_epochs=6)
