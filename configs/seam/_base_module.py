@@ -1,5 +1,5 @@
 # A module learned in a few epochs: the head is fitted to the whole network, masks start from saliencies and are held to
-# a budget that shrinks over the first three fifths. eps is near the median gradient of a mask: weights that matter little
+# a budget that shrinks over the first three fifths. eps is near the median gradient of a mask: masks that matter little
 # then move little, where Adam would otherwise move all alike.
 _base_ = ['../_base_/default_runtime.py']
 

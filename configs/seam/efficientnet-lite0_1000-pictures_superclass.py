@@ -1,8 +1,8 @@
-# A superclass of ImageNet with an EfficientNet-Lite0, on a set of one picture a class: it shows that the machinery runs on
-# such a network, not how accurate a module is. Training, choice and test use the same pictures, the latter two without
-# augmentation, and the network has seen them.
-#   python tools/seam/reengineer.py configs/seam/efficientnet-lite0_1000-pictures_superclass.py --superclasses imagenet \
-#       --targets bird
+# A superclass of ImageNet with an EfficientNet-Lite0, on a set of one picture a class: it shows that the machinery runs
+# on such a network, not how accurate a module is. Training, choice and test use the same pictures, the latter two
+# without augmentation, and the network has seen them.
+#   python tools/seam/reengineer.py configs/seam/efficientnet-lite0_1000-pictures_superclass.py \
+#       --superclasses imagenet --targets bird
 _base_ = ['./_base_module.py']
 
 _problem = dict(type='ClassProblem', classes=dict(of='imagenet', name='{{$SEAM_TARGET:bird}}'))

@@ -26,7 +26,6 @@ train_cfg = dict(max_epochs=16)
 modularization = dict(
     targets={
         name: dict(classes=dict(of='imagenet', name=name)) for name in (
-            'bug', 'electronics', 'building', 'furniture', 'ungulate', 'dog', 'accessory', 'bird', 'primate',
-            'mollusk', 'cat', 'arachnid')
+            'cat', 'arachnid', 'mollusk', 'primate', 'bird', 'accessory', 'dog', 'ungulate', 'furniture', 'building')
     },
     modules='work_dirs/{{ fileBasenameNoExtension }}/{target}/selection.pth')
