@@ -11,9 +11,8 @@ from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import init_default_scope
 from modular_runs import BASE
 
-from mmreuse.engine.hooks import MaskThresholdHook, TransferInitHook
+from mmreuse.engine.hooks import BackboneBudgetHook, MaskThresholdHook, TransferInitHook
 from mmreuse.engine.hooks.transfer import best_checkpoint
-from mmreuse.engine.launch import load_config
 from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.models.classifiers import load_pretrained
 from mmreuse.modularization import frozen_hash, mask_parameters, mask_ratio
@@ -188,25 +187,6 @@ def test_masks_of_a_continued_run_are_those_chosen_before(tmp_path):
     assert again.state['chosen'] == first.state['chosen'] and runner.train_loop.stop_training
 
 
-def test_published_number_of_weights():
-    cfg = load_config('configs/seam/resnet18_mit67_transfer.py')
-    model = MODELS.build({**cfg.model, 'type': 'FrozenClassifier', 'masked': True})
-    assert sum(mask.numel() for mask in mask_parameters(model.backbone).values()) == 11_166_912
-
-
-@pytest.mark.parametrize('stage, lr, head, optimizer', [
-    ('standard', 0.005, 10, 'SGD'), ('head', 0.1, 1, 'SGD'), ('masks', 0.05, 0.02, 'Adam'),
-    ('modular', 0.005, 10, 'SGD'), ('scratch', 0.1, 1, 'SGD')])
-def test_published_settings(stage, lr, head, optimizer, monkeypatch):
-    monkeypatch.setenv('SEAM_STAGE', stage)
-    cfg = load_config('configs/seam/resnet50_cub_transfer.py')
-    assert (cfg.optim_wrapper.optimizer.type, cfg.optim_wrapper.optimizer.lr) == (optimizer, lr)
-    assert cfg.optim_wrapper.paramwise_cfg.custom_keys.head.lr_mult == head
-    assert (cfg.train_cfg.max_epochs, cfg.train_dataloader.batch_size) == (300, 64)
-    assert [hook.type for hook in cfg.custom_hooks[:1]] == ([] if stage == 'scratch' else ['TransferInitHook'])
-    assert cfg.model.head == {**cfg.model.head, 'num_classes': 200, 'in_channels': 2048}
-
-
 def test_statistics_and_weights_of_a_backbone_in_training_mode():
     model = small(masked=True, alpha=0.5).train()
     assert not any(module.training for module in model.backbone.modules() if hasattr(module, 'running_mean'))
@@ -248,7 +228,8 @@ def test_weights_of_another_network_are_refused(tmp_path, trained):
 @pytest.mark.parametrize('make, message', [
     (lambda: small(alpha=0.5), 'only masks'), (lambda: small(masked=True, alpha=-1.), 'not negative'),
     (lambda: MaskThresholdHook(0.), r'\(0, 1\]'), (lambda: MaskThresholdHook(1.2), r'\(0, 1\]'),
-    (lambda: MaskThresholdHook(patience=0), 'at least one'),
+    (lambda: MaskThresholdHook(patience=0), 'at least one'), (lambda: BackboneBudgetHook(0.), 'cannot be kept'),
+    (lambda: BackboneBudgetHook(0.4, end=2.), r'end=2.0 is not in \[0, 1\]'),
     (lambda: TransferInitHook('x', masks='y', keep_mask='always'), 'none of'),
     (lambda: TransferInitHook('x', keep_mask='frozen'), 'masks=PATH'),
     (lambda: TransferInitHook('x', masks='y', saliency='magnitute'), "Nearest: 'magnitude'")])
