@@ -75,7 +75,7 @@ def rank_masks(model: nn.Module, saliency: Mapping[str, Tensor]) -> None:
     """
     problems = problem_masks(model)
     for number, masks in enumerate(problems):
-        flat = torch.cat([saliency[name].view(len(problems), -1)[number] for name in masks])
+        flat = torch.cat([saliency[name].reshape(len(problems), -1)[number] for name in masks])
         parts = _ranks(flat).split([mask.numel() for mask in masks.values()])
         for mask, part in zip(masks.values(), parts, strict=True):
             mask.copy_(part.view_as(mask))
