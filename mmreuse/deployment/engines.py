@@ -12,7 +12,6 @@ from importlib.util import find_spec
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -40,7 +39,8 @@ def pytorch(model: nn.Module, inputs: tuple[Any, ...], *, threads: int, folder: 
 @ENGINES.register_module(name='onnxruntime')
 def onnxruntime(model: nn.Module, inputs: tuple[Any, ...], *, threads: int, folder: Path) -> Call:
     """ONNX Runtime on the CPU, with all its optimisations."""
-    runtime = _require('onnxruntime')
+    _require('onnxruntime')
+    runtime = import_module('onnxruntime')
     options = runtime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
@@ -51,58 +51,76 @@ def onnxruntime(model: nn.Module, inputs: tuple[Any, ...], *, threads: int, fold
 
 @ENGINES.register_module(name='openvino')
 def openvino(model: nn.Module, inputs: tuple[Any, ...], *, threads: int, folder: Path) -> Call:
-    """OpenVINO on the CPU, in single precision as the others."""
-    core = _require('openvino').Core()
-    compiled = core.compile_model(core.read_model(_onnx_file(model, inputs, folder)), 'CPU', {
+    """OpenVINO on the CPU, in single precision as the others.
+
+    It runs in a process of its own: it leaves the thread that compiled a network with a freed stack for signals, and
+    the next signal, such as that of a child process which ended, kills the process.
+    """
+    _require('openvino')
+    return _in_own_process(_load_openvino, _onnx_file(model, inputs, folder), _arrays(inputs), threads)
+
+
+def _load_openvino(path: Path, arrays: list[np.ndarray], threads: int) -> Call:
+    core = import_module('openvino').Core()
+    compiled = core.compile_model(core.read_model(path), 'CPU', {
         'INFERENCE_NUM_THREADS': threads, 'PERFORMANCE_HINT': 'LATENCY', 'INFERENCE_PRECISION_HINT': 'f32'})
-    arrays = _arrays(inputs)
-    return lambda: list(compiled(arrays).values())
+    return lambda: [np.array(each) for each in compiled(arrays).values()]
 
 
 @ENGINES.register_module(name='deepsparse')
 def deepsparse(model: nn.Module, inputs: tuple[Any, ...], *, threads: int, folder: Path) -> Call:
     """DeepSparse, which skips weights that are zero.
 
-    It runs in a process of its own: it changes the one that imports it, which may then die, much later, waiting for
-    a child process.
+    It runs in a process of its own: it forbids the process that imports it to dump core and to be traced.
     """
-    if find_spec('deepsparse') is None:
-        raise ConfigError("engine 'deepsparse' is not installed: pip install deepsparse==1.8.0")
+    _require('deepsparse', 'deepsparse==1.8.0')
+    return _in_own_process(_load_deepsparse, _onnx_file(model, inputs, folder), _arrays(inputs), threads)
+
+
+def _load_deepsparse(path: Path, arrays: list[np.ndarray], threads: int) -> Call:
+    os.environ.setdefault('NM_DISABLE_ANALYTICS', 'True')  # it would report its use to its maker
+    # What came from another process has a dtype that equals NumPy's own and is another object, which DeepSparse does
+    # not take.
+    arrays = [each.astype(each.dtype.type) for each in arrays]
+    engine = import_module('deepsparse').Engine(model=str(path), batch_size=len(arrays[0]), num_cores=threads)
+    return lambda: engine.run(arrays)
+
+
+def _in_own_process(load: Callable[[Path, list[np.ndarray], int], Call], *arguments: Any) -> Call:
+    """``load(*arguments)``, loaded and called in a process of its own, which ends with the returned function.
+
+    A call costs the transfer of the outputs beside the network.
+    """
     context = get_context('spawn')
     here, there = context.Pipe()
-    arguments = there, _onnx_file(model, inputs, folder), _arrays(inputs), threads
-    process = context.Process(target=_serve_deepsparse, args=arguments, daemon=True)
+    process = context.Process(target=_serve, args=(there, load, *arguments), daemon=True)
     process.start()
     there.close()
 
     def call() -> list[np.ndarray]:
-        here.send(None)
         try:
+            here.send(None)
             return here.recv()
-        except EOFError as error:
-            raise ArtefactError("engine 'deepsparse' stopped; what it printed above says why.") from error
+        except (EOFError, OSError) as error:
+            raise ArtefactError(f"{load.__name__.removeprefix('_load_')} stopped; what it printed above says why."
+                                ) from error
 
-    call()  # compiles
+    call()  # loads
     weakref.finalize(call, process.terminate)
     return call
 
 
-def _serve_deepsparse(connection: Connection, path: Path, arrays: list[np.ndarray], threads: int) -> None:
+def _serve(connection: Connection, load: Callable[..., Call], *arguments: Any) -> None:
     """Run the network whenever something comes in."""
-    os.environ.setdefault('NM_DISABLE_ANALYTICS', 'True')  # it would report its use to its maker
-    # What was sent has a dtype that equals NumPy's own and is another object, which DeepSparse does not take.
-    arrays = [each.astype(each.dtype.type) for each in arrays]
-    engine = import_module('deepsparse').Engine(model=str(path), batch_size=len(arrays[0]), num_cores=threads)
+    call = load(*arguments)
     while True:
         connection.recv()
-        connection.send(engine.run(arrays))
+        connection.send(call())
 
 
-def _require(package: str) -> ModuleType:
-    try:
-        return import_module(package)
-    except ImportError as error:
-        raise ConfigError(f"engine '{package}' is not installed ({error}): pip install {package}") from error
+def _require(package: str, requirement: str | None = None) -> None:
+    if find_spec(package) is None:
+        raise ConfigError(f"engine '{package}' is not installed: pip install {requirement or package}")
 
 
 def _onnx_file(model: nn.Module, inputs: tuple[Any, ...], folder: Path) -> Path:

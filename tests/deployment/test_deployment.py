@@ -1,4 +1,5 @@
 """Export, engines and latency on tiny networks."""
+import ctypes
 import sys
 import time
 from importlib.util import find_spec
@@ -36,10 +37,35 @@ class TwoInputs(nn.Module):
         return self.fc(x) + y, x.mean(1)
 
 
-@pytest.mark.parametrize('engine', ['torch', 'onnxruntime', 'openvino', 'deepsparse'])
-def test_every_engine_computes_what_torch_does(engine, tmp_path):
+def signal_stack() -> tuple[int | None, int]:
+    """Address and bytes of the stack on which this thread handles signals (``sigaltstack``)."""
+
+    class Stack(ctypes.Structure):
+        _fields_ = [('address', ctypes.c_void_p), ('flags', ctypes.c_int), ('size', ctypes.c_size_t)]
+
+    stack = Stack()
+    assert ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack)) == 0
+    return stack.address, stack.size
+
+
+def needs(engine: str) -> None:
+    """Skip without this engine, and without importing it."""
     if find_spec(engine) is None:
         pytest.skip(f'{engine} is not installed')
+
+
+def test_an_engine_that_dies_says_so(tmp_path, capfd):
+    needs('openvino')
+    (tmp_path / 'model.onnx').write_text('not a network')
+    with pytest.raises(ArtefactError, match='openvino stopped; what it printed above says why'):
+        ENGINES.build(dict(type='openvino'))(make_net(), (INPUTS,), threads=1, folder=tmp_path)
+    assert 'model.onnx' in capfd.readouterr().err
+
+
+@pytest.mark.parametrize('engine', ['torch', 'onnxruntime', 'openvino', 'deepsparse'])
+def test_every_engine_computes_what_torch_does(engine, tmp_path):
+    needs(engine)
+    stack = signal_stack()
     for model, inputs in ((make_net(), (INPUTS,)), (TwoInputs(), (torch.randn(2, 4), torch.randn(2, 3)))):
         folder = tmp_path / type(model).__name__
         folder.mkdir()
@@ -48,11 +74,12 @@ def test_every_engine_computes_what_torch_does(engine, tmp_path):
         expected = model(*inputs)
         for found, output in zip(run(), expected if isinstance(expected, tuple) else [expected], strict=True):
             torch.testing.assert_close(torch.from_numpy(np.asarray(found)), output, rtol=1e-3, atol=1e-4)
-    assert 'deepsparse' not in sys.modules, 'it changes the process it is loaded into'
+    assert signal_stack() == stack, 'the next signal to this process would find no stack'
+    assert {'openvino', 'deepsparse'}.isdisjoint(sys.modules), 'they change the process they are loaded into'
 
 
 def test_networks_are_compared_on_every_engine_and_left_alone():
-    pytest.importorskip('onnxruntime')
+    needs('onnxruntime')
     models = dict(narrow=make_net(4), wide=make_net(32).train())
     before = {key: value.clone() for key, value in models['wide'].state_dict().items()}
     threads = torch.get_num_threads()
