@@ -15,7 +15,11 @@ _heads = dict(modular='../masks', frozen='../masks', standard='../head', random=
 _start = dict(checkpoint=pretrained, **({'head': _heads[_base_.stage]} if _base_.stage in _heads else {}))
 custom_hooks = [dict(hook, **_start) for hook in _base_.recipe.start] + [dict(type='ChannelsLastHook')]
 if _base_.stage == 'masks':
-    custom_hooks += [dict(type='BackboneBudgetHook', ratio=0.4), dict(type='MaskThresholdHook')]
+    custom_hooks += [
+        dict(type='MaskInitHook', head=None, samples=512),
+        dict(type='MaskBudgetHook', ratio=0.4),
+        dict(type='MaskThresholdHook')
+    ]
     optim_wrapper = dict(optimizer=dict(lr=0.005))
 elif _base_.stage == 'head':
     optim_wrapper = dict(optimizer=dict(lr=0.01, momentum=0.9))

@@ -16,6 +16,7 @@ model = dict(
             neck=dict(type='mmpretrain.GlobalAveragePooling'),
             head=dict(type='mmpretrain.LinearClsHead', num_classes=10, in_channels=64))),
     in_classes=10)
+train_cfg = dict(max_epochs=24)
 
 # The table of python tools/seam/compare.py, of what python tools/seam/reengineer.py has learned with this config and
 # with resnet20_scratch_cifar10-jpeg_binary.py. --cfg-options modularization.scratch=None leaves the latter out.

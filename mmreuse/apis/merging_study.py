@@ -10,7 +10,8 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from mmreuse.engine import launch
-from mmreuse.engine.merging import cached_moments, matching_images, merge_metrics, merged_classifier
+from mmreuse.engine.merging import cached_moments, matching_images, merge_metrics
+from mmreuse.engine.models import model_of
 from mmreuse.errors import ConfigError
 from mmreuse.merging import StopPoint, stop_points
 from mmreuse.merging.methods import needs_moments
@@ -66,7 +67,7 @@ class MergingStudy:
         quiet = copy.deepcopy(cfg)
         quiet.default_hooks = dict.fromkeys(_MMENGINE_HOOKS)  # nothing is trained, logged or saved on the way
         self.runner: Runner = launch.build_runner(quiet)
-        self.model = merged_classifier(self.runner)
+        self.model = model_of(self.runner, MergedClassifier)
         self.images = matching_images(self.runner)
         self.images.check(self.options.get('samples'), 'default_hooks.merge')
         self.start, self.stop = self.model.start, self.model.stop

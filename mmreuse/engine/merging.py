@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 from mmengine.dist import broadcast_object_list, get_world_size, is_main_process
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner, set_random_seed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from mmreuse.errors import ConfigError, DataError
+from mmreuse.engine.models import model_of
+from mmreuse.errors import DataError
 from mmreuse.graph import Assign
 from mmreuse.merging import Matching
 from mmreuse.models.classifiers import MergedClassifier
@@ -63,21 +63,9 @@ class MatchingImages:
         return found[0]
 
 
-def merged_classifier(runner: Runner) -> MergedClassifier:
-    """The model of a runner that merges.
-
-    Raises:
-        ConfigError: It is another.
-    """
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    if not isinstance(model, MergedClassifier):
-        raise ConfigError(f'merging works on a MergedClassifier; the config has model.type = {type(model).__name__}.')
-    return model
-
-
 def matching_images(runner: Runner) -> MatchingImages:
     """The images of the training loader of a runner."""
-    return MatchingImages(runner.train_dataloader, merged_classifier(runner).data_preprocessor, runner.seed)
+    return MatchingImages(runner.train_dataloader, model_of(runner, MergedClassifier).data_preprocessor, runner.seed)
 
 
 def validation_score(runner: Runner) -> Callable[[nn.Module], float]:
@@ -86,7 +74,7 @@ def validation_score(runner: Runner) -> Callable[[nn.Module], float]:
     Returns:
         Callable: From a network to the first metric of the ``val_evaluator`` on the ``val_dataloader``.
     """
-    model, loop = merged_classifier(runner), runner.val_loop
+    model, loop = model_of(runner, MergedClassifier), runner.val_loop
 
     def score(network: nn.Module) -> float:
         before, model.merged = model.merged, network

@@ -11,7 +11,7 @@ from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import init_default_scope
 from modular_runs import BASE
 
-from mmreuse.engine.hooks import BackboneBudgetHook, MaskThresholdHook, TransferInitHook
+from mmreuse.engine.hooks import MaskBudgetHook, MaskThresholdHook, TransferInitHook
 from mmreuse.engine.hooks.transfer import best_checkpoint
 from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.models.classifiers import load_pretrained
@@ -25,8 +25,8 @@ model = {base}
 model.update(_base_.recipe.model)
 custom_hooks = [dict(hook, checkpoint='{checkpoint}') for hook in _base_.recipe.start] + _base_.recipe.hooks
 if _base_.stage == 'masks':
-    budget = dict(type='BackboneBudgetHook', ratio=0.4, end=0.4)
-    custom_hooks = [custom_hooks[0], budget, dict(type='MaskThresholdHook')]
+    budget = [dict(type='MaskInitHook', head=None), dict(type='MaskBudgetHook', ratio=0.4, end=0.4)]
+    custom_hooks = [custom_hooks[0], *budget, dict(type='MaskThresholdHook')]
 else:
     optim_wrapper = dict(optimizer=dict(lr=0.02, momentum=0.9, weight_decay=0.01))
 train_cfg = dict(max_epochs=3)
@@ -228,8 +228,8 @@ def test_weights_of_another_network_are_refused(tmp_path, trained):
 @pytest.mark.parametrize('make, message', [
     (lambda: small(alpha=0.5), 'only masks'), (lambda: small(masked=True, alpha=-1.), 'not negative'),
     (lambda: MaskThresholdHook(0.), r'\(0, 1\]'), (lambda: MaskThresholdHook(1.2), r'\(0, 1\]'),
-    (lambda: MaskThresholdHook(patience=0), 'at least one'), (lambda: BackboneBudgetHook(0.), 'cannot be kept'),
-    (lambda: BackboneBudgetHook(0.4, end=2.), r'end=2.0 is not in \[0, 1\]'),
+    (lambda: MaskThresholdHook(patience=0), 'at least one'), (lambda: MaskBudgetHook(0.), 'cannot be kept'),
+    (lambda: MaskBudgetHook(0.4, end=2.), r'end=2.0 is not in \[0, 1\]'),
     (lambda: TransferInitHook('x', masks='y', keep_mask='always'), 'none of'),
     (lambda: TransferInitHook('x', keep_mask='frozen'), 'masks=PATH'),
     (lambda: TransferInitHook('x', masks='y', saliency='magnitute'), "Nearest: 'magnitude'")])

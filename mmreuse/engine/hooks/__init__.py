@@ -8,9 +8,9 @@ from mmreuse.engine.hooks.prune import PruneHook
 from mmreuse.engine.hooks.renormalization import RenormalizationHook
 from mmreuse.engine.hooks.stitching_init_hook import StitchingInitHook
 from mmreuse.engine.hooks.transfer import ChannelsLastHook, TransferInitHook
-from mmreuse.engine.hooks.transfer_masks import BackboneBudgetHook, MaskThresholdHook
+from mmreuse.engine.hooks.transfer_masks import MaskThresholdHook
 
-__all__ = ['BackboneBudgetHook', 'ChannelsLastHook', 'CheckpointHook', 'GateBudgetHook', 'InterpolationHook',
+__all__ = ['ChannelsLastHook', 'CheckpointHook', 'GateBudgetHook', 'InterpolationHook',
            'MaskBudgetHook', 'MaskInitHook', 'MaskScheduleHook', 'MaskThresholdHook', 'MergeHook',
            'ModuleSelectionHook', 'NetCheckpointHook', 'ParameterDistanceHook', 'PruneHook', 'RenormalizationHook',
            'StitchingInitHook', 'TransferInitHook']

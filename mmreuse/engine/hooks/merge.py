@@ -8,8 +8,10 @@ from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 
-from mmreuse.engine.merging import cached_moments, matching_images, matching_report, merge_metrics, merged_classifier
+from mmreuse.engine.merging import cached_moments, matching_images, matching_report, merge_metrics
+from mmreuse.engine.models import model_of
 from mmreuse.merging.methods import needs_moments
+from mmreuse.models.classifiers import MergedClassifier
 from mmreuse.registry import HOOKS
 from mmreuse.utils.io import write_json
 from mmreuse.utils.methods import Method
@@ -57,7 +59,7 @@ class MergeHook(Hook):
         """Merge, unless the run is resumed."""
         if runner.epoch > 0:
             return
-        model = merged_classifier(runner)
+        model = model_of(runner, MergedClassifier)
         started = time.perf_counter()
         moments = None
         if model.spaces and self.needs_moments:

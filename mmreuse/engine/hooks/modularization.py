@@ -6,13 +6,13 @@ from typing import Any
 import torch
 from mmengine.dist import broadcast
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from mmreuse.engine.models import model_of
 from mmreuse.errors import ConfigError
-from mmreuse.models.classifiers import ModularClassifier
+from mmreuse.models.classifiers import FrozenClassifier, ModularClassifier
 from mmreuse.modularization import (
     bake,
     fit_head,
@@ -27,17 +27,7 @@ from mmreuse.registry import HOOKS
 
 _HEADS = ('fit', 'select', None)
 
-
-def module_of(runner: Runner) -> ModularClassifier:
-    """The runner's model.
-
-    Raises:
-        ConfigError: It is of another kind.
-    """
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    if not isinstance(model, ModularClassifier):
-        raise ConfigError(f'this hook works on a ModularClassifier; model.type = {type(model).__name__}.')
-    return model
+MaskedClassifier = ModularClassifier | FrozenClassifier
 
 
 def target_classes(model: ModularClassifier, loader: DataLoader) -> list[list[int]]:
@@ -81,13 +71,14 @@ class MaskInitHook(Hook):
 
     Args:
         head: ``'fit'``: the head that is best for the whole network on the training data; ``'select'``: from the target
-            classes, see :func:`mmreuse.modularization.select_classes`; None: PyTorch's random one, as published.
+            classes, see :func:`mmreuse.modularization.select_classes`; None: PyTorch's random one, as published, or,
+            of a :class:`~mmreuse.models.FrozenClassifier`, that of :class:`TransferInitHook`.
         saliency: Whether masks start from the ranks of :func:`mmreuse.modularization.mask_saliency`, and gates from
             those of saliency, or of what closing a block of them does to the loss, for its cost; otherwise at 1.
         samples: Of the training data, for both; of each problem.
 
     Raises:
-        ConfigError: There is no such head.
+        ConfigError: There is no such head, or the model has no masks.
     """
 
     def __init__(self, head: str | None = 'fit', saliency: bool = True, samples: int = 2048) -> None:
@@ -99,30 +90,38 @@ class MaskInitHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Set masks and head."""
-        model, loader = module_of(runner), runner.train_dataloader
+        model = model_of(runner, ModularClassifier, FrozenClassifier)
         if runner.iter > 0:
             return
-        classes = target_classes(model, loader)
         if self.head is not None:
-            for number, own in enumerate(classes):
-                select_classes(model.module_head.of(number), own)
+            self._start_head(model_of(runner, ModularClassifier), runner)
+        if self.saliency:
+            self._start_masks(model, runner.train_dataloader)
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                broadcast(parameter.data)
+
+    def _start_head(self, model: ModularClassifier, runner: Runner) -> None:
+        loader = runner.train_dataloader
+        classes = target_classes(model, loader)
+        for number, own in enumerate(classes):
+            select_classes(model.module_head.of(number), own)
         if self.head == 'fit':
             for number, (logits, labels) in enumerate(original_logits(model, self._batches(model, loader))):
                 loss = fit_head(model.module_head.of(number), logits, labels)
                 runner.logger.info(f'Head of {classes[number]}: cross-entropy {loss:.4f} with the whole network.')
-        if self.saliency:
-            model.train()
-            batches, loss = list(self._batches(model, loader)), partial(task_loss, model)
-            found = saliency(model.switches(), loss, batches)
-            rank_masks(model.base, found)
-            if model.gates is not None:
-                if model.gates.step > 1:
-                    found |= closing_loss(model.gates, found, loss, batches)
-                rank_gates(model.gates, found, model.rates)
-        for parameter in (*model.switches().values(), *model.module_head.parameters()):
-            broadcast(parameter.data)
 
-    def _batches(self, model: ModularClassifier, loader: DataLoader) -> Iterator[dict]:
+    def _start_masks(self, model: MaskedClassifier, loader: DataLoader) -> None:
+        model.train()
+        batches, loss = list(self._batches(model, loader)), partial(task_loss, model)
+        found = saliency(model.switches(), loss, batches)
+        rank_masks(model.masked_net, found)
+        if model.gates is not None:
+            if model.gates.step > 1:
+                found |= closing_loss(model.gates, found, loss, batches)
+            rank_gates(model.gates, found, model.rates)
+
+    def _batches(self, model: MaskedClassifier, loader: DataLoader) -> Iterator[dict]:
         seen = 0
         for batch in loader:
             yield model.data_preprocessor(batch, training=True)
@@ -131,7 +130,7 @@ class MaskInitHook(Hook):
                 return
 
 
-def task_loss(model: ModularClassifier, batch: dict) -> Tensor:
+def task_loss(model: MaskedClassifier, batch: dict) -> Tensor:
     """The loss without the sparsity term, summed over problems."""
     losses = model(**batch, mode='loss')
     return sum(loss for name, loss in losses.items() if name != 'loss_sparsity')
@@ -155,7 +154,7 @@ class MaskScheduleHook(Hook):
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Hold the masks still, or let them go."""
-        module_of(runner).train_only_head(runner.epoch % self.period == 0)
+        model_of(runner, ModularClassifier).train_only_head(runner.epoch % self.period == 0)
 
 
 @HOOKS.register_module()
@@ -183,14 +182,11 @@ class MaskBudgetHook(Hook):
         """Correct the masks."""
         if self.every_n_train_iters(runner, self.interval) or self.end_of_epoch(runner.train_dataloader, batch_idx):
             sparsity = polynomial(runner.iter + 1, 0, int(self.end * runner.max_iters), 1 - self.ratio)
-            self.hold(module_of(runner), 1 - sparsity)
+            self.hold(model_of(runner, ModularClassifier, FrozenClassifier), 1 - sparsity)
 
-    def hold(self, model: ModularClassifier, share: float) -> None:
+    def hold(self, model: MaskedClassifier, share: float) -> None:
         """Hold masks to a share."""
-        costs = None
-        if model.cost != 'weights':
-            costs = {name: model.rates.get(name.removesuffix('_mask'), 0.) for name in mask_state(model.base)}
-        hold_budget(model.base, share, costs)
+        hold_budget(model.masked_net, share, model.mask_costs())
 
     def reached(self, runner: Runner) -> bool:
         """Whether the budget has shrunk to what it is to be."""
@@ -217,13 +213,13 @@ class GateBudgetHook(MaskBudgetHook):
 
     def before_train(self, runner: Runner) -> None:
         """Refuse a model without gates."""
-        if module_of(runner).gates is None:
+        if model_of(runner, ModularClassifier).gates is None:
             raise ConfigError('GateBudgetHook: the model has no gates. Set model.gates = 1 and model.input_size.')
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Hold the gates still if it is time."""
         if self.reached(runner):
-            module_of(runner).gates.requires_grad_(False)
+            model_of(runner, ModularClassifier).gates.requires_grad_(False)
 
     def hold(self, model: ModularClassifier, share: float) -> None:
         """Hold gates to a share."""

@@ -8,7 +8,8 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor
 
-from mmreuse.engine.hooks.modularization import MaskBudgetHook, module_of, original_logits, target_classes
+from mmreuse.engine.hooks.modularization import MaskBudgetHook, original_logits, target_classes
+from mmreuse.engine.models import model_of
 from mmreuse.errors import ConfigError, DataError
 from mmreuse.models.classifiers import ModularClassifier
 from mmreuse.modularization import Selection, original_labels
@@ -54,7 +55,7 @@ class ModuleSelectionHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Measure the original network, or read what an earlier part of the run kept."""
-        model = module_of(runner)
+        model = model_of(runner, ModularClassifier)
         if runner.val_loop is None or runner.train_loop.val_interval != 1:
             raise ConfigError('ModuleSelectionHook chooses on validation data after every epoch: give the config a '
                               'val_dataloader and train_cfg.val_interval = 1.')
@@ -86,7 +87,7 @@ class ModuleSelectionHook(Hook):
         history = self.selections[0].history
         if history and history[-1]['epoch'] >= runner.epoch:
             return
-        model = module_of(runner)
+        model = model_of(runner, ModularClassifier)
         within = all(hook.reached(runner) for hook in runner.hooks if isinstance(hook, MaskBudgetHook))
         ratios = [_ratio(model.kept(number)) for number in range(model.problems or 1)]
         for number, (selection, ratio) in enumerate(zip(self.selections, ratios, strict=True)):
@@ -104,7 +105,7 @@ class ModuleSelectionHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         """Put the modules into the model, and measure them once on the test data."""
-        model = module_of(runner)
+        model = model_of(runner, ModularClassifier)
         for number, (selection, kept) in enumerate(zip(self.selections, self.kept, strict=True)):
             model.load_kept(kept['masks'], number)
             model.module_head.of(number).load_state_dict(kept['head'])

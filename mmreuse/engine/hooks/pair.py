@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from mmreuse.engine.models import model_of
 from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.merging import barrier, curve, points
 from mmreuse.models.classifiers import ClassifierPair
@@ -24,10 +24,7 @@ def nets_of(runner: Runner) -> nn.ModuleList:
     Raises:
         ConfigError: The model is not a pair.
     """
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    if not isinstance(model, ClassifierPair):
-        raise ConfigError(f'this hook works on a ClassifierPair; the config has model.type = {type(model).__name__}.')
-    return model.nets
+    return model_of(runner, ClassifierPair).nets
 
 
 def net_checkpoint(folder: str | Path, number: int, epoch: int) -> Path:

@@ -4,10 +4,10 @@ from typing import Any
 import torch
 from mmengine.dist import broadcast, is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
+from mmreuse.engine.models import model_of
 from mmreuse.errors import ConfigError
 from mmreuse.pruning import apply_masks, find_masks, listed_weights, make_permanent, polynomial, prune_weights
 from mmreuse.pruning.scoring import check_options
@@ -73,7 +73,7 @@ class PruneHook(Hook):
         if self.steps[-1] >= (loop.max_epochs if self.by_epoch else loop.max_iters):
             raise ConfigError(f"PruneHook: the last step is before {'epoch' if self.by_epoch else 'iteration'} "
                               f'{self.steps[-1]}, at which training is over. Train longer or end sooner.')
-        model = _bare(runner.model)
+        model = model_of(runner)
         make_permanent(model)
         weights = listed_weights(model, **self.listed)
         stored, self.masks = self.masks, find_masks(weights)
@@ -97,7 +97,7 @@ class PruneHook(Hook):
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Set what is pruned back to zero."""
-        apply_masks(listed_weights(_bare(runner.model), **self.listed), self.masks)
+        apply_masks(listed_weights(model_of(runner), **self.listed), self.masks)
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
         """Store the masks: a kept weight may be zero by chance."""
@@ -109,7 +109,7 @@ class PruneHook(Hook):
 
     def _prune(self, runner: Any, step: int) -> None:
         sparsity = polynomial(step, **self.schedule)
-        model = _bare(runner.model)
+        model = model_of(runner)
         if is_main_process():
             self.masks = prune_weights(model, self._loader(runner, step), sparsity, self.saliency, masks=self.masks,
                                        **self.listed, **self.options)
@@ -126,7 +126,3 @@ class PruneHook(Hook):
         loader = runner.train_dataloader
         return DataLoader(loader.dataset, loader.batch_size, shuffle=True, collate_fn=loader.collate_fn,
                           generator=torch.Generator().manual_seed(self.seed + step))
-
-
-def _bare(model: nn.Module) -> nn.Module:
-    return model.module if is_model_wrapper(model) else model

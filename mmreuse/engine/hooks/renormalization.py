@@ -5,8 +5,10 @@ from typing import Any
 
 from mmengine.hooks import Hook
 
-from mmreuse.engine.merging import matching_images, merged_classifier, validation_score
+from mmreuse.engine.merging import matching_images, validation_score
+from mmreuse.engine.models import model_of
 from mmreuse.errors import ConfigError
+from mmreuse.models.classifiers import MergedClassifier
 from mmreuse.registry import HOOKS, RENORMALIZERS
 from mmreuse.renormalization.apply import chooses
 from mmreuse.utils.methods import Method, find_method
@@ -46,7 +48,7 @@ class RenormalizationHook(Hook):
         """Renormalise, unless the run is resumed."""
         if runner.epoch > 0:
             return
-        model = merged_classifier(runner)
+        model = model_of(runner, MergedClassifier)
         started = time.perf_counter()
         score = None if runner.val_loop is None else validation_score(runner)
         for renormalizer in self.renormalizers:

@@ -3,9 +3,9 @@ from typing import Any
 
 from mmengine.dist import broadcast
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 
+from mmreuse.engine.models import model_of
 from mmreuse.errors import ConfigError
 from mmreuse.models.backbones import DeRy
 from mmreuse.reassembly.stitching_init import stitch_by_least_squares
@@ -36,7 +36,7 @@ class StitchingInitHook(Hook):
         """Fit and log the errors left at every joint."""
         if runner.iter > 0:
             return
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = model_of(runner)
         if not isinstance(getattr(model, 'backbone', None), DeRy):
             raise ConfigError('custom_hooks: StitchingInitHook fits the joints of a DeRy backbone, but the model has '
                               f'{type(getattr(model, "backbone", model)).__name__}. Remove the hook.')

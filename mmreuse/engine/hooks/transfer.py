@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from mmreuse.engine.models import model_of
 from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.models.classifiers import load_pretrained
 from mmreuse.pruning import apply_masks, prune_weights
@@ -76,7 +76,7 @@ class TransferInitHook(Hook):
             ArtefactError: A file is missing, or of another network.
             ConfigError: The data have another number of classes than the output layer.
         """
-        model, folder = bare(runner.model), Path(runner.work_dir)
+        model, folder = model_of(runner), Path(runner.work_dir)
         _check_classes(model, runner)
         device = next(model.parameters()).device
         pretrained = copy.deepcopy(model.backbone)
@@ -93,7 +93,7 @@ class TransferInitHook(Hook):
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Set what is frozen back to zero."""
         if self.keep_mask == 'frozen':
-            apply_masks(dict(bare(runner.model).backbone.named_parameters()), self.kept)
+            apply_masks(dict(model_of(runner).backbone.named_parameters()), self.kept)
 
     def _find_masks(self, pretrained: nn.Module, folder: Path) -> dict[str, Tensor]:
         """True where a parameter of the backbone is kept, by its name."""
@@ -119,12 +119,7 @@ class ChannelsLastHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Convert the weights; maps follow them."""
-        bare(runner.model).to(memory_format=torch.channels_last)
-
-
-def bare(model: nn.Module) -> nn.Module:
-    """The model without what distributes it."""
-    return model.module if is_model_wrapper(model) else model
+        model_of(runner).to(memory_format=torch.channels_last)
 
 
 def _check_classes(model: nn.Module, runner: Runner) -> None:

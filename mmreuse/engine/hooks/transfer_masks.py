@@ -1,82 +1,18 @@
-"""Masks of a pretrained network that a new task does without: how they start, how many, which are taken."""
-from collections.abc import Iterator
-from functools import partial
+"""Which masks of a pretrained network a new task takes."""
 from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import broadcast, is_main_process
+from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from mmreuse.engine.hooks.modularization import task_loss
-from mmreuse.engine.hooks.transfer import bare
+from mmreuse.engine.models import model_of
 from mmreuse.errors import ConfigError
 from mmreuse.models.classifiers import FrozenClassifier
-from mmreuse.modularization import (
-    frozen_hash,
-    hold_budget,
-    mask_parameters,
-    mask_ratio,
-    mask_saliency,
-    mask_state,
-    rank_masks,
-)
-from mmreuse.modularization.budget import check_share
-from mmreuse.pruning import polynomial
+from mmreuse.modularization import frozen_hash, mask_parameters, mask_ratio, mask_state
 from mmreuse.registry import HOOKS
 from mmreuse.utils.io import atomic_path, load_checkpoint
-
-
-@HOOKS.register_module()
-class BackboneBudgetHook(Hook):
-    """Starts masks from saliencies, and holds what is kept to a budget that shrinks from everything to ``ratio``.
-
-    In place of a sparsity term and of masks that start at 1: few steps do then.
-
-    Args:
-        ratio: Share of the weights to keep in the end, in (0, 1].
-        end: Share of the training after which the budget stays as it is, in [0, 1].
-        interval: Iterations between two corrections; there is one at the end of every epoch as well.
-        samples: Of the training data, for the saliencies.
-
-    Raises:
-        ConfigError: A number is out of range, or the model has no masks.
-    """
-
-    def __init__(self, ratio: float, end: float = 0.5, interval: int = 10, samples: int = 512) -> None:
-        check_share(ratio)
-        if not 0 <= end <= 1 or interval < 1:
-            raise ConfigError(f'BackboneBudgetHook: end={end} is not in [0, 1], or interval={interval} is below 1.')
-        self.ratio = ratio
-        self.end = end
-        self.interval = interval
-        self.samples = samples
-
-    def before_train(self, runner: Runner) -> None:
-        """Rank the masks."""
-        model = masked_classifier(runner)
-        if runner.iter > 0:
-            return
-        model.train()
-        saliency = mask_saliency(model.backbone, partial(task_loss, model), self._batches(model, runner))
-        rank_masks(model.backbone, saliency)
-        for mask in mask_parameters(model.backbone).values():
-            broadcast(mask.data)
-
-    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Correct the masks."""
-        if self.every_n_train_iters(runner, self.interval) or self.end_of_epoch(runner.train_dataloader, batch_idx):
-            sparsity = polynomial(runner.iter + 1, 0, int(self.end * runner.max_iters), 1 - self.ratio)
-            hold_budget(masked_classifier(runner).backbone, 1 - sparsity)
-
-    def _batches(self, model: FrozenClassifier, runner: Runner) -> Iterator[dict]:
-        seen = 0
-        for batch in runner.train_dataloader:
-            yield model.data_preprocessor(batch, training=True)
-            seen += len(batch['inputs'])
-            if seen >= self.samples:
-                return
 
 
 @HOOKS.register_module()
@@ -112,12 +48,13 @@ class MaskThresholdHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Look whether there is something to choose, or read what an earlier part of the run chose."""
-        model = masked_classifier(runner)
+        backbone = model_of(runner, FrozenClassifier).backbone
+        mask_parameters(backbone)
         if runner.val_loop is None or runner.train_loop.val_interval != 1:
             raise ConfigError('MaskThresholdHook chooses on validation data after every epoch: give the config a '
                               'val_dataloader and train_cfg.val_interval = 1.')
         self.path = Path(runner.work_dir) / 'selection.pth'
-        self.state: dict[str, Any] = dict(base=frozen_hash(model.backbone), masks={}, chosen=None, history=[])
+        self.state: dict[str, Any] = dict(base=frozen_hash(backbone), masks={}, chosen=None, history=[])
         if runner.epoch > 0 and self.path.is_file():
             self.state = load_checkpoint(self.path)
             if self.state['history'][-1]['epoch'] < runner.epoch:
@@ -131,7 +68,7 @@ class MaskThresholdHook(Hook):
             return
         if self.metric not in metrics:
             raise ConfigError(f"MaskThresholdHook: the evaluator gives no '{self.metric}' but {sorted(metrics)}.")
-        backbone = masked_classifier(runner).backbone
+        backbone = model_of(runner, FrozenClassifier).backbone
         row = dict(epoch=runner.epoch, accuracy=float(metrics[self.metric]) / 100, ratio=mask_ratio(backbone))
         history.append(row)
         chosen = self.state['chosen']
@@ -161,19 +98,6 @@ class MaskThresholdHook(Hook):
 
     def _reached(self, row: dict[str, float]) -> bool:
         return self.threshold < 1 and 1 - row['ratio'] >= self.threshold
-
-
-def masked_classifier(runner: Runner) -> FrozenClassifier:
-    """The runner's model.
-
-    Raises:
-        ConfigError: It is of another kind, or has no masks.
-    """
-    model = bare(runner.model)
-    if not isinstance(model, FrozenClassifier):
-        raise ConfigError(f'this hook works on masks of a FrozenClassifier; model.type = {type(model).__name__}.')
-    mask_parameters(model.backbone)
-    return model
 
 
 def _spare(row: dict[str, float]) -> float:

@@ -7,7 +7,7 @@ from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
 from mmreuse.errors import ArtefactError, ConfigError
-from mmreuse.modularization import apply_masks, masked_tensors, sparsity_loss, train_masks
+from mmreuse.modularization import apply_masks, mask_parameters, masked_tensors, sparsity_loss, train_masks
 from mmreuse.registry import MODELS
 from mmreuse.utils.io import PathLike, load_checkpoint
 from mmreuse.utils.names import nearest
@@ -38,6 +38,8 @@ class FrozenClassifier(ImageClassifier):
             raise ConfigError(f'FrozenClassifier: alpha={alpha}, masked={masked}: the weight of the sparsity term is '
                               'not negative, and only masks have one.')
         self.alpha = alpha
+        self.gates = None
+        self.problems = None
         if masked:
             apply_masks(self.backbone)
         else:
@@ -48,6 +50,22 @@ class FrozenClassifier(ImageClassifier):
         super().train(mode)
         train_masks(self.backbone, mode)
         return self
+
+    @property
+    def masked_net(self) -> nn.Module:
+        """The network whose weights have masks."""
+        return self.backbone
+
+    def switches(self) -> dict[str, nn.Parameter]:
+        """Masks, by name.
+
+        Raises:
+            ConfigError: There are none.
+        """
+        return mask_parameters(self.backbone)
+
+    def mask_costs(self) -> None:
+        """All weights cost the same in budgets."""
 
     def loss(self, inputs: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
         """Losses of the head, and ``loss_sparsity`` where ``alpha`` is not zero.

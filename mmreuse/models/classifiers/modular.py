@@ -141,6 +141,17 @@ class ModularClassifier(BaseModel):
         """Masks and gates, by name of the mask or of the space."""
         return mask_parameters(self.base) | ({} if self.gates is None else dict(self.gates.named_parameters()))
 
+    @property
+    def masked_net(self) -> nn.Module:
+        """The network whose weights have masks."""
+        return self.base
+
+    def mask_costs(self) -> dict[str, float] | None:
+        """What a weight costs in budgets, by name of its mask; None: all the same."""
+        if self.cost == 'weights':
+            return None
+        return {name: self.rates.get(name.removesuffix('_mask'), 0.) for name in mask_parameters(self.base)}
+
     def kept(self, problem: int = 0) -> dict[str, Tensor]:
         """True where mask and gates keep a weight, by name of the mask: what the module consists of."""
         state = mask_state(self.base, problem)
