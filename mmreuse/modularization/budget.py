@@ -138,7 +138,8 @@ def _ranks(values: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def hold_budget(model: nn.Module, share: float, costs: Mapping[str, float] | None = None) -> None:
+def hold_budget(model: nn.Module, share: float, costs: Mapping[str, float] | None = None,
+                used: Mapping[str, Tensor] | None = None) -> None:
     """Shift masks so that what is kept costs a given share of the whole, in place.
 
     From each mask goes the same multiple of the cost of its weight, as by the gradient of a sparsity term of just the
@@ -149,25 +150,29 @@ def hold_budget(model: nn.Module, share: float, costs: Mapping[str, float] | Non
         share: Of the cost of all masked weights, in (0, 1].
         costs: Of one weight of each mask, by its name; None: all cost the same. For multiply-accumulates the number
             of positions at which a layer is applied.
+        used: By name of the mask, False for weights that are gone whatever their mask says, as with closed gates: they
+            take nothing of the budget.
 
     Raises:
         ConfigError: The share is out of range, or masks are alike, so that all would go at once.
         DataError: A mask is not finite.
     """
     check_share(share)
+    used = used or {}
     for masks in problem_masks(model):
         units = {name: 1. for name in masks} if costs is None else costs
         priced = {name: mask for name, mask in masks.items() if units[name] > 0}
-        whole = sum(units[name] * mask.numel() for name, mask in priced.items())
+        limit = share * sum(units[name] * mask.numel() for name, mask in priced.items())
+        left = priced | {name: mask.where(used[name], -math.inf) for name, mask in priced.items() if name in used}
         lowest = min(float(mask.min()) / units[name] for name, mask in priced.items())
         highest = max(float(mask.max()) / units[name] for name, mask in priced.items())
         if not math.isfinite(highest - lowest):
             raise DataError('hold_budget: a mask is not finite, training has diverged. Lower the learning rates.')
         for _ in range(_HALVINGS):
             middle = (lowest + highest) / 2
-            fits = _kept_cost(priced, units, middle) <= share * whole
+            fits = _kept_cost(left, units, middle) <= limit
             lowest, highest = (lowest, middle) if fits else (middle, highest)
-        if _kept_cost(priced, units, highest) < share * whole / 2:
+        if _kept_cost(left, units, highest) < min(limit, _kept_cost(left, units, -math.inf)) / 2:
             raise ConfigError(f'a budget of {share} cannot be held: many masks are alike, and would all go at once. '
                               'Start them from saliencies (MaskInitHook).')
         for name, mask in priced.items():

@@ -150,7 +150,8 @@ def remove(graph: Graph, dead: dict[str, Tensor]) -> nn.Module:
     for name, members in dead.items():
         _silence(graph.spaces[name], members, alive)
     for key, kept in alive.items():
-        state[key].mul_(kept.to(state[key].device)) if not bool(kept.all()) else None
+        if not kept.all():
+            state[key].mul_(kept.to(state[key].device))
     maps = {}
     for name, members in dead.items():
         kept = (~members).nonzero().flatten()

@@ -131,7 +131,6 @@ class Gates(nn.Module):
             share = share * _spread(binary[name], places)
         return share
 
-
     @torch.no_grad()
     def _cuts(self, graph: Graph, name: str) -> bool:
         """Whether nothing of the input is left in the output when a space is closed."""

@@ -199,6 +199,15 @@ def test_a_run_makes_a_module_that_compacts(config, tmp_path):
     assert gates and all(last[0][name].equal(last[1][name]) for name in gates)
 
 
+def test_masks_get_the_budget_that_closed_gates_leave(config, tmp_path):
+    path = config(extra=GATED.replace("    dict(type='ModuleSelectionHook', max_ratio=1.)",
+                                      "    dict(type='MaskBudgetHook', ratio=0.2, end=0.5),\n"
+                                      "    dict(type='ModuleSelectionHook', max_ratio=0.9)"))
+    train(path, work_dir=tmp_path / 'run', options={'model.cost': 'weights', 'train_cfg.max_epochs': 4})
+    history = load_checkpoint(tmp_path / 'run' / 'selection.pth')['selections'][0]['history']
+    assert history[-1]['ratio'] == pytest.approx(.2, abs=.002)
+
+
 FLOPS = """
 model.update(input_size=(3, 8, 8), cost='flops')
 train_cfg = dict(max_epochs=4)

@@ -162,7 +162,8 @@ class MaskBudgetHook(Hook):
     """Holds what is kept to a budget that shrinks from everything to ``ratio``, in place of a sparsity term.
 
     Args:
-        ratio: Share to keep in the end, in (0, 1]: of the weights, or of the ``cost`` that the model counts in.
+        ratio: Share to keep in the end, in (0, 1]: of the weights, or of the ``cost`` that the model counts in. What
+            gates have closed is not kept.
         end: Share of the training after which the budget stays as it is, in [0, 1].
         interval: Iterations between two corrections; there is one at the end of every epoch as well.
 
@@ -186,7 +187,10 @@ class MaskBudgetHook(Hook):
 
     def hold(self, model: MaskedClassifier, share: float) -> None:
         """Hold masks to a share."""
-        hold_budget(model.masked_net, share, model.mask_costs())
+        used = None
+        if model.gates is not None:
+            used = {f'{name}_mask': kept for name, kept in model.gates.kept().items()}
+        hold_budget(model.masked_net, share, model.mask_costs(), used)
 
     def reached(self, runner: Runner) -> bool:
         """Whether the budget has shrunk to what it is to be."""
