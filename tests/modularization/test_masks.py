@@ -106,6 +106,20 @@ def test_masks_multiply_the_weights(name):
     torch.testing.assert_close(model(x), masked, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize('name', timm.list_models('test_*'))
+@torch.no_grad()
+def test_masks_of_networks_of_others(name):
+    """Masks of ones change nothing; what masks leave is what a plain network with zeros computes."""
+    model = timm.create_model(name, num_classes=5).eval()
+    x = torch.randn(1, *model.default_cfg['input_size'])
+    expected = model(x)
+    apply_masks(model)
+    assert model(x).equal(expected)
+    randomize(model)
+    masked = model(x)
+    assert not masked.equal(expected) and masked.equal(bake(model)(x))
+
+
 def test_masked_names_are_those_of_their_tensors():
     model = Attentive()
     layers = apply_masks(model)
