@@ -31,8 +31,11 @@ def bind_function(cfg: dict, registry: Registry, **defaults: Any) -> Callable:
     """
     keywords = {**defaults, **cfg}
     name = keywords.pop('type')
-    function = name if callable(name) else registry.get(name)
-    if not callable(function):  # for an unknown name mmengine hands back a module of that name, if one is installed
+    registry.import_from_location()
+    function = name if callable(name) else registry.module_dict.get(name)
+    if function is None and '.' in name:
+        function = registry.get(name)  # of another scope; an unknown bare name it would take for a module to import
+    if not callable(function):
         known = ', '.join(sorted(registry.module_dict))
         raise KeyError(f"{registry.name} '{name}' is not registered. Known: {known}")
     return partial(function, **keywords)

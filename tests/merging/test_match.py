@@ -10,6 +10,7 @@ from mmreuse.errors import ConfigError, DataError, SpaceError
 from mmreuse.graph import Assign, Dense, trace, transform
 from mmreuse.merging.match import match_spaces
 from mmreuse.merging.matching import Matching
+from mmreuse.registry import MATCHERS
 from mmreuse.statistics import SpaceMoments, collect
 
 from .architectures import (
@@ -230,6 +231,13 @@ def test_mistakes_are_named_before_anything_is_matched(pairs):
         match_spaces(graphs, moments, lambda features: features)
     with pytest.raises(KeyError, match="'permutate' is not registered"):
         match_spaces(graphs, moments, 'permutate')
+
+
+def test_an_unknown_name_is_not_imported(tmp_path, monkeypatch):
+    (tmp_path / 'permutate.py').write_text('raise IndexError')
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(KeyError, match="'permutate' is not registered"):
+        MATCHERS.build(dict(type='permutate'))
 
 
 def test_errors_of_a_matcher_name_the_space(pairs):
