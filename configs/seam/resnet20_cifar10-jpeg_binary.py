@@ -9,7 +9,7 @@ test_dataloader = dict(dataset=dict(_delete_=True, **_problem, dataset={{_base_.
 
 model = dict(
     base=dict(
-        checkpoint='work_dirs/woodfisher/finetune/epoch_2.pth',
+        checkpoint='work_dirs/resnet20_cifar10-jpeg/epoch_2.pth',
         model=dict(
             type='mmpretrain.ImageClassifier',
             backbone=dict(type='CifarResNet', depth=20),
