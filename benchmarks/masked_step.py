@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from mmreuse.models.backbones import CifarResNet
 from mmreuse.modularization import apply_masks, mask_parameters, sparsity_loss, train_masks
 
-CASES = {'ResNet-20, 128 x 32 px': (lambda: CifarResNet(20, num_classes=10), (128, 3, 32, 32), 7),
-         'ResNet-18, 8 x 112 px': (lambda: torchvision.models.resnet18(num_classes=10), (8, 3, 112, 112), 5)}
+CASES = {'ResNet-20, 128 x 32 px': (lambda: CifarResNet(20, num_classes=10), (128, 3, 32, 32), 15),
+         'ResNet-18, 8 x 112 px': (lambda: torchvision.models.resnet18(num_classes=10), (8, 3, 112, 112), 25)}
 
 
 class Binarize(torch.autograd.Function):

@@ -37,7 +37,8 @@ class MaskedTensor(torch.autograd.Function):
     @staticmethod
     def forward(tensor: Tensor, mask: Tensor) -> Tensor:
         """Zeros where the mask is not above zero."""
-        return torch.where(mask > 0, tensor, 0)
+        # Many times faster on CPUs than comparing and choosing.
+        return mask.sign().clamp_(min=0).to(tensor.dtype).mul_(tensor)
 
     @staticmethod
     def setup_context(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
@@ -199,7 +200,7 @@ class _Share(torch.autograd.Function):
     def forward(ctx: torch.autograd.function.FunctionCtx, *masks: Tensor) -> Tensor:
         ctx.masks = [(mask.shape, mask.dtype, mask.device) for mask in masks]
         ctx.total = sum(mask.numel() for mask in masks)
-        return sum((mask > 0).sum() for mask in masks) / ctx.total
+        return sum(torch.count_nonzero(mask > 0) for mask in masks) / ctx.total
 
     @staticmethod
     @once_differentiable
