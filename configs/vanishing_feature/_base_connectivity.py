@@ -1,5 +1,5 @@
 # Networks between two trained ones: direct, and with the second in the order of the first. Curve configs inherit a
-# training's config beside this one, name its checkpoints, and add the renormalizers that fit.
+# training's config beside this one with the renormalizers that fit, and name its checkpoints.
 connectivity = dict(
     matchers={
         'direct': dict(type='identity'),

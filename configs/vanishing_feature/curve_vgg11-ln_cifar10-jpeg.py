@@ -1,5 +1,5 @@
 #   python tools/vanishing_feature/curve.py configs/vanishing_feature/curve_vgg11-ln_cifar10-jpeg.py
-_base_ = ['./vgg11-ln_pair_cifar10-jpeg.py', './_base_connectivity.py']
+_base_ = ['./vgg11-ln_pair_cifar10-jpeg.py', './_base_connectivity_layer-norm.py']
 
 # Statistics need one order of the pictures, not one for each net.
 train_dataloader = dict(batch_sampler=None)
@@ -10,14 +10,4 @@ connectivity = dict(
             'work_dirs/vgg11-ln_pair_cifar10-jpeg/net1_epoch_6.pth',
             'work_dirs/vgg11-ln_pair_cifar10-jpeg/net2_epoch_6.pth',
         ]
-    },
-    renormalizers={
-        'REPAIR': dict(type='repair'),
-        'RESCALE': dict(type='rescale'),
-        'RESHIFT': dict(type='reshift'),
-        'sequential REPAIR': dict(type='repair', order='sequential'),
-        'closed-form REPAIR': dict(type='closed_form_repair'),
-        'bias removal': dict(type='bias_removal'),
-        'zero bias': dict(type='zero_bias'),
-        'auto': dict(type='auto', candidates=['repair', 'rescale']),
     })
