@@ -64,7 +64,7 @@ def _load_openvino(path: Path, arrays: list[np.ndarray], threads: int) -> Call:
     core = import_module('openvino').Core()
     compiled = core.compile_model(core.read_model(path), 'CPU', {
         'INFERENCE_NUM_THREADS': threads, 'PERFORMANCE_HINT': 'LATENCY', 'INFERENCE_PRECISION_HINT': 'f32'})
-    return lambda: [np.array(each) for each in compiled(arrays).values()]
+    return lambda: list(compiled(arrays).values())
 
 
 @ENGINES.register_module(name='deepsparse')
