@@ -93,7 +93,7 @@ class MaskInitHook(Hook):
         model = model_of(runner, ModularClassifier, FrozenClassifier)
         if runner.iter > 0:
             return
-        if self.head is not None:
+        if self.head is not None or isinstance(model, ModularClassifier):
             self._start_head(model_of(runner, ModularClassifier), runner)
         if self.saliency:
             self._start_masks(model, runner.train_dataloader)
@@ -104,6 +104,8 @@ class MaskInitHook(Hook):
     def _start_head(self, model: ModularClassifier, runner: Runner) -> None:
         loader = runner.train_dataloader
         classes = target_classes(model, loader)
+        if self.head is None:
+            return
         for number, own in enumerate(classes):
             select_classes(model.module_head.of(number), own)
         if self.head == 'fit':
