@@ -7,6 +7,7 @@ from mmengine.registry import init_default_scope
 from torch import nn
 
 from mmreuse.errors import ArtefactError, ConfigError
+from mmreuse.models.classifiers.plain import published_name
 from mmreuse.models.classifiers.sources import build_source
 from mmreuse.modularization import Module, ModulePart, load_published, verify_base
 from mmreuse.utils.io import PathLike, load_checkpoint, state_hash
@@ -47,7 +48,7 @@ def read_modules(cfg: Config, path: PathLike, classes: Sequence[Any] = ()) -> li
     preprocessing = cfg.get('data_preprocessor', {})
     preprocessing = preprocessing.to_dict() if hasattr(preprocessing, 'to_dict') else dict(preprocessing)
     if 'kept' not in state:
-        published = load_published(path, base)
+        published = load_published(path, base, rename=published_name)
         part = published.parts['problem']
         parts = {'problem': ModulePart(part.weight, part.bias, tuple(classes))}
         return [Module(published.masks, parts, published.base, preprocessing)]

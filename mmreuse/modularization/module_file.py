@@ -1,7 +1,7 @@
 """Modules as files: masks, one bit a weight, and heads, for a base that everybody has."""
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -95,23 +95,28 @@ def load_module(path: PathLike) -> Module:
         parts = {name: ModulePart(tensors[f'parts.{name}.weight'], tensors[f'parts.{name}.bias'],
                                   tuple(part['classes']), part['metrics'])
                  for name, part in about['parts'].items()}
-    except (KeyError, ValueError) as error:
+        return Module(masks, parts, about['base'], about['preprocessing'])
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise ArtefactError(f'{path}: is damaged ({error}). Pack the module again.') from error
-    return Module(masks, parts, about['base'], about['preprocessing'])
 
 
 def _unpack(packed: Tensor, shape: list[int]) -> Tensor:
-    bits = np.unpackbits(packed.numpy(), count=math.prod(shape))
-    return torch.from_numpy(bits).bool().reshape(shape)
+    count = math.prod(shape)
+    # A file that asks for more than it holds must not get the memory.
+    if min(shape, default=0) < 0 or packed.dtype != torch.uint8 or packed.numel() != math.ceil(count / 8):
+        raise ValueError(f'a mask of shape {shape} does not take {packed.numel()} bytes of {packed.dtype}')
+    return torch.from_numpy(np.unpackbits(packed.numpy(), count=count)).bool().reshape(shape)
 
 
-def load_published(path: PathLike, base: nn.Module, name: str = 'problem') -> Module:
+def load_published(path: PathLike, base: nn.Module, name: str = 'problem',
+                   rename: Callable[[str, nn.Module], str] = lambda name, base: name) -> Module:
     """Read a published file: a dict of masks as numbers, kept where above zero, and of the head.
 
     Args:
         path: A ``.pth`` file.
         base: The network it is for, to which the module will be bound: such files do not say.
         name: For the problem.
+        rename: What the base calls a parameter that the file calls otherwise.
 
     Raises:
         ArtefactError: The file cannot be read, holds anything else, or does not fit the base.
@@ -122,7 +127,9 @@ def load_published(path: PathLike, base: nn.Module, name: str = 'problem') -> Mo
     if others or missing:
         raise ArtefactError(f"{path}: is no published module: {'it has' if others else 'it lacks'} "
                             f"'{(others or missing)[0]}'.")
-    masks = {key: value > 0 for key, value in state.items() if key.endswith(_MASK)}
+    raw = {rename(key.removesuffix(_MASK), base) + _MASK: value for key, value in state.items() if key.endswith(_MASK)}
+    _check_shapes(raw, base)
+    masks = {key: value > 0 for key, value in raw.items()}
     module = Module(masks, {name: ModulePart(state[f'{_HEAD}weight'], state[f'{_HEAD}bias'])}, state_hash(base))
     verify_base(module, base)
     return module
@@ -149,8 +156,15 @@ def verify_base(module: Module, base: nn.Module) -> None:
     Raises:
         ArtefactError: It was made of other weights, or of another architecture.
     """
+    _check_shapes(module.masks, base)
+    if (found := state_hash(base)) != module.base:
+        raise ArtefactError(f'the module was made of a base with the hash {module.base}, this one has {found}. Load '
+                            'the checkpoint that the module was made of.')
+
+
+def _check_shapes(masks: Mapping[str, Tensor], base: nn.Module) -> None:
     parameters = dict(base.named_parameters())
-    for key, mask in module.masks.items():
+    for key, mask in masks.items():
         name = key.removesuffix(_MASK)
         if name not in parameters:
             raise ArtefactError(f"the module is of another architecture than {type(base).__name__}, which has no "
@@ -158,9 +172,6 @@ def verify_base(module: Module, base: nn.Module) -> None:
         if parameters[name].shape != mask.shape:
             raise ArtefactError(f"the module is of another architecture: '{key}' has shape {tuple(mask.shape)}, "
                                 f'the parameter {tuple(parameters[name].shape)}.')
-    if (found := state_hash(base)) != module.base:
-        raise ArtefactError(f'the module was made of a base with the hash {module.base}, this one has {found}. Load '
-                            'the checkpoint that the module was made of.')
 
 
 @torch.no_grad()

@@ -95,6 +95,12 @@ def load_compacted(path: PathLike, model: nn.Module) -> nn.Module:
     tensors, metadata = load_tensors(path)
     if not isinstance(metadata.get('sizes'), dict):
         raise ArtefactError(f'{path}: has no recipe of sizes, it is not of a compacted network.')
+    for key, shape in metadata['sizes'].get('shapes', {}).items():
+        # Before anything of this size is made.
+        if key not in tensors or list(tensors[key].shape) != shape:
+            held = list(tensors[key].shape) if key in tensors else 'nothing'
+            raise ArtefactError(f"{path}: is damaged: its recipe gives '{key}' the shape {shape}, and it holds {held}. "
+                                'Compact the network again.')
     compacted = resize(model, metadata['sizes'])
     try:
         compacted.load_state_dict(tensors)

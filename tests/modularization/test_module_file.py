@@ -2,11 +2,14 @@
 import copy
 
 import pytest
+import timm
 import torch
+from mmengine.registry import init_default_scope
 from torch import nn
 from zeros import with_zeros
 
 from mmreuse.errors import ArtefactError, ConfigError
+from mmreuse.models.classifiers.plain import published_name
 from mmreuse.modularization import (
     Module,
     ModulePart,
@@ -15,15 +18,18 @@ from mmreuse.modularization import (
     bake,
     compact,
     compose,
+    load_compacted,
     load_module,
     load_published,
     mask_state,
+    save_compacted,
     save_module,
     save_published,
     verify_base,
 )
 from mmreuse.modularization.compaction import difference
-from mmreuse.utils.io import save_tensors, state_hash
+from mmreuse.registry import MODELS
+from mmreuse.utils.io import load_tensors, save_tensors, state_hash
 
 
 def make_base():
@@ -118,6 +124,72 @@ def test_modules_that_cannot_be_composed():
         compose({})
     with pytest.raises(ConfigError, match='one head, the module 2: a, b'):
         save_published('any.pth', compose({'a': (module := make_module(base)), 'b': module}))
+
+
+@pytest.mark.parametrize('shape', [[1000, 1000, 1000, 1000], [-4, -8], [5, 3, 3, 4], [2.5], 'many', None])
+def test_a_file_that_asks_for_other_memory_than_it_holds_is_refused_before_it_gets_any(tmp_path, shape):
+    path = tmp_path / 'module.safetensors'
+    save_module(path, make_module(make_base()))
+    tensors, metadata = load_tensors(path)
+    metadata['module']['shapes']['0.weight_mask'] = shape
+    save_tensors(path, tensors, metadata)
+    with pytest.raises(ArtefactError, match='module.safetensors: is damaged'):
+        load_module(path)
+
+
+def test_a_compacted_file_that_asks_for_other_memory_than_it_holds(tmp_path):
+    path, base = tmp_path / 'small.safetensors', make_base()
+    save_compacted(path, base, nn.Sequential(nn.Conv2d(3, 4, 3), *base[1:]))
+    tensors, metadata = load_tensors(path)
+    assert metadata['sizes']['shapes'] == {'0.weight': [4, 3, 3, 3], '0.bias': [4]}
+    metadata['sizes']['shapes']['0.weight'] = [10 ** 12]
+    save_tensors(path, tensors, metadata)
+    with pytest.raises(ArtefactError, match=r"small.safetensors: is damaged.*'0.weight' the shape \[1000000000000\]"):
+        load_compacted(path, base)
+
+
+def test_published_masks_that_claim_to_be_large(tmp_path):
+    base = make_base()
+    torch.save({'0.weight_mask': torch.zeros(1).expand(10 ** 12), 'module_head.1.weight': torch.zeros(2, 6),
+                'module_head.1.bias': torch.zeros(2)}, tmp_path / 'module.pth')
+    with pytest.raises(ArtefactError, match=r'has shape \(1000000000000,\)'):
+        load_published(tmp_path / 'module.pth', base)
+
+
+def published(base, rename):
+    """A published file's content: its masks under other names, drawn at random, and those under the base's names."""
+    masks = {key: torch.rand(mask.shape) - .5 for key, mask in mask_state(make_masks(base, 0)).items()}
+    labels = next(reversed(list(base.parameters()))).shape[0]
+    head = {'module_head.1.weight': torch.randn(2, labels), 'module_head.1.bias': torch.randn(2)}
+    return {rename(key): mask for key, mask in masks.items()} | head, masks
+
+
+def cifar_name(key):
+    name = key.removeprefix('backbone.').replace('head.fc.', 'fc.')
+    return name.replace('.shortcut.', '.downsample.')
+
+
+def mixer_name(key):
+    name = key.replace('stem.proj', 'stem').replace('blocks.', 'layer.')
+    name = name.replace('mlp_tokens', 'token_mlp_block').replace('mlp_channels', 'channel_mlp_block')
+    return name.replace('fc1', 'fc0').replace('fc2', 'fc1')
+
+
+def test_published_files_of_cifar_nets_and_mixers(tmp_path):
+    init_default_scope('mmreuse')
+    cifar = MODELS.build(dict(
+        type='mmpretrain.ImageClassifier', backbone=dict(type='CifarResNet', depth=8, shortcut='conv1x1'),
+        neck=dict(type='mmpretrain.GlobalAveragePooling'),
+        head=dict(type='mmpretrain.LinearClsHead', num_classes=10, in_channels=64)))
+    mixer = timm.models.MlpMixer(num_classes=5, img_size=16, num_blocks=2, patch_size=8, embed_dim=12)
+    for base, rename, example in ((cifar, cifar_name, 'layer2.0.downsample.0.weight_mask'),
+                                  (mixer, mixer_name, 'layer.1.token_mlp_block.fc0.weight_mask')):
+        state, masks = published(base, rename)
+        assert example in state
+        torch.save(state, tmp_path / 'module.pth')
+        module = load_published(tmp_path / 'module.pth', base, rename=published_name)
+        assert module.masks.keys() == masks.keys()
+        assert all(torch.equal(module.masks[key], mask > 0) for key, mask in masks.items())
 
 
 def test_a_published_file(tmp_path):

@@ -95,3 +95,19 @@ def test_the_tool_writes_what_loads_or_nothing(main, tmp_path):
     with pytest.raises(SystemExit, match='differences'):
         main(VGG, source, '--out', tmp_path / 'wrong.safetensors')
     assert not (tmp_path / 'wrong.safetensors').exists()
+
+
+@pytest.mark.parametrize('name', ['resnet20_cifar10_binary', 'resnet20_cifar100_superclass'])
+def test_the_base_of_a_module(main, tmp_path, name):
+    config = load_config(f'configs/seam/{name}.py')
+    base = MODELS.build(config.model.base.model).eval()
+    plain = CifarResNet(20, num_classes=config.model.in_classes, shortcut='conv1x1').eval()
+    state = {name.replace('.shortcut.', '.downsample.').replace('linear.', 'fc.'): tensor
+             for name, tensor in plain.state_dict().items()}
+    torch.save(state, tmp_path / 'base.pt')
+    main(f'configs/seam/{name}.py', tmp_path / 'base.pt')
+    base.load_state_dict(load_tensors(tmp_path / 'base_classifier.safetensors')[0])
+    x = torch.randn(2, 3, 32, 32)
+    assert torch.allclose(base(x, mode='tensor'), plain(x), atol=1e-5)
+    with pytest.raises(SystemExit, match='CifarVGG has no backbone'):
+        main('configs/seam/vgg16_cifar10_binary.py', tmp_path / 'base.pt')

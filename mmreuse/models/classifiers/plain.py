@@ -1,13 +1,16 @@
-"""Weights of nets in one piece, for mmpretrain's classifiers."""
+"""Weights of nets in one piece, for mmpretrain's classifiers, and what published modules call theirs."""
 import re
 from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from mmreuse.errors import ArtefactError
+from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.models.backbones import CifarResNet
 
 _PREFIX = re.compile(r'^(module|model|params|batch_stats)\.')
+#: From the MLP-Mixer that modules are published for to timm's, in the order in which they are replaced.
+_MIXER = [(r'^stem\.', 'stem.proj.'), (r'^layer\.', 'blocks.'), (r'\.(token|channel)_mlp_block\.', r'.mlp_\1s.'),
+          (r'\.fc1\.', '.fc2.'), (r'\.fc0\.', '.fc1.')]
 
 
 def classifier_name(name: str, heads: Sequence[str]) -> str:
@@ -28,6 +31,28 @@ def _of_cifar_resnet(name: str, norm: str) -> str:
     return re.sub(r'\b(?:bn|norm)(\d?)\.', lambda match: f'{norm}{match[1] or 1}.', re.sub(r'\bconv\.', 'conv1.', name))
 
 
+def _renamed(name: str, model: nn.Module) -> str:
+    """What a classifier with a backbone calls a plain net's tensor."""
+    # The two kinds of VGG have tensors of the same shapes, and differ in this name.
+    kind = getattr(model.backbone, 'last_pool', None)
+    heads = {'max': ['classifier'], 'avg': ['classifier.0']}.get(kind, ['linear', 'fc'])
+    if isinstance(model.backbone, CifarResNet) and not model.backbone.fixup:
+        name = _of_cifar_resnet(name, model.backbone.norm_name.rstrip('1'))
+    name = classifier_name(name, heads)
+    # What CifarResNet calls a shortcut, most others do not.
+    return name.replace('.downsample.', '.shortcut.') if isinstance(model.backbone, CifarResNet) else name
+
+
+def published_name(name: str, base: nn.Module) -> str:
+    """What a base calls a parameter of the network that a module was published for; the name itself if it fits."""
+    own = dict(base.named_parameters())
+    mixer = name
+    for pattern, replacement in _MIXER:
+        mixer = re.sub(pattern, replacement, mixer)
+    known = [name, mixer, *([_renamed(name, base)] if hasattr(base, 'backbone') else [])]
+    return next((each for each in known if each in own), name)
+
+
 def convert(state: Mapping[str, Tensor], model: nn.Module, *, statistics: bool = True) -> dict[str, Tensor]:
     """Give the tensors the classifier's names.
 
@@ -41,17 +66,13 @@ def convert(state: Mapping[str, Tensor], model: nn.Module, *, statistics: bool =
 
     Raises:
         ArtefactError: A tensor is missing, left over, or of another shape.
+        ConfigError: The network has no backbone, hence the names of plain nets.
     """
-    # The two kinds of VGG have tensors of the same shapes, and differ in this name.
-    kind = getattr(model.backbone, 'last_pool', None)
-    heads = {'max': ['classifier'], 'avg': ['classifier.0']}.get(kind, ['linear', 'fc'])
-    if isinstance(model.backbone, CifarResNet) and not model.backbone.fixup:
-        norm = model.backbone.norm_name.rstrip('1')
-        state = {_of_cifar_resnet(name, norm): tensor for name, tensor in state.items()}
+    if not hasattr(model, 'backbone'):
+        raise ConfigError(f'{type(model).__name__} has no backbone: it is a plain net itself. Name the file as the '
+                          'checkpoint in its config, nothing has to be converted.')
     wanted = model.state_dict()
-    found = {classifier_name(name, heads): tensor for name, tensor in state.items()}
-    if not any('.downsample.' in name for name in wanted):  # what CifarResNet calls a shortcut, most others do not
-        found = {name.replace('.downsample.', '.shortcut.'): tensor for name, tensor in found.items()}
+    found = {_renamed(name, model): tensor for name, tensor in state.items()}
     endings = ('num_batches_tracked',) if statistics else ('num_batches_tracked', 'running_mean', 'running_var')
     own = {name: tensor for name, tensor in wanted.items() if name.endswith(endings) or name == 'head.class_vectors'}
     found = {**own, **found}
