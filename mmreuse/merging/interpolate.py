@@ -1,6 +1,7 @@
 """Weighted means of networks."""
 import copy
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 
 import torch
@@ -15,7 +16,8 @@ def interpolate(models: Sequence[nn.Module], weights: Sequence[float]) -> nn.Mod
     """The network whose parameters and buffers are ``sum_k a_k theta_k``.
 
     Sums are taken in float64, so that weights (1, 0) give the first network to the last bit. What is not floating
-    point (counts of batches, indices) is the first model's.
+    point (counts of batches, indices) is the first model's. Parameters that are one tensor in every network are one
+    tensor in the mean; those that some network keeps apart are apart.
 
     Args:
         models: Any number of networks of one class with the same modules and shapes; they are left as they are.
@@ -34,6 +36,7 @@ def interpolate(models: Sequence[nn.Module], weights: Sequence[float]) -> nn.Mod
         raise ConfigError(f'weights = {list(weights)} of {len(models)} models: give each model one finite weight.')
     states = [model.state_dict() for model in models]
     mean = copy.deepcopy(models[0])
+    _untie(mean, models)
     for key, tensor in mean.state_dict().items():
         if isinstance(tensor, Tensor) and tensor.is_floating_point():
             # A network of weight 0 has no say, not even where it is not finite.
@@ -42,6 +45,31 @@ def interpolate(models: Sequence[nn.Module], weights: Sequence[float]) -> nn.Mod
             tensor.copy_(sum(parts, torch.zeros_like(tensor, dtype=torch.float64)))
     refresh(mean)
     return mean
+
+
+def _untie(mean: nn.Module, models: Sequence[nn.Module]) -> None:
+    """Give names that share memory in ``mean`` tensors of their own, unless they are one tensor in all models."""
+    states = [model.state_dict() for model in models]
+    groups: dict[tuple, list[str]] = defaultdict(list)
+    for key, tensor in states[0].items():
+        if isinstance(tensor, Tensor):
+            groups[tuple(_place_in_memory(state[key]) for state in states)].append(key)
+    own, taken = mean.state_dict(keep_vars=True), set()
+    for keys in groups.values():
+        tensor = own[keys[0]]
+        memory = tensor.untyped_storage().data_ptr()
+        if memory in taken:
+            fresh = tensor.detach().clone()
+            if isinstance(tensor, nn.Parameter):
+                fresh = nn.Parameter(fresh, requires_grad=tensor.requires_grad)
+            for key in keys:
+                module, _, name = key.rpartition('.')
+                setattr(mean.get_submodule(module), name, fresh)
+        taken.add(memory)
+
+
+def _place_in_memory(tensor: Tensor) -> tuple:
+    return tensor.untyped_storage().data_ptr(), tensor.storage_offset(), tuple(tensor.shape), tensor.stride()
 
 
 def check_same_structure(models: Sequence[nn.Module]) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError, SpaceError
 from mmreuse.registry import RENORMALIZERS
+from mmreuse.renormalization.fuse import refuse_shared
 from mmreuse.renormalization.goals import check_weights
 from mmreuse.renormalization.measure import first_images
 from mmreuse.renormalization.places import Flow, Layers, choose
@@ -43,7 +44,8 @@ def bias_calibration(
 
     Raises:
         ConfigError: Neither ends nor weights are given, or they do not fit each other.
-        SpaceError: The network has norms, or no biases, or the ends have others. It is then unchanged.
+        SpaceError: The network has norms, or no biases, or one bias for two layers, or the ends have others. It is
+            then unchanged.
     """
     if ends is None and weights is None:
         raise ConfigError('bias calibration needs the end models (`ends`), or the weights that they were merged with '
@@ -57,6 +59,7 @@ def bias_calibration(
               if flow.modules[name].bias is not None}
     if not depths:
         raise SpaceError(f'{type(model).__name__} has no layer with a bias to calibrate.')
+    refuse_shared(model, [f'{name}.bias' for name in depths])
     biases = {name: [_bias(end, name, model) for end in ends or [model] * len(shares)] for name in depths}
     for name, depth in depths.items():
         bias = sum(share**depth * own.double() for share, own in zip(shares, biases[name], strict=True))
@@ -64,7 +67,7 @@ def bias_calibration(
 
 
 def _bias(end: nn.Module, layer: str, model: nn.Module) -> Tensor:
-    own = dict(end.named_parameters())
+    own = dict(end.named_parameters(remove_duplicate=False))
     wanted = model.get_submodule(layer).bias
     found = own.get(f'{layer}.bias')
     if found is None:

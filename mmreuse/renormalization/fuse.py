@@ -1,6 +1,6 @@
 """Affine maps of outputs, folded into the layers that give them: what comes out is an ordinary network."""
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -48,7 +48,7 @@ def fuse(model: nn.Module, places: Sequence[Place], affines: Mapping[str, Affine
     """
     modules = dict(model.named_modules())
     folded = [place for place in places if place.sequence is None]
-    _refuse_shared(model, [place.module for place in folded])
+    refuse_shared(model, [f'{place.module}.{leaf}' for place in folded for leaf in ('weight', 'bias')])
     for place in folded:
         _prove(modules[place.module], affines[place.module], place)
     for place in places:
@@ -94,12 +94,13 @@ def _prove(layer: nn.Module, affine: Affine, place: Place) -> None:
                          'leave it out of `layers`.')
 
 
-def _refuse_shared(model: nn.Module, layers: Sequence[str]) -> None:
+def refuse_shared(model: nn.Module, parameters: Collection[str]) -> None:
+    """Raise :class:`SpaceError` if one of some parameters, by name, is another one of the network as well."""
     owners: dict[int, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         owners.setdefault(id(parameter), []).append(name)
     for names in owners.values():
-        if len(names) > 1 and any(name.rpartition('.')[0] in layers for name in names):
+        if len(names) > 1 and any(name in parameters for name in names):
             raise SpaceError(f'{" and ".join(names)} are one parameter: what puts one layer right puts the other '
                              'wrong. Untie them, or leave them out of `layers`.')
 

@@ -132,6 +132,25 @@ def test_models_must_be_of_one_structure():
         fuse(graphs, {})
 
 
+@pytest.mark.parametrize('ties', [(True, False), (False, True), (True, True)])
+def test_what_one_model_ties_and_the_other_does_not_is_not_averaged_into_one(ties):
+    models = []
+    for seed, tie in enumerate(ties):
+        torch.manual_seed(seed)
+        net = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 3))
+        if tie:
+            net[2].weight = net[0].weight
+        models.append(net)
+    graphs = [trace(net, torch.zeros(1, 4)) for net in models]
+    if all(ties):
+        trunk = fuse(graphs, {}).trunk
+        assert trunk[0].weight is trunk[2].weight
+        torch.testing.assert_close(trunk[2].weight, (models[0][2].weight + models[1][2].weight) / 2)
+    else:
+        with pytest.raises(SpaceError, match="only one of the models 0 and 1 has '2.weight'|is not of the structure"):
+            fuse(graphs, {})
+
+
 def test_widths_that_differ_need_a_matching():
     graphs = [trace(ResNet(width), images(1)) for width in (4, 8)]
     with pytest.raises(SpaceError, match='needs a matching'):

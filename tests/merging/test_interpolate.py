@@ -1,4 +1,6 @@
 """Weighted means of networks."""
+import itertools
+
 import pytest
 import torch
 from renormalization.nets import NETS, average, images, make, same, state
@@ -50,6 +52,31 @@ def test_an_end_of_weight_zero_has_no_say():
     nn.init.constant_(ends[1].weight, torch.nan)
     assert same(state(interpolate(ends, (1, 0))), state(ends[0]))
     assert interpolate(ends, (.9, .1)).weight.isnan().all()
+
+
+class Pair(nn.Module):
+    """Two layers of one shape whose weights are one parameter, one memory or neither."""
+
+    def __init__(self, tie):
+        super().__init__()
+        self.first, self.second, self.third = (nn.Linear(4, 4) for _ in range(3))
+        if tie == 'parameter':
+            self.second.weight = self.first.weight
+        if tie == 'memory':
+            self.second.weight = nn.Parameter(self.first.weight.detach())
+
+    def forward(self, x):
+        return self.third(self.second(self.first(x).relu()))
+
+
+@pytest.mark.parametrize('ties', itertools.product(['parameter', 'memory', None], repeat=2))
+def test_one_hot_weights_give_a_network_back_whatever_is_tied(ties):
+    ends = [Pair(tie) for tie in ties]
+    x = torch.randn(3, 4)
+    for number, end in enumerate(ends):
+        found = interpolate(ends, [float(number == other) for other in range(2)])
+        assert same(state(found), state(end)) and torch.equal(found(x), end(x))
+        assert (found.first.weight is found.second.weight) == (ties[0] == 'parameter' and ties[1] is not None)
 
 
 @pytest.mark.parametrize('other, key, what', [

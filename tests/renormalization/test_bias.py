@@ -94,6 +94,15 @@ def test_calibration_refuses_what_it_does_not_fit():
         bias_calibration(nn.Sequential(nn.Linear(4, 4, bias=False)).double(), [X], weights=[.5, .5])
 
 
+def test_a_bias_of_two_layers_has_no_depth():
+    net = linear_chain()
+    net[3].bias = net[1].bias
+    before = state(net)
+    with pytest.raises(SpaceError, match=r'1\.bias and 3\.bias are one parameter'):
+        bias_calibration(net, [X], weights=[.5, .5])
+    assert same(before, state(net))
+
+
 def test_removal_zeroes_the_last_in_order_of_execution():
     class Swapped(nn.Module):
         def __init__(self):
