@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
 
 from mmreuse.errors import ConfigError, DataError
-from mmreuse.statistics.passes import device_of, evaluating, images_of, labels_of
-from mmreuse.utils.progress import progress
+from mmreuse.statistics.passes import device_of, evaluating, labelled_batches
 
 #: Networks that run at once on an accelerator; what they compute is held for all of them.
 STACKED = 16
@@ -45,8 +44,7 @@ def evaluate_together(models: Sequence[nn.Module], loader: Iterable, *, bf16: bo
     with ExitStack() as stack:
         for model in models:
             stack.enter_context(evaluating(model))
-        for batch in progress(loader, 'evaluation'):
-            images, labels = images_of(batch, models[0]), labels_of(batch).to(device)
+        for images, labels in labelled_batches(loader, models[0]):
             for numbers, run in runs:
                 with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                     scores = run(images)

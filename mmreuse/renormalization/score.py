@@ -6,7 +6,7 @@ from mmengine.dist import all_reduce
 from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError, DataError
-from mmreuse.statistics.passes import device_of, evaluating, images_of, labels_of
+from mmreuse.statistics.passes import device_of, evaluating, labelled_batches
 
 Score = Callable[[nn.Module], float]
 
@@ -38,13 +38,12 @@ def accuracy(model: nn.Module, loader: Iterable) -> float:
     """
     right = torch.zeros(2, dtype=torch.float64, device=device_of(model))  # right, all
     with evaluating(model):
-        for batch in loader:
-            images, labels = images_of(batch, model), labels_of(batch)
+        for images, labels in labelled_batches(loader, model):
             scores = model(images)
             if not isinstance(scores, Tensor) or scores.ndim != 2 or len(labels) != len(scores):
                 raise DataError('accuracy needs one score for each class and image. For networks with other outputs '
                                 'give a `score` function.')
-            right[0] += (scores.argmax(1) == labels.to(scores.device)).sum()
+            right[0] += (scores.argmax(1) == labels).sum()
             right[1] += len(labels)
     all_reduce(right)
     if right[1] == 0:

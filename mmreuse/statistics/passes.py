@@ -82,6 +82,64 @@ def labels_of(batch: Any) -> Tensor:
                     "with 'inputs' and 'data_samples'.")
 
 
+def own_samples(loader: Any) -> int | None:
+    """Number of samples that a loader yields on this process before it repeats what other processes have, too.
+
+    Distributed samplers (torch's, mmengine's, mmpretrain's) repeat samples at the end so that all processes get as
+    many. In statistics and scores these would count twice.
+
+    Args:
+        loader: A ``DataLoader``, or what wraps one as its ``loader``.
+
+    Returns:
+        int | None: None where nothing is repeated, or no sampler deals samples out.
+
+    Raises:
+        DataError: A process has no sample of its own.
+    """
+    while not hasattr(loader, 'batch_sampler') and hasattr(loader, 'loader'):
+        loader = loader.loader
+    sampler = getattr(getattr(loader, 'batch_sampler', None), 'sampler', None)
+    world = getattr(sampler, 'num_replicas', getattr(sampler, 'world_size', 1))
+    if world == 1 or not hasattr(sampler, 'total_size'):
+        return None
+    samples = min(len(sampler.dataset), sampler.total_size)
+    if getattr(sampler, 'subsample_type', 'default') == 'sequential':
+        share = sampler.total_size // world
+        shares = [min(samples - rank * share, share) for rank in range(world)]
+    else:
+        shares = [len(range(rank, samples, world)) for rank in range(world)]
+    if min(shares) < 1:
+        raise DataError(f'{samples} samples for {world} processes: every process needs at least one of its own. Start '
+                        'fewer processes or give more data.')
+    return shares[sampler.rank]
+
+
+def labelled_batches(loader: Iterable, model: nn.Module,
+                     description: str = 'evaluation') -> Iterator[tuple[Tensor, Tensor]]:
+    """Iterate over prepared images and their labels, each sample once over all processes.
+
+    Args:
+        loader: Batches as :func:`images_of` and :func:`labels_of` take them.
+        model: The model that will see them.
+        description: Shown with the progress bar.
+
+    Yields:
+        tuple[Tensor, Tensor]: Images (n, ...) and labels (n,), on the model's device.
+
+    Raises:
+        DataError: A batch has no images or no labels.
+    """
+    left = own_samples(loader)
+    for batch in progress(loader, description, show=get_rank() == 0):
+        images, labels = images_of(batch, model)[:left], labels_of(batch)[:left]
+        yield images, labels.to(images.device)
+        if left is not None:
+            left -= len(images)
+            if left == 0:
+                return
+
+
 def image_batches(
     loader: Iterable,
     models: Sequence[nn.Module],
@@ -90,7 +148,8 @@ def image_batches(
 ) -> Iterator[tuple[Tensor, ...]]:
     """Iterate over the images of ``loader``, prepared for each model, up to exactly ``samples`` of them.
 
-    With several processes, each of which has its own share of the data, the budget is divided among them.
+    With several processes, each of which has its own share of the data, the budget is divided among them. Samples
+    that a sampler repeats so that all processes get as many are left out.
 
     Args:
         loader: Batches as :func:`images_of` takes them.
@@ -104,7 +163,7 @@ def image_batches(
     Raises:
         DataError: The loader is empty or has fewer than ``samples``.
     """
-    budget = samples
+    budget = own_samples(loader)
     if samples is not None:
         budget = samples // get_world_size() + (get_rank() < samples % get_world_size())
         if samples < get_world_size():
@@ -118,8 +177,8 @@ def image_batches(
         yield images
         if seen == budget:
             return
-    if budget is None and seen == 0:
+    if samples is None and seen == 0:
         raise DataError('the data loader is empty: there is nothing to take statistics of.')
-    if budget is not None and seen < budget:
+    if samples is not None and seen < budget:
         raise DataError(f'the data loader ended after {seen} of {budget} samples. Ask for fewer samples or give it '
                         f'more data.')
