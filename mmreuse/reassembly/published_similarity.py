@@ -2,7 +2,7 @@
 
 Each holds ``dict(sim=(L1, L2) float32, model1=dict(arch, model_name), model2=...)`` with the
 similarity of node outputs; inputs of first nodes are not in it. A pickle can run anything, so these
-are read by an unpickler that rebuilds NumPy arrays and nothing else.
+are read as data (:mod:`mmreuse.utils.numpy_pickle`), never unpickled.
 """
 import pickle
 from collections.abc import Mapping, Sequence
@@ -109,10 +109,12 @@ def read_pair(path: PathLike) -> tuple[str, str, torch.Tensor]:
     with open(path, 'rb') as file:
         content = load_numpy_pickle(file, str(path))
     try:
-        values = np.asarray(content['sim'])
-        names = [str(content[model]['model_name']) for model in ('model1', 'model2')]
+        values = content['sim']
+        names = [content[model]['model_name'] for model in ('model1', 'model2')]
     except (KeyError, TypeError) as error:
         raise ArtefactError(f'{path}: is not a published similarity file: it lacks {error}.') from error
-    if values.dtype.kind != 'f' or values.ndim != 2:
-        raise ArtefactError(f'{path}: sim is {values.dtype} of shape {values.shape}, not a matrix of floats.')
+    if not isinstance(values, np.ndarray) or values.dtype.kind != 'f' or values.ndim != 2:
+        raise ArtefactError(f'{path}: sim is a {type(values).__name__}, not a matrix of floats.')
+    if not all(isinstance(name, str) for name in names):
+        raise ArtefactError(f'{path}: model_name is not the name of a net.')
     return names[0], names[1], torch.from_numpy(values.astype(np.float32))
