@@ -1,11 +1,8 @@
 """Weights of zoo members: found, checked, and loaded without anything left random by accident."""
-import logging
 import re
-import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -14,14 +11,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from mmreuse.errors import ArtefactError, ConfigError
-from mmreuse.utils.io import file_hash, load_checkpoint
+from mmreuse.utils.downloads import content_hash, fetch
+from mmreuse.utils.io import load_checkpoint
 from mmreuse.utils.names import nearest
 from mmreuse.utils.paths import data_root
-
-logger = logging.getLogger(__name__)
-
-_DOWNLOAD_TIMEOUT = 30  # seconds without a byte
-_PUBLISHED_HASH = re.compile(r'-([0-9a-f]{8,64})\.')  # as torch, torchvision and OpenMMLab name their files
 
 
 @dataclass(frozen=True)
@@ -204,23 +197,10 @@ def _timm_file(source: WeightSource) -> Path:
 
 
 def _download(source: WeightSource, url: str, name: str | None = None) -> Path:
-    path = Path(torch.hub.get_dir()) / 'checkpoints' / (name or Path(urlparse(url).path).name)
-    if path.is_file():
-        return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    published = _PUBLISHED_HASH.search(path.name)
-    logger.info('Fetching %s to %s', url, path)
-    timeout = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(_DOWNLOAD_TIMEOUT)
     try:
-        torch.hub.download_url_to_file(url, str(path), published and published[1])
-    except (OSError, RuntimeError) as error:
-        raise ArtefactError(
-            f"zoo entry '{source.key}': weights {url} cannot be fetched ({error}). Fetch the file on a machine with "
-            f'network and put it at {path}, or name a local file in weights.') from error
-    finally:
-        socket.setdefaulttimeout(timeout)
-    return path
+        return fetch(url, name)
+    except ArtefactError as error:
+        raise ArtefactError(f"zoo entry '{source.key}': weights {error}") from error
 
 
 def _check_hash(source: WeightSource, path: Path) -> None:
@@ -229,17 +209,10 @@ def _check_hash(source: WeightSource, path: Path) -> None:
     if not re.fullmatch('sha256:[0-9a-f]{8,64}', source.hash):
         raise ConfigError(f"zoo entry '{source.key}': weights_hash='{source.hash}' is not 'sha256:' and 8 to 64 "
                           f'hexadecimal digits.')
-    status = path.stat()
-    found = _known_hash(path, status.st_mtime_ns, status.st_size)
+    found = content_hash(path)
     if not found.startswith(source.hash):
         raise ArtefactError(f"zoo entry '{source.key}': {path} has hash {found}, declared is {source.hash}. It is "
                             f'another or a damaged file: fetch it again, or correct weights_hash.')
-
-
-@lru_cache
-def _known_hash(path: Path, modified: int, size: int) -> str:
-    """Hash of a file; the other arguments tell a changed file from the one hashed before."""
-    return file_hash(path)
 
 
 def _read(source: WeightSource, path: Path) -> dict[str, Tensor]:

@@ -14,15 +14,13 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
-import torch
-from mmengine.dist import barrier, get_local_rank
 from mmengine.fileio import get_file_backend
 from mmengine.runner import CheckpointLoader, get_external_models, get_mmcls_models, get_torchvision_models
 from mmengine.runner.checkpoint import get_deprecated_model_names
 
 from mmreuse.errors import ConfigError
+from mmreuse.utils.downloads import fetch
 from mmreuse.utils.io import load_checkpoint
 from mmreuse.utils.names import nearest
 
@@ -68,12 +66,7 @@ def load_from_local(filename: str, map_location: Any = None) -> dict:
 
 def load_from_http(filename: str, map_location: Any = None) -> dict:
     """A URL, downloaded once into torch.hub's folder."""
-    path = Path(torch.hub.get_dir()) / 'checkpoints' / os.path.basename(urlparse(filename).path)
-    if get_local_rank() == 0 and not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(filename, str(path))
-    barrier()
-    return load_from_local(str(path), map_location)
+    return load_from_local(str(fetch(filename)), map_location)
 
 
 def load_from_torchvision(filename: str, map_location: Any = None) -> dict:

@@ -118,7 +118,7 @@ def test_nothing_runs_from_any_address(scheme, served, mark, tmp_path, monkeypat
     table = SCHEMES[scheme]
     if table:
         monkeypatch.setattr(safe_loading, table, lambda: {'net': served})
-    with pytest.raises(ArtefactError, match='epoch_9.pth'):
+    with pytest.raises(ArtefactError, match=r'epoch_9\..*pth'):
         CheckpointLoader.load_checkpoint(f'{scheme}net' if table else served)
     assert (tmp_path / 'hub/checkpoints/epoch_9.pth').exists() and not mark.exists()
 
