@@ -4,13 +4,14 @@ An engine makes a network ready to run: ``engine(model, inputs, *, threads, fold
 arguments that runs the network on these inputs on the CPU and returns its outputs as NumPy arrays. One that needs an
 ONNX file writes it as ``folder/model.onnx``, unless another engine has done so.
 """
-import os
+import subprocess
+import sys
 import weakref
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
+from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from mmreuse.deployment.export import export_onnx
+from mmreuse.deployment.export import export_onnx, output_arrays
 from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.registry import ENGINES
 
 Call = Callable[[], list[np.ndarray]]
+
+_WORKER = Path(__file__).with_name('worker.py')
 
 
 @ENGINES.register_module(name='torch')
@@ -30,8 +33,7 @@ def pytorch(model: nn.Module, inputs: tuple[Any, ...], *, threads: int, folder: 
     """PyTorch itself, without compilation; who times it sets the number of threads, which is PyTorch's own."""
     def call() -> list[np.ndarray]:
         with torch.inference_mode():
-            outputs = model(*inputs)
-        return [output.numpy() for output in (outputs if isinstance(outputs, (tuple, list)) else [outputs])]
+            return output_arrays(model(*inputs))
 
     return call
 
@@ -40,12 +42,20 @@ def pytorch(model: nn.Module, inputs: tuple[Any, ...], *, threads: int, folder: 
 def onnxruntime(model: nn.Module, inputs: tuple[Any, ...], *, threads: int, folder: Path) -> Call:
     """ONNX Runtime on the CPU, with all its optimisations."""
     _require('onnxruntime')
-    runtime = import_module('onnxruntime')
+    try:
+        runtime = import_module('onnxruntime')
+    except Exception as error:  # a package built for another NumPy raises whatever it likes
+        raise ConfigError(_broken('onnxruntime', error)) from error
+    arrays = _arrays('onnxruntime', inputs)
     options = runtime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
-    session = runtime.InferenceSession(str(_onnx_file(model, inputs, folder)), options, ['CPUExecutionProvider'])
-    feed = dict(zip((each.name for each in session.get_inputs()), _arrays(inputs), strict=True))
+    path = str(_onnx_file(model, inputs, folder))
+    try:
+        session = runtime.InferenceSession(path, options, ['CPUExecutionProvider'])
+    except Exception as error:  # its errors have no base of their own
+        raise ArtefactError(f"engine 'onnxruntime' cannot run the network: {error}") from error
+    feed = dict(zip((each.name for each in session.get_inputs()), arrays, strict=True))
     return lambda: session.run(None, feed)
 
 
@@ -57,14 +67,7 @@ def openvino(model: nn.Module, inputs: tuple[Any, ...], *, threads: int, folder:
     the next signal, such as that of a child process which ended, kills the process.
     """
     _require('openvino')
-    return _in_own_process(_load_openvino, _onnx_file(model, inputs, folder), _arrays(inputs), threads)
-
-
-def _load_openvino(path: Path, arrays: list[np.ndarray], threads: int) -> Call:
-    core = import_module('openvino').Core()
-    compiled = core.compile_model(core.read_model(path), 'CPU', {
-        'INFERENCE_NUM_THREADS': threads, 'PERFORMANCE_HINT': 'LATENCY', 'INFERENCE_PRECISION_HINT': 'f32'})
-    return lambda: list(compiled(arrays).values())
+    return _in_own_process('openvino', model, inputs, threads, folder)
 
 
 @ENGINES.register_module(name='deepsparse')
@@ -74,48 +77,37 @@ def deepsparse(model: nn.Module, inputs: tuple[Any, ...], *, threads: int, folde
     It runs in a process of its own: it forbids the process that imports it to dump core and to be traced.
     """
     _require('deepsparse', 'deepsparse==1.8.0')
-    return _in_own_process(_load_deepsparse, _onnx_file(model, inputs, folder), _arrays(inputs), threads)
+    return _in_own_process('deepsparse', model, inputs, threads, folder)
 
 
-def _load_deepsparse(path: Path, arrays: list[np.ndarray], threads: int) -> Call:
-    os.environ.setdefault('NM_DISABLE_ANALYTICS', 'True')  # it would report its use to its maker
-    # What came from another process has a dtype that equals NumPy's own and is another object, which DeepSparse does
-    # not take.
-    arrays = [each.astype(each.dtype.type) for each in arrays]
-    engine = import_module('deepsparse').Engine(model=str(path), batch_size=len(arrays[0]), num_cores=threads)
-    return lambda: engine.run(arrays)
-
-
-def _in_own_process(load: Callable[[Path, list[np.ndarray], int], Call], *arguments: Any) -> Call:
-    """``load(*arguments)``, loaded and called in a process of its own, which ends with the returned function.
+def _in_own_process(engine: str, model: nn.Module, inputs: tuple[Any, ...], threads: int, folder: Path) -> Call:
+    """A network loaded by :mod:`mmreuse.deployment.worker` in a process of its own, which ends with the function.
 
     A call costs the transfer of the outputs beside the network.
     """
-    context = get_context('spawn')
-    here, there = context.Pipe()
-    process = context.Process(target=_serve, args=(there, load, *arguments), daemon=True)
-    process.start()
+    arrays, path = _arrays(engine, inputs), _onnx_file(model, inputs, folder)
+    here, there = Pipe()
+    # By its path, not as a fork or a copy of this process: that would run the script that we are called from again.
+    process = subprocess.Popen([sys.executable, '-P', str(_WORKER), str(there.fileno())], pass_fds=[there.fileno()],
+                               stdin=subprocess.DEVNULL)
     there.close()
+    weakref.finalize(here, process.kill)
 
-    def call() -> list[np.ndarray]:
+    def ask(question: Any) -> list[np.ndarray]:
         try:
-            here.send(None)
-            return here.recv()
+            here.send(question)
+            outcome, value = here.recv()
         except (EOFError, OSError) as error:
-            raise ArtefactError(f"{load.__name__.removeprefix('_load_')} stopped; what it printed above says why."
-                                ) from error
+            raise ArtefactError(f"engine '{engine}' stopped with exit code {process.wait()}; what it printed above "
+                                'may say why.') from error
+        if outcome == 'import':
+            raise ConfigError(_broken(engine, value))
+        if outcome == 'run':
+            raise ArtefactError(f"engine '{engine}' cannot run the network: {value}")
+        return value
 
-    call()  # loads
-    weakref.finalize(call, process.terminate)
-    return call
-
-
-def _serve(connection: Connection, load: Callable[..., Call], *arguments: Any) -> None:
-    """Run the network whenever something comes in."""
-    call = load(*arguments)
-    while True:
-        connection.recv()
-        connection.send(call())
+    ask((engine, str(path), arrays, threads))  # loads
+    return partial(ask, None)
 
 
 def _require(package: str, requirement: str | None = None) -> None:
@@ -123,10 +115,19 @@ def _require(package: str, requirement: str | None = None) -> None:
         raise ConfigError(f"engine '{package}' is not installed: pip install {requirement or package}")
 
 
+def _broken(package: str, cause: object) -> str:
+    return (f"engine '{package}' is installed but cannot be imported ({cause}). Reinstall it in a version that fits "
+            "this environment's Python and NumPy, or leave the engine out.")
+
+
 def _onnx_file(model: nn.Module, inputs: tuple[Any, ...], folder: Path) -> Path:
     path = folder / 'model.onnx'
-    return path if path.is_file() else export_onnx(model, inputs, path)
+    # Of fixed shapes: engines make the most of these.
+    return path if path.is_file() else export_onnx(model, inputs, path, dynamic_batch=False)
 
 
-def _arrays(inputs: tuple[Any, ...]) -> list[np.ndarray]:
+def _arrays(engine: str, inputs: tuple[Any, ...]) -> list[np.ndarray]:
+    if any(each.dtype is torch.bfloat16 for each in inputs):
+        raise ConfigError(f"engine '{engine}' takes no inputs in bfloat16, NumPy has no such type. Time a float32 copy "
+                          "of the network there, or this one on the engine 'torch'.")
     return [each.numpy() for each in inputs]

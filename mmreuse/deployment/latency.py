@@ -1,5 +1,4 @@
 """Latency of networks on inference engines."""
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from mmreuse.deployment.engines import Call
 from mmreuse.deployment.export import check_outputs
 from mmreuse.errors import ConfigError
+from mmreuse.graph.graph import fresh_copy
 from mmreuse.registry import ENGINES
 from mmreuse.utils.latency import Latency, time_in_turns
 from mmreuse.utils.methods import Method, find_method
@@ -43,7 +43,7 @@ def compare_latency(models: Mapping[str, nn.Module], inputs: Tensor | tuple[Any,
         raise ConfigError(f'threads={threads} and repeats={repeats} must be at least 1.')
     functions = {_name(engine): find_method(ENGINES, engine) for engine in engines}
     inputs = tuple(each.cpu() for each in (inputs if isinstance(inputs, tuple) else (inputs,)))
-    copies = {name: copy.deepcopy(model).cpu().eval() for name, model in models.items()}
+    copies = {name: fresh_copy(model).cpu() for name, model in models.items()}
     measured = {}
     with TemporaryDirectory() as folder, _torch_threads(threads):
         for engine, prepare in functions.items():

@@ -1,7 +1,10 @@
 """Export, engines and latency on tiny networks."""
 import ctypes
+import os
+import subprocess
 import sys
 import time
+from collections import OrderedDict
 from importlib.util import find_spec
 
 import numpy as np
@@ -10,7 +13,7 @@ import torch
 from torch import nn
 
 from mmreuse.deployment import check_outputs, compare_latency, export_onnx
-from mmreuse.errors import ArtefactError, ConfigError
+from mmreuse.errors import ArtefactError, ConfigError, DataError
 from mmreuse.models.backbones import CifarResNet
 from mmreuse.registry import ENGINES
 
@@ -54,12 +57,141 @@ def needs(engine: str) -> None:
         pytest.skip(f'{engine} is not installed')
 
 
-def test_an_engine_that_dies_says_so(tmp_path, capfd):
-    needs('openvino')
-    (tmp_path / 'model.onnx').write_text('not a network')
-    with pytest.raises(ArtefactError, match='openvino stopped; what it printed above says why'):
+def test_an_engine_that_cannot_run_a_network_says_why(tmp_path):
+    for engine in ('onnxruntime', 'openvino'):
+        needs(engine)
+        (tmp_path / 'model.onnx').write_text('not a network')
+        with pytest.raises(ArtefactError, match=rf"engine '{engine}' cannot run the network: .*model\.onnx"):
+            ENGINES.build(dict(type=engine))(make_net(), (INPUTS,), threads=1, folder=tmp_path)
+
+
+def fake_package(folder, monkeypatch, name, content):
+    """A package in front of the installed ones, for this process and its children."""
+    (folder / f'{name}.py').write_text(content)
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setenv('PYTHONPATH', f'{folder}:{os.environ.get("PYTHONPATH", "")}')
+    monkeypatch.delitem(sys.modules, name, raising=False)
+
+
+@pytest.mark.parametrize('engine', ['onnxruntime', 'openvino', 'deepsparse'])
+def test_an_engine_that_does_not_import_says_so(engine, tmp_path, monkeypatch):
+    fake_package(tmp_path, monkeypatch, engine, 'raise AttributeError("made for another numpy")')
+    (tmp_path / 'model.onnx').touch()
+    with pytest.raises(ConfigError, match=f"engine '{engine}' is installed but cannot be imported.*another numpy"):
+        ENGINES.build(dict(type=engine))(make_net(), (INPUTS,), threads=1, folder=tmp_path)
+
+
+def test_an_engine_that_dies_says_so(tmp_path, monkeypatch):
+    fake_package(tmp_path, monkeypatch, 'openvino', 'import os\nos._exit(7)')
+    (tmp_path / 'model.onnx').touch()
+    with pytest.raises(ArtefactError, match="engine 'openvino' stopped with exit code 7"):
         ENGINES.build(dict(type='openvino'))(make_net(), (INPUTS,), threads=1, folder=tmp_path)
-    assert 'model.onnx' in capfd.readouterr().err
+
+
+def test_engines_work_from_a_script_without_a_main_guard_and_from_standard_input(tmp_path):
+    needs('openvino')
+    script = """
+import torch
+from mmreuse.deployment import compare_latency
+print('start')
+net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3))
+print(list(compare_latency(dict(net=net), torch.randn(2, 3, 2, 2), ['openvino'], repeats=1, warmup=0)))
+"""
+    (tmp_path / 'script.py').write_text(script)
+    for arguments, given in (([str(tmp_path / 'script.py')], ''), (['-'], script)):
+        done = subprocess.run([sys.executable, *arguments], input=given, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines() == ['start', "['openvino']"]
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float64])
+def test_other_precisions_are_timed_and_held_to_what_they_can(dtype, tmp_path):
+    net, inputs = make_net(16).to(dtype), INPUTS.to(dtype)
+    assert compare_latency(dict(net=net), inputs, ['torch'], repeats=1, warmup=0)['torch']['net'].median > 0
+    with torch.no_grad():
+        exact = make_net(16).double().eval()(INPUTS.double())
+        own = net.eval()(inputs).double()
+    eps = torch.finfo(dtype).eps
+    within = own + 8 * max(eps, 1e-5) * exact.abs().max()
+    check_outputs([within.numpy()], net, (inputs,), 'it')
+    with pytest.raises(ArtefactError, match='something else'):
+        check_outputs([(own + 24 * max(eps, 1e-4) * exact.abs().max()).numpy()], net, (inputs,), 'it')
+    if dtype is torch.float16:
+        needs('onnxruntime')
+        compare_latency(dict(net=net), inputs, ['onnxruntime'], repeats=1, warmup=0)
+    if dtype is torch.bfloat16:
+        with pytest.raises(ConfigError, match="'onnxruntime' takes no inputs in bfloat16"):
+            compare_latency(dict(net=net), inputs, ['onnxruntime'], repeats=1, warmup=0)
+
+
+class Output(OrderedDict):
+    """As Hugging Face's."""
+
+
+class Wrapped(nn.Module):
+    """A network whose logits come in a dict beside what is no tensor."""
+
+    def __init__(self):
+        super().__init__()
+        self.model = nn.Sequential(nn.Flatten(), nn.Linear(768, 3))
+
+    def forward(self, x):
+        return Output(logits=self.model(x), loss=None, hidden=(x.mean((2, 3)),))
+
+
+def test_outputs_in_other_containers(tmp_path):
+    needs('onnxruntime')
+    net = Wrapped().eval()
+    compare_latency(dict(net=net), INPUTS, ['torch', 'onnxruntime'], repeats=1, warmup=0)
+    path = export_onnx(net, INPUTS, tmp_path / 'net.onnx')
+    names = [each.name for each in onnx_graph(path).initializer]
+    assert 'model.1.weight' in names, 'parameters keep their names'
+    with pytest.raises(DataError, match='returns a str without tensors'):
+        check_outputs([], Nothing(), (INPUTS,), 'it')
+
+
+class Nothing(nn.Module):
+    def forward(self, x):
+        return 'nothing'
+
+
+def onnx_graph(path):
+    return pytest.importorskip('onnx').load(str(path)).graph
+
+
+def test_batches_of_any_size_and_names_of_ones_own(tmp_path):
+    needs('onnxruntime')
+    import onnxruntime
+    net = make_net().eval()
+    path = export_onnx(net, INPUTS, tmp_path / 'net.onnx')
+    graph = onnx_graph(path)
+    assert [each.name for each in (*graph.input, *graph.output)] == ['input', 'output']
+    session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+    for size in (1, 5):
+        images = torch.randn(size, 3, 16, 16)
+        with torch.no_grad():
+            torch.testing.assert_close(torch.from_numpy(session.run(None, dict(input=images.numpy()))[0]), net(images),
+                                       rtol=1e-3, atol=1e-4)
+    path = export_onnx(TwoInputs(), (torch.randn(2, 4), torch.randn(2, 3)), tmp_path / 'two.onnx',
+                       input_names=['left', 'right'])
+    assert [each.name for each in onnx_graph(path).input] == ['left', 'right']
+    with pytest.raises(ConfigError, match='input_names=.*: 2 different names'):
+        export_onnx(TwoInputs(), (torch.randn(2, 4), torch.randn(2, 3)), tmp_path / 'two.onnx', input_names=['x'])
+    with pytest.raises(ConfigError, match='no batch in common'):
+        export_onnx(TwoInputs(), (torch.randn(2, 4), torch.randn(3)), tmp_path / 'two.onnx')
+
+
+def test_a_network_that_fixes_the_batch_size_is_found(tmp_path):
+    needs('onnxruntime')
+
+    class Fixed(nn.Module):
+        def forward(self, x):
+            return x.reshape(2, -1)[:, :4] + torch.zeros(int(x.shape[0]), 4)
+
+    with pytest.raises(ArtefactError, match='Fixed cannot be exported for batches of any size'):
+        export_onnx(Fixed(), INPUTS, tmp_path / 'net.onnx')
+    assert not list(tmp_path.iterdir())
+    export_onnx(Fixed(), INPUTS, tmp_path / 'net.onnx', dynamic_batch=False)
 
 
 @pytest.mark.parametrize('engine', ['torch', 'onnxruntime', 'openvino', 'deepsparse'])
@@ -148,7 +280,7 @@ def test_torch_has_its_threads_back_after_an_error():
 
 def test_files_are_whole_or_absent(tmp_path):
     onnx = pytest.importorskip('onnx')
-    path = export_onnx(make_net().train(), INPUTS, tmp_path / 'net.onnx')
+    path = export_onnx(make_net().train(), INPUTS, tmp_path / 'net.onnx', dynamic_batch=False)
     shape = onnx.load(str(path)).graph.input[0].type.tensor_type.shape
     assert [dim.dim_value for dim in shape.dim] == [2, 3, 16, 16]
 
