@@ -94,6 +94,7 @@ def follow(model: nn.Module, inputs: tuple[Any, ...]) -> Tracer:
         tracer.close()
     for tensor in tensors_in(output):
         tracer.atoms.pin(tracer.ids(tensor))
+    tracer.cover()
     return tracer
 
 

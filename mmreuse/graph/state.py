@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from mmreuse.graph.atoms import narrow
+
 _ATTRIBUTE = '_mmreuse_state'
 
 
@@ -29,6 +31,15 @@ class Source:
             base = torch.arange(torch.Size(self.shape).numel())
             return replace(self, elements=function(base.reshape(self.shape)), partial=partial, base=base)
         return replace(self, elements=function(self.elements), partial=self.partial or partial)
+
+    def visited(self) -> Tensor | None:
+        """Which elements of the parameter stand here, (shape of it) of bool; None for all of them."""
+        if self.elements is None:
+            return None
+        elements = narrow(self.elements)
+        seen = torch.zeros(torch.Size(self.shape).numel(), dtype=torch.bool)
+        seen[elements[elements >= 0]] = True
+        return None if bool(seen.all()) else seen.reshape(self.shape)
 
     def vector(self, ids: Tensor) -> Tensor | None:
         """Bring ids that vary along one axis back to an axis of the parameter, where slices and transpositions led.

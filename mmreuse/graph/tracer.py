@@ -1,6 +1,6 @@
 """One concrete run of a network in which every operation says what it does to the atoms."""
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mmreuse.errors import TraceError
 from mmreuse.graph.atoms import Atoms, narrow, varying
 from mmreuse.graph.combine import Operand, combine
+from mmreuse.graph.source_lines import calling_line
 from mmreuse.graph.state import CONSTANT, Activation, Constant, Source, Weight, get_state, set_state
 
 
@@ -20,6 +21,11 @@ class Pin:
     operation: str
     module: str
     reason: str
+    line: str = ''  # 'file:line' of the network's code, '' where there is none
+
+    def __str__(self) -> str:
+        where = f"in module '{self.module}'" if self.module else 'in the forward of the model itself'
+        return f"{self.operation} {where}{f' ({self.line})' if self.line else ''}: {self.reason}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +36,7 @@ class Label:
     ids: Tensor  # number of axes of the parameter, narrowed
     role: str  # 'write', 'read' or 'accompany'
     call: int  # number of the operation
+    visited: Tensor | None = None  # (shape) of bool: elements that were read; None: all
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +76,8 @@ SILENT = frozenset("""size dim shape numel nelement stride device dtype ndim ndi
     nbytes is_signed can_cast promote_types broadcast_shapes is_vulkan is_ipu is_ort is_hpu is_maia is_mtia
     is_sparse_csr retains_grad volatile array""".split())
 
+#: Operations by which control flow learns of a value.
+READS = frozenset('bool item int float index is_nonzero equal allclose'.split())
 #: Operations after which other code computes with the values.
 ESCAPES = frozenset(('numpy', 'array', 'tolist'))
 
@@ -100,17 +109,26 @@ def plain_name(function: Callable) -> str:
     return name.strip('_')
 
 
+#: What a hidden operation may be: another name for the same value.
+ALIASES = (torch.ops.aten.detach.default, torch.ops.aten.alias.default)
+
+
 class HiddenWatch(TorchDispatchMode):
     """Sees what runs below the traced operations: compiled and foreign code that works on traced values."""
 
     def __init__(self, tracer: 'Tracer') -> None:
         super().__init__()
         self.tracer = tracer
+        self.watching = True
         self.found: TraceError | None = None  # kept: an interpreter of scripts turns it into something else
 
     def __torch_dispatch__(self, function: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None) -> Any:
-        if any(isinstance(get_state(tensor), (Activation, Weight))
-               for tensor in tensors_in([args, kwargs])):
+        states = [get_state(tensor) for tensor in tensors_in([args, kwargs])] if self.watching else []
+        if any(isinstance(state, (Activation, Weight)) for state in states):
+            if function in ALIASES:  # made by code that is no operation, such as torch.autograd.Variable
+                out = function(*args, **(kwargs or {}))
+                set_state(out, states[0])
+                return out
             self.found = TraceError(
                 f"Operation '{function}' in module '{self.tracer.place}' runs in compiled or scripted code, which "
                 'cannot be followed: build the model without torch.jit.script and torch.compile.')
@@ -128,11 +146,13 @@ class Tracer(TorchFunctionMode):
         self.seen: list[Seen] = []
         self.pins: list[Pin] = []
         self.calls = 0
-        self.depth = 0  # of operations that are being followed
         self.stack: list[str] = []
         self.current: Call | None = None
         self.activated: dict[str, Tensor] = {}
         self.fixed: set[str] = set()  # parameters of which no axis may move
+        self.decisions: list[tuple[int, Pin]] = []  # on computed values, by number among all branches on tensors
+        self.branches = 0
+        self.random: list[Pin] = []  # operations that draw random numbers
         self.watch = HiddenWatch(self)
         self._hooks = []
         self._prepare(model)
@@ -186,15 +206,11 @@ class Tracer(TorchFunctionMode):
     # -- interception ------------------------------------------------------------------
 
     def __torch_function__(self, function: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None) -> Any:
-        self.depth += 1
-        if self.depth == 1:
-            self.watch.__exit__(None, None, None)  # what an operation consists of is not looked at
+        watching, self.watch.watching = self.watch.watching, False  # what an operation consists of is not looked at
         try:
             return self._intercept(function, args, kwargs or {})
         finally:
-            if self.depth == 1:
-                self.watch.__enter__()
-            self.depth -= 1
+            self.watch.watching = watching
 
     def _intercept(self, function: Callable, args: tuple, kwargs: dict) -> Any:
         name = plain_name(function)
@@ -202,7 +218,10 @@ class Tracer(TorchFunctionMode):
             raise TraceError(f"'{name}' in module '{self.place}' takes values out of PyTorch, where they cannot be "
                              'followed: compute with torch operations instead.')
         if name in SILENT:
-            return function(*args, **kwargs)
+            result = function(*args, **kwargs)
+            if name in READS and not isinstance(result, Tensor):
+                self._read(name, args)
+            return result
         if name in DECOMPOSITIONS:
             with self:
                 return DECOMPOSITIONS[name](*args, **kwargs)
@@ -211,7 +230,10 @@ class Tracer(TorchFunctionMode):
             if get_state(tensor) is None:
                 set_state(tensor, CONSTANT)
         before = [get_state(tensor) for tensor in tensors_in([args, kwargs])]
+        generator = torch.get_rng_state()
         call.out = function(*args, **kwargs)
+        if not torch.equal(generator, torch.get_rng_state()):
+            self.random.append(Pin(name, self.place, 'draws random numbers', calling_line()))
         outs = list(tensors_in(call.out))
         if name == 'setitem':
             outs = [args[0]]
@@ -223,12 +245,24 @@ class Tracer(TorchFunctionMode):
                 set_state(tensor, CONSTANT)
             return call.out
         self.current = call
-        (RULES.get(name) or unknown)(self, call)
+        try:
+            (RULES.get(name) or unknown)(self, call)
+        except Exception as error:  # of a rule, not of the network, which ran
+            unknown(self, call, f'what it does could not be followed ({type(error).__name__}: {error})')
         missing = [tensor for tensor in outs if get_state(tensor) is None]
         if missing:
             raise TraceError(f"The rule for '{name}' in module '{self.place}' left a result without ids; "
                              'register a rule for it in mmreuse.graph.')
         return call.out
+
+    def _read(self, name: str, args: tuple) -> None:
+        """Note that control flow learns of a value: what the value is made of keeps its place."""
+        self.branches += name == 'bool'
+        for tensor in tensors_in(args):
+            if isinstance(get_state(tensor), Activation):
+                pin = Pin(name, self.place, 'control flow depends on computed values', calling_line())
+                self.decisions.append((self.branches - 1 if name == 'bool' else -1, pin))
+                self.atoms.pin(self.ids(tensor))
 
     # -- what rules use ----------------------------------------------------------------
 
@@ -247,7 +281,7 @@ class Tracer(TorchFunctionMode):
 
     def note(self, reason: str) -> None:
         """Report that the current operation keeps something from moving."""
-        pin = Pin(self.current.name, self.place, reason)
+        pin = Pin(self.current.name, self.place, reason, calling_line())
         if pin not in self.pins:
             self.pins.append(pin)
 
@@ -282,7 +316,7 @@ class Tracer(TorchFunctionMode):
             elif source.elements is not None:
                 mine = self._scatter(source, mine)
             if not source.partial and bool(mine.any()):
-                self.labels.append(Label(source.key, source.shape, mine, role, self.calls))
+                self.labels.append(Label(source.key, source.shape, mine, role, self.calls, source.visited()))
 
     def _scatter(self, source: Source, ids: Tensor) -> Tensor:
         """Bring labels of a computed value back to the elements of its parameter."""
@@ -296,6 +330,28 @@ class Tracer(TorchFunctionMode):
         full[elements] = ids
         self.atoms.tie(full[elements], ids)
         return self.atoms.settle(full.reshape(source.shape))
+
+    def cover(self) -> None:
+        """Extend labels of parameters of which the run read a part, such as rows of a table, to what it did not read.
+
+        Where the ids of a label vary along one axis only they stand at the other places too: another run will go there.
+        """
+        by_key: dict[str, list[int]] = {}
+        for number, label in enumerate(self.labels):
+            by_key.setdefault(label.key, []).append(number)
+        for numbers in by_key.values():
+            parts = [self.labels[number].visited for number in numbers]
+            if any(part is None for part in parts):
+                continue
+            visited = torch.stack(parts).any(0)
+            if bool(visited.all()):
+                continue
+            for number in numbers:
+                label = self.labels[number]
+                line = _line_of(self.atoms.settle(label.ids), label.visited)
+                if line is not None:
+                    ids = line if bool((label.visited == visited).all()) else torch.where(visited, label.ids, line)
+                    self.labels[number] = replace(label, ids=ids)
 
     def _activate(self, state: Weight, tensor: Tensor) -> Tensor:
         """Turn a value computed from parameters into one that carries an atom an element."""
@@ -327,14 +383,25 @@ class Tracer(TorchFunctionMode):
         return not isinstance(tensor, Tensor) or isinstance(get_state(tensor), Constant)
 
 
-def unknown(tracer: Tracer, call: Call) -> None:
+def _line_of(ids: Tensor, visited: Tensor) -> Tensor | None:
+    """Ids of a parameter as they vary along one axis; None where those of the visited elements do not."""
+    for dim in range(visited.dim()):
+        others = [other for other in range(visited.dim()) if other != dim]
+        if others and bool(visited.any(others).all()):
+            line = ids.amax(others, keepdim=True)
+            if bool(((ids == line) | ~visited).all()):
+                return line
+    return None
+
+
+def unknown(tracer: Tracer, call: Call, reason: str = 'no rule for this operation') -> None:
     """An operation without a rule: nothing that enters it may move."""
     for tensor in tensors_in([call.args, call.kwargs]):
         state = get_state(tensor)
         if isinstance(state, Activation):
-            tracer.hold_all(state.ids, 'no rule for this operation')
+            tracer.hold_all(state.ids, reason)
         elif isinstance(state, Weight):
-            tracer.note('no rule for this operation')
+            tracer.note(reason)
             tracer.fixed.update(source.key for source in state.sources)
     for tensor in tensors_in(call.out):
         tracer.set(tensor, torch.zeros((1,) * tensor.dim(), dtype=torch.long))
