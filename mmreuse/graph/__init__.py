@@ -7,7 +7,8 @@ from mmreuse.graph.graph import Graph, trace
 from mmreuse.graph.maps import Assign, Dense, Permute, Select, SpaceMap
 from mmreuse.graph.nodes import sequence_of_nodes
 from mmreuse.graph.program import Program
-from mmreuse.graph.spaces import Axis, FeatureSpace, Tap
+from mmreuse.graph.spaces import Axis, FeatureSpace
+from mmreuse.graph.taps import Tap
 from mmreuse.graph.transform import transform
 from mmreuse.graph.verify import VerifyReport
 

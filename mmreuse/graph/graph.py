@@ -12,6 +12,7 @@ from mmreuse.errors import MMReuseError, TraceError
 from mmreuse.graph import decompose, rules_elementwise, rules_layout, rules_linear, rules_reduce  # noqa: F401
 from mmreuse.graph.spaces import FeatureSpace, derive_spaces
 from mmreuse.graph.state import Activation, set_state
+from mmreuse.graph.taps import operations_shown
 from mmreuse.graph.tracer import Pin, Tracer, tensors_in
 
 
@@ -78,7 +79,8 @@ def follow(model: nn.Module, inputs: tuple[Any, ...]) -> Tracer:
     for tensor in tensors_in(values):
         set_state(tensor, Activation(torch.zeros((1,) * tensor.dim(), dtype=torch.long).expand(tensor.shape)))
     try:
-        with torch.no_grad(), frozen_random(0), tracer.watch, tracer:
+        with torch.no_grad(), frozen_random(0), tracer.watch, tracer, \
+                operations_shown(twin, tracer.see_operation):
             refresh(twin)
             output = twin(*values)
     except MMReuseError:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from mmreuse.graph.classes import AtomClass, Partitioner, tie_repeated
-from mmreuse.graph.tracer import Label, Seen, Tracer
+from mmreuse.graph.taps import Tap, taps_of
+from mmreuse.graph.tracer import Label, Tracer
 
 Role = Literal['write', 'read', 'accompany']
 
@@ -39,15 +40,6 @@ class Axis:
         view = tuple(shape) if self.shape is None else self.shape
         index = self.index.reshape([-1 if dim == self.dim else 1 for dim in range(len(view))])
         return index if self.shape is None else index.expand(view).reshape(tuple(shape))
-
-
-@dataclass(frozen=True, eq=False)
-class Tap:
-    """Where a forward hook sees the features of a space."""
-    module: str  # dotted name, '' is the model
-    side: Literal['output', 'input']
-    dim: int
-    index: Tensor  # (length of the axis,) member of the space, or -1
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +81,7 @@ class FeatureSpace:
                 if axis.role == role:
                     lines.append(f'  {verb:<10} {axis.tensor} {_describe(axis, self.size)}')
         for tap in self.taps:
-            lines.append(f'  seen at    {tap.side} of {tap.module or "the model"}, axis {tap.dim}')
+            lines.append(f'  seen at    {tap.where}, axis {tap.dim}')
         return '\n'.join(lines)
 
 
@@ -121,10 +113,8 @@ class Derivation:
             tuple: The axes along which features of spaces stand, and for each of these spaces the member, or -1, at
             every place of the value flattened over these axes.
         """
-        dims, ids = self.found.varying(ids)
-        numbers = self.found.class_of[ids]
-        spaces = {self.names[number]: torch.where(numbers == number, self.found.member_of[ids], -1)
-                  for number in numbers.unique().tolist() if number in self.names}
+        dims, found = self.found.members(ids)
+        spaces = {self.names[number]: index for number, index in found.items() if number in self.names}
         return (dims, spaces) if spaces else ([], {})
 
 
@@ -210,6 +200,13 @@ class _Axes:
             ids = ids.narrow(dim, 0, 1)
         return dims, ids.flatten()
 
+    def members(self, ids: Tensor) -> tuple[list[int], dict[int, Tensor]]:
+        """Axes along which a value's atoms vary, and by class the member, or -1, at every place along them."""
+        dims, ids = self.varying(ids)
+        numbers = self.class_of[ids]
+        return dims, {number: torch.where(numbers == number, self.member_of[ids], -1)
+                      for number in numbers.unique().tolist() if number >= 0}
+
     def _emit(self, label: Label, dim: int, ids: Tensor, **where) -> None:
         for number in self.class_of[ids].unique().tolist():
             if number < 0:
@@ -240,7 +237,7 @@ def _build(tracer: Tracer, classes: list[AtomClass], found: _Axes) -> Derivation
     used |= {parents[number] for number in list(used) if number in parents}
     order = [number for number in range(len(classes)) if number in used]
     names = _names(order, found, parents)
-    taps = _taps(tracer, found, classes)
+    taps = taps_of(tracer.seen, found.members, {number: len(item.atoms) for number, item in enumerate(classes)})
     spaces = {}
     for number in order:
         item, blocks, block_space = classes[number], None, None
@@ -313,31 +310,3 @@ def _common(paths: list[list[str]]) -> list[str]:
             break
         common.append(items[0])
     return common
-
-
-# -- taps --------------------------------------------------------------------------------
-
-
-def _taps(tracer: Tracer, found: _Axes, classes: list[AtomClass]) -> dict[int, list[Tap]]:
-    """Places where all of a space is seen: outputs, and inputs where no output shows it."""
-    visits = Counter((seen.module, seen.side) for seen in tracer.seen)
-    taps: dict[int, list[Tap]] = defaultdict(list)
-    for side in ('output', 'input'):
-        done = set(taps)
-        for seen in tracer.seen:
-            if seen.side != side or visits[seen.module, side] > 1:
-                continue
-            for number, tap in _read_tap(seen, found):
-                complete = len(tap.index[tap.index >= 0].unique()) == len(classes[number].atoms)
-                if number not in done and complete:
-                    taps[number].append(tap)
-    return taps
-
-
-def _read_tap(seen: Seen, found: _Axes) -> list[tuple[int, Tap]]:
-    dims, ids = found.varying(seen.ids)
-    if len(dims) != 1:
-        return []
-    numbers = found.class_of[ids]
-    return [(number, Tap(seen.module, seen.side, dims[0], torch.where(numbers == number, found.member_of[ids], -1)))
-            for number in numbers.unique().tolist() if number >= 0]

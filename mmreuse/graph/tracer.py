@@ -41,11 +41,13 @@ class Label:
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """A tensor that a forward hook sees."""
+    """A tensor that is seen while the network runs."""
     module: str
-    side: str  # 'output' or 'input'
+    side: str  # 'output' or 'input' of a module or operation; 'read': what an operation with a parameter reads
     shape: tuple[int, ...]
     ids: Tensor
+    operation: str = ''  # that runs in the module; '' for the module itself
+    number: int = 0  # of the operation among those of its name, in one call of the module
 
 
 @dataclass(eq=False)
@@ -188,10 +190,16 @@ class Tracer(TorchFunctionMode):
                 self._see(name, 'output', output)
         return hook
 
-    def _see(self, name: str, side: str, tensor: Tensor) -> None:
-        state = get_state(tensor)
-        if isinstance(state, Activation):
-            self.seen.append(Seen(name, side, tuple(tensor.shape), narrow(state.ids)))
+    def _see(self, name: str, side: str, tensor: Tensor, operation: str = '', number: int = 0) -> None:
+        with torch._C.DisableTorchFunction():  # looking is no operation of the network
+            state = get_state(tensor)
+            if isinstance(state, Activation):
+                self.seen.append(Seen(name, side, tuple(tensor.shape), narrow(state.ids), operation, number))
+
+    def see_operation(self, module: str, operation: str, number: int, result: Tensor) -> None:
+        """Remember the result of an operation; padding holds no features."""
+        if operation != 'pad':
+            self._see(module, 'output', result, operation, number)
 
     @property
     def place(self) -> str:
@@ -307,6 +315,9 @@ class Tracer(TorchFunctionMode):
             ids: Broadcastable to its shape.
             role: 'write', 'read' or 'accompany'.
         """
+        if role == 'read':
+            for value in tensors_in([self.current.args, self.current.kwargs]):
+                self._see(self.place, 'read', value)
         ids = self.atoms.settle(ids.reshape((1,) * (tensor.dim() - ids.dim()) + tuple(ids.shape)))
         for source in get_state(tensor).sources:
             extent = source.shape if source.elements is None else narrow(source.elements).shape

@@ -27,7 +27,8 @@ def test_residual_stream_is_one_space_seen_where_it_ends():
     stream = spaces['layer2']
     assert stream.writers() == ('layer2.0.conv2.weight', 'layer2.0.downsample.0.weight', 'layer2.1.conv2.weight')
     assert stream.readers() == ('layer2.1.conv1.weight', 'layer3.0.conv1.weight', 'layer3.0.downsample.0.weight')
-    assert stream.taps[-1].module == 'layer2' and stream.taps[-1].dim == 1
+    assert stream.taps[-1].where == 'input of layer3.0.downsample.0' and stream.taps[-1].dim == 1
+    assert 'output of layer2' in [tap.where for tap in stream.taps]
 
 
 def test_flatten_repeats_every_channel():
