@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mmreuse.errors import ConfigError, DataError, SpaceError
 from mmreuse.statistics.moments import MomentAccumulator, SpaceMoments
 from mmreuse.statistics.passes import evaluating, image_batches
-from mmreuse.statistics.taps import PositionSampler, TapLike, observed, rows_of
+from mmreuse.statistics.taps import PositionSampler, TapLike, describe, observed, rows_of
 from mmreuse.utils.names import nearest
 
 Taps = Mapping[str, TapLike | Sequence[TapLike]]
@@ -33,9 +33,8 @@ def collect(
         **options: Of :func:`collect_taps`.
 
     Returns:
-        dict[str, SpaceMoments]: By space, observed at its last tap: after the activation, and at the
-        end of a residual stream, as what reads it last does. :func:`collect_taps` takes any others. Over N
-        graphs, features are those of the first graph, then of the second, and so on: (N * n, N * n).
+        dict[str, SpaceMoments]: By space, observed at its last tap: as layers read it, behind activations, and at
+        the end of a residual stream before it is pooled. :func:`collect_taps` takes any others. Over N graphs, features are those of the first graph, then of the second, and so on: (N * n, N * n).
 
     Raises:
         SpaceError: A graph has no such space, or nowhere to observe it.
@@ -55,7 +54,7 @@ def _last_taps(graph: Any, names: Sequence[str]) -> dict[str, TapLike]:
             raise SpaceError(f"'{name}' is not a feature space of {type(graph.model).__name__}. "
                              f'{nearest(name, graph.spaces)}')
         if not graph.spaces[name].taps:
-            raise SpaceError(f"space '{name}' cannot be observed: no module gives or takes its features.")
+            raise SpaceError(f"space '{name}' cannot be observed: no module or operation shows all of its features along one axis.")
         taps[name] = graph.spaces[name].taps[-1]
     return taps
 
@@ -155,6 +154,8 @@ class _JointMoments:
     def see(self, model: int, name: str, tap: TapLike, features: Tensor) -> None:
         rows = rows_of(features, tap, self.samples, self.sampler)
         waiting = self.waiting[name]
+        if model < self.models - 1 and rows.data_ptr() == features.data_ptr():
+            rows = rows.clone()  # what is seen may be changed in place before the last model shows its own
         waiting[model].append(rows)
         if model == self.models - 1:
             if not all(waiting):
@@ -173,7 +174,7 @@ class _JointMoments:
         try:
             self.accumulators[name].update(rows)
         except DataError as error:
-            raise DataError(f"'{name}' at tap '{tap.module}' ({tap.side}), batch {self.batch}: {error}") from error
+            raise DataError(f"'{name}' at {describe(tap)}, batch {self.batch}: {error}") from error
 
     def end_batch(self) -> None:
         unseen = [name for name in self.waiting if name not in self.accumulators]

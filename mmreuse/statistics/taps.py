@@ -1,17 +1,20 @@
-"""Where features are observed: forward hooks that turn a module's tensor into rows of features.
+"""Where features are observed: the tensor of a module, or of an operation inside one, becomes rows of features.
 
 A tap is anything with ``module`` (name), ``side`` (``'output'`` or ``'input'``), ``dim`` (the
 tensor's channel dimension) and ``index`` (the member of the space at each place along it, -1
-where there is none).
+where there is none); if it has an ``operation``, the output is that of the ``number``-th of this
+name in the module, see :class:`mmreuse.graph.Tap`.
 """
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError, SpaceError
+from mmreuse.graph.taps import operations_shown
 from mmreuse.utils.names import nearest
 
 
@@ -22,6 +25,12 @@ class TapLike(Protocol):
     side: str
     dim: int
     index: Tensor
+
+
+def describe(tap: TapLike) -> str:
+    """The tap in words."""
+    operation = getattr(tap, 'operation', '')
+    return f"tap '{tap.module}' ({f'{operation} {tap.number}' if operation else tap.side})"
 
 
 class PositionSampler:
@@ -79,7 +88,7 @@ def rows_of(features: Tensor, tap: TapLike, samples: int, sampler: PositionSampl
     Raises:
         SpaceError: The tensor does not have the axis that the tap names.
     """
-    where = f"tap '{tap.module}' ({tap.side})"
+    where = describe(tap)
     if not -features.ndim <= tap.dim < features.ndim or features.ndim < 2 or tap.dim % features.ndim == 0:
         raise SpaceError(f'{where}: features of shape {tuple(features.shape)} have no channel dimension {tap.dim}.')
     features = features.movedim(tap.dim, 1)
@@ -112,7 +121,7 @@ def observed(
     taps: Mapping[str, Sequence[TapLike]],
     see: Callable[[str, TapLike, Tensor], None],
 ) -> Iterator[None]:
-    """Call ``see(name, tap, features)`` in the block whenever a tapped module runs.
+    """Call ``see(name, tap, features)`` in the block whenever a tapped module or operation runs.
 
     Args:
         model: The model to watch.
@@ -123,18 +132,27 @@ def observed(
         ConfigError: The model has no such module, or the side is neither input nor output.
     """
     modules = dict(model.named_modules())
-    handles = []
-    try:
+    operations: dict[tuple, list[tuple[str, TapLike]]] = defaultdict(list)
+    with ExitStack() as stack:
         for name, several in taps.items():
             for tap in several:
                 if tap.module not in modules:
                     raise ConfigError(f"tap of '{name}': '{tap.module}' is not a module of {type(model).__name__}. "
                                       f'{nearest(tap.module, modules)}')
-                handles.append(_hook(modules[tap.module], name, tap, see))
+                if getattr(tap, 'operation', ''):
+                    operations[tap.module, tap.operation, tap.number].append((name, tap))
+                else:
+                    stack.callback(_hook(modules[tap.module], name, tap, see).remove)
+        if operations:
+            stack.enter_context(operations_shown(model, lambda *key_and_result: _see_operation(
+                operations.get(key_and_result[:-1], ()), key_and_result[-1], see)))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
+
+
+def _see_operation(taps: Iterable[tuple[str, TapLike]], result: Tensor,
+                   see: Callable[[str, TapLike, Tensor], None]) -> None:
+    for name, tap in taps:
+        see(name, tap, result.detach())
 
 
 def _hook(
@@ -143,11 +161,15 @@ def _hook(
     tap: TapLike,
     see: Callable[[str, TapLike, Tensor], None],
 ) -> torch.utils.hooks.RemovableHandle:
+    def look(value: Any) -> None:
+        with torch._C.DisableTorchFunction():  # looking is no operation of the network
+            see(name, tap, _tensor(value, tap))
+
     if tap.side == 'output':
-        return module.register_forward_hook(lambda _, __, output: see(name, tap, _tensor(output, tap)))
+        return module.register_forward_hook(lambda _, __, output: look(output))
     if tap.side == 'input':
         return module.register_forward_pre_hook(
-            lambda _, args, kwargs: see(name, tap, _tensor((*args, *kwargs.values()), tap)), with_kwargs=True)
+            lambda _, args, kwargs: look((*args, *kwargs.values())), with_kwargs=True)
     raise ConfigError(f"tap of '{name}': side '{tap.side}' is neither 'input' nor 'output'.")
 
 
@@ -157,4 +179,4 @@ def _tensor(value: Any, tap: TapLike) -> Tensor:
     for candidate in candidates:
         if isinstance(candidate, Tensor):
             return candidate.detach()
-    raise SpaceError(f"tap '{tap.module}' ({tap.side}): no tensor was observed, but {type(value).__name__}.")
+    raise SpaceError(f'{describe(tap)}: no tensor was observed, but {type(value).__name__}.')
