@@ -108,8 +108,8 @@ def cached_moments(model: MergedClassifier, images: MatchingImages, samples: int
     """
     key = dict(sources=[state_hash(source.model) for source in model.sources], data=data, samples=samples,
                images=images.fingerprint(), seed=images.seed, processes=get_world_size(),
-               spaces=[{name: [space.size, *(tap.where for tap in space.taps[-1:])] for name, space in graph.spaces.items()}
-                       for graph in model.graphs])
+               spaces=[{name: [space.size, *(tap.where for tap in space.taps[-1:])]
+                        for name, space in graph.spaces.items()} for graph in model.graphs])
 
     def make(folder: Path) -> None:
         moments = model.collect(images, samples)

@@ -34,7 +34,8 @@ def collect(
 
     Returns:
         dict[str, SpaceMoments]: By space, observed at its last tap: as layers read it, behind activations, and at
-        the end of a residual stream before it is pooled. :func:`collect_taps` takes any others. Over N graphs, features are those of the first graph, then of the second, and so on: (N * n, N * n).
+        the end of a residual stream before it is pooled. :func:`collect_taps` takes any others. Over N graphs,
+        features are those of the first graph, then of the second, and so on: (N * n, N * n).
 
     Raises:
         SpaceError: A graph has no such space, or nowhere to observe it.
@@ -54,7 +55,8 @@ def _last_taps(graph: Any, names: Sequence[str]) -> dict[str, TapLike]:
             raise SpaceError(f"'{name}' is not a feature space of {type(graph.model).__name__}. "
                              f'{nearest(name, graph.spaces)}')
         if not graph.spaces[name].taps:
-            raise SpaceError(f"space '{name}' cannot be observed: no module or operation shows all of its features along one axis.")
+            raise SpaceError(f"space '{name}' cannot be observed: no module or operation shows all of its features "
+                             'along one axis.')
         taps[name] = graph.spaces[name].taps[-1]
     return taps
 
