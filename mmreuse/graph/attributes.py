@@ -1,26 +1,55 @@
-"""Sizes that PyTorch's layers keep beside their parameters."""
+"""Sizes that modules keep beside their parameters."""
+import os
+import re
+from collections import defaultdict
+
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
 from mmreuse.graph.blockmaps import PlacedMap
+from mmreuse.graph.narrow_attention import fit_attention
+
+#: Names of numbers of heads and groups, and of what is said of each.
+_COUNTS, _WIDTHS = re.compile('head|group'), re.compile('dim|size|width|channel|feature|per_')
+#: Whose widths are those of their parameters.
+_LAYERS = (_ConvNd, nn.Linear, _NormBase, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.PReLU, nn.Embedding,
+           nn.MultiheadAttention)
 
 
-def adjust_attributes(model: nn.Module, resized: dict[str, PlacedMap], groups: dict[str, int]) -> None:
-    """Bring attributes of layers in line with their parameters, and numbers of heads and groups with the blocks.
+def adjust_attributes(model: nn.Module, resized: dict[str, PlacedMap], groups: dict[str, int],
+                      widths: bool = True) -> bool:
+    """Bring attributes of layers in line with their parameters, and numbers that modules keep with the blocks.
+
+    Numbers of heads and groups are known by name and value. What else follows from them (``attn_dim``, ``embed_dims``)
+    is known by value alone: an integer of the module around the layers that is the width of all blocks together.
 
     Args:
         model: Changed in place.
         resized: Spaces that have another size than before.
         groups: Number of groups of grouped convolutions, by module.
+        widths: Whether to change what is known by value alone.
+
+    Returns:
+        bool: Whether anything was changed that is known by value alone.
     """
     for name, module in model.named_modules():
         _adjust_layer(module, groups.get(name))
-    for item in resized.values():
-        touched = [axis.tensor.rpartition('.')[0] for axis in item.space.axes]
-        if item.space.blocks is not None and item.space.block_space in resized:
-            for name in touched:
-                _adjust_blocks(model, name, resized[item.space.block_space])
+        fit_attention(module)
+    around: dict[str, dict[int, tuple[int, bool]]] = defaultdict(dict)
+    for blocks in resized.values():
+        inner = [item for item in resized.values() if item.space.block_space == blocks.space.name]
+        for name in _around([axis.tensor.split('.')[:-1] for item in inner for axis in item.space.axes]):
+            around[name].update({item.space.size: (item.size, False) for item in inner})
+            around[name][blocks.space.size] = blocks.size, True
+    return any([_adjust_blocks(model.get_submodule(name), sizes, widths) for name, sizes in around.items()])
+
+
+def _around(layers: list[list[str]]) -> set[str]:
+    """Names of some layers, of what is around each, and so on up to what is around all of them."""
+    common = len(os.path.commonprefix(layers))
+    return {'.'.join(path[:length]) for path in layers for length in range(min(common, len(path) - 1), len(path) + 1)
+            if length >= 0}
 
 
 def _adjust_layer(module: nn.Module, groups: int | None) -> None:
@@ -57,10 +86,20 @@ def _adjust_convolution(module: _ConvNd, groups: int | None) -> None:
         module.in_channels, module.out_channels = second * module.groups, first
 
 
-def _adjust_blocks(model: nn.Module, name: str, blocks: PlacedMap) -> None:
-    """Change ``num_heads``, ``num_groups`` or ``groups`` where it counted the blocks, in the layer or around it."""
-    for path in (name, name.rpartition('.')[0]):
-        module = model.get_submodule(path)
-        for attribute in ('num_heads', 'num_groups'):
-            if getattr(module, attribute, None) == blocks.space.size:
-                setattr(module, attribute, blocks.size)
+def _adjust_blocks(module: nn.Module, sizes: dict[int, tuple[int, bool]], widths: bool) -> bool:
+    """Change numbers that counted blocks, or were the width of all; whether there were such widths.
+
+    Args:
+        module: Of the layers, or around them.
+        sizes: By old size: the new one, and whether it counts blocks.
+        widths: Whether to change widths.
+    """
+    changed = False
+    for name, value in list(vars(module).items()):
+        new, counts = sizes.get(value, (value, True)) if type(value) is int else (value, True)
+        if counts and _COUNTS.search(name) and not _WIDTHS.search(name):
+            setattr(module, name, new)
+        elif not counts and widths and not isinstance(module, _LAYERS):
+            setattr(module, name, new)
+            changed = True
+    return changed

@@ -15,7 +15,7 @@ def multi_head_attention(query: Tensor, key: Tensor, value: Tensor, embed_dim_to
                          k_proj_weight: Tensor | None = None, v_proj_weight: Tensor | None = None,
                          static_k: Tensor | None = None, static_v: Tensor | None = None,
                          average_attn_weights: bool = True, is_causal: bool = False) -> tuple[Tensor, Tensor | None]:
-    """``F.multi_head_attention_forward`` for evaluation: same arguments, same result.
+    """``F.multi_head_attention_forward``, with heads of any width together: same arguments, same result.
 
     Args:
         query, key, value: (L, N, C), or (L, C) without a batch; the others as PyTorch names them.
@@ -44,7 +44,7 @@ def multi_head_attention(query: Tensor, key: Tensor, value: Tensor, embed_dim_to
             if mask.dim() == 3:
                 mask = mask.reshape(-1, num_heads, *mask.shape[1:])
             logits = logits.masked_fill(mask, float('-inf')) if mask.dtype == torch.bool else logits + mask
-    attention = logits.softmax(-1)
+    attention = F.dropout(logits.softmax(-1), dropout_p, training)
     out = torch.matmul(attention, value).permute(2, 0, 1, 3).flatten(2)
     out = F.linear(out, out_proj_weight, out_proj_bias)
     if not batched:

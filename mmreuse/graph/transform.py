@@ -11,7 +11,7 @@ from mmreuse.graph.attributes import adjust_attributes
 from mmreuse.graph.blockmaps import PlacedMap, place_maps
 from mmreuse.graph.graph import Graph, fresh_copy, frozen_random, random_like, refresh
 from mmreuse.graph.maps import Select, SpaceMap
-from mmreuse.graph.spaces import Axis
+from mmreuse.graph.spaces import Axis, FeatureSpace
 from mmreuse.graph.tracer import tensors_in
 
 
@@ -38,15 +38,45 @@ def transform(graph: Graph, maps: dict[str, SpaceMap]) -> nn.Module:
     Raises:
         SpaceError: A space is unknown, a map does not fit, or the network's code does not allow the new sizes.
     """
-    placed = place_maps(graph.spaces, maps)
-    model = copy.deepcopy(graph.model)
+    model, guessed = rewrite(graph.model, graph.spaces, maps)
+    resized = {name: item for name, item in place_maps(graph.spaces, maps).items() if item.resizes}
+    if not resized:
+        return model
+    try:
+        _prove_runs(graph, model, resized)
+        if guessed:
+            _prove_heads(graph, resized)
+    except SpaceError:
+        if not guessed:
+            raise
+        model, _ = rewrite(graph.model, graph.spaces, maps, widths=False)
+        _prove_runs(graph, model, resized)
+    return model
+
+
+def rewrite(model: nn.Module, spaces: dict[str, FeatureSpace], maps: dict[str, SpaceMap],
+            widths: bool = True) -> tuple[nn.Module, bool]:
+    """What :func:`transform` does, without the proof that the result runs.
+
+    Args:
+        model: Left as it is; on any device, also on the meta device.
+        spaces: Of it.
+        maps: By name of the space.
+        widths: See :func:`mmreuse.graph.attributes.adjust_attributes`.
+
+    Returns:
+        tuple: A copy, and whether numbers were changed in it that are known by their value alone.
+
+    Raises:
+        SpaceError: A space is unknown, or a map does not fit.
+    """
+    placed = place_maps(spaces, maps)
+    model = copy.deepcopy(model)
     groups = apply_maps(model, placed)
     resized = {name: item for name, item in placed.items() if item.resizes}
-    if resized:
-        adjust_attributes(model, resized, groups)
-        _prove_runs(graph, model, resized)
+    guessed = adjust_attributes(model, resized, groups, widths) if resized else False
     refresh(model)
-    return model
+    return model, guessed
 
 
 def apply_maps(model: nn.Module, placed: dict[str, PlacedMap]) -> dict[str, int]:
@@ -281,3 +311,30 @@ def _prove_runs(graph: Graph, model: nn.Module, resized: dict[str, PlacedMap]) -
                          'It fixes a width in its forward; leave these spaces at their size.') from error
     if before != after:
         raise SpaceError(f'The output would change its shape from {before} to {after}.')
+
+
+def _prove_heads(graph: Graph, resized: dict[str, PlacedMap]) -> None:
+    """Compare a network without some heads with one in which nothing reads these heads.
+
+    Raises:
+        SpaceError: They differ: a number that was changed for its value means something else.
+    """
+    from mmreuse.graph.verify import TOLERANCE, as_double, run_in_double
+    outer = {item.space.block_space for item in resized.values()} & resized.keys()
+    heads = {name: resized[name].map for name in outer if isinstance(resized[name].map, Select)}
+    silent = fresh_copy(graph.model).cpu().double()
+    state = silent.state_dict()
+    for item in place_maps(graph.spaces, heads).values():
+        gone = torch.ones(item.space.size + 1, dtype=torch.bool)  # the last: what is not of this space
+        gone[torch.cat([item.map.index, torch.tensor([item.space.size])])] = False
+        for axis in item.space.axes:
+            if axis.role == 'read':
+                tensor = state[axis.tensor]
+                tensor.masked_fill_(gone[axis.members(tensor.shape)], 0)
+    refresh(silent)
+    inputs = as_double(random_like(graph.inputs, device='cpu'))
+    expected = run_in_double(silent, inputs)
+    error = (run_in_double(rewrite(graph.model, graph.spaces, heads)[0].cpu().double(), inputs) - expected).abs().max()
+    if not error <= TOLERANCE * expected.abs().max():
+        raise SpaceError(f'without some of {", ".join(heads)} {type(graph.model).__name__} differs by {error:.1e} from '
+                         'what it computes where nothing reads them; leave these spaces at their size.')

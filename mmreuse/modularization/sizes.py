@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from mmreuse.errors import ArtefactError
+from mmreuse.graph.narrow_attention import fit_attention
 from mmreuse.modularization.constant_layers import ConstantLayer, replace_layers
 from mmreuse.utils.io import PathLike, load_tensors, save_tensors
 from mmreuse.utils.names import nearest
@@ -67,6 +68,8 @@ def resize(model: nn.Module, recipe: Mapping[str, Any]) -> nn.Module:
     for name, values in recipe['attributes'].items():
         for key, value in values.items():
             setattr(resized.get_submodule(name), key, tuple(value) if isinstance(value, list) else value)
+    for module in resized.modules():
+        fit_attention(module)
     replace_layers(resized, recipe['constant'])
     return resized
 

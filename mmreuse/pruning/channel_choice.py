@@ -1,4 +1,5 @@
 """Which channels and heads of a network go."""
+import copy
 import logging
 import re
 from collections import Counter
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 
 from mmreuse.errors import DataError, InfeasibleError, SpaceError
 from mmreuse.graph import Axis, FeatureSpace, Graph, Select, transform
+from mmreuse.graph.graph import random_like
+from mmreuse.graph.transform import rewrite
 from mmreuse.utils.complexity import count_macs
 from mmreuse.utils.names import nearest
 
@@ -47,20 +50,43 @@ def prunable_spaces(graph: Graph, spaces: Sequence[str] | None = None, exclude: 
 
 
 def resizable(graph: Graph, spaces: Sequence[str]) -> list[str]:
-    """Those of some spaces that the network's code lets shrink, found by trying."""
+    """Those of some spaces that the network's code lets shrink, found by trying.
+
+    Raises:
+        SpaceError: None does; says what holds them.
+    """
+    held = []
+
     def runs(names: Sequence[str]) -> bool:
         try:
             transform(graph, {name: Select(torch.arange(1, graph.spaces[name].size)) for name in names})
-        except SpaceError:
+        except SpaceError as error:
+            held.append(error)
             return False
         return True
 
-    if runs(spaces):
-        return list(spaces)
-    found = [name for name in spaces if runs([name])]
+    def search(names: Sequence[str]) -> list[str]:
+        if not names or runs(names):
+            return list(names)
+        half = len(names) // 2
+        return search(names[:half]) + search(names[half:]) if half else []
+
+    found = search(spaces)
+    if not found:
+        reason = str(held[-1]) if held else _pins(graph)
+        raise SpaceError(f'nothing in {type(graph.model).__name__} can lose channels or heads. {reason}')
+    if len(found) == len(spaces):
+        return found
     logger.warning('these feature spaces keep their width, which the code of the network fixes: %s',
                    ', '.join(sorted(set(spaces) - set(found))))
     return found
+
+
+def _pins(graph: Graph) -> str:
+    """What holds channels of a network without a space that could shrink."""
+    if not graph.pins:
+        return 'Between what it takes and what it gives there is no layer of its own.'
+    return f'Channels are held by {"; ".join(dict.fromkeys(map(str, graph.pins[:5])))}.'
 
 
 def channel_scores(graph: Graph, spaces: Sequence[str], scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -134,6 +160,8 @@ def choose_channels(graph: Graph, scores: Mapping[str, Tensor], target: float, c
     """
     order = _order(scores, minimum, relative)
     known: dict[tuple[int, ...], float] = {}
+    share_of = _macs_shares(graph) if cost is macs_share else \
+        lambda maps: cost(graph.model, transform(graph, maps), graph.inputs)
 
     def widths_after(count: int) -> dict[str, int]:
         gone = Counter(order[:count])
@@ -147,7 +175,7 @@ def choose_channels(graph: Graph, scores: Mapping[str, Tensor], target: float, c
         key = tuple(widths.values())
         if key not in known:
             maps = maps_of(widths)
-            known[key] = cost(graph.model, transform(graph, maps), graph.inputs) if maps else 1.
+            known[key] = share_of(maps) if maps else 1.
         return known[key]
 
     low, high = 0, len(order)
@@ -167,9 +195,24 @@ def choose_channels(graph: Graph, scores: Mapping[str, Tensor], target: float, c
     return maps_of(widths)
 
 
+def _macs_shares(graph: Graph) -> Callable[[Mapping[str, Select]], float]:
+    """What :func:`macs_share` says of selections, by shapes alone: nothing is copied and nothing computed."""
+    sketch, inputs = copy.deepcopy(graph.model).to('meta'), random_like(graph.inputs, device='meta')
+    dense = count_macs(graph.model, graph.inputs)
+
+    def share(maps: Mapping[str, Select]) -> float:
+        try:
+            count = count_macs(rewrite(sketch, graph.spaces, maps)[0], inputs)
+        except Exception:  # code that reads values, or does not run with these widths: then transform says so
+            count = count_macs(transform(graph, maps), graph.inputs)
+        return count / dense
+
+    return share
+
+
 def _order(scores: Mapping[str, Tensor], minimum: float, relative: bool) -> list[str]:
     """The space of every member that may go, least salient first."""
-    names, values = [], []
+    names, values = [], [torch.zeros(0, dtype=torch.float64)]
     for name, score in scores.items():
         free = len(score) - max(1, ceil(minimum * len(score)))
         scale = score.mean() if relative and score.sum() > 0 else 1.

@@ -6,7 +6,7 @@ import torch
 from torch import Size, Tensor, nn
 
 from mmreuse.errors import ArtefactError, SpaceError
-from mmreuse.graph import FeatureSpace, Select, trace, transform
+from mmreuse.graph import FeatureSpace, Graph, Select, trace, transform
 
 
 def narrow_to(model: nn.Module, inputs: Tensor | tuple[Any, ...], state: Mapping[str, Tensor]) -> nn.Module:
@@ -27,7 +27,7 @@ def narrow_to(model: nn.Module, inputs: Tensor | tuple[Any, ...], state: Mapping
     """
     graph = trace(model, inputs)
     shapes = {key: tensor.shape for key, tensor in state.items()}
-    widths = {name: _width(space, shapes) for name, space in graph.spaces.items() if space.blocks is None}
+    widths = {name: _width(space, graph, shapes) for name, space in graph.spaces.items() if space.blocks is None}
     try:
         narrow = transform(graph, {name: Select(torch.arange(width)) for name, width in widths.items()
                                    if width is not None and 0 < width < graph.spaces[name].size})
@@ -42,11 +42,17 @@ def narrow_to(model: nn.Module, inputs: Tensor | tuple[Any, ...], state: Mapping
     return narrow
 
 
-def _width(space: FeatureSpace, shapes: Mapping[str, Size]) -> int | None:
-    """How many members are left, by the first axis that holds nothing but this space; None where there is none."""
+def _width(space: FeatureSpace, graph: Graph, shapes: Mapping[str, Size]) -> int | None:
+    """How many members are left, by the first axis that holds nothing but this space; None where there is none.
+
+    Heads and groups have no such axis of their own: their number is told by what is in them.
+    """
     for axis in space.axes:
         if axis.shape is None and axis.groups == 1 and axis.tensor in shapes and bool((axis.index >= 0).all()):
             shape = shapes[axis.tensor]
             if axis.dim < len(shape):
                 return shape[axis.dim] * space.size // len(axis.index)
+    for inner in graph.spaces.values():
+        if inner.block_space == space.name and (width := _width(inner, graph, shapes)) is not None:
+            return width * space.size // inner.size
     return None

@@ -45,6 +45,7 @@ class NarrowClassifier(ImageClassifier):
             # Numbers of channels, groups and heads.
             own.__dict__.update({key: value for key, value in vars(module).items()
                                  if isinstance(value, int | tuple) and key != 'training'})
+            own.__class__ = module.__class__  # attention with fewer heads is of another one
             for key, parameter in module.named_parameters(recurse=False):
                 own.get_parameter(key).data = parameter.data
             for key, buffer in module.named_buffers(recurse=False):
