@@ -2,15 +2,19 @@
 import copy
 
 import pytest
+import timm
 import torch
+import torchvision
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from mmreuse.errors import ConfigError, InfeasibleError, SpaceError
 from mmreuse.graph import Select, trace, transform
 from mmreuse.models.backbones import CifarResNet
-from mmreuse.pruning import listed_weights, magnitude, prune_channels
+from mmreuse.modularization import resize, size_recipe
+from mmreuse.pruning import channel_choice, listed_weights, magnitude, narrow_to, prune_channels
 from mmreuse.pruning.channel_choice import channel_scores, choose_channels, prunable_spaces
+from mmreuse.pruning.predicted_macs import predict_macs
 from mmreuse.utils.complexity import count_macs
 from pruning.nets import make_loader, make_net
 
@@ -175,3 +179,104 @@ def test_goals_are_those_of_the_channels_that_are_left():
     repaired = prune_channels(net, IMAGE, 0.6, loader, renormalizers=[dict(type='repair', samples=24)])
     found = repaired.conv1(images).transpose(0, 1).flatten(1)
     torch.testing.assert_close(found.var(1), expected.var(1), rtol=1e-3, atol=1e-4)
+
+
+class Grouped(nn.Module):
+    """Spaces of blocks: group norms, grouped convolutions with several channels a group, and with one."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.norm1 = nn.Conv2d(3, 12, 3, padding=1), nn.GroupNorm(3, 12)
+        self.conv, self.norm2 = nn.Conv2d(12, 16, 3, padding=1), nn.GroupNorm(4, 16)
+        self.grouped, self.norm3 = nn.Conv2d(16, 32, 3, padding=1, groups=4, bias=False), nn.BatchNorm2d(32)
+        self.mix, self.norm4 = nn.Conv2d(32, 18, 1), nn.GroupNorm(18, 18)
+        self.depthwise, self.head = nn.Conv2d(18, 18, 3, groups=18), nn.Linear(18, 5)
+
+    def forward(self, x):
+        x = self.norm2(self.conv(self.norm1(self.stem(x)).relu())).relu()
+        x = self.depthwise(self.norm4(self.mix(self.norm3(self.grouped(x)).relu())).relu())
+        return self.head(x.mean((2, 3)))
+
+
+NETS = {
+    'grouped': Grouped,
+    'resnext': lambda: torchvision.models.ResNet(
+        torchvision.models.resnet.Bottleneck, [1, 1, 1, 1], num_classes=5, groups=8, width_per_group=4),
+    'densenet': lambda: torchvision.models.DenseNet(8, (2, 2), 16, num_classes=5),
+    'vit': lambda: timm.create_model('vit_tiny_patch16_224', img_size=32, patch_size=8, depth=2, num_classes=5,
+                                     embed_dim=24, num_heads=4),
+    'torchvision vit': lambda: torchvision.models.VisionTransformer(32, 8, 1, 4, 24, 48, num_classes=5),
+    'convnext': lambda: timm.create_model('convnext_atto', num_classes=5, depths=(1, 1, 1, 1), dims=(8, 16, 24, 32)),
+}
+
+
+def make_small(name):
+    torch.manual_seed(0)
+    return NETS[name]().eval()
+
+
+@pytest.mark.parametrize('name', NETS)
+def test_a_pruned_network_comes_back_from_its_state(name):
+    image = torch.zeros(1, 3, 32, 32)
+    net = make_small(name)
+    pruned = prune_channels(net, image, 0.6, minimum=0.25)
+    if name in ('grouped', 'resnext', 'vit', 'torchvision vit'):  # blocks are among what went
+        blocks = next(space.block_space for space in trace(net, image).spaces.values() if space.block_space)
+        left = trace(pruned, image).spaces.get(blocks)  # one head alone is no block of anything
+        assert left is None or left.size < trace(net, image).spaces[blocks].size
+    images = torch.randn(2, 3, 32, 32)
+    for rebuilt in (narrow_to(make_small(name), image, pruned.state_dict()),
+                    resize(make_small(name), size_recipe(net, pruned))):
+        rebuilt.load_state_dict(pruned.state_dict())
+        torch.testing.assert_close(rebuilt.eval()(images), pruned.eval()(images))
+
+
+@pytest.mark.parametrize('name', sorted(NETS.keys() - {'torchvision vit'}))
+def test_macs_are_predicted_to_the_unit(name):
+    image = torch.zeros(1, 3, 32, 32)
+    graph = trace(make_small(name), image)
+    predict = predict_macs(graph)
+    assert predict({}) == count_macs(graph.model, (image,))
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(2):
+        widths = {name: int(torch.randint(1, graph.spaces[name].size, (), generator=generator))
+                  for name in prunable_spaces(graph)}
+        narrow = transform(graph, {name: Select(torch.arange(width)) for name, width in widths.items()})
+        assert predict(widths) == count_macs(narrow, (image,))
+
+
+def test_what_cannot_be_predicted_is_counted():
+    class Functional(nn.Module):  # no layer computes with the weight of the second convolution
+        def __init__(self):
+            super().__init__()
+            self.conv, self.second, self.head = nn.Conv2d(3, 16, 3), nn.Conv2d(16, 8, 1), nn.Linear(8, 5)
+
+        def forward(self, x):
+            return self.head(nn.functional.conv2d(self.conv(x).relu(), self.second.weight).mean((2, 3)))
+
+    image = torch.zeros(1, 3, 8, 8)
+    net = Functional().eval()
+    pruned = prune_channels(net, image, 0.5)
+    assert count_macs(pruned, (image,)) <= 0.5 * count_macs(net, (image,))
+    wider = transform(trace(net, image), {'conv': Select(torch.arange(pruned.conv.out_channels + 1)),
+                                             'second': Select(torch.arange(pruned.second.out_channels))})
+    assert count_macs(wider, (image,)) > 0.5 * count_macs(net, (image,))
+
+
+def test_few_networks_are_built_to_choose(monkeypatch):
+    built = []
+    monkeypatch.setattr(channel_choice, 'transform', lambda *args: built.append(args) or transform(*args))
+    prune_channels(make_small('vit'), torch.zeros(1, 3, 32, 32), 0.5)
+    assert len(built) <= 4
+
+
+def test_nothing_that_can_shrink_is_an_error_that_says_why(monkeypatch):
+    with pytest.raises(SpaceError, match='nothing in Sequential can lose channels'):
+        prune_channels(nn.Sequential(nn.Conv2d(3, 4, 5), nn.Flatten()).eval(), IMAGE, 0.5)
+
+    def refuse(graph, maps):
+        raise SpaceError(f'The code fixes {", ".join(maps)}.')
+
+    monkeypatch.setattr(channel_choice, 'transform', refuse)
+    with pytest.raises(SpaceError, match=r'nothing in SmallNet can.*The code fixes conv'):
+        prune_channels(make_net(), IMAGE, 0.5)
