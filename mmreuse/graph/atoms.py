@@ -33,23 +33,36 @@ def varying(ids: Tensor) -> list[int]:
     return [dim for dim, size in enumerate(ids.shape) if size > 1]
 
 
+def hashed(number: int) -> int:
+    """Hash a number into a signed integer of 64 bits (the finaliser of splitmix64)."""
+    mask = 2 ** 64 - 1
+    x = number * 0x9E3779B97F4A7C15 & mask
+    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9 & mask
+    x = (x ^ x >> 27) * 0x94D049BB133111EB & mask
+    x ^= x >> 31
+    return x - 2 ** 64 if x >> 63 else x
+
+
 class Atoms:
     """All atoms of one trace.
 
     Attributes:
         relations: (children, keys) pairs of int64 arrays, one pair for every operation
             that found blocks; keys as they were before any tie.
+        history: (at least count,) a sum of hashes for each atom: which operations it went through, and how often.
     """
 
     def __init__(self) -> None:
         self.roots = torch.arange(2)
         self.count = 2
         self.relations: list[tuple[Tensor, Tensor]] = []
+        self.history = torch.zeros(2, dtype=torch.long)
 
     def fresh(self, number: int) -> Tensor:
         """New atoms, shape (number,)."""
         if self.count + number > len(self.roots):
             capacity = max(2 * len(self.roots), self.count + number)
+            self.history = torch.cat([self.history, torch.zeros(capacity - len(self.roots), dtype=torch.long)])
             self.roots = torch.cat([self.roots, torch.arange(len(self.roots), capacity)])
         self.count += number
         return torch.arange(self.count - number, self.count)
@@ -89,6 +102,16 @@ class Atoms:
         np.minimum.at(smallest, classes, nodes)
         self.roots[torch.from_numpy(nodes)] = torch.from_numpy(smallest[classes])
         self.roots = self.roots[self.roots]
+
+    def treat(self, ids: Tensor, code: int | Tensor) -> None:
+        """Say that an operation was done to these atoms: only atoms of equal treatment can be exchanged.
+
+        Args:
+            ids: Narrowed, any shape.
+            code: A hash of the operation, or one for every id, shape of the ids.
+        """
+        codes = torch.as_tensor(code).expand(ids.shape).flatten()
+        self.history.index_add_(0, self.roots[ids.flatten()], codes)  # sums wrap around
 
     def pin(self, ids: Tensor) -> None:
         """Say that these atoms must not move."""

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmreuse.errors import TraceError
 from mmreuse.graph.atoms import PINNED, Atoms
 from mmreuse.graph.tracer import Label
 
@@ -42,9 +43,17 @@ class AtomClass:
 
 @dataclass
 class Partitioner:
-    """Merges, freezes and colours atoms until every class has a plain structure of blocks."""
+    """Merges, freezes and colours atoms until every class has a plain structure of blocks.
+
+    Invariant: whatever permutation of the atoms the final classes allow was allowed by the ties, relations and
+    histories that were given; ties, freezing and further relations only take permutations away. It ends: a round that
+    changes something ties atoms (fewer are left), freezes some (more are frozen) or adds a relation between present
+    blocks (there are finitely many pairs). New atoms come only where a relation whose blocks were tied is split into
+    frozen cells, which are never tied again: at most once for each relation.
+    """
     atoms: Atoms
     labels: list[Label]
+    network: str = 'the network'  # for messages
     relations: list[tuple[np.ndarray, np.ndarray]] = field(init=False)
     frozen: set[int] = field(default_factory=set)
 
@@ -59,13 +68,25 @@ class Partitioner:
         return self.atoms.roots.numpy()[atoms]
 
     def run(self) -> list[AtomClass]:
-        """All classes of at least two movable atoms."""
+        """All classes of at least two movable atoms.
+
+        Raises:
+            TraceError: A step changed nothing, against the argument above.
+        """
         self._freeze_unused()
-        for _ in range(200):
+        while True:
             self._snapshot()
+            before = self._progress()
             if not self._simplify():
                 return self._classes()
-        raise RuntimeError('the structure of blocks did not settle')
+            if self._progress() == before:
+                raise TraceError(f'{self.network}: the structure of its blocks of channels does not settle, so no '
+                                 'feature spaces can be named. Trace its parts one by one.')
+
+    def _progress(self) -> tuple[int, int, int]:
+        """Numbers of which at least one moves with every step."""
+        roots = self.atoms.roots
+        return int((roots == torch.arange(len(roots))).sum()), len(self.frozen), len(self.relations)
 
     def _freeze_unused(self) -> None:
         """Members of blocks that no layer writes or reads stay where they are."""
@@ -92,12 +113,15 @@ class Partitioner:
     def _snapshot(self) -> None:
         self._split_collapsed()
         pairs = [np.stack([self.roots(children), self.roots(keys)], 1) for children, keys in self.relations]
-        edges = np.unique(np.concatenate(pairs), axis=0) if pairs else np.zeros((0, 2), np.int64)
+        marked = [np.column_stack([pair, np.full(len(pair), number)]) for number, pair in enumerate(pairs)]
+        self.marked = np.unique(np.concatenate(marked), axis=0) if marked else np.zeros((0, 3), np.int64)
+        edges = np.unique(self.marked[:, :2], axis=0)
         edges = edges[edges[:, 0] != edges[:, 1]]
         self.frozen = set(self.roots(np.array(sorted(self.frozen), np.int64)).tolist()) if self.frozen else set()
         self._freeze_upwards(edges)
         edges = edges[(edges[:, 0] > PINNED) & (edges[:, 1] > PINNED)]
         self.edges = edges
+        self.marked = self.marked[np.isin(self.marked[:, 1], list(self.frozen))]
         self.colors = self._colour(edges)
 
     def _split_collapsed(self) -> None:
@@ -130,6 +154,7 @@ class Partitioner:
             codes = _mix(times[present].astype(np.uint64) + np.uint64(number << 32), 1)
             with np.errstate(over='ignore'):
                 np.add.at(own, np.searchsorted(nodes, atoms[present]), codes)
+        self._add_histories(nodes, own)
         with np.errstate(over='ignore'):
             own[np.isin(nodes, list(self.frozen))] += _PRIMES[3]
             for number, (_, keys) in enumerate(self.relations):  # blocks that different operations made differ
@@ -147,6 +172,15 @@ class Partitioner:
                 colors[nodes] = compact
                 return colors
             number = now
+
+    def _add_histories(self, nodes: np.ndarray, own: np.ndarray) -> None:
+        """What was done to atoms belongs to their colours, summed over all that were tied."""
+        treated = self.atoms.history.nonzero().flatten().numpy()
+        roots = self.roots(treated)
+        present = (roots > PINNED) & np.isin(roots, nodes)
+        with np.errstate(over='ignore'):
+            np.add.at(own, np.searchsorted(nodes, roots[present]),
+                      self.atoms.history.numpy()[treated[present]].view(np.uint64))
 
     # -- structure of blocks -----------------------------------------------------------
 
@@ -215,8 +249,8 @@ class Partitioner:
         """Members that fixed blocks tell apart, alone or together with movable blocks."""
         if not len(held):
             return False
-        members, places = np.unique(held[:, 0], return_inverse=True)
-        cells = _sums(len(members), places, _mix(held[:, 1], 0))
+        members = np.unique(held[:, 0])
+        cells = self._cells(members)
         number = len(np.unique(cells))
         if number == len(members) > 1:
             return self.freeze(members)
@@ -236,6 +270,15 @@ class Partitioner:
             if changed:
                 return True
         return False
+
+    def _cells(self, members: np.ndarray) -> np.ndarray:
+        """Hash of the fixed blocks that each member is in, and by which operation it is in them."""
+        order = np.argsort(members)
+        places = np.searchsorted(members, self.marked[:, 0], sorter=order)
+        found = order[np.minimum(places, len(members) - 1)]
+        mine = members[found] == self.marked[:, 0]
+        codes = _mix(_mix(self.marked[mine, 1], 0) + self.marked[mine, 2].astype(np.uint64), 1)
+        return _sums(len(members), found[mine], codes)
 
     def _nest(self, fine: np.ndarray, coarse: np.ndarray) -> bool:
         pairs = np.unique(np.stack([fine, coarse], 1), axis=0)
@@ -291,8 +334,7 @@ class Partitioner:
                 best[position[pairs[:, 0]]] = pairs[:, 1]
         if best is not None:
             return AtomClass(members, best)
-        held = edges[np.isin(edges[:, 1], list(self.frozen))]
-        cells = _sums(len(members), position[held[:, 0]], _mix(held[:, 1], 0))
+        cells = self._cells(members)
         names, first, numbers = np.unique(cells, return_index=True, return_inverse=True)
         if len(names) < 2:
             return AtomClass(members)
@@ -310,8 +352,29 @@ def tie_repeated(atoms: Atoms, labels: list[Label]) -> list[Label]:
             for second in uses[number + 1:]:
                 if _same_axis(atoms, first, second):
                     atoms.tie(first.ids, second.ids)
-    return [_joined(atoms, [label for label in uses if label.role == role])
+    return [_joined(atoms, _spanned([label for label in uses if label.role == role]))
             for uses in by_key.values() for role in dict.fromkeys(label.role for label in uses)]
+
+
+def _spanned(labels: list[Label]) -> list[Label]:
+    """Write labels of parts of an axis out, unless together they hold for all of it (a projection read in slices)."""
+    parts = [label for label in labels if label.region is not None]
+    if not parts:
+        return labels
+    axis = parts[0].region[0]
+    left = set(range(parts[0].shape[axis]))
+    for label in labels:
+        if label.region is None or label.region[0] == axis:
+            left -= set(range(*(label.region[1:] if label.region is not None else (0, len(left)))))
+    return labels if not left else [label if label.region is None else _written_out(label) for label in labels]
+
+
+def _written_out(label: Label) -> Label:
+    axis, first, last = label.region
+    inside = torch.zeros(label.shape[axis], dtype=torch.long)
+    inside[first:last] = 1
+    return replace(label, region=None, ids=label.ids * inside.reshape(
+        [-1 if dim == axis else 1 for dim in range(len(label.shape))]))
 
 
 def _joined(atoms: Atoms, labels: list[Label]) -> Label:

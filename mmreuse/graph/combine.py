@@ -38,6 +38,17 @@ class Operand:
         return not self.known or not bool((self.value == self.value.narrow(dim, 0, 1)).all())
 
 
+    def kinds_along(self, dims: list[int]) -> Tensor | None:
+        """Number the places along some axes, equal where the values are; None if hardly any two are equal."""
+        if not self.known:
+            return None
+        value = torch.view_as_real(self.value) if self.value.is_complex() else self.value
+        places = value.movedim(dims, list(range(len(dims))))
+        places = places.reshape(places.shape[:len(dims)].numel(), -1)
+        kinds, numbers = places.unique(dim=0, return_inverse=True)
+        return numbers if 2 * len(kinds) <= len(places) else None
+
+
 def combine(tracer: Tracer, first: Operand, second: Operand) -> Tensor:
     """Ids of an element-wise combination; broadcasting as PyTorch does.
 
@@ -69,7 +80,14 @@ def combine(tracer: Tracer, first: Operand, second: Operand) -> Tensor:
 
 
 def _broadcast_over(tracer: Tracer, small: Operand, large: Operand) -> Tensor:
-    """``small`` has size 1 where ``large`` varies: each of its atoms is a block of ``large``."""
+    """``small`` has size 1 where ``large`` varies: each of its atoms is a block of ``large``.
+
+    Where ``small`` is one atom with different values, what stands there in ``large`` keeps its order.
+    """
+    held = [dim for dim in varying(large.ids) if small.ids.size(dim) == 1 and small.differs_along(dim)]
+    if held:
+        outer = [dim for dim in varying(large.ids) if small.shape[dim] == 1]
+        tracer.hold(tracer.atoms.blocks_over(large.ids, outer), held, 'meets one channel at several places')
     tracer.atoms.relate(large.ids, small.ids)
     return large.ids
 
@@ -77,6 +95,11 @@ def _broadcast_over(tracer: Tracer, small: Operand, large: Operand) -> Tensor:
 def _meet_constant(tracer: Tracer, constant: Operand, other: Operand) -> Tensor:
     held = [dim for dim in varying(other.ids) if constant.differs_along(dim)]
     if not held:
+        return other.ids
+    kinds = constant.kinds_along(held)
+    if kinds is not None:
+        shape = [size if dim in held else 1 for dim, size in enumerate(other.ids.shape)]
+        tracer.treat(other.ids, kinds.reshape(shape).expand(other.ids.shape))
         return other.ids
     reason = 'meets values that differ from channel to channel'
     outer = [dim for dim in varying(other.ids) if constant.shape[dim] == 1]

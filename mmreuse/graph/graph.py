@@ -9,7 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from mmreuse.errors import MMReuseError, TraceError
-from mmreuse.graph import decompose, rules_elementwise, rules_layout, rules_linear, rules_reduce  # noqa: F401
+from mmreuse.graph import (  # noqa: F401
+    decompose,
+    rules_elementwise,
+    rules_layout,
+    rules_linear,
+    rules_recurrent,
+    rules_reduce,
+)
 from mmreuse.graph.spaces import FeatureSpace, derive_spaces
 from mmreuse.graph.state import Activation, set_state
 from mmreuse.graph.taps import operations_shown

@@ -2,6 +2,7 @@
 import torch
 from torch import Tensor
 
+from mmreuse.graph.atoms import hashed
 from mmreuse.graph.combine import Operand, combine, combine_weight
 from mmreuse.graph.state import CONSTANT, Activation, Weight, get_state, set_state
 from mmreuse.graph.tracer import Call, Tracer, rule, tensors_in
@@ -9,14 +10,15 @@ from mmreuse.graph.tracer import Call, Tracer, rule, tensors_in
 UNARY = """relu relu6 gelu silu mish sigmoid tanh exp expm1 log log1p log2 log10 sqrt rsqrt square abs neg negative
     positive reciprocal hardswish hardsigmoid hardtanh leaky_relu elu selu celu softplus softsign logsigmoid tanhshrink
     hardshrink softshrink threshold erf erfc sin cos tan atan asin acos sinh cosh floor ceil round trunc sign
-    dropout dropout1d dropout2d dropout3d alpha_dropout feature_dropout feature_alpha_dropout rrelu clone contiguous
-    detach to type float double half bfloat16 long int bool cpu cuda data requires_grad nan_to_num isnan isinf
-    isfinite logical_not bitwise_not invert frac sinc logit digamma lgamma real imag conj resolve_conj resolve_neg
-    alias identity stochastic_depth fake_quantize_per_tensor_affine clamp_min clamp_max""".split()
+    rrelu long int bool nan_to_num isnan isinf isfinite logical_not bitwise_not invert frac sinc logit digamma lgamma
+    real imag conj fake_quantize_per_tensor_affine clamp_min clamp_max polar complex angle""".split()
+SAME = """clone contiguous detach to type float double half bfloat16 cpu cuda data requires_grad alias identity
+    resolve_conj resolve_neg dropout dropout1d dropout2d dropout3d alpha_dropout feature_dropout feature_alpha_dropout
+    stochastic_depth type_as""".split()
 BINARY = """add sub mul div true_divide divide multiply subtract floor_divide remainder fmod pow float_power rpow rsub
     rdiv rtruediv radd rmul iadd imul isub itruediv idiv ipow maximum minimum fmax fmin eq ne lt gt le ge greater less
     greater_equal less_equal not_equal logical_and logical_or logical_xor bitwise_and bitwise_or bitwise_xor and or xor
-    where lerp addcmul addcdiv atan2 masked_fill clamp clip type_as copysign hypot xlogy truediv floordiv mod
+    where lerp addcmul addcdiv atan2 masked_fill clamp clip copysign hypot xlogy truediv floordiv mod
     ldexp heaviside rand ror""".split()
 FRESH = """zeros_like ones_like full_like empty_like rand_like randn_like new_zeros new_ones new_full new_empty
     new_tensor fill fill_diagonal zero bernoulli uniform normal """.split()
@@ -30,7 +32,7 @@ def combine_all(tracer: Tracer, tensors: list[Tensor]) -> Tensor | None:
     others = [tensor for tensor in tensors if tracer.is_constant(tensor)]
     result: Operand | None = None
     for tensor in [*activations, *others]:
-        operand = Operand(tracer.ids(tensor), tuple(tensor.shape), tensor)
+        operand = Operand(tracer.ids(tensor), tuple(tensor.shape), tracer.current.value(tensor))
         if result is None:
             result = operand
             continue
@@ -59,20 +61,24 @@ def combine_weights(tracer: Tracer, tensors: list[Tensor], out: Tensor) -> None:
     if len(weights) > 1 or any(tensor.shape != out.shape for tensor in tensors if tracer.is_weight(tensor)):
         sources = [source.map(lambda elements: elements.expand(out.shape)) for source in sources]
     whole = {source.key for source in sources if not source.partial}
-    set_state(out, Weight(tuple(source for source in sources if not source.partial or source.key not in whole)))
+    kept = Weight(tuple(source for source in sources if not source.partial or source.key not in whole))
+    set_state(out, kept.treated(hashed(tracer.calls)))
+
+
+@rule(*SAME, treats=False)
+def same(tracer: Tracer, call: Call) -> None:
+    """The same values, maybe in another type, place or object."""
+    set_state(call.out, get_state(next(tensors_in([call.args, call.kwargs]))))
 
 
 @rule(*UNARY, *BINARY)
 def elementwise(tracer: Tracer, call: Call) -> None:
     """Any element-wise operation on any number of values."""
     tensors = list(tensors_in([call.args, call.kwargs]))
-    if call.name in ('type_as', 'to'):  # another value may lend its type
-        tensors = tensors[:1]
     if len(tensors) == 1 and tensors[0].shape == call.out.shape:
-        set_state(call.out, get_state(tensors[0]))
+        state = get_state(tensors[0])
+        set_state(call.out, state.treated(hashed(tracer.calls)) if isinstance(state, Weight) else state)
         return
-    if call.function.__name__.endswith('_') and not call.function.__name__.endswith('__'):
-        write_through_view(tracer, call, tensors)
     ids = combine_all(tracer, tensors)
     if ids is None:
         combine_weights(tracer, tensors, call.out)
@@ -80,20 +86,9 @@ def elementwise(tracer: Tracer, call: Call) -> None:
         tracer.set(call.out, ids)
 
 
-def write_through_view(tracer: Tracer, call: Call, tensors: list[Tensor]) -> None:
-    """A write into part of another tensor, which does not learn of it: nothing written may move."""
-    target = call.args[0]
-    if target._base is None or bool(tracer.ids(target).any()):
-        return
-    for tensor in tensors[1:]:
-        if not tracer.is_constant(tensor):
-            tracer.hold_all(tracer.ids(tensor), 'written into a view of another tensor')
-
-
 @rule('copy')
 def copy(tracer: Tracer, call: Call) -> None:
     """``target.copy_(source)``."""
-    write_through_view(tracer, call, list(tensors_in(call.args)))
     state = get_state(call.args[1])
     if isinstance(state, Weight) and call.args[0].shape == call.args[1].shape:
         set_state(call.out, state)
@@ -101,7 +96,7 @@ def copy(tracer: Tracer, call: Call) -> None:
         tracer.set(call.out, tracer.ids(call.args[1]))
 
 
-@rule(*FRESH)
+@rule(*FRESH, treats=False)
 def fresh_values(tracer: Tracer, call: Call) -> None:
     """New values that depend on shapes only."""
     for tensor in tensors_in(call.out):

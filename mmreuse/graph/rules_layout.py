@@ -8,17 +8,21 @@ from torch import Tensor
 
 from mmreuse.errors import TraceError
 from mmreuse.graph.atoms import narrow, varying
-from mmreuse.graph.rules_elementwise import write_through_view
+from mmreuse.graph.combine import Operand, combine
 from mmreuse.graph.state import Activation, Constant, get_state, set_state
 from mmreuse.graph.tracer import Call, Tracer, rule, tensors_in
 
-ONE = """view reshape flatten unflatten permute transpose movedim moveaxis swapaxes swapdims t T mT H mH adjoint squeeze
-    unsqueeze expand expand_as broadcast_to repeat tile repeat_interleave chunk split split_with_sizes unbind
-    tensor_split narrow select roll flip fliplr flipud rot90 pad pixel_shuffle pixel_unshuffle channel_shuffle diagonal
-    tril triu view_as reshape_as ravel hsplit vsplit dsplit constant_pad_nd unsafe_chunk unsafe_split view_as_real
-    native_channel_shuffle atleast_1d atleast_2d atleast_3d""".split()
+#: What is done to every channel alike: the elements keep their order.
+PLAIN = """view reshape flatten unflatten squeeze unsqueeze expand expand_as broadcast_to view_as reshape_as ravel
+    atleast_1d atleast_2d atleast_3d""".split()
+ONE = """permute transpose movedim moveaxis swapaxes swapdims t T mT H mH adjoint repeat tile repeat_interleave chunk
+    split split_with_sizes unbind tensor_split roll flip fliplr flipud rot90 pad pixel_shuffle pixel_unshuffle
+    channel_shuffle diagonal tril triu hsplit vsplit dsplit constant_pad_nd unsafe_chunk unsafe_split
+    native_channel_shuffle""".split()
+#: What picks parts: said of the channels that are picked, unless it picks channels only.
+PICKING = 'getitem select narrow'.split()
 MANY = 'cat concat concatenate stack hstack vstack dstack column_stack row_stack block_diag'.split()
-INDEXED = 'getitem gather index_select take_along_dim masked_select'.split()
+INDEXED = 'gather index_select take_along_dim'.split()
 
 
 def _run(function: Callable, args: tuple, kwargs: dict) -> Any:
@@ -49,6 +53,7 @@ def _apply(tracer: Tracer, call: Call, data: Tensor, function: Callable[[Tensor]
         set_state(out, state.map(lambda elements, number=number: list(tensors_in(function(elements)))[number]))
 
 
+@rule(*PLAIN, treats=False)
 @rule(*ONE)
 def layout(tracer: Tracer, call: Call) -> None:
     """Layout of one value."""
@@ -95,7 +100,7 @@ def fold(tracer: Tracer, call: Call) -> None:
     tracer.set(call.out, ids)
 
 
-@rule(*MANY)
+@rule(*MANY, treats=False)
 def join(tracer: Tracer, call: Call) -> None:
     """Several values side by side."""
     parts = list(call.argument(0, 'tensors'))
@@ -132,27 +137,106 @@ def _shrink(call: Call, ids: list[Tensor]) -> list[Tensor]:
     return ids
 
 
+@rule('select', 'narrow', treats=False)
+def part(tracer: Tracer, call: Call) -> None:
+    """A place or a range of one axis."""
+    dim = call.argument(1, 'dim')
+    _pick(tracer, call, [dim % call.argument(0, 'input').dim()])
+
+
+def _pick(tracer: Tracer, call: Call, dims: list[int]) -> None:
+    """Run an operation that picks places along some axes by constant indices."""
+    data = call.argument(0, 'input')
+    _apply(tracer, call, data, lambda ids: call.function(ids, *call.args[1:], **call.kwargs))
+    if isinstance(get_state(data), Activation) and set(dims) - set(varying(tracer.ids(data))):
+        for out in tensors_in(call.out):
+            tracer.treat(tracer.ids(out))
+
+
+@rule('getitem', treats=False)
+def getitem(tracer: Tracer, call: Call) -> None:
+    """``data[index]``, by constant or computed indices."""
+    data, index = call.args
+    dims = indexed_dims(index, data)
+    if any(isinstance(get_state(tensor), Activation) for tensor in tensors_in(index)):
+        _pick_computed(tracer, call, dims)
+    else:
+        _pick(tracer, call, dims)
+
+
+def indexed_dims(index: Any, data: Tensor) -> list[int]:
+    """Axes of which an index leaves something out, or changes the order."""
+    items = list(index) if isinstance(index, tuple) else [index]
+    taken = sum(item.dim() if _is_mask(item) else 1 for item in items if item is not None and item is not Ellipsis)
+    found, dim = [], 0
+    for item in items:
+        if item is Ellipsis:
+            dim += data.dim() - taken
+        elif item is not None:
+            count = item.dim() if _is_mask(item) else 1
+            whole = isinstance(item, slice) and item.indices(data.shape[dim]) == (0, data.shape[dim], 1)
+            found += [] if whole else range(dim, dim + count)
+            dim += count
+    return found
+
+
+def _is_mask(item: Any) -> bool:
+    return isinstance(item, Tensor) and item.dtype == torch.bool
+
+
 @rule(*INDEXED)
 def indexed(tracer: Tracer, call: Call) -> None:
-    """Values picked by indices; by computed indices only along axes where the channels do not vary."""
-    data = call.argument(0, 'input')
+    """Values picked along one axis."""
+    dims = [call.argument(1, 'dim') % call.argument(0, 'input').dim()]
     chosen = [tensor for tensor in tensors_in([call.args[1:], call.kwargs])
               if isinstance(get_state(tensor), Activation)]
-    if not chosen:
-        _apply(tracer, call, data, lambda ids: call.function(ids, *call.args[1:], **call.kwargs))
-        return
+    if chosen:
+        _pick_computed(tracer, call, dims)
+    else:
+        _pick(tracer, call, dims)
+
+
+def _pick_computed(tracer: Tracer, call: Call, dims: list[int]) -> None:
+    """Values picked by computed indices: only along axes where the channels do not vary."""
+    data = call.argument(0, 'input')
+    rest = [call.args[1:], {key: value for key, value in call.kwargs.items() if key != 'input'}]
     ids = tracer.ids(data)
-    dims = list(range(ids.dim()))
-    if call.name in ('gather', 'index_select', 'take_along_dim'):
-        dims = [call.argument(1, 'dim') % ids.dim()]
-    elif call.name == 'getitem':
-        items = call.args[1] if isinstance(call.args[1], tuple) else (call.args[1],)
-        if all(isinstance(item, slice) or isinstance(item, Tensor) and item.dtype == torch.long for item in items):
-            dims = [dim for dim, item in enumerate(items) if isinstance(item, Tensor)]
     ids = tracer.hold(ids, [dim for dim in dims if dim in varying(ids)], 'channels picked by computed indices')
-    for index in chosen:
+    for index in tensors_in(rest):
         tracer.hold_all(tracer.ids(index), 'computed indices')
-    tracer.set(call.out, call.function(ids.expand(data.shape), *call.args[1:], **call.kwargs))
+    tracer.set(call.out, call.function(ids.expand(data.shape), *rest[0], **rest[1]))
+
+
+@rule('nonzero', 'argwhere', 'masked_select', 'unique', 'bincount')
+def by_value(tracer: Tracer, call: Call) -> None:
+    """Places or values chosen by what the values are: whatever carries channels is held."""
+    for tensor in tensors_in([call.args, call.kwargs]):
+        tracer.hold_all(tracer.ids(tensor), 'chosen by value')
+    for out in tensors_in(call.out):
+        tracer.set(out, torch.zeros((1,) * out.dim(), dtype=torch.long))
+
+
+@rule('index_add', 'index_copy', 'scatter', 'scatter_add', 'scatter_reduce', 'index_reduce', 'index_fill',
+      'masked_scatter', 'index_put')
+def placed(tracer: Tracer, call: Call) -> None:
+    """Rows of a source laid into (or added to) a target, along an axis where the channels do not vary."""
+    target, dim, index = (call.argument(number, name) for number, name in enumerate(('input', 'dim', 'index')))
+    source = call.argument(3, 'source', call.kwargs.get('src'))
+    if not isinstance(dim, int) or not isinstance(index, Tensor):
+        raise TypeError('places are not given along one axis')
+    tracer.hold_all(tracer.ids(index), 'computed indices')
+    reason, operands = 'channels placed by computed indices', []
+    for part in (target, source):
+        if isinstance(part, Tensor):
+            ids = tracer.hold(tracer.ids(part), [dim % target.dim()], reason)
+            if index.dim() == target.dim():
+                ids = tracer.hold(ids, [axis for axis in varying(ids) if Operand(ids, tuple(index.shape), index)
+                                        .differs_along(axis)], reason)
+            extent = tuple(1 if axis == dim % target.dim() else size for axis, size in enumerate(part.shape))
+            value = call.value(part)
+            same = bool((value == value.narrow(dim, 0, 1)).all()) if len(part) else False
+            operands.append(Operand(ids, extent, value.narrow(dim, 0, 1) if same else None))
+    tracer.set(call.out, combine(tracer, *operands) if len(operands) > 1 else operands[0].ids)
 
 
 @rule('embedding')
@@ -168,8 +252,11 @@ def embedding(tracer: Tracer, call: Call) -> None:
 def setitem(tracer: Tracer, call: Call) -> None:
     """``target[index] = value``."""
     target, index, value = call.args
+    masks = [item for item in tensors_in(index) if isinstance(get_state(item), Activation)]
+    if masks:
+        _set_computed(tracer, target, index, value)
+        return
     ids = tracer.ids(target).expand(target.shape).clone(memory_format=torch.contiguous_format)
-    write_through_view(tracer, call, [target, *tensors_in(value)])
     index = tuple(index) if isinstance(index, list) and any(isinstance(item, slice) for item in index) else index
     if isinstance(value, Tensor):
         place = ids[index]
@@ -178,6 +265,36 @@ def setitem(tracer: Tracer, call: Call) -> None:
     else:
         ids[index] = 0
     tracer.set(target, ids)
+
+
+def _set_computed(tracer: Tracer, target: Tensor, index: Any, value: Any) -> None:
+    """Values written at computed places: ``h[h < 0] = 0`` is element-wise, anything else holds what it touches."""
+    one = index[0] if isinstance(index, tuple) and len(index) == 1 else index
+    ids = tracer.ids(target)
+    if _is_mask(one) and (not isinstance(value, Tensor) or value.numel() == 1):
+        missing = (1,) * (target.dim() - one.dim())
+        mask = Operand(tracer.ids(one).reshape(*tracer.ids(one).shape, *missing), (*one.shape, *missing),
+                       one.reshape(*one.shape, *missing))
+        tracer.set(target, combine(tracer, Operand(ids, tuple(target.shape), target), mask))
+        return
+    dims = [dim for dim in indexed_dims(index, target) if dim in varying(ids)]
+    ids = tracer.hold(ids, dims, 'channels written at computed places')
+    for tensor in tensors_in(index):
+        tracer.hold_all(tracer.ids(tensor), 'computed indices')
+    if not isinstance(value, Tensor):
+        tracer.set(target, ids)
+        return
+    reason = 'channels written at computed places'
+    if bool(ids.any()):
+        place = ids.expand(target.shape)[index]
+        seen = tracer.hold(place, [0] if place.dim() else [], reason)
+        ids = combine(tracer, Operand(seen, tuple(place.shape), target[index]),
+                      Operand(tracer.ids(value), tuple(value.shape), value))
+    else:
+        ids = tracer.ids(value)
+    behind = target.dim() - 1 - max(indexed_dims(index, target))  # axes that were written as wholes
+    rows = tracer.hold(ids, list(range(ids.dim() - behind)), reason)
+    tracer.set(target, rows.reshape(rows.shape[rows.dim() - behind:]))
 
 
 @rule('meshgrid', 'broadcast_tensors')

@@ -1,4 +1,6 @@
 """Producers (linear, convolution) and contractions of two values (matmul, einsum, attention)."""
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -21,7 +23,7 @@ def linear(tracer: Tracer, call: Call) -> None:
     """``x @ W.T + b``: reads the last axis, or mixes positions when the channels stand elsewhere."""
     x, weight, bias = (call.argument(number, name) for number, name in enumerate(('input', 'weight', 'bias')))
     if not tracer.is_weight(weight):
-        contract(tracer, call.out, x, weight.mT)
+        contract(tracer, call.out, x, _turn(weight) if weight.dim() > 1 else weight)
         if isinstance(bias, Tensor):
             _add_bias(tracer, call.out, bias)
         return
@@ -129,20 +131,6 @@ def _label_grouped(tracer: Tracer, weight: Tensor, ids: Tensor, role: str) -> No
     tracer.label(weight, ids.reshape(tuple(ids.shape) + (1,) * (weight.dim() - ids.dim())), role)
 
 
-@rule('lstm', 'gru', 'rnn_tanh', 'rnn_relu')
-def recurrent(tracer: Tracer, call: Call) -> None:
-    """Recurrent layers read their input; their own features are left where they are."""
-    x, flat = call.args[0], call.args[2]
-    channels = channel_ids(tracer, x, x.dim() - 1, 'a recurrent layer')
-    for weight in flat:
-        layer_input = get_state(weight).sources[0].key.rsplit('.', 1)[-1].startswith('weight_ih_l0')
-        if layer_input and bool(channels.any()):
-            tracer.label(weight, channels[None, :], 'read')
-    tracer.note('the features inside a recurrent layer are not followed')
-    for tensor in tensors_in(call.out):
-        tracer.set(tensor, torch.zeros((1,) * tensor.dim(), dtype=torch.long))
-
-
 # -- contractions ------------------------------------------------------------------------
 
 
@@ -152,8 +140,11 @@ def contract(tracer: Tracer, out: Tensor, first: Tensor, second: Tensor) -> None
     ``first`` and ``second`` are any two-or-more-dimensional values with states; views made outside
     the trace get theirs from :func:`view_state`.
     """
-    if tracer.is_weight(first) and tracer.is_weight(second) or not (
-            tracer.is_weight(first) or tracer.is_weight(second)):
+    both = tracer.is_weight(first) and tracer.is_weight(second)
+    product = product_of_weights(tracer, first, second) if both else None
+    if product is not None:
+        set_state(out, product)
+    elif both or not (tracer.is_weight(first) or tracer.is_weight(second)):
         tracer.set(out, contract_ids(tracer, Operand(tracer.ids(first), tuple(first.shape), first),
                                      Operand(tracer.ids(second), tuple(second.shape), second)))
     elif tracer.is_weight(second):
@@ -161,6 +152,29 @@ def contract(tracer: Tracer, out: Tensor, first: Tensor, second: Tensor) -> None
     else:
         turned = contract_weight(tracer, _turn(second), _turn(first))
         tracer.set(out, turned.mT)
+
+
+def product_of_weights(tracer: Tracer, first: Tensor, second: Tensor) -> Weight | None:
+    """A weight of two factors (low-rank adaptation): its rows are those of the first, its columns of the second.
+
+    Returns:
+        Weight | None: None where an axis of a factor is no axis of its parameter.
+    """
+    if first.dim() != 2 or second.dim() != 2:
+        return None
+    sources = []
+    for tensor, contracted in ((first, 1), (second, 0)):
+        state = get_state(tensor)
+        source = state.sources[0].map(lambda elements: elements.reshape(elements.shape))
+        axis = source.axis_along(contracted) if len(state.sources) == 1 and tensor.shape[contracted] > 1 else None
+        if axis is None or source.partial or source.summed is not None:
+            return None
+        elements = source.elements.narrow(contracted, 0, 1).expand(first.shape[0], second.shape[1])
+        sources.append(replace(source, elements=elements, summed=axis))
+    inner = new_channels(tracer, first.shape[1])
+    tracer.label(second, inner[:, None], 'write')
+    tracer.label(first, inner[None, :], 'read')
+    return Weight(tuple(sources))
 
 
 def _turn(tensor: Tensor) -> Tensor:
@@ -204,7 +218,9 @@ def contract_weight(tracer: Tracer, x: Tensor, weight: Tensor) -> Tensor:
     out = out.reshape(shape) if out.numel() > 1 else out.reshape((1,) * rank)
     keys = tracer.atoms.blocks_over(ids, [contracted])
     if any(size > 1 for size in batch) and bool(out.any()):
-        if not varying(keys):
+        own = [dim for dim, size in enumerate(batch) if size > 1 and x.shape[dim - rank + x.dim()] > 1]
+        entries = keys.expand([batch[dim] if dim in own else size for dim, size in enumerate(keys.shape)])
+        if not varying(keys) or len(entries.unique()) < torch.Size([batch[dim] for dim in own]).numel():
             keys = tracer.atoms.fresh(torch.Size(batch).numel()).reshape(*batch, 1, 1)
             tracer.atoms.pin(keys)
         tracer.atoms.relate(out, keys)
@@ -379,6 +395,9 @@ def attention(tracer: Tracer, call: Call) -> None:
     """``softmax(q k^T + mask) v`` by its parts."""
     query, key, value = (call.argument(number, name) for number, name in enumerate(('query', 'key', 'value')))
     mask = call.argument(3, 'attn_mask')
+    if call.kwargs.get('enable_gqa'):
+        key, value = (view_state(item, lambda x: x.repeat_interleave(query.shape[-3] // x.shape[-3], -3))
+                      for item in (key, value))
     shape = (*torch.broadcast_shapes(query.shape[:-2], key.shape[:-2]), query.shape[-2], key.shape[-2])
     logits = torch.empty(shape, device='meta')
     contract(tracer, logits, query, view_state(key, lambda item: item.mT))

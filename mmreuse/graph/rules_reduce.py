@@ -45,7 +45,7 @@ def batch_norm(tracer: Tracer, call: Call) -> None:
         vectors = list(call.args[1:5])
     vectors = [vector for vector in vectors if isinstance(vector, Tensor)]
     if tracer.is_weight(x):
-        weight_norm_of(tracer, x, vectors, call.out)
+        weight_norm_of(tracer, x, vectors, 1, call.out)
         return
     channels = channel_ids(tracer, x, 1, 'a norm')
     for vector in vectors:
@@ -53,12 +53,23 @@ def batch_norm(tracer: Tracer, call: Call) -> None:
     tracer.set(call.out, spread(channels, 1, x.dim()))
 
 
-def weight_norm_of(tracer: Tracer, x: Tensor, vectors: list[Tensor], out: Tensor) -> None:
-    """A norm that standardises a weight: every element stays where it is."""
+def weight_norm_of(tracer: Tracer, x: Tensor, vectors: list[Tensor | None], axis: int, out: Tensor) -> None:
+    """A norm of what is made of parameters alone: every element stays where it is.
+
+    Args:
+        x: What is normalised.
+        vectors: Affine parameters and statistics, of the shape of some axes of ``x``.
+        axis: The first of these axes.
+        out: The result.
+    """
     sources = list(get_state(x).sources)
     for vector in vectors:
-        if tracer.is_weight(vector):
-            sources += get_state(vector).map(lambda e: spread(e, 1, x.dim()).expand(x.shape)).sources
+        if isinstance(vector, Tensor) and tracer.is_weight(vector):
+            shape = (1,) * axis + tuple(vector.shape) + (1,) * (x.dim() - axis - vector.dim())
+            sources += get_state(vector).map(
+                lambda elements, shape=shape: elements.reshape(shape).expand(x.shape)).sources
+        elif isinstance(vector, Tensor) and not bool((vector == vector.flatten()[0]).all()):
+            raise ValueError('a constant vector of a norm of parameters')
     set_state(out, Weight(tuple(sources)))
 
 
@@ -78,10 +89,11 @@ def meet_vector(tracer: Tracer, vector: Tensor, channels: Tensor) -> Tensor:
 def layer_norm(tracer: Tracer, call: Call) -> None:
     """Norm over the last axes, or over groups of channels of axis 1."""
     x = call.argument(0, 'input')
-    if tracer.is_weight(x):
-        weight_norm_of(tracer, x, [], call.out)
-        return
     affine = [call.argument(2, 'weight'), call.argument(3, 'bias')]
+    if tracer.is_weight(x):
+        axis = 1 if call.name == 'group_norm' else x.dim() - len(call.argument(1, 'normalized_shape'))
+        weight_norm_of(tracer, x, affine, axis, call.out)
+        return
     if call.name == 'group_norm':
         channels = channel_ids(tracer, x, 1, 'a norm')
         groups = call.argument(1, 'num_groups')
@@ -188,3 +200,28 @@ def resize(tracer: Tracer, call: Call) -> None:
     if call.name.startswith('grid'):
         tracer.hold_all(tracer.ids(call.argument(1, 'grid')), 'computed positions')
     tracer.set(call.out, ids)
+
+
+@rule('view_as_complex')
+def as_complex(tracer: Tracer, call: Call) -> None:
+    """Pairs along the last axis as one number."""
+    ids = tracer.ids(call.args[0])
+    ids = tracer.hold(ids, [ids.dim() - 1], 'pairs of channels are one complex number')
+    tracer.set(call.out, ids.squeeze(-1))
+
+
+@rule('view_as_real')
+def as_real(tracer: Tracer, call: Call) -> None:
+    """Complex numbers as pairs along a new last axis."""
+    tracer.set(call.out, tracer.ids(call.args[0]).unsqueeze(-1))
+
+
+@rule(*(f'fft_{direction}{axes}' for direction in ('fft', 'ifft', 'rfft', 'irfft', 'hfft', 'ihfft')
+        for axes in ('', '2', 'n')))
+def fourier(tracer: Tracer, call: Call) -> None:
+    """Fourier transforms mix what stands along their axes."""
+    x = call.argument(0, 'input')
+    several = call.name[-1] in '2n'
+    dims = call.argument(2, 'dim', (-2, -1) if call.name.endswith('2') else None if several else -1)
+    dims = list(range(x.dim())) if dims is None else [dims] if isinstance(dims, int) else list(dims)
+    tracer.set(call.out, mix_positions(tracer, x, [dim % x.dim() for dim in dims]))

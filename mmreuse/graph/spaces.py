@@ -125,7 +125,7 @@ def derive_spaces(tracer: Tracer) -> Derivation:
         if label.key in tracer.fixed:
             atoms.pin(label.ids)
     labels = tie_repeated(atoms, tracer.labels)
-    partitioner = Partitioner(atoms, labels)
+    partitioner = Partitioner(atoms, labels, tracer.network)
     while True:
         classes = partitioner.run()
         found = _Axes(tracer, labels, classes)

@@ -9,8 +9,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmreuse.errors import TraceError
-from mmreuse.graph.atoms import Atoms, narrow, varying
+from mmreuse.graph.atoms import Atoms, hashed, narrow, varying
 from mmreuse.graph.combine import Operand, combine
+from mmreuse.graph.memory import SharedMemory
 from mmreuse.graph.source_lines import calling_line
 from mmreuse.graph.state import CONSTANT, Activation, Constant, Source, Weight, get_state, set_state
 
@@ -37,6 +38,7 @@ class Label:
     role: str  # 'write', 'read' or 'accompany'
     call: int  # number of the operation
     visited: Tensor | None = None  # (shape) of bool: elements that were read; None: all
+    region: tuple[int, int, int] | None = None  # axis of which it says only a part, first and last place of that
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +60,22 @@ class Call:
     args: tuple
     kwargs: dict
     out: Any = None
+    prior: Tensor | None = None  # what a constant was before the operation wrote into it
+
+    @property
+    def writes(self) -> bool:
+        """Whether the first argument is written into."""
+        name = self.function.__name__
+        return name == '__setitem__' or name.startswith('__i') or name.endswith('_') and not name.endswith('__')
+
+    def value(self, tensor: Tensor) -> Tensor:
+        """The values of an argument as they were when the operation began."""
+        return self.prior if self.prior is not None and tensor is self.args[0] else tensor
+
+    @property
+    def outs(self) -> list[Tensor]:
+        """The tensors that get new values."""
+        return [self.args[0]] if self.name == 'setitem' else list(tensors_in(self.out))
 
     def argument(self, position: int, name: str, default: Any = None) -> Any:
         """An argument by position or by name."""
@@ -66,6 +84,8 @@ class Call:
 
 Rule = Callable[['Tracer', Call], None]
 RULES: dict[str, Rule] = {}
+#: Operations that do the same to every channel wherever it stands, or nothing: what they are applied to is not noted.
+UNTREATED: set[str] = set()
 #: Operations that are run as several simpler ones: name -> replacement with the same arguments.
 DECOMPOSITIONS: dict[str, Callable] = {}
 #: Operations that read no value (shapes, types, ...).
@@ -84,10 +104,17 @@ READS = frozenset('bool item int float index is_nonzero equal allclose'.split())
 ESCAPES = frozenset(('numpy', 'array', 'tolist'))
 
 
-def rule(*names: str) -> Callable[[Rule], Rule]:
-    """Register the rule of some operations."""
+def rule(*names: str, treats: bool = True) -> Callable[[Rule], Rule]:
+    """Register the rule of some operations.
+
+    Args:
+        names: Of the operations, without underscores.
+        treats: Whether to channels that they are applied to something is done that others do not undergo. The rules
+            of others say themselves what they treat.
+    """
     def register(function: Rule) -> Rule:
         RULES.update(dict.fromkeys(names, function))
+        UNTREATED.update(() if treats else names)
         return function
     return register
 
@@ -143,6 +170,7 @@ class Tracer(TorchFunctionMode):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
+        self.network = type(model).__name__
         self.atoms = Atoms()
         self.labels: list[Label] = []
         self.seen: list[Seen] = []
@@ -156,6 +184,7 @@ class Tracer(TorchFunctionMode):
         self.branches = 0
         self.random: list[Pin] = []  # operations that draw random numbers
         self.watch = HiddenWatch(self)
+        self.memory = SharedMemory()
         self._hooks = []
         self._prepare(model)
 
@@ -237,31 +266,45 @@ class Tracer(TorchFunctionMode):
         for tensor in tensors_in([args, kwargs]):
             if get_state(tensor) is None:
                 set_state(tensor, CONSTANT)
-        before = [get_state(tensor) for tensor in tensors_in([args, kwargs])]
+        given = list(tensors_in([args, kwargs]))
+        before = [get_state(tensor) for tensor in given]
+        versions = [tensor._version for tensor in given]
+        if args and call.writes and get_state(args[0]) is CONSTANT:
+            call.prior = args[0].clone()
         generator = torch.get_rng_state()
         call.out = function(*args, **kwargs)
         if not torch.equal(generator, torch.get_rng_state()):
             self.random.append(Pin(name, self.place, 'draws random numbers', calling_line()))
-        outs = list(tensors_in(call.out))
-        if name == 'setitem':
-            outs = [args[0]]
+        outs = call.outs
         if not outs:
             return call.out
         self.calls += 1
+        self.memory.add(outs)
         if not any(isinstance(state, (Activation, Weight)) for state in before):
             for tensor in outs:
                 set_state(tensor, CONSTANT)
             return call.out
         self.current = call
-        try:
-            (RULES.get(name) or unknown)(self, call)
-        except Exception as error:  # of a rule, not of the network, which ran
-            unknown(self, call, f'what it does could not be followed ({type(error).__name__}: {error})')
-        missing = [tensor for tensor in outs if get_state(tensor) is None]
-        if missing:
-            raise TraceError(f"The rule for '{name}' in module '{self.place}' left a result without ids; "
-                             'register a rule for it in mmreuse.graph.')
+        if name not in UNTREATED:
+            for state in before:
+                if isinstance(state, Activation):
+                    self.treat(narrow(state.ids))
+        self._apply_rule(call)
+        for tensor, version in zip(given, versions, strict=True):
+            if tensor._version != version:
+                self.memory.written(tensor, self)
         return call.out
+
+    def _apply_rule(self, call: Call) -> None:
+        """Apply the rule of an operation; where it fails, or leaves a result without ids, hold what enters."""
+        labels = len(self.labels)
+        try:
+            (RULES.get(call.name) or unknown)(self, call)
+        except Exception as error:  # of a rule, not of the network, which ran
+            del self.labels[labels:]
+            unknown(self, call, f'what it does could not be followed ({type(error).__name__}: {error})')
+        if any(get_state(tensor) is None for tensor in call.outs):
+            unknown(self, call)
 
     def _read(self, name: str, args: tuple) -> None:
         """Note that control flow learns of a value: what the value is made of keeps its place."""
@@ -286,6 +329,16 @@ class Tracer(TorchFunctionMode):
     def set(self, tensor: Tensor, ids: Tensor) -> None:
         """Say which atoms a result carries; ``ids`` broadcast to its shape."""
         set_state(tensor, Activation(self.atoms.settle(ids).expand(tensor.shape)))
+
+    def treat(self, ids: Tensor, kinds: Tensor | None = None) -> None:
+        """Tell the atoms of a value that the current operation is done to them, and not to others.
+
+        Args:
+            ids: Of the value, narrowed.
+            kinds: Same shape; numbers of what is done, where the operation does different things.
+        """
+        code = hashed(self.calls)
+        self.atoms.treat(ids, code if kinds is None else kinds * code + code)
 
     def note(self, reason: str) -> None:
         """Report that the current operation keeps something from moving."""
@@ -324,13 +377,24 @@ class Tracer(TorchFunctionMode):
             mine = self.atoms.blocks_over(ids, [dim for dim in varying(ids) if extent[dim] == 1])
             if source.partial:
                 self.hold(mine, list(range(mine.dim())), 'a statistic of a parameter stands here')
-            elif source.elements is not None:
-                mine = self._scatter(source, mine)
-            if not source.partial and bool(mine.any()):
-                self.labels.append(Label(source.key, source.shape, mine, role, self.calls, source.visited()))
+                continue
+            self._tell_codes(source, mine)
+            region = None
+            if source.elements is not None:
+                mine, region = self._scatter(source, mine)
+            if bool(mine.any()):
+                self.labels.append(Label(source.key, source.shape, mine, role, self.calls, source.visited(), region))
 
-    def _scatter(self, source: Source, ids: Tensor) -> Tensor:
-        """Bring labels of a computed value back to the elements of its parameter."""
+    def _tell_codes(self, source: Source, ids: Tensor) -> None:
+        """Tell atoms what was done to single elements of a parameter before they met it."""
+        if source.codes is not None and bool(ids.any()):
+            elements, ids = torch.broadcast_tensors(narrow(source.elements), ids)
+            self.atoms.treat(ids, torch.where(elements >= 0, source.codes[elements.clamp(min=0)], 0))
+
+    def _scatter(self, source: Source, ids: Tensor) -> tuple[Tensor, tuple[int, int, int] | None]:
+        """Bring labels of a computed value back to the elements of its parameter; as :meth:`Source.vector`."""
+        if not bool(ids.any()):
+            return ids, None
         vector = source.vector(ids)
         if vector is not None:
             return vector
@@ -340,7 +404,8 @@ class Tracer(TorchFunctionMode):
         full = torch.zeros(torch.Size(source.shape).numel(), dtype=torch.long)
         full[elements] = ids
         self.atoms.tie(full[elements], ids)
-        return self.atoms.settle(full.reshape(source.shape))
+        full = full.reshape(source.shape)
+        return self.atoms.settle(full if source.summed is None else full.amax(source.summed, keepdim=True)), None
 
     def cover(self) -> None:
         """Extend labels of parameters of which the run read a part, such as rows of a table, to what it did not read.
@@ -368,7 +433,7 @@ class Tracer(TorchFunctionMode):
         """Turn a value computed from parameters into one that carries an atom an element."""
         ids = torch.zeros((1,) * tensor.dim(), dtype=torch.long)
         for source in state.sources:
-            if source.partial:
+            if source.partial or not torch.Size(source.shape).numel():
                 continue
             if source.key not in self.activated:
                 fresh = self.atoms.fresh(torch.Size(source.shape).numel())
@@ -381,8 +446,14 @@ class Tracer(TorchFunctionMode):
             else:
                 elements = narrow(source.elements)
                 mine = torch.where(elements >= 0, atoms[elements.clamp(min=0)], 0)
+            self._tell_codes(source, mine)
             mine = self.atoms.settle(mine)
-            ids = combine(self, Operand(ids, tuple(ids.shape)), Operand(mine, tuple(mine.shape)))
+            if bool(ids.any()) and not (bool(ids.all()) and bool(mine.all())):  # they stand at different places
+                self.atoms.tie(ids, mine)
+                ids, mine = torch.broadcast_tensors(ids, mine)
+                ids = torch.where(ids == 0, mine, ids)
+            else:
+                ids = combine(self, Operand(ids, tuple(ids.shape)), Operand(mine, tuple(mine.shape)))
         return self.atoms.settle(ids)
 
     def is_weight(self, tensor: Any) -> bool:
@@ -414,5 +485,8 @@ def unknown(tracer: Tracer, call: Call, reason: str = 'no rule for this operatio
         elif isinstance(state, Weight):
             tracer.note(reason)
             tracer.fixed.update(source.key for source in state.sources)
-    for tensor in tensors_in(call.out):
+            for source in state.sources:
+                if source.key in tracer.activated:
+                    tracer.atoms.pin(tracer.activated[source.key])
+    for tensor in call.outs:
         tracer.set(tensor, torch.zeros((1,) * tensor.dim(), dtype=torch.long))

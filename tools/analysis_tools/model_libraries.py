@@ -1,5 +1,7 @@
 """Models of timm, torchvision and mmpretrain by name, never with weights."""
+import itertools
 import math
+import random
 import warnings
 from collections import defaultdict
 from fnmatch import fnmatch
@@ -54,6 +56,21 @@ def smallest_of_each_family(library: str, families: dict[str, str]) -> list[str]
     for name, family in families.items():
         groups[family].append(name)
     return sorted(min(names, key=partial(count_parameters, library)) for names in groups.values())
+
+
+def draw_models(library: str, names: list[str], number: int, seed: int, largest: float = math.inf) -> list[str]:
+    """Draw models at random, the same ones for the same seed.
+
+    Args:
+        library: Whose models they are.
+        names: Of all models to draw from.
+        number: How many to draw; fewer where there are not as many.
+        seed: Of the draw.
+        largest: Models with more parameters are passed over.
+    """
+    order = random.Random(seed).sample(sorted(names), len(names))
+    small = (name for name in order if largest == math.inf or count_parameters(library, name) <= largest)
+    return list(itertools.islice(small, number))
 
 
 def count_parameters(library: str, name: str) -> float:

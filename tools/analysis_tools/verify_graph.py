@@ -5,6 +5,7 @@ Each model is built with random weights in a process of its own, under limits of
 import argparse
 import contextlib
 import logging
+import math
 import multiprocessing
 import os
 import resource
@@ -17,7 +18,14 @@ from typing import Any
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from model_libraries import LIBRARIES, build_model, input_sizes, list_models, smallest_of_each_family  # noqa: E402
+from model_libraries import (  # noqa: E402
+    LIBRARIES,
+    build_model,
+    draw_models,
+    input_sizes,
+    list_models,
+    smallest_of_each_family,
+)
 
 from mmreuse.errors import TraceError  # noqa: E402
 from mmreuse.graph import Graph, trace  # noqa: E402
@@ -100,6 +108,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--library', choices=LIBRARIES, required=True)
     parser.add_argument('--pattern', default='*', help='glob pattern of model names, e.g. "resnet*"')
     parser.add_argument('--one-per-family', action='store_true', help='only the smallest model of each family')
+    parser.add_argument('--sample', type=int, help='only so many models, drawn at random')
+    parser.add_argument('--seed', type=int, help='of the draw (default: the date); printed, to draw the same again')
+    parser.add_argument('--max-parameters', type=float, default=math.inf, help='pass over larger models when drawing')
     parser.add_argument('--out', help='JSON file for the results')
     parser.add_argument('--size', type=int, help='side of the square image (default: small, or as the model asks)')
     parser.add_argument('--timeout', type=float, default=300, help='seconds a model (default: 300)')
@@ -115,6 +126,10 @@ def main() -> None:
     if not families:
         raise SystemExit(f"{args.library} has no model that matches '{args.pattern}'")
     names = smallest_of_each_family(args.library, families) if args.one_per_family else list(families)
+    if args.sample:
+        seed = int(time.strftime('%Y%m%d')) if args.seed is None else args.seed
+        names = draw_models(args.library, names, args.sample, seed, args.max_parameters)
+        print(f'{len(names)} models drawn with --seed {seed}')
     records = []
     for number, name in enumerate(names, 1):
         records.append(guarded(args.library, name, args.size, args.memory, args.timeout) | dict(family=families[name]))
