@@ -71,13 +71,15 @@ TRANSFORMS = BorrowingRegistry(
 DATA_SAMPLERS = Registry(
     'data sampler', parent=root.DATA_SAMPLERS, scope=SCOPE, locations=['mmreuse.datasets.samplers'])
 METRICS = BorrowingRegistry('metric', parent=root.METRICS, scope=SCOPE, locations=['mmreuse.evaluation'])
+WEIGHT_INITIALIZERS = Registry(
+    'weight initializer', parent=root.WEIGHT_INITIALIZERS, scope=SCOPE, locations=['mmreuse.models.weight_init'])
 
 # Nothing of ours is in these. They exist because under ``default_scope='mmreuse'`` mmengine looks here first, and
 # warns when there is no child to look in.
 INHERITED = tuple(
     Registry(parent.name, parent=parent, scope=SCOPE)
     for parent in (root.EVALUATOR, root.INFERENCERS, root.LOG_PROCESSORS, root.MODEL_WRAPPERS, root.OPTIMIZERS,
-                   root.PARAM_SCHEDULERS, root.VISBACKENDS, root.VISUALIZERS, root.WEIGHT_INITIALIZERS))
+                   root.PARAM_SCHEDULERS, root.VISBACKENDS, root.VISUALIZERS))
 
 SIMILARITIES = Registry(
     'similarity', build_func=bind_function, scope=SCOPE, locations=['mmreuse.reassembly.similarities'])

@@ -19,7 +19,7 @@ RUNNER_KEYS = frozenset((
     'auto_scale_lr', 'optim_wrapper', 'param_scheduler', 'val_evaluator', 'test_evaluator', 'default_hooks',
     'custom_hooks', 'data_preprocessor', 'load_from', 'resume', 'launcher', 'env_cfg', 'log_processor', 'log_level',
     'visualizer', 'default_scope', 'randomness', 'experiment_name', 'runner_type', 'custom_imports',
-    'trust_checkpoint'))
+    'trust_checkpoint', 'load_strict'))
 _NOT_REGISTERED = re.compile(r'(?P<name>[\w.]+) is not in the (?:\w+::)?(?P<kind>[\w ]+) registry')
 
 

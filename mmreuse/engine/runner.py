@@ -1,14 +1,19 @@
 """mmengine's Runner, with checkpoints that are safe to write and to load."""
+import re
+from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any
 
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmengine.model import is_model_wrapper
+from mmengine.runner import CheckpointLoader, Runner
 
 from mmreuse.engine.checkpoint import backend_for, find_resumable
 from mmreuse.registry import RUNNERS
 from mmreuse.utils.safe_loading import trusting
+from mmreuse.utils.state_fit import load_strictly, load_what_fits, weights_of
 
 
 @RUNNERS.register_module(name='Runner')
@@ -16,7 +21,8 @@ class SafeRunner(Runner):
     """A Runner that resumes from the newest valid checkpoint and never runs code from one.
 
     ``trust_checkpoint=True`` in the config lets it unpickle ``load_from`` (or what is resumed from)
-    in full, which **runs code from the file** and is logged.
+    in full, which **runs code from the file** and is logged. ``load_strict=False`` lets ``load_from`` leave weights
+    random, and weights of the file unused, where names or shapes differ; otherwise that is an error.
     """
 
     def load_or_resume(self) -> None:
@@ -44,20 +50,45 @@ class SafeRunner(Runner):
         name = str(self.work_dir).rstrip('/').rsplit('/', 1)[-1]
         return [f'{hook.out_dir}/{name}' for hook in hooks]
 
-    def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> dict:
-        """Load weights as mmengine's method does, unpickling nothing but tensors and plain values.
+    def load_checkpoint(self, filename: str, map_location: Any = 'cpu', strict: bool | None = None,
+                        revise_keys: Sequence[tuple[str, str]] = ()) -> dict:
+        """Load weights, unpickling nothing but tensors and plain values.
+
+        Args:
+            filename: File or address.
+            map_location: As in ``torch.load``.
+            strict: Whether all weights have to fit; by default what ``load_strict`` in the config says (True). A run
+                that is resumed is always strict.
+            revise_keys: Regular expressions and what takes their place in the names of weights.
 
         Raises:
-            ArtefactError: The file is missing, truncated, or holds other objects while not trusted.
+            ArtefactError: The file is missing, truncated, holds other objects while not trusted, or does not fit.
         """
         trust_checkpoint = bool(self.cfg.get('trust_checkpoint', False))
         if trust_checkpoint:
             self.logger.warning(f'{filename} is unpickled in full because trust_checkpoint=True: code in it runs.')
-        if len(args) < 3:
-            # mmengine's own default has a bare dot, and would make 'module_head' into 'head'.
-            kwargs.setdefault('revise_keys', [(r'^module\.', '')])
         with trusting(trust_checkpoint):
-            return super().load_checkpoint(filename, *args, **kwargs)
+            checkpoint = CheckpointLoader.load_checkpoint(filename, map_location)
+        state = weights_of(checkpoint, filename)
+        for pattern, name in revise_keys:
+            state = OrderedDict((re.sub(pattern, name, key), tensor) for key, tensor in state.items())
+        # Hooks find the weights in one place, whatever the file is like; EMAHook takes its average from there.
+        checkpoint = {**(checkpoint if 'state_dict' in checkpoint else {}), 'state_dict': state}
+        averaged = 'ema_state_dict' in checkpoint and not self._resume
+        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+        if averaged:
+            self.logger.info(f'{filename} was saved with EMAHook: the averaged weights are loaded.')
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        strict = self.cfg.get('load_strict', True) if strict is None else strict
+        if strict or self._resume:
+            load_strictly(model, checkpoint['state_dict'], filename, remedy=(
+                'Take a checkpoint of this model, or the config that it was trained with; to train on from the part '
+                'that fits, set load_strict=False.'))
+        else:
+            load_what_fits(model, checkpoint['state_dict'], filename, self.logger)
+        self._has_loaded = True
+        self.logger.info(f'Load checkpoint from {filename}')
+        return checkpoint
 
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
         """Save as mmengine's method does, atomically."""

@@ -15,6 +15,7 @@ from mmreuse.utils.downloads import content_hash, fetch
 from mmreuse.utils.io import load_checkpoint
 from mmreuse.utils.names import nearest
 from mmreuse.utils.paths import data_root
+from mmreuse.utils.state_fit import load_strictly
 
 
 @dataclass(frozen=True)
@@ -91,25 +92,19 @@ def resolve_weights(source: WeightSource) -> Path:
 def load_member(model: nn.Module, source: WeightSource) -> None:
     """Load a whole network's weights, replacing parameters on the meta device.
 
-    Tensors under ``source.drop`` that the file lacks become zero, so that two builds are equal.
+    Tensors under ``source.drop`` and counters of batches that the file lacks become zero, so that two builds are equal.
 
     Args:
         model: The network, built with the source's constructor.
         source: Its weights.
 
     Raises:
-        ArtefactError: As :func:`resolve_weights`; or tensors are missing, left over, or of another shape.
+        ArtefactError: As :func:`resolve_weights`; or tensors are missing, left over, of another shape, or not finite.
     """
     path = resolve_weights(source)
     state = {name: tensor for name, tensor in _read(source, path).items() if not source.drops(name)}
     wanted = model.state_dict()
-    _check_shapes(source, path, state, wanted)
-    # Through the network's own loading hooks: libraries translate their older files there.
-    result = model.load_state_dict({name: _as_wanted(tensor, wanted.get(name)) for name, tensor in state.items()},
-                                   strict=False, assign=True)
-    missing = [name for name in result.missing_keys if not source.drops(name)]
-    _check_names(source, path, missing, result.unexpected_keys)
-    for name in result.missing_keys:
+    for name in _load(model, source, path, state, wanted):
         owner, _, attribute = name.rpartition('.')
         tensor = wanted[name]
         zeros = torch.zeros(tensor.shape, dtype=tensor.dtype)
@@ -136,15 +131,12 @@ def load_part(part: nn.Module, source: WeightSource, whole: Mapping[str, Tensor]
         with safe_open(path, framework='pt') as file:
             stored = [name.removeprefix(source.prefix) for name in file.keys()  # noqa: SIM118 (not a mapping)
                       if name.startswith(source.prefix)]
-            state = {name: file.get_tensor(source.prefix + name) for name in stored if name in wanted}
+            state = {name: file.get_tensor(source.prefix + name) for name in stored
+                     if name in wanted or name not in whole and not source.drops(name)}
     except (SafetensorError, OSError) as error:
         raise ArtefactError(f"zoo entry '{source.key}': {path} is truncated or not a safetensors file ({error}). "
                             f'Fetch or make it again.') from error
-    unexpected = [name for name in stored if name not in whole and not source.drops(name)]
-    _check_shapes(source, path, state, wanted)
-    result = part.load_state_dict({name: _as_wanted(tensor, wanted[name]) for name, tensor in state.items()},
-                                  strict=False, assign=True)
-    _check_names(source, path, result.missing_keys, unexpected)
+    _load(part, source, path, state, wanted)
 
 
 def tensor_of(module: nn.Module, name: str) -> Tensor:
@@ -235,18 +227,11 @@ def _as_wanted(tensor: Tensor, like: Tensor | None) -> Tensor:
     return tensor.to(tensor.dtype if like is None else like.dtype, copy=True)
 
 
-def _check_shapes(source: WeightSource, path: Path, state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
-    for name, tensor in state.items():
-        if name in wanted and wanted[name].shape != tensor.shape:
-            raise ArtefactError(
-                f"zoo entry '{source.key}': {path}: '{name}' has shape {tuple(tensor.shape)}, {source.model} needs "
-                f'{tuple(wanted[name].shape)}. The file belongs to another network: correct weights, model or args.')
-
-
-def _check_names(source: WeightSource, path: Path, missing: list[str], unexpected: list[str]) -> None:
-    for names, what in ((missing, 'lacks'), (unexpected, 'holds tensors that the network does not have:')):
-        if names:
-            listed = ', '.join(f"'{name}'" for name in names[:5]) + (f' and {len(names) - 5} more' if names[5:] else '')
-            raise ArtefactError(
-                f"zoo entry '{source.key}': {path} {what} {listed}. Correct weights_prefix (now '{source.prefix}'), "
-                f'name what is not needed in weights_drop, or correct weights, model or args.')
+def _load(module: nn.Module, source: WeightSource, path: Path, state: Mapping[str, Tensor],
+          wanted: Mapping[str, Tensor]) -> list[str]:
+    """Load a state in the module's precision; the names of what is missing and may be."""
+    return load_strictly(
+        module, {name: _as_wanted(tensor, wanted.get(name)) for name, tensor in state.items()},
+        f"zoo entry '{source.key}': {path}", optional=source.drops, assign=True, remedy=(
+            f"Correct weights_prefix (now '{source.prefix}'), name what is not needed in weights_drop, or correct "
+            'weights, model or args.'))

@@ -13,7 +13,7 @@ import pytest
 import torch
 from mmengine.model import BaseModule
 from mmengine.runner import CheckpointLoader
-from small_training import Runner, make_runner
+from small_training import Net, Runner, make_runner
 from torch import nn
 
 from mmreuse.engine.checkpoint import find_resumable
@@ -144,7 +144,7 @@ def test_every_scheme_of_mmengine_is_replaced():
 @pytest.mark.parametrize('entry', ['load_checkpoint', 'runner'])
 def test_trust_is_explicit_and_logged(entry, tmp_path, mark, caplog):
     path = tmp_path / 'foreign.pth'
-    torch.save(dict(state_dict={}, extra=Payload(mark)), path)
+    torch.save(dict(state_dict=Net().state_dict(), extra=Payload(mark)), path)
     with caplog.at_level(logging.WARNING):
         if entry == 'load_checkpoint':
             load_checkpoint(path, trust_checkpoint=True)

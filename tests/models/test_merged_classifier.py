@@ -168,7 +168,7 @@ def test_random_weights_are_not_merged():
 
 
 @pytest.mark.parametrize('saved, message', [
-    (net(5, width=8), r'has shape .*Check width'),
+    (net(5, width=8), r'has shape .*Check model and checkpoint'),
     (net(4), r"'head\.fc\.weight' has shape"),
     (net(5, depth=14), "has no 'backbone.layer1.1"),
 ])

@@ -268,7 +268,7 @@ def test_wrong_starts_are_refused(tmp_path, trained, runs):
     with pytest.raises(ArtefactError, match='best_'):
         start(trained, tmp_path, head='../head')
     torch.save(dict(state_dict={'head.fc.weight': torch.zeros(3, 32)}), tmp_path / 'head.pth')
-    with pytest.raises(ArtefactError, match='output layer'):
+    with pytest.raises(ArtefactError, match='does not fit .*Name a run'):
         start(trained, tmp_path, head='head.pth')
     other = load_checkpoint(trained)['state_dict']
     other['backbone.conv1.weight'] = other['backbone.conv1.weight'] + 1

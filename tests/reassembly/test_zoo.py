@@ -136,7 +136,7 @@ def test_weights_of_another_network_are_refused(tmp_path):
         save_tensors(tmp_path / f'{name}.safetensors', other.state_dict())
     with pytest.raises(ArtefactError, match="'layer1.1.bn1.bias'.*more"):
         build_member(entry(weights=str(tmp_path / 'deep.safetensors')))
-    with pytest.raises(ArtefactError, match='has shape .*another network'):
+    with pytest.raises(ArtefactError, match='has shape .*correct weights'):
         build_member(entry(weights=str(tmp_path / 'wide.safetensors')))
 
 

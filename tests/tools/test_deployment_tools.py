@@ -56,7 +56,7 @@ def test_dense_beside_narrow(benchmark, configs, tmp_path):
 
 def test_what_does_not_fit_ends_in_one_line(benchmark, configs, tmp_path):
     torch.save(dict(state_dict={'head.fc.weight': torch.zeros(3, 3)}), tmp_path / 'other.pth')
-    with pytest.raises(SystemExit, match='ArtefactError: .*other.pth: does not fit its config'):
+    with pytest.raises(SystemExit, match='ArtefactError: .*other.pth: does not fit ImageClassifier'):
         benchmark(f'{configs[0]}={tmp_path / "other.pth"}')
     with pytest.raises(SystemExit, match='ConfigError.*is given twice'):
         benchmark(configs[0], configs[0])

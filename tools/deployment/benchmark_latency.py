@@ -20,10 +20,11 @@ from torch import nn
 
 from mmreuse.deployment import compare_latency
 from mmreuse.engine import launch
-from mmreuse.errors import ArtefactError, ConfigError
+from mmreuse.errors import ConfigError
 from mmreuse.models.classifiers.sources import build_source
 from mmreuse.utils.complexity import count_macs, count_params
 from mmreuse.utils.io import load_checkpoint, write_json
+from mmreuse.utils.state_fit import load_strictly, weights_of
 
 
 def parse_args() -> argparse.Namespace:
@@ -56,11 +57,7 @@ def load_models(arguments: list[str]) -> dict[str, nn.Module]:
 
 def load_weights(model: nn.Module, path: str) -> None:
     """Load a checkpoint, which must fit; a NarrowClassifier takes on its widths."""
-    state = load_checkpoint(path)
-    try:
-        model.load_state_dict(state.get('state_dict', state))
-    except RuntimeError as error:
-        raise ArtefactError(f'{path}: does not fit its config: {error}') from error
+    load_strictly(model, weights_of(load_checkpoint(path), path), path)
 
 
 def main() -> None:

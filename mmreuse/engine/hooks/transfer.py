@@ -15,6 +15,7 @@ from mmreuse.pruning import apply_masks, prune_weights
 from mmreuse.registry import HOOKS, SALIENCIES
 from mmreuse.utils.io import load_checkpoint, state_hash
 from mmreuse.utils.methods import Method, find_method
+from mmreuse.utils.state_fit import load_strictly, weights_of
 
 _KEEP = ('none', 'frozen')
 
@@ -137,11 +138,6 @@ def _load_head(model: nn.Module, path: Path) -> None:
     Raises:
         ArtefactError: The file holds none, or one of another size.
     """
-    state = load_checkpoint(path).get('state_dict', {})
-    own = model.head.state_dict()
-    found = {name: state.get(f'head.{name}') for name in own}
-    problem = next((name for name in own if found[name] is None or found[name].shape != own[name].shape), None)
-    if problem is not None:
-        raise ArtefactError(f"{path}: has no output layer like the config's: 'head.{problem}' is missing or of another "
-                            'shape. Name a run of the same network and data.')
-    model.head.load_state_dict(found)
+    state = weights_of(load_checkpoint(path), path)
+    head = {name.removeprefix('head.'): tensor for name, tensor in state.items() if name.startswith('head.')}
+    load_strictly(model.head, head, path, remedy="Name a run of the same network and data: its 'head.' is taken over.")

@@ -15,10 +15,11 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mmreuse.engine.runners.stage import StageRunner
-from mmreuse.errors import ArtefactError, ConfigError
+from mmreuse.errors import ConfigError
 from mmreuse.registry import MODELS
 from mmreuse.utils.io import atomic_path, atomic_write, load_checkpoint, read_json, write_json
 from mmreuse.utils.names import nearest
+from mmreuse.utils.state_fit import load_strictly, weights_of
 
 
 class SweepRunner(StageRunner):
@@ -73,23 +74,12 @@ class SweepRunner(StageRunner):
         """The classifier of the config with the weights of a checkpoint, in evaluation mode, on the device.
 
         Raises:
-            ArtefactError: The checkpoint is missing, or of another architecture.
+            ArtefactError: The checkpoint is missing, or does not fit.
         """
         cfg = plain(self.cfg.model)
         cfg = {'data_preprocessor': plain(self.cfg.get('data_preprocessor')), **cfg.get('classifier', cfg)}
         model = MODELS.build({**cfg, 'init_cfg': None})
-        state = load_checkpoint(path)
-        state = state.get('state_dict', state)
-        own = model.state_dict()
-        problem = next((key for key in own.keys() ^ state.keys()), None)
-        if problem is not None:
-            raise ArtefactError(f"{path}: does not fit the config's model: '{problem}' is in only one of the two. Pass "
-                                'the checkpoint of this architecture.')
-        problem = next((key for key in own if own[key].shape != state[key].shape), None)
-        if problem is not None:
-            raise ArtefactError(f"{path}: '{problem}' is {tuple(state[problem].shape)}, in the config's model it is "
-                                f'{tuple(own[problem].shape)}. Pass the checkpoint of this architecture.')
-        model.load_state_dict(state)
+        load_strictly(model, weights_of(load_checkpoint(path), path), path)
         return model.to(self.device or get_device()).eval()
 
     def pictures(self, seed: int) -> DataLoader:

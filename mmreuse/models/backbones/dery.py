@@ -9,7 +9,7 @@ from mmpretrain.models.backbones.base_backbone import BaseBackbone
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmreuse.errors import ArtefactError, ConfigError
+from mmreuse.errors import ConfigError
 from mmreuse.reassembly.adapters import Size, StitchingLayer, build_adapter, feature_kind, to_layout
 from mmreuse.reassembly.block_list import BlockSpec, parse_block_list
 from mmreuse.reassembly.blocks import ZooBlock, extract_block
@@ -18,6 +18,7 @@ from mmreuse.reassembly.structures import Adapter, Layout
 from mmreuse.reassembly.zoo import ZooEntry, parse_zoo
 from mmreuse.registry import MODELS
 from mmreuse.utils.io import load_checkpoint
+from mmreuse.utils.state_fit import load_strictly, weights_of
 
 logger = logging.getLogger(__name__)
 
@@ -181,14 +182,10 @@ class DeRy(BaseBackbone):
         self._is_init = True
 
     def _load(self, checkpoint: str, prefix: str = '') -> None:
-        state = load_checkpoint(checkpoint)
-        state = state.get('state_dict', state)
+        state = weights_of(load_checkpoint(checkpoint), checkpoint)
         state = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
-        try:
-            self.load_state_dict(state)
-        except RuntimeError as error:
-            raise ArtefactError(f'{checkpoint}: is no checkpoint of this backbone under the prefix {prefix!r}: '
-                                f"{error}. A classifier's checkpoint needs prefix='backbone.'.") from error
+        load_strictly(self, state, checkpoint, remedy=(
+            f"It is none of this backbone under the prefix {prefix!r}; a classifier's needs prefix='backbone.'."))
 
     def _extract(self, spec: BlockSpec) -> ZooBlock:
         # Under torch.device('meta') only shapes are wanted.

@@ -10,7 +10,7 @@ from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.modularization import apply_masks, mask_parameters, masked_tensors, sparsity_loss, train_masks
 from mmreuse.registry import MODELS
 from mmreuse.utils.io import PathLike, load_checkpoint
-from mmreuse.utils.names import nearest
+from mmreuse.utils.state_fit import load_strictly, weights_of
 
 #: What torchvision, timm and mmpretrain call the layers behind the pooled features.
 _CLASSIFIER = re.compile(r'(head|fc|classifier)\.')
@@ -90,24 +90,15 @@ def load_pretrained(backbone: nn.Module, path: PathLike) -> None:
     Raises:
         ArtefactError: The file cannot be read, or is of another network; the backbone is unchanged then.
     """
-    state = load_checkpoint(path)
-    state = state.get('state_dict', state)
+    state = weights_of(load_checkpoint(path), path)
     if any(name.startswith('backbone.') for name in state):
         state = {name.removeprefix('backbone.'): tensor for name, tensor in state.items()
                  if name.startswith('backbone.')}
+    if hasattr(backbone, 'timm_model'):
+        state = {f"timm_model.{name.removeprefix('timm_model.')}": tensor for name, tensor in state.items()}
+    state = {name: tensor for name, tensor in state.items() if not _CLASSIFIER.match(name)}
     masks = {name for name, _, _ in masked_tensors(backbone, tied=True)}
-    found = {}
-    for name, own in backbone.state_dict().items():
-        given = name.removeprefix('timm_model.')
-        if name in masks or name.endswith('num_batches_tracked') and given not in state:
-            continue
-        if given not in state:
-            raise ArtefactError(f"{path}: is not of this backbone: it lacks '{given}'. {nearest(given, state)}")
-        if state[given].shape != own.shape:
-            raise ArtefactError(f"{path}: is not of this backbone: '{given}' has shape {tuple(state[given].shape)}, "
-                                f"the backbone's {tuple(own.shape)}.")
-        found[name] = state.pop(given)
-    left = next((name for name in state if not _CLASSIFIER.match(name)), None)
-    if left is not None:
-        raise ArtefactError(f"{path}: is not of this backbone, which has no '{left}'. Check the config's model.")
-    backbone.load_state_dict(found, strict=False)
+    if masks & state.keys():
+        raise ArtefactError(f'{path}: has masks of its own. Take the checkpoint of the network before it had them.')
+    load_strictly(backbone, state, path, optional=masks.__contains__, remedy=(
+        "The file is not of this backbone: check the config's model."))

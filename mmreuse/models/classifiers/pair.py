@@ -7,9 +7,10 @@ import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from mmreuse.errors import ArtefactError, ConfigError, DataError
+from mmreuse.errors import ConfigError, DataError
 from mmreuse.registry import MODELS
 from mmreuse.utils.io import load_checkpoint
+from mmreuse.utils.state_fit import load_strictly, weights_of
 
 
 @MODELS.register_module()
@@ -64,11 +65,7 @@ class ClassifierPair(BaseModel):
             for net in self.nets[1:]:
                 net.load_state_dict(self.nets[0].state_dict())
         for net, path in zip(self.nets, self.checkpoints or (), strict=False):
-            state = load_checkpoint(path)
-            try:
-                net.load_state_dict(state.get('state_dict', state))
-            except RuntimeError as error:
-                raise ArtefactError(f'{path}: not a checkpoint of the classifier of the config: {error}') from error
+            load_strictly(net, weights_of(load_checkpoint(path), path), path)
 
     def forward(self, inputs: Tensor, data_samples: list | None = None,
                 mode: str = 'tensor') -> Tensor | dict[str, Tensor] | list:

@@ -8,10 +8,11 @@ import torch
 from mmengine.config import Config
 from torch import Tensor, nn
 
-from mmreuse.errors import ArtefactError, ConfigError
+from mmreuse.errors import ConfigError
 from mmreuse.registry import MODELS
 from mmreuse.utils.io import load_checkpoint
 from mmreuse.utils.names import nearest
+from mmreuse.utils.state_fit import load_strictly, weights_of
 
 _KEYS = ('config', 'options', 'model', 'checkpoint', 'name')
 
@@ -34,21 +35,9 @@ class Source:
         if self.checkpoint is None:
             raise ConfigError(f"source '{self.name}' has no checkpoint: merging random weights makes no sense. Give "
                               'checkpoint=PATH of its trained weights.')
-        checkpoint = load_checkpoint(self.checkpoint)
-        state = checkpoint.get('state_dict', checkpoint)
-        own = self.model.state_dict()
-        for key in (*own, *state):
-            if key not in state:
-                raise ArtefactError(f"{self.checkpoint}: does not fit source '{self.name}': it lacks '{key}'. "
-                                    f'{nearest(key, state)} Check model and checkpoint of the source.')
-            if key not in own:
-                raise ArtefactError(f"{self.checkpoint}: does not fit source '{self.name}', which has no '{key}'. "
-                                    f'{nearest(key, own)} Check model and checkpoint of the source.')
-            if own[key].shape != state[key].shape:
-                raise ArtefactError(
-                    f"{self.checkpoint}: does not fit source '{self.name}': '{key}' has shape "
-                    f'{tuple(state[key].shape)}, the model {tuple(own[key].shape)}. Check width and classes.')
-        self.model.load_state_dict(state)
+        state = weights_of(load_checkpoint(self.checkpoint), self.checkpoint)
+        load_strictly(self.model, state, self.checkpoint,
+                      remedy=f"Check model and checkpoint of the source '{self.name}'.")
 
 
 def build_source(cfg: Mapping[str, Any], number: int) -> Source:
