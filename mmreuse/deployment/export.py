@@ -1,7 +1,7 @@
 """Networks as ONNX files."""
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -68,12 +68,29 @@ def export_onnx(model: nn.Module, inputs: Tensor | tuple[Any, ...], path: str | 
         try:
             torch.onnx.export(_Flat(model), inputs, str(file), opset_version=OPSET, dynamo=False, input_names=names,
                               output_names=ends, dynamic_axes=axes if dynamic_batch else None)
+            _keep_inputs(file, dict(zip(names, given, strict=True)))
             onnx.checker.check_model(str(file))
         except (torch.onnx.errors.OnnxExporterError, RuntimeError, onnx.checker.ValidationError) as error:
             raise ArtefactError(f'{type(model).__name__} cannot be exported to ONNX: {error}') from error
         if dynamic_batch:
             _check_batch(file, model, inputs, names)
     return Path(path)
+
+
+def _keep_inputs(file: Path, inputs: Mapping[str, Tensor]) -> None:
+    """Put back inputs that the exporter has left out since no output depends on them, as of a constant network."""
+    import onnx
+
+    made = onnx.load(str(file))
+    known = {each.name: each for each in made.graph.input}
+    if list(known) == list(inputs):
+        return
+    described = [known.get(name) or onnx.helper.make_tensor_value_info(
+        name, onnx.helper.np_dtype_to_tensor_dtype(each.cpu().numpy().dtype), each.shape)
+        for name, each in inputs.items()]
+    del made.graph.input[:]
+    made.graph.input.extend(described)
+    onnx.save(made, str(file))
 
 
 class _Flat(nn.Module):

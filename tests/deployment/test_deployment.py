@@ -15,6 +15,7 @@ from torch import nn
 from mmreuse.deployment import check_outputs, compare_latency, export_onnx
 from mmreuse.errors import ArtefactError, ConfigError, DataError
 from mmreuse.models.backbones import CifarResNet
+from mmreuse.modularization import compact
 from mmreuse.registry import ENGINES
 
 INPUTS = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -179,6 +180,17 @@ def test_batches_of_any_size_and_names_of_ones_own(tmp_path):
         export_onnx(TwoInputs(), (torch.randn(2, 4), torch.randn(2, 3)), tmp_path / 'two.onnx', input_names=['x'])
     with pytest.raises(ConfigError, match='no batch in common'):
         export_onnx(TwoInputs(), (torch.randn(2, 4), torch.randn(3)), tmp_path / 'two.onnx')
+
+
+@pytest.mark.parametrize('engine', ['onnxruntime', 'openvino', 'deepsparse'])
+def test_a_network_that_does_not_depend_on_its_input(engine, tmp_path):
+    needs(engine)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(784, 5)).eval()
+    nn.init.zeros_(net[3].weight)
+    small = compact(net, INPUTS)
+    assert sum(each.numel() for each in small.parameters()) < 10
+    compare_latency(dict(small=small, net=net), INPUTS, [engine], repeats=1, warmup=0)
+    assert [each.name for each in onnx_graph(export_onnx(small, INPUTS, tmp_path / 'net.onnx')).input] == ['input']
 
 
 def test_a_network_that_fixes_the_batch_size_is_found(tmp_path):
