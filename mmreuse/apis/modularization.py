@@ -1,12 +1,15 @@
 """Learn modules from a notebook."""
 import copy
-from collections.abc import Iterable, Sequence
-from itertools import chain, repeat
+import math
+from collections.abc import Collection, Iterable, Iterator, Set
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import Dataset
 
 from mmreuse.apis.data import BATCH_SIZE, batches
 from mmreuse.datasets.samples import balanced_order
@@ -18,98 +21,254 @@ from mmreuse.modularization import (
     fit_head,
     hold_budget,
     mask_parameters,
+    mask_ratio,
     mask_saliency,
+    mask_state,
+    original_labels,
     rank_masks,
     select_classes,
     train_masks,
 )
 from mmreuse.modularization.budget import check_share
+from mmreuse.modularization.report import recalls, report_of
 from mmreuse.pruning import polynomial
+from mmreuse.statistics.passes import device_of
+from mmreuse.utils.progress import progress
+from mmreuse.utils.seeding import seeded
+
+LabelledData = tuple[Tensor, Tensor] | Dataset | Iterable
 
 #: Steps between two corrections of the masks.
 _INTERVAL = 10
 #: Of Adam, near the median gradient of a mask: weights that matter little then move little.
 _EPS = 1e-4
+#: However few samples there are, masks need so many steps to find what is needed.
+_LEAST_STEPS = 200
+#: Looks at validation data.
+_LOOKS = 10
 
 
-def modularize(model: nn.Module, data: tuple[Tensor, Tensor] | Dataset | Iterable, classes: Sequence[int], *,
+def modularize(model: nn.Module, data: LabelledData, classes: Collection[int] | Tensor | np.ndarray, *,
                ratio: float = 0.15, epochs: int = 12, lr: float = 0.01, head_lr: float = 0.01, end: float = 0.6,
-               seed: int = 0) -> nn.Sequential:
+               validation: LabelledData | None = None, seed: int = 0) -> nn.Sequential:
     """Keep the part of a trained classifier that tells some classes apart, or one class from the rest.
 
     ::
 
         cats = modularize(net, (images, labels), [3])            # scores of: class 3, the rest
         vehicles = modularize(net, loader, [0, 1, 8, 9])         # scores of the four classes
+        print(cats.report)                                       # what module, head alone and original get right
         small = compact(cats, images[:8])
 
     The head is fitted to the whole network, masks start from saliencies and are held to a budget that shrinks to
-    ``ratio``. What is learned last is taken; runs of configs choose on validation data instead.
+    ``ratio``. With validation data the best state within the budget is taken, otherwise the last. A module that is no
+    better than chance, or far below a head on the whole network, is said to be so in a warning.
 
     Args:
-        model: From images to logits; left as it is.
+        model: From images to logits; left as it is. In half precision it is trained in float32.
         data: Images (N, C, H, W) and labels (N,) of the model's classes; a data set, or batches, of both. For several
-            classes the samples of others are left out; for one class, as many of the others are drawn.
-        classes: Ids. One: the class against the rest.
+            classes the samples of others are left out; for one class, as many of the others are drawn in every epoch.
+        classes: Ids, in the order of the scores. One: the class against the rest.
         ratio: Share of the weights to keep, in (0, 1].
-        epochs: Of training.
+        epochs: Of training, at least; there are always 200 steps.
         lr: Of the masks, for Adam, falling along a cosine.
         head_lr: Of the head.
-        end: Share of the training after which the budget stays as it is.
-        seed: Of order and choice.
+        end: Share of the training after which the budget stays as it is, in [0, 1].
+        validation: As ``data``, not of the test set, to choose by and for the report; otherwise that is about ``data``.
+        seed: Of all random draws, dropout's as well; the global generators are left as they are.
 
     Returns:
-        nn.Sequential: A plain network with zeros, and the head behind it.
+        nn.Sequential: A plain network with zeros, and the head behind it. Its ``report`` is a
+        :class:`~mmreuse.modularization.report.ModuleReport`.
 
     Raises:
         ConfigError: A number is out of range, classes repeat, or a layer cannot be masked.
-        DataError: A class has no samples.
+        DataError: A class has no samples, or one class has no others to be told from.
     """
     check_share(ratio)
+    classes = _ids(classes)
     if epochs < 1 or len(set(classes)) < len(classes) or not classes:
-        raise ConfigError(f'modularize: epochs={epochs}, classes={list(classes)}. At least one epoch is needed, and '
+        raise ConfigError(f'modularize: epochs={epochs}, classes={classes}. At least one epoch is needed, and '
                           'distinct classes.')
-    images, labels = _problem(data, list(classes), seed)
-    base = copy.deepcopy(model).eval()
-    with torch.no_grad():
-        logits = torch.cat([base(part) for part in images.split(BATCH_SIZE)])
-    head = ModuleHead(logits.shape[1], max(2, len(classes))).to(logits.device)
-    select_classes(head, classes)
-    fit_head(head, logits, labels)
-    apply_masks(base)
-    train_masks(base)
-    module = nn.Sequential(base, head)
-
-    def loss(batch: Sequence[Tensor]) -> Tensor:
-        return F.cross_entropy(module(batch[0]), batch[1])
-
-    loader = DataLoader(TensorDataset(images, labels), BATCH_SIZE, shuffle=True,
-                        generator=torch.Generator().manual_seed(seed))
-    rank_masks(base, mask_saliency(base, loss, loader))
-    optimizer = torch.optim.Adam([dict(params=list(mask_parameters(base).values()), lr=lr),
-                                  dict(params=list(head.parameters()), lr=head_lr)], eps=_EPS)
-    steps = epochs * len(loader)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for step, batch in enumerate(chain.from_iterable(repeat(loader, epochs)), 1):
-        optimizer.zero_grad()
-        loss(batch).backward()
-        optimizer.step()
-        schedule.step()
-        if step % _INTERVAL == 0 or step == steps:
-            hold_budget(base, 1 - polynomial(step, 0, int(end * steps), 1 - ratio))
-    return nn.Sequential(bake(base), head).eval()
+    if not 0 <= end <= 1 or not lr > 0 or not head_lr > 0:
+        raise ConfigError(f'modularize: end={end} has to be in [0, 1], lr={lr} and head_lr={head_lr} above 0.')
+    with seeded(seed, device_of(model)):
+        problem = _Problem.of(data, classes, 'data')
+        chosen = None if validation is None else _Problem.of(validation, classes, 'validation')
+        return _Learner(model, problem, chosen, seed).learn(ratio, epochs, lr, head_lr, end)
 
 
-def _problem(data: tuple[Tensor, Tensor] | Dataset | Iterable, classes: list[int], seed: int) -> tuple[Tensor, Tensor]:
-    """Images and labels of the target problem."""
-    images, labels = (torch.cat(parts) for parts in zip(*batches(data), strict=True))
-    members = [torch.nonzero(labels == label)[:, 0] for label in classes]
-    absent = [label for label, own in zip(classes, members, strict=True) if not len(own)]
-    if absent:
-        raise DataError(f'modularize: there are no samples of the classes {absent}.')
-    if len(classes) == 1:
-        others = torch.nonzero(labels != classes[0])[:, 0].cpu()
-        chosen = others[torch.from_numpy(balanced_order(labels[others].cpu().numpy(), seed))]
-        members.append(chosen[:len(members[0])].to(labels.device))
-    targets = torch.cat([torch.full_like(own, number) for number, own in enumerate(members)])
-    return images[torch.cat(members)], targets
+def _ids(classes: Collection[int]) -> list[int]:
+    """Classes as a list; a set in rising order.
+
+    Raises:
+        ConfigError: One is no integer.
+    """
+    classes = sorted(classes) if isinstance(classes, Set) else classes
+    values = np.asarray(classes)
+    if values.ndim != 1 or len(values) and values.dtype.kind not in 'iu':
+        raise ConfigError(f'modularize: classes={classes} are not ids of classes. Give a list of integers, such as '
+                          '[3].')
+    return values.tolist()
+
+
+@dataclass(frozen=True, eq=False)
+class _Problem:
+    """Samples of a target problem."""
+    images: Tensor  # (N, C, H, W)
+    original: Tensor  # (N,) of the network's classes
+    labels: Tensor  # (N,) of the target problem
+    classes: list[int]
+
+    @classmethod
+    def of(cls, data: LabelledData, classes: list[int], what: str) -> '_Problem':
+        """Those of some data that the problem is about."""
+        images, original = (torch.cat(parts) for parts in zip(*batches(data), strict=True))
+        original = original.cpu()
+        labels = torch.full_like(original, len(classes))
+        for number, label in enumerate(classes):
+            labels[original == label] = number
+        if len(classes) > 1:
+            own = labels < len(classes)
+            images, original, labels = images[own.to(images.device)], original[own], labels[own]
+        names = [*classes] if len(classes) > 1 else [*classes, 'the rest']
+        absent = [name for number, name in enumerate(names) if not (labels == number).any()]
+        if absent:
+            raise DataError(f'modularize: {what} has no samples of {", ".join(map(str, absent))}. One class needs '
+                            'samples of others to be told from, several need samples of each.')
+        return cls(images, original, labels, classes)
+
+    @property
+    def binary(self) -> bool:
+        """Whether one class is told from the rest."""
+        return len(self.classes) == 1
+
+    @property
+    def names(self) -> list[str]:
+        """Of the labels."""
+        return ['the class', 'the rest'] if self.binary else [str(label) for label in self.classes]
+
+    def epoch(self, draw: int) -> list[Tensor]:
+        """Places of the samples of one epoch, in batches of about equal size."""
+        places = torch.arange(len(self.labels))
+        if self.binary:
+            own, rest = ((self.labels == label).nonzero()[:, 0] for label in (0, 1))
+            order = rest[torch.from_numpy(balanced_order(self.original[rest].numpy(), draw))]
+            places = torch.cat([own, order[torch.arange(len(own)) % len(order)]])
+        mixed = places[torch.randperm(len(places), generator=torch.Generator().manual_seed(draw))]
+        return list(mixed.tensor_split(math.ceil(len(mixed) / BATCH_SIZE)))
+
+    def even(self) -> Tensor:
+        """Places of all samples; of one class against the rest, those of the fewer repeated."""
+        if not self.binary:
+            return torch.arange(len(self.labels))
+        parts = [(self.labels == label).nonzero()[:, 0] for label in (0, 1)]
+        size = max(map(len, parts))
+        return torch.cat([part[torch.arange(size) % len(part)] for part in parts])
+
+
+class _Learner:
+    """Learns one module.
+
+    Args:
+        model: The classifier.
+        problem: To train on.
+        validation: To choose by.
+        seed: Of the order of samples.
+    """
+
+    def __init__(self, model: nn.Module, problem: _Problem, validation: _Problem | None, seed: int) -> None:
+        self.problem = problem
+        self.validation = validation
+        self.measured = validation or problem
+        self.seed = seed
+        self.device = device_of(model)
+        self.precisions = {name: tensor.dtype for name, tensor in model.state_dict().items()}
+        wide = torch.float64 in self.precisions.values()
+        self.dtype = torch.float64 if wide else torch.float32
+        self.base = copy.deepcopy(model).to(self.dtype).eval()
+
+    def learn(self, ratio: float, epochs: int, lr: float, head_lr: float, end: float) -> nn.Sequential:
+        """As :func:`modularize`."""
+        predicted = self._start_head()
+        apply_masks(self.base)
+        train_masks(self.base)
+        rank_masks(self.base, mask_saliency(self.base, self._loss, progress(self.problem.epoch(self.seed), 'saliency')))
+        optimizer = torch.optim.Adam([dict(params=list(mask_parameters(self.base).values()), lr=lr),
+                                      dict(params=list(self.head.parameters()), lr=head_lr)], eps=_EPS)
+        steps = max(epochs * len(self.problem.epoch(self.seed)), _LEAST_STEPS)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+        last = int(end * steps)
+        gap = _INTERVAL * math.ceil((steps - last + 1) / (_LOOKS * _INTERVAL))
+        best, state = -1., {}
+        for step, places in enumerate(self._places(steps), 1):
+            optimizer.zero_grad()
+            self._loss(places).backward()
+            optimizer.step()
+            schedule.step()
+            if step % _INTERVAL and step < steps:
+                continue
+            hold_budget(self.base, 1 - polynomial(step, 0, last, 1 - ratio))
+            if step == steps or self.validation is not None and step >= last and step % gap == 0:
+                accuracy = sum(recalls(self._predict(), self.measured.labels, len(self.problem.names)))
+                if accuracy >= best or self.validation is None:
+                    best, state = accuracy, self._state()
+        return self._finish(state, predicted)
+
+    def _start_head(self) -> dict[str, Tensor]:
+        """Fit a head to the whole network; predictions of both for the samples that count."""
+        logits = self._logits(self.problem.images)
+        self.head = ModuleHead(logits.shape[1], len(self.problem.names)).to(self.device, self.dtype)
+        select_classes(self.head, self.problem.classes)
+        places = self.problem.even()
+        fit_head(self.head, logits[places], self.problem.labels[places].to(self.device))
+        if self.validation is not None:
+            logits = self._logits(self.validation.images)
+        with torch.no_grad():
+            return {'original': original_labels(logits, self.problem.classes, self.problem.binary).cpu(),
+                    'head only': self.head(logits).argmax(1).cpu()}
+
+    def _places(self, steps: int) -> Iterator[Tensor]:
+        """Batches of places, as many as there are steps."""
+        drawn, epoch = [], self.seed
+        for _ in progress(range(steps), 'modularize'):
+            if not drawn:
+                drawn, epoch = self.problem.epoch(epoch), epoch + 1
+            yield drawn.pop()
+
+    def _loss(self, places: Tensor) -> Tensor:
+        images = self.problem.images[places.to(self.problem.images.device)].to(self.device, self.dtype)
+        return F.cross_entropy(self.head(self.base(images)), self.problem.labels[places].to(self.device))
+
+    @torch.no_grad()
+    def _logits(self, images: Tensor) -> Tensor:
+        """Of the network as it is, in evaluation mode."""
+        self.base.eval()
+        parts = images.tensor_split(math.ceil(len(images) / BATCH_SIZE))
+        return torch.cat([self.base(part.to(self.device, self.dtype)) for part in parts])
+
+    @torch.no_grad()
+    def _predict(self) -> Tensor:
+        predicted = self.head(self._logits(self.measured.images)).argmax(1).cpu()
+        train_masks(self.base)
+        return predicted
+
+    def _state(self) -> dict[str, Any]:
+        return dict(masks=mask_state(self.base), head=copy.deepcopy(self.head.state_dict()),
+                    ratio=mask_ratio(self.base))
+
+    @torch.no_grad()
+    def _finish(self, state: dict[str, Any], predicted: dict[str, Tensor]) -> nn.Sequential:
+        """Put the chosen state together, in the network's own precision, and say what it can."""
+        self.base = bake(self.base, state['masks'])
+        self.head.load_state_dict(state['head'])
+        predicted['module'] = self.head(self._logits(self.measured.images)).argmax(1).cpu()
+        tensors = self.base.state_dict(keep_vars=True)
+        for name, dtype in self.precisions.items():
+            tensors[name].data = tensors[name].data.to(dtype)
+        own = next((dtype for dtype in self.precisions.values() if dtype.is_floating_point), self.dtype)
+        module = nn.Sequential(self.base, self.head.to(own)).eval()
+        module.report = report_of(predicted, self.measured.labels, self.problem.names, state['ratio'],
+                                  'training data' if self.validation is None else 'validation data')
+        module.report.warn()
+        return module
