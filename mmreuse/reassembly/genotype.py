@@ -29,14 +29,18 @@ class Rules:
 
     def __post_init__(self) -> None:
         # Configs hold lists.
-        object.__setattr__(self, 'strides', tuple(self.strides))
+        strides = tuple(self.strides) if isinstance(self.strides, list | tuple) else (self.strides,)
+        object.__setattr__(self, 'strides', strides)
+        for name in ('one_per_set', 'cnn_first', 'base_adapter', 'match_resolution'):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f'rules: {name} = {getattr(self, name)!r} must be True or False')
         if not self.strides or not all(isinstance(s, int) and s > 0 for s in self.strides) or 1 not in self.strides:
             raise ConfigError(f'rules: strides = {self.strides} must be positive integers with 1 among them, '
                               'the only stride between tokens')
         if self.stem not in STEMS:
             raise ConfigError(f"rules: stem = '{self.stem}' does not exist; there are {', '.join(STEMS)}")
-        if self.base_channels < 1:
-            raise ConfigError(f'rules: base_channels = {self.base_channels} must be positive')
+        if not isinstance(self.base_channels, int) or self.base_channels < 1:
+            raise ConfigError(f'rules: base_channels = {self.base_channels!r} must be a positive whole number')
 
 
 def is_map(layout: str) -> bool:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mmreuse.errors import ArtefactError
 from mmreuse.reassembly.structures import Node
-from mmreuse.statistics.grams import Grams
+from mmreuse.statistics.grams import MIN_SAMPLES, Grams
 from mmreuse.utils.io import PathLike, save_tensors
 from mmreuse.utils.precision import full_precision
 
@@ -135,45 +135,47 @@ class GramSet:
     def product(self, left: Embedding, right: Embedding | None = None) -> Tensor:
         """Sum over minibatches of ``left(K) @ right(K).T``: all pairs of rows as products of stacked Grams.
 
-        Products are float32 and their sum over minibatches is float64. Columns are dealt out over the
-        ranks in tiles and gathered, so every rank gets the same result as a single process.
+        Products are float32 and their sum over minibatches is float64, of one tile of columns at a time. Tiles are
+        dealt out over the ranks and gathered, so every rank gets the same result as a single process.
 
         Args:
             left: Embeds the Grams on the left.
             right: Embeds those on the right; the same as on the left by default, which makes the product symmetric.
 
         Returns:
-            Tensor: (S, S) float64 on the CPU.
+            Tensor: (S, S) float32 on the CPU.
         """
-        total = torch.zeros(len(self), len(self), dtype=torch.float64)
+        total = torch.zeros(len(self), len(self))
         rank, world = get_rank(), get_world_size()
-        tiles = self._tiles(world)
-        for index in range(len(self.sizes)):
-            for columns in tiles[rank::world]:
+        tiles = self.tiles(world)
+        for columns in tiles[rank::world]:
+            above = columns[1] if right is None else len(self)
+            strip = torch.zeros(above, columns[1] - columns[0], dtype=torch.float64)
+            for index in range(len(self.sizes)):
                 stacked = (right or left)(self.minibatch(index, *columns))
-                for rows in tiles:
-                    if right is None and rows[0] > columns[0]:
-                        break
+                for rows in (tile for tile in tiles if tile[0] < above):
                     same = right is None and rows == columns
                     other = stacked if same else left(self.minibatch(index, *rows))
                     with full_precision(self.device.type):
-                        total[slice(*rows), slice(*columns)] += (other @ stacked.T).double().cpu()
+                        strip[slice(*rows)] += (other @ stacked.T).double().cpu()
+            total[:above, slice(*columns)] = strip
         all_reduce(total, op='sum')
         if right is None:
-            total = total.triu() + total.triu(1).T
+            mirror(total)
         return total
 
     def total(self, reduction: Callable[[GramBatch], Tensor]) -> Tensor:
         """Sum over minibatches of one number a row, ``reduction(K)`` of shape (r,); (S,) float64 on the CPU."""
         total = torch.zeros(len(self), dtype=torch.float64)
         for index in range(len(self.sizes)):
-            for tile in self._tiles(1):
+            for tile in self.tiles(1):
                 total[slice(*tile)] += reduction(self.minibatch(index, *tile)).double().cpu()
         return total
 
-    def _tiles(self, world: int) -> list[tuple[int, int]]:
-        # Two stacks, each with a temporary of its own size, of n * n float32 a row.
-        fitting = max(1, self.memory // (16 * max(self.sizes)**2))
+    def tiles(self, world: int) -> list[tuple[int, int]]:
+        """First row and the one behind the last of each stack of rows that fits into memory, at least ``world``."""
+        # Two stacks, each with a temporary of its own size, of n * n float32 a row; S float64 a column of the result.
+        fitting = max(1, min(self.memory // (16 * max(self.sizes)**2), self.memory // (64 * len(self))))
         rows = min(fitting, -(-len(self) // world))
         return [(start, min(start + rows, len(self))) for start in range(0, len(self), rows)]
 
@@ -182,18 +184,49 @@ def _node(values: dict[str, Any]) -> Node:
     return Node(**{**values, 'in_shape': tuple(values['in_shape']), 'out_shape': tuple(values['out_shape'])})
 
 
+def mirror(values: Tensor, rows: int = 1024) -> None:
+    """Copy what is above the diagonal of (S, S) below it, in place and a few rows at a time."""
+    for start in range(0, len(values), rows):
+        part = slice(start, start + rows)
+        values[part, part] = values[part, part].triu() + values[part, part].triu(1).T
+        values[start + rows:, part] = values[part, start + rows:].T
+
+
+def gram_facts(path: PathLike) -> dict[str, Any]:
+    """What a Gram file says of itself: ``key``, ``weights_hash``, ``data_hash``, ``nodes``, ``sizes``, ...
+
+    Raises:
+        ArtefactError: The file is missing, truncated or of another kind, or does not hold what it says.
+    """
+    return _open(Path(path))[1]
+
+
 def _open(path: Path) -> tuple[Any, dict[str, Any]]:
     if not path.is_file():
         raise ArtefactError(f'{path}: is not a file. Check the path, or run first the stage that extracts features.')
     try:
         file = safe_open(path, framework='pt')
-    except (SafetensorError, OSError) as error:
+        metadata = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise ArtefactError(f'{path}: is truncated or not a safetensors file ({error}). Delete it and extract the '
                             f'features of this net again.') from error
-    metadata = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
     if metadata.get('kind') != KIND or metadata.get('version') != VERSION:
         raise ArtefactError(f'{path}: holds {metadata.get("kind")!r} version {metadata.get("version")!r}, not '
                             f'{KIND!r} version {VERSION}. Give Gram files, or extract the features again.')
+    try:
+        nodes, sizes = [_node(node) for node in metadata['nodes']], metadata['sizes']
+        shape = (len(nodes) + 1, len(sizes), max(sizes), max(sizes))
+        _ = metadata['key'], metadata['weights_hash'], metadata['data_hash']
+        held = {name: tuple(file.get_slice(name).get_shape()) for name in ('centred', 'cross', 'mean_square')}
+    except (KeyError, TypeError, ValueError, SafetensorError) as error:
+        raise ArtefactError(f'{path}: is not a complete Gram file ({type(error).__name__}: {error}). Extract the '
+                            f'features of this net again.') from error
+    # Minibatches are padded to one length, which a short data set does not reach.
+    longest = held['centred'][-1]
+    wanted = dict(centred=(*shape[:2], longest, longest), cross=(*shape[:2], longest), mean_square=shape[:2])
+    if held != wanted or not nodes or longest < shape[2] or min(sizes) < MIN_SAMPLES:
+        raise ArtefactError(f'{path}: holds tensors of shapes {held} for {len(nodes)} nodes in minibatches of {sizes} '
+                            'samples, which do not fit. Extract the features of this net again.')
     return file, metadata
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from mmreuse.errors import ArtefactError, ConfigError, DataError
 from mmreuse.reassembly.legacy_partition import legacy_cuts
 from mmreuse.reassembly.partition_bound import upper_bound
-from mmreuse.reassembly.partition_solver import Solution, medoids, solve
+from mmreuse.reassembly.partition_solver import Pairs, Solution, medoids, solve
 from mmreuse.reassembly.segments import Segments, feasible_segments, size_bounds
 from mmreuse.reassembly.similarity_matrix import SimilarityMatrix
 from mmreuse.reassembly.structures import Block, Node, Partition
@@ -142,8 +142,11 @@ def check_options(
     Raises:
         ConfigError: See :func:`partition`.
     """
-    if restarts < 1 or epsilon <= 0:
-        raise ConfigError(f'restarts = {restarts} and epsilon = {epsilon}: both must be positive.')
+    for name, value, least in (('num_blocks', num_blocks, 2), ('restarts', restarts, 1), ('seed', seed, 0)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise ConfigError(f'{name} = {value!r} must be a whole number of at least {least}.')
+    if not isinstance(epsilon, int | float) or not 0 < epsilon < math.inf:
+        raise ConfigError(f'epsilon = {epsilon!r} must be a positive number.')
     if balance not in ('nodes', 'params', 'flops'):
         raise ConfigError(f"balance = '{balance}' is unknown; it is one of 'nodes', 'params', 'flops'.")
     if block_input not in ('true', 'first_node'):
@@ -193,8 +196,9 @@ def _node_sizes(nodes: Mapping[str, Sequence[Node]], balance: str,
 
 
 def _symmetric_values(similarity: SimilarityMatrix) -> np.ndarray:
-    values = similarity.values.double().numpy()
+    values = similarity.values.float().numpy()
     if not similarity.has_inputs:
+        values = values.copy()
         # No block refers to these rows, but NaN would spread through sums over tables that hold them.
         values[list(similarity.offsets[:-1])] = 0
         values[:, list(similarity.offsets[:-1])] = 0
@@ -231,9 +235,7 @@ def _legacy_solution(values: np.ndarray, segments: Segments, sizes: Mapping[str,
 def anchored(values: np.ndarray, segments: Segments, blocks: np.ndarray, labels: np.ndarray,
              num_blocks: int) -> Solution:
     """Blocks (N, K) in sets (N, K) with the best anchor of each set, and the objective with them."""
-    in_row, out_row = segments.rows(blocks.reshape(-1))
-    pairs = values[np.ix_(in_row, in_row)] + values[np.ix_(out_row, out_row)]
-    centres, objective = medoids(pairs[None], labels.reshape(1, -1), num_blocks)
+    centres, objective = medoids(Pairs(values, segments, blocks.reshape(1, -1)), labels.reshape(1, -1), num_blocks)
     return Solution(float(objective[0]), blocks, labels, blocks.reshape(-1)[centres[0]], [float(objective[0])])
 
 

@@ -35,15 +35,17 @@ def _best_partners(values: np.ndarray, segments: Segments) -> tuple[np.ndarray, 
     """For every segment (W, S): best S to a feasible segment that does not overlap it, and S to itself."""
     foreign = np.full(segments.penalty.shape, -np.inf)
     own = np.full(segments.penalty.shape, -np.inf)
-    inputs = np.roll(values, -1, axis=1) if segments.skip else values
-    # For every input row the best partner among the segments that end at a row: the partner's output remains.
-    best_inputs = (segments.at_start(inputs) + segments.penalty).max(1)
     for net in range(len(segments.offsets) - 1):
         rows = slice(segments.offsets[net], segments.offsets[net + 1])
         length, row = np.nonzero(segments.feasible[:, rows])
         here = length * len(segments) + rows.start + row
         in_row, out_row = segments.rows(here)
-        others = best_inputs[in_row] + values[out_row]
+        # For every input row the best partner among the segments that end at a row: the partner's output remains.
+        inputs = values[rows].astype(np.float64)
+        if segments.skip:
+            inputs = np.roll(inputs, -1, axis=1)
+        best_inputs = (segments.at_start(inputs) + segments.penalty).max(1)
+        others = best_inputs[in_row - rows.start] + values[out_row]
         others[:, rows] = -np.inf
         _, first, last = segments.bounds(here)
         same = pair_similarity(values, segments, here[None], here[None])[0]

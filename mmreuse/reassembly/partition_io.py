@@ -51,7 +51,7 @@ def load_partition(path: PathLike, hashes: Mapping[str, str] | None = None) -> P
                             f'{VERSION}. Run the partition stage again.')
     try:
         partition = _from_json(content)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         raise ArtefactError(f'{path}: is not a complete partition ({type(error).__name__}: {error}). Run the partition '
                             f'stage again.') from error
     check_partition(partition, path)
@@ -80,6 +80,10 @@ def check_partition(partition: Partition, source: Any = 'partition') -> None:
     Raises:
         ArtefactError: One of these does not hold; net and block are named.
     """
+    # First, as it says how many sets are gone through; a file may name any number.
+    if not isinstance(partition.num_blocks, int) or not partition.num_blocks == len(partition.anchors) > 1:
+        raise ArtefactError(f'{source}: {len(partition.anchors)} anchors for {partition.num_blocks} sets. Run the '
+                            f'partition stage again.')
     blocks = [block for items in partition.blocks.values() for block in items]
     for key, items in partition.blocks.items():
         problem = _problem_of_net(partition, key, items)
@@ -88,9 +92,9 @@ def check_partition(partition: Partition, source: Any = 'partition') -> None:
     sets = range(partition.num_blocks)
     empty = [label for label in sets if all(block.set != label for block in blocks)]
     wrong = [label for label, anchor in enumerate(partition.anchors) if anchor not in blocks or anchor.set != label]
-    if empty or wrong or len(partition.anchors) != partition.num_blocks:
-        raise ArtefactError(f'{source}: of {partition.num_blocks} sets {empty} are empty; of {len(partition.anchors)} '
-                            f'anchors {wrong} are not blocks of their sets. Run the partition stage again.')
+    if empty or wrong:
+        raise ArtefactError(f'{source}: of {partition.num_blocks} sets {empty} are empty; the anchors {wrong} are not '
+                            f'blocks of their sets. Run the partition stage again.')
 
 
 def _problem_of_net(partition: Partition, key: str, blocks: Sequence[Block]) -> str | None:

@@ -11,6 +11,7 @@ The objective is ``sum over blocks B of S(B, anchor of B's set)`` (Yang et al., 
 At a fixed point, the anchor swap that gains most (partitioning around medoids) starts the next round.
 All restarts are computed at once: arrays lead with a restart axis R.
 """
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import reduce
 
@@ -19,6 +20,7 @@ import numpy as np
 from mmreuse.reassembly.segments import Segments
 
 _GAIN = 1e-9  # smaller gains are rounding
+_PAIRS = 1 << 22  # pairs of blocks in memory at once, 32 MiB each time they are
 
 
 @dataclass
@@ -36,12 +38,41 @@ class Solution:
 
 
 def pair_similarity(values: np.ndarray, segments: Segments, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """``S`` between segments ``left`` (R, m) and ``right`` (R, n): (R, m, n)."""
+    """``S`` between segments ``left`` (R, m) and ``right`` (R, n): (R, m, n) float64."""
     (left_in, left_out), (right_in, right_out) = segments.rows(left), segments.rows(right)
     # Flat indices: several times faster than indexing with two arrays.
-    pairs = values.take(left_in[:, :, None] * len(values) + right_in[:, None, :])
+    pairs = values.take(left_in[:, :, None] * len(values) + right_in[:, None, :]).astype(np.float64)
     pairs += values.take(left_out[:, :, None] * len(values) + right_out[:, None, :])
     return pairs
+
+
+class Pairs:
+    """``S`` between all blocks of each restart, computed some rows at a time: n x n of them do not fit for large zoos.
+
+    Args:
+        values: (S, S) symmetric similarities of places.
+        segments: All feasible segments.
+        blocks: (R, n) segments.
+    """
+
+    def __init__(self, values: np.ndarray, segments: Segments, blocks: np.ndarray) -> None:
+        self.values, self.segments, self.blocks = values, segments, blocks
+
+    def rows(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """Consecutive blocks, and their similarity (R, m, n) to all."""
+        step = max(1, _PAIRS // self.blocks.size)
+        for start in range(0, self.blocks.shape[1], step):
+            part = slice(start, start + step)
+            yield part, pair_similarity(self.values, self.segments, self.blocks[:, part], self.blocks)
+
+    def of(self, positions: np.ndarray) -> np.ndarray:
+        """Similarity (R, m, n) of the blocks at ``positions`` (R, m) to all."""
+        picked = np.take_along_axis(self.blocks, positions, axis=1)
+        return pair_similarity(self.values, self.segments, picked, self.blocks)
+
+    def restarts(self, chosen: list[int]) -> 'Pairs':
+        """The same of some restarts."""
+        return Pairs(self.values, self.segments, self.blocks[chosen])
 
 
 def _anchor_scores(values: np.ndarray, segments: Segments, anchors: np.ndarray) -> np.ndarray:
@@ -154,7 +185,7 @@ def assign(values: np.ndarray, segments: Segments, anchors: np.ndarray,
     """
     restarts, num_sets = anchors.shape
     in_row, out_row = segments.rows(anchors)
-    own = values[in_row, in_row] + values[out_row, out_row]
+    own = values[in_row, in_row].astype(np.float64) + values[out_row, out_row]
     overlapping = _overlapping(segments, anchors)
     place = np.arange(restarts)[:, None], anchors // len(segments), out_row
     tables = (_anchor_scores(values, segments, anchors[:, label]) for label in range(num_sets))
@@ -174,11 +205,11 @@ def assign(values: np.ndarray, segments: Segments, anchors: np.ndarray,
     return blocks, scores.argmax(1).reshape(blocks.shape)
 
 
-def medoids(pairs: np.ndarray, labels: np.ndarray, num_sets: int) -> tuple[np.ndarray, np.ndarray]:
+def medoids(pairs: Pairs, labels: np.ndarray, num_sets: int) -> tuple[np.ndarray, np.ndarray]:
     """The member of each set that is most similar to all its members.
 
     Args:
-        pairs: (R, n, n) similarity of the n blocks.
+        pairs: Similarity of the n blocks of R restarts.
         labels: (R, n), no set empty.
         num_sets: K.
 
@@ -186,16 +217,18 @@ def medoids(pairs: np.ndarray, labels: np.ndarray, num_sets: int) -> tuple[np.nd
         tuple: Their positions among the blocks (R, K), and the objective with them (R,).
     """
     member = labels[:, None, :] == np.arange(num_sets)[:, None]  # (R, K, n)
-    sums = member.astype(pairs.dtype) @ pairs
+    sums = np.empty(member.shape)
+    for part, similarity in pairs.rows():
+        sums[:, :, part] = member.astype(similarity.dtype) @ similarity.transpose(0, 2, 1)
     sums[~member] = -np.inf
     return sums.argmax(2), sums.max(2).sum(1)
 
 
-def best_swap(pairs: np.ndarray, anchors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def best_swap(pairs: Pairs, anchors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The exchange of one anchor for another block that gains most with free labels (Kaufman and Rousseeuw, 1990).
 
     Args:
-        pairs: (R, n, n) similarity of the n blocks.
+        pairs: Similarity of the n blocks of R restarts.
         anchors: (R, K) positions among them.
 
     Returns:
@@ -203,15 +236,16 @@ def best_swap(pairs: np.ndarray, anchors: np.ndarray) -> tuple[np.ndarray, np.nd
     """
     restarts, num_sets = anchors.shape
     rows = np.arange(restarts)
-    near = pairs[rows[:, None], anchors]  # (R, K, n)
+    near = pairs.of(anchors)  # (R, K, n)
     second, first = np.moveaxis(np.sort(near, axis=1)[:, -2:], 1, 0)
-    totals = np.empty((restarts, num_sets, pairs.shape[1]))
-    for label in range(num_sets):
-        without = np.where(near[:, label] == first, second, first)
-        totals[:, label] = np.maximum(pairs, without[:, None, :]).sum(2)
+    without = [np.where(near[:, label] == first, second, first)[:, None, :] for label in range(num_sets)]
+    totals = np.empty(near.shape)
+    for part, similarity in pairs.rows():
+        for label in range(num_sets):
+            totals[:, label, part] = np.maximum(similarity, without[label]).sum(2)
     best = totals.reshape(restarts, -1).argmax(1)
     swapped = anchors.copy()
-    swapped[rows, best // pairs.shape[1]] = best % pairs.shape[1]
+    swapped[rows, best // near.shape[2]] = best % near.shape[2]
     return swapped, totals.reshape(restarts, -1)[rows, best]
 
 
@@ -264,7 +298,7 @@ def solve(values: np.ndarray, segments: Segments, num_blocks: int, *, restarts: 
     while len(active):
         blocks, labels = assign(values, segments, anchors[active], bijective)
         flat = blocks.reshape(len(active), -1)
-        pairs = pair_similarity(values, segments, flat, flat)
+        pairs = Pairs(values, segments, flat)
         centres, objectives = medoids(pairs, labels.reshape(len(active), -1), num_blocks)
         following = np.take_along_axis(flat, centres, axis=1)
         fixed = []
@@ -281,7 +315,7 @@ def solve(values: np.ndarray, segments: Segments, num_blocks: int, *, restarts: 
                 continue
             fixed.append(index)
         if fixed and not bijective:
-            swaps, swap_objectives = best_swap(pairs[fixed], centres[fixed])
+            swaps, swap_objectives = best_swap(pairs.restarts(fixed), centres[fixed])
             for index, swap, objective in zip(fixed, swaps, swap_objectives, strict=True):
                 if objective > solutions[active[index]].objective + _GAIN:
                     following[index], swapped[active[index]] = flat[index, swap], True

@@ -38,6 +38,9 @@ class Bounds:
     max_latency: float = math.inf
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not isinstance(value, int | float) or isinstance(value, bool) or math.isnan(value):
+                raise ConfigError(f'bounds: {name} = {value!r} must be a number')
         for quantity in QUANTITIES:
             low, high = self.limits(quantity)
             if not low < high:

@@ -1,5 +1,6 @@
 """Scores of candidates under one proxy and fixed batches, remembered across runs."""
 import hashlib
+import inspect
 import json
 import logging
 import math
@@ -140,7 +141,11 @@ def find_proxy(options: Mapping[str, Any]) -> Callable[..., float]:
     """
     # Built first, so that the registry has imported its locations.
     try:
-        return PROXIES.build(options)
+        proxy = PROXIES.build(options)
+        known = list(inspect.signature(proxy.func).parameters)[3:]
+        if unknown := [option for option in proxy.keywords if option not in known]:
+            raise ConfigError(f"proxy '{options['type']}' has no option {', '.join(unknown)}; it takes {known}.")
+        return proxy
     except KeyError as error:
         name, known = str(options.get('type')), sorted(PROXIES.module_dict)
         raise ConfigError(f"proxy '{name}' is not registered. {nearest(name, known)} "

@@ -55,13 +55,15 @@ class SimilarityMatrix:
         Raises:
             ConfigError: A net is not in the matrix.
         """
+        if tuple(keys) == self.keys:
+            return self
         spans = [torch.arange(len(self.values))[self.rows(key)] for key in keys]
         rows = torch.cat(spans)
         offsets = [0]
         for span in spans:
             offsets.append(offsets[-1] + len(span))
         return SimilarityMatrix(
-            tuple(keys), tuple(offsets), self.values[rows][:, rows], self.metric, self.symmetric,
+            tuple(keys), tuple(offsets), self.values[rows[:, None], rows], self.metric, self.symmetric,
             {key: self.node_names[key] for key in keys}, self.options,
             {key: value for key, value in self.weights_hashes.items() if key in keys}, self.data_hash, self.has_inputs)
 
@@ -89,7 +91,11 @@ def load_similarity(path: PathLike) -> SimilarityMatrix:
     if metadata.pop('kind', None) != KIND or metadata.pop('version', None) != VERSION or 'values' not in tensors:
         raise ArtefactError(f'{path}: is not a similarity matrix of this version. Give the file that the similarity '
                             f'stage wrote, or run that stage again.')
-    metadata['keys'] = tuple(metadata['keys'])
-    metadata['offsets'] = tuple(metadata['offsets'])
-    metadata['node_names'] = {key: tuple(names) for key, names in metadata['node_names'].items()}
-    return SimilarityMatrix(values=tensors['values'], **metadata)
+    try:
+        metadata['keys'] = tuple(metadata['keys'])
+        metadata['offsets'] = tuple(metadata['offsets'])
+        metadata['node_names'] = {key: tuple(names) for key, names in metadata['node_names'].items()}
+        return SimilarityMatrix(values=tensors['values'], **metadata)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ArtefactError(f'{path}: is not a complete similarity matrix ({type(error).__name__}: {error}). Run the '
+                            f'similarity stage again.') from error

@@ -55,7 +55,7 @@ class Partition:
     epsilon: float  # a block holds fewer than (1 + epsilon) / K of its net
     balance: Literal['nodes', 'params', 'flops']  # what "holds" counts
     similarity: str  # name of the similarity it was made from
-    objective: float  # sum of S(block, anchor of its set)
+    objective: float | None  # sum of S(block, anchor of its set); None where the file does not say
     blocks: dict[str, tuple[Block, ...]]  # by net, in stage order: contiguous, disjoint, exhaustive
     anchors: tuple[Block, ...]  # by set
     node_names: dict[str, tuple[str, ...]]  # by net: what the indices of its blocks refer to

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from mmreuse.errors import ArtefactError, ConfigError
-from mmreuse.utils.downloads import content_hash, fetch
+from mmreuse.utils.downloads import content_hash, download_path, fetch
 from mmreuse.utils.io import load_checkpoint
 from mmreuse.utils.names import nearest
 from mmreuse.utils.paths import data_root
@@ -71,22 +71,27 @@ def resolve_weights(source: WeightSource) -> Path:
         ArtefactError: No weights are declared, the file is missing or cannot be fetched, or
             its hash is another.
     """
-    if source.weights is None:
-        raise ArtefactError(f"zoo entry '{source.key}': no weights are declared. Declare them (tag, URL or file), "
-                            f'or ask for random ones with pretrained=False.')
-    if urlparse(source.weights).scheme in ('http', 'https'):
-        path = _download(source, source.weights)
-    elif _is_file_name(source.weights):
-        path = _local_file(source)
-    elif source.library == 'torchvision':
-        path = _download(source, _torchvision_url(source))
-    elif source.library == 'timm':
-        path = _timm_file(source)
-    else:
-        raise ConfigError(f"zoo entry '{source.key}': weights '{source.weights}' are neither a URL nor a file, and "
-                          f"library '{source.library}' has no tags.")
+    found = _locate(source)
+    path = found if isinstance(found, Path) else _download(source, *found)
+    if not path.is_file():
+        raise ArtefactError(f"zoo entry '{source.key}': weights file {path} does not exist. Put it there, set "
+                            f'MMREUSE_DATA_ROOT to the folder that relative names start from (now {data_root()}; '
+                            f"names that begin with './' start from the working directory), or correct weights in "
+                            f'the zoo.')
     _check_hash(source, path)
     return path
+
+
+def weights_at_hand(source: WeightSource) -> Path | None:
+    """The weights file if it lies on this machine; nothing is fetched.
+
+    Raises:
+        ConfigError: The library has no such tag.
+        ArtefactError: No weights are declared.
+    """
+    found = _locate(source)
+    path = found if isinstance(found, Path) else download_path(*found)
+    return path if path.is_file() else None
 
 
 def load_member(model: nn.Module, source: WeightSource) -> None:
@@ -149,16 +154,22 @@ def _is_file_name(weights: str) -> bool:
     return '/' in weights or Path(weights).suffix in ('.safetensors', '.pth', '.pt', '.bin', '.tar', '.ckpt')
 
 
-def _local_file(source: WeightSource) -> Path:
-    path = Path(source.weights).expanduser()
-    if not path.is_absolute() and not source.weights.startswith('./'):
-        path = data_root() / path
-    if not path.is_file():
-        raise ArtefactError(f"zoo entry '{source.key}': weights file {path} does not exist. Put it there, set "
-                            f'MMREUSE_DATA_ROOT to the folder that relative names start from (now {data_root()}; '
-                            f"names that begin with './' start from the working directory), or correct weights in "
-                            f'the zoo.')
-    return path
+def _locate(source: WeightSource) -> Path | tuple[str, str | None]:
+    """Where the weights are: a file, which may be missing, or an address and the name that its copy is kept under."""
+    if source.weights is None:
+        raise ArtefactError(f"zoo entry '{source.key}': no weights are declared. Declare them (tag, URL or file), "
+                            f'or ask for random ones with pretrained=False.')
+    if urlparse(source.weights).scheme in ('http', 'https'):
+        return source.weights, None
+    if _is_file_name(source.weights):
+        path = Path(source.weights).expanduser()
+        return path if path.is_absolute() or source.weights.startswith('./') else data_root() / path
+    if source.library == 'torchvision':
+        return _torchvision_url(source), None
+    if source.library == 'timm':
+        return _timm_file(source)
+    raise ConfigError(f"zoo entry '{source.key}': weights '{source.weights}' are neither a URL nor a file, and "
+                      f"library '{source.library}' has no tags.")
 
 
 def _torchvision_url(source: WeightSource) -> str:
@@ -170,7 +181,7 @@ def _torchvision_url(source: WeightSource) -> str:
     return tags[source.weights].url
 
 
-def _timm_file(source: WeightSource) -> Path:
+def _timm_file(source: WeightSource) -> Path | tuple[str, str | None]:
     import timm
     tags = [name.partition('.')[2] for name in timm.list_pretrained(f'{source.model}.*')]
     if source.weights not in tags:
@@ -178,14 +189,14 @@ def _timm_file(source: WeightSource) -> Path:
                           f'{nearest(source.weights, tags)}')
     config = timm.get_pretrained_cfg(f'{source.model}.{source.weights}')
     if not config.hf_hub_id:
-        return _download(source, config.url)
+        return config.url, None
     from huggingface_hub import hf_hub_url, try_to_load_from_cache
     cached = try_to_load_from_cache(config.hf_hub_id, 'model.safetensors')
     if isinstance(cached, str):
         return Path(cached)
     # Not hf_hub_download: without network it tries again for half a minute before it says so.
-    return _download(source, hf_hub_url(config.hf_hub_id, 'model.safetensors'),
-                     config.hf_hub_id.replace('/', '--') + '.safetensors')
+    return (hf_hub_url(config.hf_hub_id, 'model.safetensors'),
+            config.hf_hub_id.replace('/', '--') + '.safetensors')
 
 
 def _download(source: WeightSource, url: str, name: str | None = None) -> Path:

@@ -3,6 +3,8 @@
 One entry names one constructor and one source of weights, and every stage builds its
 network from the same entry; the key, not the architecture, says which network it is.
 """
+import hashlib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any
@@ -11,7 +13,9 @@ from torch import nn
 
 from mmreuse.errors import ConfigError
 from mmreuse.reassembly.constructors import LIBRARIES, construct
-from mmreuse.reassembly.weights import WeightSource, empty_parameters, load_member
+from mmreuse.reassembly.weights import WeightSource, empty_parameters, load_member, resolve_weights, weights_at_hand
+from mmreuse.utils.downloads import content_hash
+from mmreuse.utils.io import to_json
 from mmreuse.utils.names import nearest
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -128,6 +132,24 @@ def build_member(entry: ZooEntry, pretrained: bool = True, empty: bool = False) 
     return model
 
 
+def member_hash(entry: ZooEntry, fetch: bool = True) -> str | None:
+    """Hash of what decides a member's features: the content of its weights file, and how the network is made of it.
+
+    Args:
+        entry: The member.
+        fetch: Fetch the weights where they are not on this machine; otherwise the hash is None then.
+
+    Raises:
+        ArtefactError: The weights are undeclared; or, with ``fetch``, as :func:`build_member`.
+    """
+    path = resolve_weights(entry.source) if fetch else weights_at_hand(entry.source)
+    if path is None:
+        return None
+    facts = [content_hash(path), entry.library, entry.model, entry.args, entry.weights_prefix, entry.weights_drop]
+    text = to_json(facts, f"zoo entry '{entry.key}'", sort_keys=True)
+    return f'sha256:{hashlib.sha256(text.encode()).hexdigest()}'
+
+
 def _construct(entry: ZooEntry) -> nn.Module:
     return construct(entry.key, entry.library, entry.model, entry.args)
 
@@ -164,7 +186,15 @@ def _parse_preprocess(name: str, value: Mapping[str, Any] | Preprocess) -> Prepr
     _check_fields(f'{name}: preprocess', values, Preprocess)
     for option in ('mean', 'std'):
         if option in values:
-            values[option] = tuple(values[option])
+            numbers = tuple(values[option]) if isinstance(values[option], list | tuple) else ()
+            if not numbers or not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
+                raise ConfigError(f'{name}: preprocess.{option} = {values[option]!r} must be one number a channel.')
+            values[option] = numbers
+    if 0 in values.get('std', ()):
+        raise ConfigError(f"{name}: preprocess.std = {values['std']} divides by 0.")
+    for option in ('resize', 'crop'):
+        if option in values and not (isinstance(values[option], int) and values[option] > 0):
+            raise ConfigError(f'{name}: preprocess.{option} = {values[option]!r} must be a positive number of pixels.')
     return Preprocess(**values)
 
 

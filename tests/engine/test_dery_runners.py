@@ -1,5 +1,7 @@
 """The stages of reassembly as a user runs them: from a config, on digits, with a zoo of three tiny nets."""
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,10 +9,20 @@ import torch
 from mmengine.config import Config
 
 import mmreuse.engine  # noqa: F401 (fills the registries)
-from mmreuse.engine.runners import DeRyRunner, FeatureExtractionRunner, NodeShapeRunner, PartitionRunner
+from mmreuse.engine.runners import (
+    DeRyRunner,
+    FeatureExtractionRunner,
+    NodeShapeRunner,
+    PartitionRunner,
+    ReassemblyRunner,
+    SimilarityRunner,
+)
 from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.models import CifarResNet
 from mmreuse.reassembly.emit import load_candidates
+from mmreuse.reassembly.partition_io import load_partition
+from mmreuse.reassembly.published_similarity import export_published
+from mmreuse.reassembly.similarity_matrix import load_similarity, save_similarity
 from mmreuse.registry import MODELS
 from mmreuse.utils.complexity import count_params
 from mmreuse.utils.io import read_json
@@ -102,6 +114,94 @@ def test_changed_settings_run_the_stage_again_and_equal_seeds_give_equal_results
     assert read_json(tmp_path / 'partition' / 'partition.json')['num_blocks'] == 2
 
 
+def scores(folder: Path) -> list[tuple]:
+    rows = read_json(folder / 'reassembly' / 'candidates.json')['candidates']
+    return [(row['id'], row['scores'], row['flops']) for row in rows]
+
+
+def test_candidates_are_ranked_at_the_size_they_will_run_at_in_any_order_of_the_zoo(pipeline, tmp_path, monkeypatch):
+    """The members were trained at 8, 16 and 24 pixels, with other means; the assembly is for 12 x 10."""
+    seen = []
+    batches = ReassemblyRunner._batches
+
+    def watched(runner):
+        seen.extend(batches(runner))
+        return seen[-2:]
+
+    monkeypatch.setattr(ReassemblyRunner, '_batches', watched)
+    work = Path(pipeline.work_dir)
+    zoo = [{**entry, 'input_size': 8, 'preprocess': dict(resize=size, crop=size, mean=[size / 50] * 3)}
+           for entry, size in zip(pipeline.zoo, (8, 16, 24), strict=True)]
+    for number, order in enumerate(([0, 1, 2], [2, 0, 1], [1, 2, 0])):
+        cfg = changed(pipeline, tmp_path / str(number), zoo=[zoo[index] for index in order],
+                      partition_file=str(work / 'partition/partition.json'),
+                      similarity_file=str(work / 'similarity/similarity.safetensors'))
+        cfg.reassembly.input_size = (12, 10)
+        ReassemblyRunner(cfg).run()
+    assert {images.shape[2:] for images, _ in seen} == {(12, 10)}
+    first, *others = (scores(tmp_path / str(number)) for number in range(3))
+    assert len({score['naswot'] for _, score, _ in first}) > 1 and others == [first, first]
+
+
+@pytest.fixture
+def own(pipeline, tmp_path) -> Config:
+    """The finished pipeline with weights of its own, to be overwritten."""
+    copied = shutil.copytree(Path(pipeline.work_dir).parent, tmp_path / 'own')
+    cfg = changed(pipeline, copied / 'work', cache_dir=str(copied / 'cache'))
+    for entry in cfg.zoo:
+        entry.weights = str(copied / f'{entry.key}.pth')
+    DeRyRunner.from_cfg(cfg).run()
+    return cfg
+
+
+def overwrite(cfg: Config, key: str) -> None:
+    torch.manual_seed(99)
+    torch.save(CifarResNet(14, WIDTHS[key]).state_dict(), Path(cfg.work_dir).parent / f'{key}.pth')
+
+
+def test_overwritten_weights_run_every_stage_again(own):
+    work = Path(own.work_dir)
+    before = {path: path.read_bytes() for path in work.rglob('*.safetensors')}
+    best = load_candidates(work / 'reassembly' / 'candidates.json')
+    overwrite(own, 'middle')
+    DeRyRunner.from_cfg(own).run()
+    changes = {str(path.relative_to(work)) for path, content in before.items() if path.read_bytes() != content}
+    assert changes == {'features/middle.safetensors', 'similarity/similarity.safetensors'}
+    assert load_candidates(work / 'reassembly' / 'candidates.json') != best
+
+
+def test_artefacts_of_other_weights_are_refused(own):
+    overwrite(own, 'middle')
+    for stage, file in ((SimilarityRunner, 'middle.safetensors'), (PartitionRunner, 'similarity.safetensors'),
+                        (ReassemblyRunner, 'partition.json')):
+        with pytest.raises(ArtefactError, match=f"{file}: was made from other weights of 'middle'"):
+            stage(own).run()
+
+
+def test_a_partition_of_another_similarity_is_refused(pipeline, tmp_path):
+    work = Path(pipeline.work_dir)
+    similarity = load_similarity(work / 'similarity' / 'similarity.safetensors')
+    save_similarity(tmp_path / 'other.safetensors', replace(similarity, values=similarity.values / 2))
+    cfg = changed(pipeline, tmp_path / 'work', partition_file=str(work / 'partition/partition.json'),
+                  similarity_file=str(tmp_path / 'other.safetensors'))
+    with pytest.raises(ArtefactError, match='partition.json: was made from another similarity'):
+        ReassemblyRunner(cfg).run()
+
+
+def test_published_similarities_serve_a_config(pipeline, tmp_path):
+    """A folder of the published pickles instead of the stage's own file."""
+    similarity = load_similarity(Path(pipeline.work_dir) / 'similarity' / 'similarity.safetensors')
+    export_published(tmp_path / 'pickles', similarity)
+    cfg = changed(pipeline, tmp_path / 'work', similarity_file=str(tmp_path / 'pickles'))
+    PartitionRunner(cfg).run()
+    assert load_partition(tmp_path / 'work' / 'partition' / 'partition.json').block_input == 'first_node'
+    manifest = (tmp_path / 'work' / 'partition' / 'manifest.json').read_text()
+    (tmp_path / 'pickles' / 'wide.wide.pkl').write_bytes((tmp_path / 'pickles' / 'narrow.narrow.pkl').read_bytes())
+    with pytest.raises(ArtefactError, match='wide - wide'):
+        PartitionRunner(cfg).run()
+    assert (tmp_path / 'work' / 'partition' / 'manifest.json').read_text() == manifest
+
+
 def test_node_shapes_need_no_weights(pipeline, tmp_path):
     cfg = changed(pipeline, tmp_path)
     for entry in cfg.zoo:
@@ -123,6 +223,20 @@ def test_node_shapes_need_no_weights(pipeline, tmp_path):
     ({'similarity.type': 'cca'}, 'cca'),
     ({'data.color_order': 'rgba'}, 'rgba'),
     ({'partition': None}, 'partition'),
+    *(({key: value}, key.rpartition('.')[2]) for key, value in (
+        ('features.num_samples', 0), ('features.num_samples', float('nan')), ('features.minibatch', 2),
+        ('features.batch_size', 0), ('features.num_workers', -1), ('data.dataset', None), ('data', 3),
+        ('partition.num_blocks', 2.5), ('partition.num_blocks', True), ('partition.restarts', 0),
+        ('partition.epsilon', float('nan')), ('partition.epsilon', 'x'), ('partition.seed', 0.5),
+        ('reassembly.bounds', dict(max_params='x')), ('reassembly.bounds', dict(max_params=float('nan'))),
+        ('reassembly.rules', dict(stem='cifar', base_channels=1.5)), ('reassembly.rules', dict(cnn_first='no')),
+        ('reassembly.rules', dict(strides=2)), ('reassembly.input_size', (8, 8, 3)), ('reassembly.input_size', 0),
+        ('reassembly.input_size', 'x'), ('reassembly.num_batches', 0), ('reassembly.batch_size', 0),
+        ('reassembly.num_candidates', 0), ('reassembly.finalists', 0), ('reassembly.top', 0),
+        ('reassembly.num_classes', 0))),
+    ({'reassembly.proxy': dict(type='naswot', unit='relu')}, 'no option unit'),
+    ({'similarity': dict(type='rbf_cka', sigma=0)}, 'sigma'),
+    ({'similarity': dict(type='rbf_cka', sigma=float('nan'))}, 'sigma'),
 ])
 def test_what_is_wrong_in_a_late_section_shows_before_time_is_spent(pipeline, tmp_path, changes, message):
     with pytest.raises(ConfigError, match=message):

@@ -2,6 +2,7 @@
 import json
 from dataclasses import replace
 from itertools import combinations, permutations, product
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -10,10 +11,11 @@ from hypothesis import strategies as st
 from similarity_helpers import random_similarity
 
 from mmreuse.errors import ArtefactError, ConfigError, DataError
+from mmreuse.reassembly import partition_solver
 from mmreuse.reassembly.partition import block_similarity, partition
 from mmreuse.reassembly.partition_bound import upper_bound
 from mmreuse.reassembly.partition_io import check_partition, load_partition, save_partition
-from mmreuse.reassembly.partition_solver import assign, best_swap, medoids, pair_similarity
+from mmreuse.reassembly.partition_solver import Pairs, assign, best_swap, medoids, pair_similarity
 from mmreuse.reassembly.published_similarity import export_published, import_published
 from mmreuse.reassembly.segments import feasible_segments, size_bounds
 from mmreuse.reassembly.structures import Node
@@ -204,13 +206,16 @@ def test_swap_and_medoids_equal_brute_force(seed):
     pairs = pair_similarity(problem.values, problem.segments, blocks, blocks)
     generator = np.random.default_rng(seed)
     anchors = generator.choice(6, 3, replace=False)
-    swapped, objective = best_swap(pairs, anchors[None])
+    lazy = Pairs(problem.values, problem.segments, blocks)
+    with patch.object(partition_solver, '_PAIRS', 6 * int(generator.integers(1, 8))):  # a few rows at a time
+        swapped, objective = best_swap(lazy, anchors[None])
     candidates = [[*anchors[:label], other, *anchors[label + 1:]] for label in range(3) for other in range(6)]
     totals = [pairs[0, :, list(candidate)].max(0).sum() for candidate in candidates]
     assert objective[0] == pytest.approx(max(totals))
     assert pairs[0][:, swapped[0]].max(1).sum() == pytest.approx(objective[0])
     labels = np.array([*range(3), *generator.integers(0, 3, 3)])
-    centres, total = medoids(pairs, labels[None], 3)
+    with patch.object(partition_solver, '_PAIRS', 6 * int(generator.integers(1, 8))):
+        centres, total = medoids(lazy, labels[None], 3)
     best = [max(pairs[0][member, labels == label].sum() for member in np.flatnonzero(labels == label))
             for label in range(3)]
     assert total[0] == pytest.approx(sum(best)) and labels[centres[0]].tolist() == [0, 1, 2]
@@ -279,6 +284,8 @@ def test_truncated_files_are_named(tmp_path):
     (lambda net, content: net['sizes'].append(1), 'a: 10 node sizes for 9 nodes'),
     (lambda net, content: content.update(epsilon=0.01), 'holds .* nodes, the bound is fewer than'),
     (lambda net, content: content.update(bijective=True), 'two of its blocks are in one set'),
+    (lambda net, content: content.update(num_blocks=10**18), f'4 anchors for {10**18} sets'),
+    (lambda net, content: content.update(num_blocks=4.0), '4 anchors for 4.0 sets'),
     (lambda net, content: content['anchors'].reverse(), r'anchors \[0, 1, 2, 3\] are not blocks of their sets'),
     (lambda net, content: [block.__setitem__(2, 0) for other in content['nets'].values() for block in other['blocks']],
      r'sets \[1, 2, 3\] are empty'),

@@ -10,7 +10,7 @@ from torch import nn
 
 import mmreuse.reassembly.proxies  # noqa: F401
 from mmreuse.errors import ConfigError, DataError
-from mmreuse.reassembly.proxies.naswot import AgreementKernel
+from mmreuse.reassembly.proxies.naswot import AgreementKernel, recording
 from mmreuse.registry import PROXIES
 
 ALL = ['naswot', 'synflow', 'snip', 'grad_norm', 'fisher', 'jacov', 'ntk']
@@ -45,8 +45,7 @@ def test_a_score_leaves_the_model_as_it_was(name):
     model[4].eval()
     model[0].weight.requires_grad_(False)
     state = copy.deepcopy(model.state_dict())
-    compat = [{}] if name == 'synflow' else [{}, dict(compat=True)]
-    for options in compat:
+    for options in ({}, dict(compat=True)):
         PROXIES.build(dict(type=name, **options))(model, *batch())
     assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
     assert model.training and not model[4].training and model[5].training and model[1].track_running_stats
@@ -99,6 +98,44 @@ def test_naswot_is_the_determinant_of_the_agreement_of_all_units():
     units = sum(output[0].numel() for output in outputs)
     normalised = PROXIES.get('naswot')(fresh, images, normalise=True)
     assert normalised == pytest.approx(expected - math.log(units), abs=1e-9)
+
+
+def test_of_shifted_windows_the_outer_attention_counts_once():
+    from mmpretrain.models.utils import ShiftWindowMSA
+    torch.manual_seed(0)
+    attention = ShiftWindowMSA(embed_dims=4, num_heads=2, window_size=2)
+    counted = []
+    kernel = AgreementKernel(3)
+    kernel.add = lambda output: counted.append(output.shape)
+    with torch.no_grad(), recording(attention, kernel):
+        attention(torch.randn(3, 16, 4), (4, 4))
+    linear = [(12, 4, 12), (12, 4, 4)]  # qkv and projection of the windows
+    dropout = [(12, 2, 4, 4), (12, 4, 4)]
+    assert sorted(counted) == sorted([*map(torch.Size, linear + dropout), torch.Size((3, 16, 4))])
+
+
+def test_published_synflow_is_the_flow_in_train_mode():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 2))
+    expected = copy.deepcopy(net).double().train()
+    for parameter in expected.parameters():
+        parameter.data.abs_()
+    expected(torch.ones(1, 3, 8, 8, dtype=torch.float64)).sum().backward()
+    flow = sum((p.detach() * p.grad).abs().sum().item() for p in expected.parameters())
+    assert PROXIES.get('synflow')(net, torch.randn(2, 3, 8, 8), compat=True) == pytest.approx(flow, rel=1e-9)
+
+
+def test_published_fisher_sums_what_follows_the_second_dimension():
+    net = nn.Sequential(nn.Flatten(2), nn.Linear(9, 5), nn.Flatten(), nn.Linear(15, 2))
+    images, labels = torch.randn(4, 3, 3, 3), torch.tensor([0, 1, 0, 1])
+    tokens = net[1](images.flatten(2)).detach().requires_grad_()  # (4, 3 tokens, 5 channels)
+    logits = net[3](tokens.flatten(1))
+    logits.retain_grad()
+    F.cross_entropy(logits, labels).backward()
+    by_token = (tokens * tokens.grad).sum(2).square().mean(0).sum() / 2
+    by_logit = (logits * logits.grad).square().mean(0).sum() / 2
+    expected = (by_token + by_logit).item()
+    assert PROXIES.get('fisher')(net, images, labels, compat=True) == pytest.approx(expected, rel=1e-5)
+    assert PROXIES.get('fisher')(net, images, labels) != pytest.approx(expected, rel=1e-3)
 
 
 def test_naswot_of_relus_alone_does_not_see_linear_layers():

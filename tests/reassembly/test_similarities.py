@@ -209,3 +209,14 @@ def test_two_ranks_give_the_same_matrix(tmp_path, zoo):
         alone = compute_similarity(paths, metric).values
         for rank in range(2):
             torch.testing.assert_close(results[rank][index], alone, rtol=0, atol=1e-6)
+
+
+def test_regression_sees_what_rounding_leaves_and_nothing_else(tmp_path):
+    """A direction of a thousandth of the spread counts, dead channels do not become directions."""
+    torch.manual_seed(0)
+    spread = torch.randn(256, 40)
+    faint = torch.randn(256, 1)
+    net = [torch.cat([spread, 1e-3 * faint, torch.zeros(256, 60)], 1), faint.clone(), torch.randn(256, 1)]
+    values = compute_similarity(write_zoo(tmp_path, {'net': net}, 256), 'lr').values
+    assert values[1, 0] > 0.99  # its eigenvalue is 5e-7 of the largest
+    assert values[2, 0] == pytest.approx(explained(*(x - x.mean(0) for x in (net[2], net[0][:, :41]))), abs=0.01)

@@ -2,7 +2,8 @@
 import hashlib
 import inspect
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -10,110 +11,38 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.dataset import Compose
 from mmengine.dist import broadcast_object_list, is_main_process
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from mmreuse.datasets.samples import SampleView, pick_samples, samples_hash
-from mmreuse.engine.runners.stage import StageRunner
-from mmreuse.errors import ConfigError
+from mmreuse.datasets.samples import SampleView
+from mmreuse.engine.runners.zoo_stage import ZooStage
+from mmreuse.errors import ArtefactError
 from mmreuse.reassembly.assembly import Pieces
 from mmreuse.reassembly.costs import CostTable
 from mmreuse.reassembly.emit import candidate_config, emit_candidates, load_finetune
 from mmreuse.reassembly.genotype import Rules, describe
-from mmreuse.reassembly.gram_files import write_grams
+from mmreuse.reassembly.gram_files import gram_facts, write_grams
 from mmreuse.reassembly.lattice import Assemblies, build_assemblies, surrogate_values
 from mmreuse.reassembly.nodes import inout_shapes, member_nodes, node_macs
 from mmreuse.reassembly.partition import check_options, partition
-from mmreuse.reassembly.partition_io import load_partition, save_partition
+from mmreuse.reassembly.partition_io import save_partition
 from mmreuse.reassembly.program import Bounds
 from mmreuse.reassembly.scoring import Scorer, find_proxy
 from mmreuse.reassembly.search import Progress, SearchResult, like, random_assembly, search, time_candidates
 from mmreuse.reassembly.similarities import compute_similarity, find_similarity
-from mmreuse.reassembly.similarity_matrix import load_similarity, save_similarity
+from mmreuse.reassembly.similarity_matrix import save_similarity
 from mmreuse.reassembly.structures import Candidate
-from mmreuse.reassembly.zoo import Preprocess, ZooEntry, build_member, parse_zoo
-from mmreuse.registry import DATASETS, RUNNERS, TRANSFORMS
-from mmreuse.statistics.grams import collect_grams
+from mmreuse.reassembly.zoo import Preprocess, ZooEntry, build_member
+from mmreuse.registry import RUNNERS
+from mmreuse.statistics.grams import MIN_SAMPLES, collect_grams
 from mmreuse.utils.cache import StageCache
-from mmreuse.utils.io import atomic_write, file_hash, state_hash, to_json, write_json
+from mmreuse.utils.io import atomic_write, file_hash, to_json, write_json
 from mmreuse.utils.progress import progress
 
 
-class _ZooStage(StageRunner):
-    """A stage that knows the zoo of the config, its nodes, and what earlier stages left in ``work_dir``."""
-
-    @cached_property
-    def zoo(self) -> dict[str, ZooEntry]:
-        return parse_zoo(self.cfg.zoo)
-
-    @cached_property
-    def nodes(self) -> dict[str, tuple]:
-        return {key: member_nodes(entry) for key, entry in self.zoo.items()}
-
-    def options(self, key: str, known: Mapping[str, Any]) -> dict[str, Any]:
-        """The config's section ``key`` over the defaults in ``known``.
-
-        Raises:
-            ConfigError: The section holds something else.
-        """
-        given = dict(self.cfg.get(key) or {})
-        self._refuse_unknown(key, given, known)
-        return {**known, **given}
-
-    def _section(self, name: str, make: Callable[..., Any], values: Mapping[str, Any]) -> Any:
-        """``make(**values)``, with an error that names the section and what it takes.
-
-        Raises:
-            ConfigError: ``make`` takes no such keyword.
-        """
-        self._refuse_unknown(name, values, inspect.signature(make).parameters)
-        return make(**values)
-
-    def _refuse_unknown(self, name: str, given: Mapping[str, Any], known: Iterable[str]) -> None:
-        unknown = [key for key in given if key not in known]
-        if unknown:
-            raise ConfigError(f'{self.cfg.filename or "config"}: {name} has no option {", ".join(unknown)}. '
-                              f'It takes {", ".join(known)}.')
-
-    @property
-    def similarity_file(self) -> Path:
-        """The config's ``similarity_file``, or what the similarity stage wrote."""
-        return Path(self.cfg.get('similarity_file') or self.root / 'similarity' / 'similarity.safetensors')
-
-    @property
-    def partition_file(self) -> Path:
-        """The config's ``partition_file``, or what the partition stage wrote."""
-        return Path(self.cfg.get('partition_file') or self.root / 'partition' / 'partition.json')
-
-    def sample_view(self, num_samples: int | None, preprocess: Preprocess, section: str = 'data') -> SampleView:
-        """Chosen samples (None: all) of the data that ``section`` of the config names, as a net sees them."""
-        data = self.options(section, dict(dataset=None, load=[dict(type='LoadImageFromFile')], color_order='bgr'))
-        if data['color_order'] not in ('bgr', 'rgb'):
-            raise ConfigError(f"{section}.color_order = '{data['color_order']}' must be 'bgr' or 'rgb'")
-        fit = [dict(type='mmpretrain.ResizeEdge', scale=preprocess.resize, edge='short',
-                    interpolation=preprocess.interpolation),
-               dict(type='mmpretrain.CenterCrop', crop_size=preprocess.crop)]
-        transform = Compose([TRANSFORMS.build(step) for step in [*data['load'], *fit]])
-        dataset = self._dataset(section, data['dataset'])
-        indices = pick_samples(dataset, num_samples or len(dataset), self.seed)
-        reverse = (data['color_order'] == 'rgb') != preprocess.to_rgb
-        return SampleView(dataset, indices, transform, preprocess.mean, preprocess.std, reverse)
-
-    @cached_property
-    def _built(self) -> dict[str, Any]:
-        return {}
-
-    def _dataset(self, section: str, cfg: Mapping[str, Any]) -> Any:
-        """The data set of a section, built once: members of the zoo differ in the transform only."""
-        if section not in self._built:
-            self._built[section] = DATASETS.build({**cfg, 'pipeline': []})
-        return self._built[section]
-
-
 @RUNNERS.register_module()
-class FeatureExtractionRunner(_ZooStage):
+class FeatureExtractionRunner(ZooStage):
     """Run every member of the zoo over one list of samples and keep the Grams of its nodes.
 
     Config: ``data`` (``dataset``, the transforms ``load`` that give a picture, their
@@ -128,11 +57,17 @@ class FeatureExtractionRunner(_ZooStage):
     @cached_property
     def settled(self) -> dict[str, Any]:
         """The options, defaults filled in."""
-        return self.options('features', dict(num_samples=2048, minibatch=256, batch_size=64, num_workers=0))
+        options = self.options('features', dict(num_samples=2048, minibatch=256, batch_size=64, num_workers=0))
+        self.require_counts('features', options, num_samples=MIN_SAMPLES, minibatch=MIN_SAMPLES, batch_size=1,
+                            num_workers=0)
+        return options
 
     def check(self) -> None:
         super().check()
-        _ = self.zoo, self.settled  # each raises what is wrong with it
+        _ = self.zoo, self.settled, self.data_options('data')  # each raises what is wrong with it
+
+    def inputs(self) -> dict[str, str]:
+        return {**self.weights(), 'data': self.data_hash('data', self.settled['num_samples'])}
 
     def execute(self) -> dict[str, Any]:
         options = self.settled
@@ -149,7 +84,7 @@ class FeatureExtractionRunner(_ZooStage):
         """Grams of one member, from the cache where they are known; returns how many nodes it has."""
         model = build_member(entry)
         nodes = member_nodes(entry, model)
-        weights_hash, data_hash = state_hash(model), samples_hash(view.dataset, view.indices)
+        weights_hash, data_hash = self.weights()[f'weights of {entry.key}'], self.data_hash('data', len(view))
         key = dict(net=entry.key, weights=weights_hash, data=data_hash, preprocess=asdict(entry.preprocess),
                    minibatch=options['minibatch'], nodes=[node.name for node in nodes])
 
@@ -169,13 +104,20 @@ class FeatureExtractionRunner(_ZooStage):
 
 
 @RUNNERS.register_module()
-class ZooAccuracyRunner(_ZooStage):
+class ZooAccuracyRunner(ZooStage):
     """Top-1 accuracy of every member of the zoo as it is: what a reassembled net has to be compared with.
 
     The members must be classifiers of the data's classes. Config: ``test_data``, like ``data``.
     """
     stage = 'zoo_accuracy'
     settings = ('zoo', 'test_data')
+
+    def check(self) -> None:
+        super().check()
+        _ = self.zoo, self.data_options('test_data')  # each raises what is wrong with it
+
+    def inputs(self) -> dict[str, str]:
+        return {**self.weights(), 'test_data': self.data_hash('test_data', None)}
 
     @torch.no_grad()
     def execute(self) -> dict[str, Any]:
@@ -191,7 +133,7 @@ class ZooAccuracyRunner(_ZooStage):
 
 
 @RUNNERS.register_module()
-class NodeShapeRunner(_ZooStage):
+class NodeShapeRunner(ZooStage):
     """Write the shapes of all nodes, as the published ``MODEL_INOUT_SHAPE.json`` holds them; no weights needed.
 
     Writes ``shapes/MODEL_INOUT_SHAPE.json``.
@@ -206,7 +148,7 @@ class NodeShapeRunner(_ZooStage):
 
 
 @RUNNERS.register_module()
-class SimilarityRunner(_ZooStage):
+class SimilarityRunner(ZooStage):
     """Compare all places of all nets of the zoo.
 
     Config: ``similarity``, a registered similarity (``dict(type='cka')``).
@@ -222,9 +164,13 @@ class SimilarityRunner(_ZooStage):
 
     def check(self) -> None:
         super().check()
+        _ = self.zoo
         find_similarity(self.cfg.similarity)
 
     def inputs(self) -> dict[str, str]:
+        for path in self.gram_files:
+            facts = gram_facts(path)
+            self.refuse_other_weights(path, {facts['key']: facts['weights_hash']})
         return {path.name: file_hash(path) for path in self.gram_files}
 
     def execute(self) -> dict[str, Any]:
@@ -235,7 +181,7 @@ class SimilarityRunner(_ZooStage):
 
 
 @RUNNERS.register_module()
-class PartitionRunner(_ZooStage):
+class PartitionRunner(ZooStage):
     """Cut every net into K blocks and put them into K equivalence sets.
 
     Config: ``partition``, the keywords of :func:`mmreuse.reassembly.partition.partition`;
@@ -250,7 +196,7 @@ class PartitionRunner(_ZooStage):
     def settled(self) -> dict[str, Any]:
         """The keywords of the partition."""
         given = {'seed': self.seed, **self.cfg.partition}
-        self._refuse_unknown('partition', given, inspect.signature(check_options).parameters)
+        self.refuse_unknown('partition', given, inspect.signature(check_options).parameters)
         if given.get('balance') == 'flops':
             given['flops'] = {key: node_macs(entry) for key, entry in self.zoo.items()}
         return given
@@ -260,11 +206,11 @@ class PartitionRunner(_ZooStage):
         check_options(self.nodes, **self.settled)
 
     def inputs(self) -> dict[str, str]:
-        return {'similarity': file_hash(self.similarity_file)}
+        self.refuse_other_weights(self.similarity_file, self.similarity.weights_hashes)
+        return {'similarity': self.artefact_hash(self.similarity_file)}
 
     def execute(self) -> dict[str, Any]:
-        similarity = load_similarity(self.similarity_file)
-        result = partition(similarity, self.nodes, **self.settled)
+        result = partition(self.similarity, self.nodes, **self.settled)
         if is_main_process():
             save_partition(self.folder / 'partition.json', result)
         for net, blocks in result.blocks.items():
@@ -275,7 +221,7 @@ class PartitionRunner(_ZooStage):
 
 
 @RUNNERS.register_module()
-class ReassemblyRunner(_ZooStage):
+class ReassemblyRunner(ZooStage):
     """Search the best assemblies within a budget and write them as configs that train.
 
     Config: ``reassembly`` with ``bounds`` (:class:`~mmreuse.reassembly.program.Bounds`), ``rules``
@@ -297,25 +243,39 @@ class ReassemblyRunner(_ZooStage):
             bounds={}, rules={}, proxy=dict(type='naswot'), num_batches=5, batch_size=32, num_candidates=100,
             finalists=10, top=5, num_classes=1000, input_size=(224, 224), latency=False, finetune=''))
         # What is wrong with these shows before time is spent.
-        options['bounds'] = self._section('reassembly.bounds', Bounds, options['bounds'])
-        options['rules'] = self._section('reassembly.rules', Rules, options['rules'])
+        self.require_counts('reassembly', options, num_batches=1, batch_size=1, num_candidates=1, finalists=1, top=1,
+                            num_classes=1)
+        options['bounds'] = self.section('reassembly.bounds', Bounds, options['bounds'])
+        options['rules'] = self.section('reassembly.rules', Rules, options['rules'])
         find_proxy(options['proxy'])
         load_finetune(options['finetune'], options['num_classes'])
-        options['input_size'] = tuple(options['input_size'])
+        options['input_size'] = self.image_size('reassembly.input_size', options['input_size'])
         return options
 
     def check(self) -> None:
         super().check()
-        _ = self.zoo, self.settled  # each raises what is wrong with it
+        _ = self.zoo, self.settled, self.data_options('data')  # each raises what is wrong with it
 
     def inputs(self) -> dict[str, str]:
-        return {'partition': file_hash(self.partition_file), 'similarity': file_hash(self.similarity_file)}
+        options = self.settled
+        for path, made_from in ((self.partition_file, self.partition.hashes),
+                                (self.similarity_file, self.similarity.weights_hashes)):
+            self.refuse_other_weights(path, made_from)
+        if (known := self.partition.hashes.get('similarity')) not in (
+                None, self.similarity.sub(list(self.partition.blocks)).content_hash()):
+            raise ArtefactError(f'{self.partition_file}: was made from another similarity ({known}) than '
+                                f'{self.similarity_file}. Run the partition stage again.')
+        finetune = load_finetune(options['finetune'], options['num_classes']).to_dict()
+        return {**self.weights(), 'partition': self.artefact_hash(self.partition_file),
+                'similarity': self.artefact_hash(self.similarity_file),
+                'data': self.data_hash('data', options['num_batches'] * options['batch_size']),
+                'finetune': hashlib.sha256(to_json(finetune, 'finetune', sort_keys=True).encode()).hexdigest()}
 
     def assemblies(self) -> Assemblies:
         """Everything that may be built from the partition, with its costs."""
         options = self.settled
         table = CostTable(self.zoo, self.nodes, options['num_classes'], options['input_size'])
-        return build_assemblies(load_partition(self.partition_file), table, options['rules'])
+        return build_assemblies(self.partition, table, options['rules'])
 
     def execute(self) -> dict[str, Any]:
         # The search is one chain of decisions: the main process makes it, the others wait.
@@ -328,8 +288,7 @@ class ReassemblyRunner(_ZooStage):
         assemblies = self.assemblies()
         pieces = Pieces(self.zoo, self.nodes, options['num_classes'], device=self.device, seed=self.seed)
         scorer = Scorer(pieces, self._batches(), dict(options['proxy']), log=self._log())
-        values = surrogate_values(
-            assemblies, load_partition(self.partition_file), load_similarity(self.similarity_file))
+        values = surrogate_values(assemblies, self.partition, self.similarity)
         result = search(
             assemblies, scorer, options['bounds'], values=values, num_candidates=options['num_candidates'],
             finalists=options['finalists'], seed=self.seed, callback=self._report)
@@ -364,12 +323,17 @@ class ReassemblyRunner(_ZooStage):
         return log
 
     def _batches(self) -> list[tuple[Tensor, Tensor]]:
-        """The images that every candidate is scored on, normalised as the first member of the zoo is."""
+        """The images that every candidate is scored on, of the size that the assembly will run at."""
         options = self.settled
-        entry = next(iter(self.zoo.values()))
-        view = self.sample_view(options['num_batches'] * options['batch_size'], entry.preprocess)
+        view = self.sample_view(options['num_batches'] * options['batch_size'], self._preprocess(),
+                                size=options['input_size'])
         loader = DataLoader(view, options['batch_size'])
         return [(images.to(self.device), labels.to(self.device)) for images, labels in loader]
+
+    def _preprocess(self) -> Preprocess:
+        """What most of the zoo was trained to see, in whatever order the zoo is declared."""
+        counts = Counter(entry.preprocess for entry in self.zoo.values())
+        return min(counts, key=lambda preprocess: (-counts[preprocess], repr(preprocess)))
 
     def _report(self, progress: Progress) -> None:
         score = next(iter(progress.best.scores.values()))

@@ -66,7 +66,9 @@ def fisher(model: nn.Module, images: Tensor, labels: Tensor | None = None, *, co
         model: Classifier.
         images: (B, C, H, W).
         labels: (B,) int.
-        compat: Train mode as published.
+        compat: As published: train mode; two-dimensional convolutions and linear layers; and of whatever layout,
+            what follows the second dimension is summed, which of tokens are the channels. Windows folded
+            into the batch count as images.
 
     Raises:
         ConfigError: No labels.
@@ -80,7 +82,8 @@ def fisher(model: nn.Module, images: Tensor, labels: Tensor | None = None, *, co
         outputs.append((module, output))
         return output.clone()  # an in-place activation that follows must not overwrite what is kept
 
-    layers = [m for m in model.modules() if isinstance(m, (nn.modules.conv._ConvNd, nn.Linear))]
+    kinds = (nn.Conv2d if compat else nn.modules.conv._ConvNd, nn.Linear)
+    layers = [m for m in model.modules() if isinstance(m, kinds)]
     handles = [layer.register_forward_hook(keep) for layer in layers]
     try:
         with torch.enable_grad(), scoring_state(model, compat):
@@ -92,9 +95,15 @@ def fisher(model: nn.Module, images: Tensor, labels: Tensor | None = None, *, co
     total = 0.0
     for (layer, activation), gradient in zip(outputs, gradients, strict=True):
         if gradient is not None:
-            by_channel = _sum_positions(layer, activation.detach().double() * gradient.double(), len(images))
+            product = activation.detach().double() * gradient.double()
+            by_channel = _sum_last(product) if compat else _sum_positions(layer, product, len(images))
             total += (by_channel.square().mean(0).sum() / 2).item()
     return total
+
+
+def _sum_last(product: Tensor) -> Tensor:
+    """Sum ``product`` over all dimensions but the first two."""
+    return product.flatten(2).sum(2) if product.ndim > 2 else product
 
 
 def _sum_positions(layer: nn.Module, product: Tensor, batch: int) -> Tensor:

@@ -12,8 +12,9 @@ from mmreuse.registry import PROXIES
 
 RELUS = (nn.ReLU, nn.LeakyReLU, nn.GELU, nn.PReLU, nn.Hardswish, nn.ELU, nn.SELU, nn.Mish)
 
-#: Attention modules of timm, torchvision and mmpretrain, by class name so that none of them need be installed.
-ATTENTIONS = frozenset(['Attention', 'WindowAttention', 'WindowMSA', 'ShiftWindowMSA', 'MultiheadAttention',
+#: Attention modules of timm, torchvision and mmpretrain, by class name so that none of them need be installed. Of
+#: mmpretrain's window attention the outer module counts, as published, not the ``WindowMSA`` within it as well.
+ATTENTIONS = frozenset(['Attention', 'WindowAttention', 'ShiftWindowMSA', 'MultiheadAttention',
                         'ShiftedWindowAttention'])
 
 Units = Literal['published', 'relu']

@@ -1,0 +1,210 @@
+"""What the stages of deep model reassembly share: the zoo, its data, what earlier stages left, and their checks."""
+import hashlib
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mmengine.dataset import Compose
+
+from mmreuse.datasets.samples import SampleView, pick_samples, samples_hash
+from mmreuse.engine.runners.stage import StageRunner
+from mmreuse.errors import ArtefactError, ConfigError
+from mmreuse.reassembly.adapters import Size
+from mmreuse.reassembly.nodes import member_nodes
+from mmreuse.reassembly.partition_io import load_partition
+from mmreuse.reassembly.published_partition import import_published_partition
+from mmreuse.reassembly.published_similarity import import_published
+from mmreuse.reassembly.similarity_matrix import SimilarityMatrix, load_similarity
+from mmreuse.reassembly.structures import Partition
+from mmreuse.reassembly.zoo import Preprocess, ZooEntry, member_hash, parse_zoo
+from mmreuse.registry import DATASETS, TRANSFORMS
+from mmreuse.utils.io import file_hash
+
+
+class ZooStage(StageRunner):
+    """A stage that knows the zoo of the config, its nodes, and what earlier stages left in ``work_dir``."""
+
+    @cached_property
+    def zoo(self) -> dict[str, ZooEntry]:
+        return parse_zoo(self.cfg.zoo)
+
+    @cached_property
+    def nodes(self) -> dict[str, tuple]:
+        return {key: member_nodes(entry) for key, entry in self.zoo.items()}
+
+    @property
+    def node_names(self) -> dict[str, tuple[str, ...]]:
+        """Names of the nodes of each net."""
+        return {key: tuple(node.name for node in nodes) for key, nodes in self.nodes.items()}
+
+    def options(self, key: str, known: Mapping[str, Any]) -> dict[str, Any]:
+        """The config's section ``key`` over the defaults in ``known``.
+
+        Raises:
+            ConfigError: The section holds something else.
+        """
+        given = self.cfg.get(key) or {}
+        if not isinstance(given, Mapping):
+            raise ConfigError(f'{self.cfg.filename or "config"}: {key} = {given!r} must be a dict of '
+                              f'{", ".join(known)}.')
+        self.refuse_unknown(key, given, known)
+        return {**known, **given}
+
+    def section(self, name: str, make: Callable[..., Any], values: Any) -> Any:
+        """``make(**values)``, with an error that names the section and what it takes.
+
+        Raises:
+            ConfigError: ``make`` takes no such keyword.
+        """
+        known = inspect.signature(make).parameters
+        if not isinstance(values, Mapping):
+            raise ConfigError(f'{self.cfg.filename or "config"}: {name} = {values!r} must be a dict of '
+                              f'{", ".join(known)}.')
+        self.refuse_unknown(name, values, known)
+        return make(**values)
+
+    def refuse_unknown(self, name: str, given: Mapping[str, Any], known: Iterable[str]) -> None:
+        """Refuse options that there are not.
+
+        Raises:
+            ConfigError: Names them and those there are.
+        """
+        unknown = [key for key in given if key not in known]
+        if unknown:
+            raise ConfigError(f'{self.cfg.filename or "config"}: {name} has no option {", ".join(unknown)}. '
+                              f'It takes {", ".join(known)}.')
+
+    def require_counts(self, section: str, options: Mapping[str, Any], **least: int) -> None:
+        """Refuse options that are no whole numbers, or too small to do anything.
+
+        Raises:
+            ConfigError: Names the first.
+        """
+        for name, minimum in least.items():
+            value = options[name]
+            if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+                raise ConfigError(f'{self.cfg.filename or "config"}: {section}.{name} = {value!r} must be a whole '
+                                  f'number of at least {minimum}.')
+
+    def image_size(self, name: str, size: Any) -> Size:
+        """Height and width, given as such or as one side.
+
+        Raises:
+            ConfigError: It is neither.
+        """
+        sides = [size, size] if isinstance(size, int) else list(size) if isinstance(size, list | tuple) else []
+        if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+            raise ConfigError(f'{self.cfg.filename or "config"}: {name} = {size!r} must be height and width in pixels, '
+                              'such as (224, 224).')
+        return tuple(sides)
+
+    @property
+    def similarity_file(self) -> Path:
+        """The config's ``similarity_file``, or what the similarity stage wrote."""
+        return Path(self.cfg.get('similarity_file') or self.root / 'similarity' / 'similarity.safetensors')
+
+    @property
+    def partition_file(self) -> Path:
+        """The config's ``partition_file``, or what the partition stage wrote."""
+        return Path(self.cfg.get('partition_file') or self.root / 'partition' / 'partition.json')
+
+    @cached_property
+    def similarity(self) -> SimilarityMatrix:
+        """What is in :attr:`similarity_file`; of a folder, the published ``.pkl`` files in it."""
+        if self.similarity_file.is_dir():
+            return import_published(self.similarity_file, self.node_names)
+        return load_similarity(self.similarity_file)
+
+    @cached_property
+    def partition(self) -> Partition:
+        """What is in :attr:`partition_file`, which may be a published ``.pkl``."""
+        if self.partition_file.suffix == '.pkl':
+            return import_published_partition(self.partition_file, self.node_names)
+        return load_partition(self.partition_file)
+
+    def artefact_hash(self, path: Path) -> str:
+        """Hash of a file, or of all pickles in a folder."""
+        if not path.is_dir():
+            return file_hash(path)
+        digest = hashlib.sha256()
+        for file in sorted(path.glob('*.pkl')):
+            digest.update(f'{file.name} {file_hash(file)}\n'.encode())
+        return f'sha256:{digest.hexdigest()}'
+
+    def weights(self) -> dict[str, str]:
+        """Hashes of all members with their weights, fetched where they are not there yet, by what they are called."""
+        return {f'weights of {key}': member_hash(entry) for key, entry in self.zoo.items()}
+
+    def refuse_other_weights(self, path: Path, made_from: Mapping[str, str]) -> None:
+        """Make sure that an artefact was made from the zoo's weights as they are now.
+
+        Published artefacts do not say what they were made from, and weights that are not on this machine cannot be
+        compared; both are taken as they are.
+
+        Raises:
+            ArtefactError: A member has other weights now; names it.
+        """
+        for key, entry in self.zoo.items():
+            present = member_hash(entry, fetch=False) if key in made_from else None
+            if present is not None and made_from[key] != present:
+                raise ArtefactError(
+                    f"{path}: was made from other weights of '{key}' ({made_from[key]}) than the zoo has now "
+                    f'({present}, {entry.weights}). Run the stages from the features on again, or restore the weights.')
+
+    def data_options(self, section: str) -> dict[str, Any]:
+        """The section of a config that names data.
+
+        Raises:
+            ConfigError: It holds something else, or lacks the data set.
+        """
+        data = self.options(section, dict(dataset=None, load=[dict(type='LoadImageFromFile')], color_order='bgr'))
+        if data['color_order'] not in ('bgr', 'rgb'):
+            raise ConfigError(f"{section}.color_order = '{data['color_order']}' must be 'bgr' or 'rgb'")
+        if not isinstance(data['dataset'], Mapping) or 'type' not in data['dataset']:
+            raise ConfigError(f"{self.cfg.filename or 'config'}: {section}.dataset = {data['dataset']!r} must be a "
+                              "dict with the 'type' of a data set.")
+        return data
+
+    def sample_view(self, num_samples: int | None, preprocess: Preprocess, section: str = 'data',
+                    size: Size | None = None) -> SampleView:
+        """Chosen samples (None: all) of the data that ``section`` of the config names, as a net sees them.
+
+        With ``size``, height and width of the crop; the margin around it is as large as that of ``preprocess``,
+        relative to the crop.
+        """
+        data = self.data_options(section)
+        height, width = size or (preprocess.crop, preprocess.crop)
+        edge = round(preprocess.resize * max(height, width) / preprocess.crop)
+        fit = [dict(type='mmpretrain.ResizeEdge', scale=edge, edge='short', interpolation=preprocess.interpolation),
+               dict(type='mmpretrain.CenterCrop', crop_size=(width, height))]
+        transform = Compose([TRANSFORMS.build(step) for step in [*data['load'], *fit]])
+        dataset = self._dataset(section, data['dataset'])
+        indices = pick_samples(dataset, num_samples or len(dataset), self.seed)
+        reverse = (data['color_order'] == 'rgb') != preprocess.to_rgb
+        return SampleView(dataset, indices, transform, preprocess.mean, preprocess.std, reverse)
+
+    def data_hash(self, section: str, num_samples: int | None) -> str:
+        """Hash of the pictures and labels that :meth:`sample_view` chooses."""
+        if (section, num_samples) not in self._data_hashes:
+            dataset = self._dataset(section, self.data_options(section)['dataset'])
+            indices = pick_samples(dataset, num_samples or len(dataset), self.seed)
+            labels = [int(dataset.get_data_info(index)['gt_label']) for index in indices]
+            text = f'{samples_hash(dataset, indices)} {labels}'
+            self._data_hashes[section, num_samples] = f'sha256:{hashlib.sha256(text.encode()).hexdigest()}'
+        return self._data_hashes[section, num_samples]
+
+    @cached_property
+    def _data_hashes(self) -> dict[tuple[str, int | None], str]:
+        return {}
+
+    @cached_property
+    def _built(self) -> dict[str, Any]:
+        return {}
+
+    def _dataset(self, section: str, cfg: Mapping[str, Any]) -> Any:
+        """The data set of a section, built once: members of the zoo differ in the transform only."""
+        if section not in self._built:
+            self._built[section] = DATASETS.build({**cfg, 'pipeline': []})
+        return self._built[section]
