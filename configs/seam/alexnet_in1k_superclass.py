@@ -5,6 +5,6 @@ model = dict(
     in_classes=1000,
     out_classes=13,
     base=dict(
-        checkpoint='{{$MMREUSE_DATA_ROOT:data}}/weights/alexnet-owt-7be5be79.pth',
+        checkpoint='torchvision://alexnet.imagenet1k_v1',
         model=dict(type='torchvision.models.alexnet')))
 optim_wrapper = dict(optimizer=dict(lr=0.1))

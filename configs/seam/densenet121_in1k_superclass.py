@@ -1,4 +1,3 @@
-# densenet121.pth: the state dict of torchvision's model; its own file has older names, which torchvision translates.
 _base_ = ['./_base_imagenet_superclass.py']
 
 model = dict(
@@ -6,6 +5,6 @@ model = dict(
     in_classes=1000,
     out_classes=13,
     base=dict(
-        checkpoint='{{$MMREUSE_DATA_ROOT:data}}/weights/densenet121.pth',
+        checkpoint='torchvision://densenet121.imagenet1k_v1',
         model=dict(type='torchvision.models.densenet121')))
 optim_wrapper = dict(optimizer=dict(lr=0.1))

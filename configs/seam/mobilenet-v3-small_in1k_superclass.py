@@ -5,6 +5,6 @@ model = dict(
     in_classes=1000,
     out_classes=13,
     base=dict(
-        checkpoint='{{$MMREUSE_DATA_ROOT:data}}/weights/mobilenet_v3_small-047dcff4.pth',
+        checkpoint='torchvision://mobilenet_v3_small.imagenet1k_v1',
         model=dict(type='torchvision.models.mobilenet_v3_small')))
 optim_wrapper = dict(optimizer=dict(lr=0.01))

@@ -5,6 +5,6 @@ model = dict(
     in_classes=1000,
     out_classes=13,
     base=dict(
-        checkpoint='{{$MMREUSE_DATA_ROOT:data}}/weights/resnet50-19c8e357.pth',
+        checkpoint='torchvision://resnet50.imagenet1k_v1',
         model=dict(type='torchvision.models.resnet50')))
 optim_wrapper = dict(optimizer=dict(lr=0.05))

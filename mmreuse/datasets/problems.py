@@ -123,14 +123,19 @@ class ClassProblem(TargetProblem):
         classes: Ids or names; one part of a seeded split, ``dict(num_classes=200, parts=20, part=0, seed=0)``; or a
             superclass, ``dict(of='cifar100', name=0)``, as far as the data set has its classes, see
             :func:`mmreuse.datasets.superclass`.
+        shots: Only the first so many samples of each class, in the order of the data set; None: all.
 
     Raises:
-        ConfigError: There is no such class or superclass, or only one class, which needs no classifier.
+        ConfigError: There is no such class or superclass, or only one class, which needs no classifier; or ``shots`` is
+            below 1.
         DataError: A class has no samples.
     """
 
-    def __init__(self, dataset: Any, classes: Classes | Sequence[str]) -> None:
+    def __init__(self, dataset: Any, classes: Classes | Sequence[str], shots: int | None = None) -> None:
         super().__init__(dataset)
+        if shots is not None and shots < 1:
+            raise ConfigError(f'ClassProblem: shots={shots}: at least one sample of each class is needed, None for '
+                              'all.')
         if isinstance(classes, Mapping) and 'of' in classes:
             classes = superclass(**classes, known=self.names)
         if not isinstance(classes, Mapping):
@@ -141,7 +146,7 @@ class ClassProblem(TargetProblem):
             raise ConfigError(f'ClassProblem: {self.classes} is a single class; there is nothing to tell apart. Take a '
                               'BinaryProblem, or more classes.')
         labels = self._labels_of_dataset()
-        members = [np.flatnonzero(labels == label) for label in self.target_classes]
+        members = [np.flatnonzero(labels == label)[:shots] for label in self.target_classes]
         absent = [name for name, own in zip(self.classes, members, strict=True) if not len(own)]
         if absent:
             raise DataError(f'ClassProblem: {type(self.dataset).__name__} has no samples of {", ".join(absent)}.')

@@ -36,11 +36,11 @@ def compare_latency(models: Mapping[str, nn.Module], inputs: Tensor | tuple[Any,
         dict: Latency of one pass by network, by engine.
 
     Raises:
-        ConfigError: There is no such engine, it is not installed, or ``threads`` or ``repeats`` is not positive.
+        ConfigError: There is no such engine, it is not installed, or a number is out of range.
         ArtefactError: A network cannot be exported, or computes something else on an engine.
     """
-    if threads < 1 or repeats < 1:
-        raise ConfigError(f'threads={threads} and repeats={repeats} must be at least 1.')
+    if threads < 1 or repeats < 1 or warmup < 0:
+        raise ConfigError(f'threads={threads} and repeats={repeats} must be at least 1, warmup={warmup} at least 0.')
     functions = {_name(engine): find_method(ENGINES, engine) for engine in engines}
     inputs = tuple(each.cpu() for each in (inputs if isinstance(inputs, tuple) else (inputs,)))
     copies = {name: fresh_copy(model).cpu() for name, model in models.items()}

@@ -53,7 +53,7 @@ class Attacker:
         """
         bounds = _bounds(attack, self.bounds)
         key = dict(network=self.network, images=state_hash(dict(images=images)), attack=dict(attack), seed=seed,
-                   bounds=[each.flatten().tolist() for each in bounds])
+                   start='clipped', bounds=[each.flatten().tolist() for each in bounds])
 
         def make(folder: Path) -> None:
             generator = torch.Generator().manual_seed(seed)

@@ -48,9 +48,10 @@ def feature_pgd(features: Features, images: Tensor, bounds: Bounds, generator: t
         DataError: There are fewer than two features, or one is not finite.
     """
     _check(eps)
-    if step <= 0 or iterations < 1:
+    if not step > 0 or iterations < 1:
         raise ConfigError(f'feature_pgd: step={step} and iterations={iterations} have to be positive.')
-    found = _uniform(images, generator) * eps
+    # The start is within the bounds as well, or the first steps would not leave from where the gradient is taken.
+    found = (perturb(images, _uniform(images, generator) * eps, bounds) - images).clamp(-eps, eps)
     for _ in range(iterations):
         moved = perturb(images, found, bounds).requires_grad_()
         with torch.enable_grad():
@@ -91,8 +92,8 @@ def noise(features: Features, images: Tensor, bounds: Bounds, generator: torch.G
 
 
 def _check(eps: float) -> None:
-    if eps < 0:
-        raise ConfigError(f'an attack changes pixels by at most eps={eps}, which is negative.')
+    if not eps >= 0:
+        raise ConfigError(f'an attack changes pixels by at most eps={eps}, which has to be 0 or more.')
 
 
 def _uniform(images: Tensor, generator: torch.Generator) -> Tensor:

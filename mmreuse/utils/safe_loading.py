@@ -21,7 +21,7 @@ from mmengine.runner.checkpoint import get_deprecated_model_names
 
 from mmreuse.errors import ConfigError
 from mmreuse.utils.downloads import fetch
-from mmreuse.utils.io import load_checkpoint
+from mmreuse.utils.io import PathLike, load_checkpoint
 from mmreuse.utils.names import nearest
 
 _TRUSTED: ContextVar[bool] = ContextVar('trust_checkpoint', default=False)
@@ -50,6 +50,23 @@ def install_safe_loaders() -> None:
         CheckpointLoader.register_scheme(prefixes, loader, force=True)
 
 
+def checkpoint_path(checkpoint: PathLike) -> Path:
+    """A checkpoint's file on this machine.
+
+    Args:
+        checkpoint: A path; or an address or ``torchvision://NAME``, such as ``torchvision://resnet50.imagenet1k_v1``,
+            which are fetched once.
+
+    Raises:
+        ConfigError: torchvision has no such weights.
+        ArtefactError: The file cannot be fetched.
+    """
+    name = os.fspath(checkpoint)
+    if name.startswith('torchvision://'):
+        name = _entry(get_torchvision_models(), name)
+    return fetch(name) if name.startswith(('http://', 'https://')) else Path(name)
+
+
 # mmengine logs a loader under its name from the eleventh letter on, hence `load_from_...`.
 
 
@@ -71,7 +88,7 @@ def load_from_http(filename: str, map_location: Any = None) -> dict:
 
 def load_from_torchvision(filename: str, map_location: Any = None) -> dict:
     """``torchvision://NAME``."""
-    return load_from_http(_entry(get_torchvision_models(), filename), map_location)
+    return load_from_local(str(checkpoint_path(f'torchvision://{filename.split("://", 1)[1]}')), map_location)
 
 
 def load_from_openmmlab(filename: str, map_location: Any = None) -> dict:

@@ -14,11 +14,15 @@ from mmreuse.utils.names import nearest
 
 _REMEDY = 'Take a checkpoint of this network, or the config that the checkpoint was made with.'
 _COMPILED = re.compile(r'(?<![^.])_orig_mod\.')
+#: How torchvision's files name the layers of DenseNets, which have other names since its release 0.2.
+_DENSE = re.compile(r'(\bdenselayer\d+\.(?:norm|conv))\.([12])\.')
 _SHOWN = 3
 
 
 def weights_of(checkpoint: Mapping[str, Any], source: object) -> Mapping[str, Tensor]:
     """The weights of one network in a checkpoint, under the names that they have without DDP and torch.compile.
+
+    Old names in torchvision's files of DenseNets become those that its networks have.
 
     Args:
         checkpoint: With the entry ``state_dict``, or a state dict itself.
@@ -55,7 +59,7 @@ def _unwrap(names: Iterable[str]) -> Callable[[str], str]:
     A network may have a part that is called ``module``, so that only what all names begin with is taken for a wrapper.
     """
     wrapped = all(_COMPILED.sub('', name).startswith('module.') for name in names)
-    return lambda name: _COMPILED.sub('', name).removeprefix('module.' if wrapped else '')
+    return lambda name: _DENSE.sub(r'\1\2.', _COMPILED.sub('', name).removeprefix('module.' if wrapped else ''))
 
 
 def load_strictly(model: nn.Module, state: Mapping[str, Tensor], source: object, *,

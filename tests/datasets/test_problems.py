@@ -80,6 +80,14 @@ def test_labels_are_places_in_the_list(labels):
     assert sorted(sum((part.target_classes for part in parts), [])) == list(range(10))
 
 
+def test_shots_are_the_first_samples_of_each_class(labels):
+    indices, own = chosen(ClassProblem(Labelled(labels, ()), [7, 2], shots=3))
+    assert indices == [*np.flatnonzero(labels == 7)[:3], *np.flatnonzero(labels == 2)[:3]]
+    assert list(own) == [0, 0, 0, 1, 1, 1]
+    with pytest.raises(ConfigError, match='shots=0'):
+        ClassProblem(Labelled(labels, ()), [7, 2], shots=0)
+
+
 def test_pictures_carry_the_labels_of_the_problem():
     digits = Digits('val', pipeline=PIPELINE)
     problem = ClassProblem(digits, ['8', '3'])

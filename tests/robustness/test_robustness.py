@@ -64,6 +64,23 @@ def test_linear_features_are_attacked_in_the_closed_form(images):
     assert torch.allclose(found, 0.05 * linear[1].weight[0].sign().view(1, 3, 6, 6).expand_as(found))
 
 
+@pytest.mark.parametrize('iterations', [1, 4])
+@pytest.mark.parametrize('clip', [2.2, None])
+def test_the_published_attack_written_another_way(iterations, clip, images, features, tmp_path):
+    """What a published step gives, on attacked images rather than perturbations: also the start is held to the clip."""
+    low, high = BOUNDS if clip is None else (torch.tensor(-clip), torch.tensor(clip))
+    start = (2 * torch.rand(images.shape, generator=generator()) - 1) * 0.1
+    moved = torch.minimum(torch.maximum(images + start, low), high)
+    for _ in range(iterations):
+        gradient, = torch.autograd.grad(distance(features, moved.requires_grad_()).sum(), moved)
+        change = (moved.detach() - images - 0.01 * gradient.sign()).clamp(-0.1, 0.1)
+        moved = torch.minimum(torch.maximum(images + change, low), high)
+    attack = dict(type='feature_pgd', eps=0.1, step=0.01, iterations=iterations)
+    attack |= {} if clip is None else dict(clip=clip)
+    found = Attacker(features, BOUNDS, StageCache(tmp_path))(images, attack)
+    torch.testing.assert_close(found, moved.detach(), atol=1e-3, rtol=0)
+
+
 def test_published_clip_cuts_off_bright_pixels_without_any_attack(images, features, tmp_path):
     attack = Attacker(features, BOUNDS, StageCache(tmp_path))
     clipped = attack(images, dict(type='noise', eps=0., clip=2.2))
@@ -133,7 +150,8 @@ def test_undefined_rates_are_refused(clean, attacked):
 
 
 @pytest.mark.parametrize('options, message', [
-    (dict(eps=-1.), 'negative'), (dict(step=0.), 'positive'), (dict(iterations=0), 'positive')])
+    (dict(eps=-1.), '0 or more'), (dict(eps=float('nan')), '0 or more'), (dict(step=0.), 'positive'),
+    (dict(iterations=0), 'positive'), (dict(step=float('nan')), 'positive')])
 def test_wrong_numbers_are_refused(options, message, images, features):
     with pytest.raises(ConfigError, match=message):
         feature_pgd(features, images, BOUNDS, generator(), **options)

@@ -78,12 +78,14 @@ class MaskInitHook(Hook):
         samples: Of the training data, for both; of each problem.
 
     Raises:
-        ConfigError: There is no such head, or the model has no masks.
+        ConfigError: There is no such head, there are no samples, or the model has no masks.
     """
 
     def __init__(self, head: str | None = 'fit', saliency: bool = True, samples: int = 2048) -> None:
         if head not in _HEADS:
             raise ConfigError(f"MaskInitHook: there is no head '{head}'. Known: {_HEADS}.")
+        if samples < 1:
+            raise ConfigError(f'MaskInitHook: samples={samples}: at least one is needed.')
         self.head = head
         self.saliency = saliency
         self.samples = samples

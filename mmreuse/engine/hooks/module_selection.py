@@ -50,6 +50,8 @@ class ModuleSelectionHook(Hook):
         self.reference = reference
         self.options = dict(patience=patience, compat=compat, max_ratio=max_ratio)
         Selection(1. if reference is None else reference, **self.options)
+        if check_interval < 1:
+            raise ConfigError(f'ModuleSelectionHook: check_interval={check_interval} is below 1.')
         self.metric = metric
         self.check_interval = check_interval
 

@@ -1,4 +1,5 @@
 """Pruning while a network trains."""
+import math
 from typing import Any
 
 import torch
@@ -55,9 +56,9 @@ class PruneHook(Hook):
         check_sparsity(initial)
         check_options(saliency, **options)
         end = begin if end is None else end
-        if not (0 <= begin <= end and interval > 0 and initial <= sparsity):
-            raise ConfigError(f'PruneHook: begin={begin}, end={end}, interval={interval}, initial={initial}: steps go '
-                              'forward from begin to end, and sparsity grows.')
+        if not (0 <= begin <= end and interval > 0 and initial <= sparsity and 0 < power < math.inf):
+            raise ConfigError(f'PruneHook: begin={begin}, end={end}, interval={interval}, initial={initial}, '
+                              f'power={power}: steps go forward from begin to end, and sparsity grows.')
         self.steps = sorted({*range(begin, end, interval), end})
         self.schedule = dict(begin=begin, end=end, final=sparsity, initial=initial, power=power)
         self.by_epoch = by_epoch

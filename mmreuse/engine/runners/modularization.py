@@ -79,6 +79,8 @@ class ModularizationRunner(SweepRunner):
         super().check()
         if not self.part.get('targets') or not self.part.get('modules'):
             raise ConfigError(f'{self.cfg.filename}: modularization needs targets and modules.')
+        if self.part.get('samples', 1) < 1:
+            raise ConfigError(f'{self.cfg.filename}: modularization.samples = {self.part["samples"]} is below 1.')
         missing = [str(path) for name in self.part['targets'] for path in self._files(name).values()
                    if not Path(path).is_file()]
         if missing:

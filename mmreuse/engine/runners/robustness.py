@@ -17,6 +17,7 @@ from mmreuse.robustness import Attacker, defect_inheritance, find_attack, pixel_
 from mmreuse.utils.cache import StageCache
 from mmreuse.utils.io import file_hash
 from mmreuse.utils.progress import progress
+from mmreuse.utils.safe_loading import checkpoint_path
 from mmreuse.visualization.robustness import draw_inheritance
 
 
@@ -27,7 +28,8 @@ class RobustnessRunner(SweepRunner):
     Config: ``model`` (mmpretrain's ``ImageClassifier``, of the students), ``data_preprocessor``, ``test_dataloader``,
     and ``robustness`` with
 
-    - ``teacher``: checkpoint of the public network, whose backbone is that of ``model``,
+    - ``teacher``: checkpoint of the public network, a path or ``torchvision://NAME``; its backbone is that of
+      ``model``,
     - ``students``: names to checkpoints or folders of runs, relative to the work_dir,
     - ``attacks``: names to configs of :data:`mmreuse.registry.ATTACKS`,
     - ``cache``: folder for perturbations (``'work_dirs/cache'``).
@@ -57,7 +59,7 @@ class RobustnessRunner(SweepRunner):
 
     def inputs(self) -> dict[str, str]:
         """The public network."""
-        return dict(teacher=file_hash(self.part['teacher']))
+        return dict(teacher=file_hash(checkpoint_path(self.part['teacher'])))
 
     def check(self) -> None:
         """Also: there are students and attacks.

@@ -1,4 +1,5 @@
 """A pretrained network whose weights stand still while a new output layer, or masks as well, are trained."""
+import math
 import re
 from typing import Any
 
@@ -10,6 +11,7 @@ from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.modularization import apply_masks, mask_parameters, masked_tensors, sparsity_loss, train_masks
 from mmreuse.registry import MODELS
 from mmreuse.utils.io import PathLike, load_checkpoint
+from mmreuse.utils.safe_loading import checkpoint_path
 from mmreuse.utils.state_fit import load_strictly, weights_of
 
 #: What torchvision, timm and mmpretrain call the layers behind the pooled features.
@@ -34,9 +36,9 @@ class FrozenClassifier(ImageClassifier):
 
     def __init__(self, masked: bool = False, alpha: float = 0., **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if alpha < 0 or alpha and not masked:
+        if not 0 <= alpha < math.inf or alpha and not masked:
             raise ConfigError(f'FrozenClassifier: alpha={alpha}, masked={masked}: the weight of the sparsity term is '
-                              'not negative, and only masks have one.')
+                              'finite and not negative, and only masks have one.')
         self.alpha = alpha
         self.gates = None
         self.problems = None
@@ -85,12 +87,13 @@ def load_pretrained(backbone: nn.Module, path: PathLike) -> None:
 
     Args:
         backbone: With or without masks, which stay as they are.
-        path: Checkpoint of mmpretrain, torchvision or timm; the latter also for mmpretrain's ``TIMMBackbone``.
+        path: Checkpoint of mmpretrain, torchvision or timm, a file, an address or ``torchvision://NAME``; timm's also
+            for mmpretrain's ``TIMMBackbone``.
 
     Raises:
         ArtefactError: The file cannot be read, or is of another network; the backbone is unchanged then.
     """
-    state = weights_of(load_checkpoint(path), path)
+    state = weights_of(load_checkpoint(checkpoint_path(path)), path)
     if any(name.startswith('backbone.') for name in state):
         state = {name.removeprefix('backbone.'): tensor for name, tensor in state.items()
                  if name.startswith('backbone.')}

@@ -1,4 +1,5 @@
 """A trained classifier of which the part is learned that target problems need."""
+import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -47,7 +48,7 @@ class ModularClassifier(BaseModel):
     gates are.
 
     Args:
-        base: The trained classifier: ``dict(model=CONFIG or module, checkpoint=PATH)`` or
+        base: The trained classifier: ``dict(model=CONFIG or module, checkpoint=PATH or 'torchvision://NAME')`` or
             ``dict(config=PATH, checkpoint=PATH)``. A module without checkpoint is taken as it is.
         in_classes: Its number of logits.
         out_classes: Labels of the target problem.
@@ -90,8 +91,9 @@ class ModularClassifier(BaseModel):
         if not isinstance(preprocessor, nn.Module):
             preprocessor = common_preprocessor([source], preprocessor)
         super().__init__(preprocessor, init_cfg)
-        if alpha < 0:
-            raise ConfigError(f'ModularClassifier: alpha={alpha} would reward weights that are kept.')
+        if not 0 <= alpha < math.inf:
+            raise ConfigError(f'ModularClassifier: alpha={alpha} is negative, which would reward weights that '
+                              'are kept, or not finite.')
         if source.checkpoint is None and not isinstance(base.get('model'), nn.Module):
             raise ConfigError('ModularClassifier: the base has no checkpoint, and masks of random weights make no '
                               'sense. Give base=dict(..., checkpoint=PATH).')

@@ -12,6 +12,7 @@ from mmreuse.errors import ConfigError
 from mmreuse.registry import MODELS
 from mmreuse.utils.io import load_checkpoint
 from mmreuse.utils.names import nearest
+from mmreuse.utils.safe_loading import checkpoint_path
 from mmreuse.utils.state_fit import load_strictly, weights_of
 
 _KEYS = ('config', 'options', 'model', 'checkpoint', 'name')
@@ -35,7 +36,7 @@ class Source:
         if self.checkpoint is None:
             raise ConfigError(f"source '{self.name}' has no checkpoint: merging random weights makes no sense. Give "
                               'checkpoint=PATH of its trained weights.')
-        state = weights_of(load_checkpoint(self.checkpoint), self.checkpoint)
+        state = weights_of(load_checkpoint(checkpoint_path(self.checkpoint)), self.checkpoint)
         load_strictly(self.model, state, self.checkpoint,
                       remedy=f"Check model and checkpoint of the source '{self.name}'.")
 
