@@ -14,9 +14,11 @@ from mmengine.registry import init_default_scope
 from torch import nn
 from yapf.yapflib import yapf_api
 
+from mmreuse.engine.config_check import check_config
 from mmreuse.engine.launch import load_config
 from mmreuse.registry import HOOKS, MODELS, RUNNERS
 from mmreuse.utils.complexity import count_params
+from mmreuse.utils.config_keys import drop_helpers
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / 'configs').rglob('*.py'))
@@ -39,6 +41,18 @@ def test_dump_parses_to_the_same(path, tmp_path, monkeypatch):
     cfg = load_config(path)
     cfg.dump(tmp_path / 'again.py')
     assert Config.fromfile(tmp_path / 'again.py').to_dict() == cfg.to_dict()
+
+
+@pytest.mark.parametrize('path', CONFIGS)
+def test_check_finds_nothing_wrong(path):
+    """What others build on may leave something open."""
+    partial = any(part.startswith(('_base_', 'finetune_')) for part in Path(path).parts)
+    cfg = load_config(path)
+    if not partial:
+        drop_helpers(cfg)
+    if 'preserve_first' in cfg:
+        cfg.runner_type = 'PreserveFirstRunner'  # as the tool of these sets it
+    check_config(cfg, partial)
 
 
 @pytest.mark.parametrize('path', TRAININGS)

@@ -1,26 +1,33 @@
-"""Config files: read, merged with the command line, and checked."""
-import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+"""Configs as the tools take them: a file, merged with the options of the command line."""
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config
-from mmengine.registry import Registry
+from mmengine.config import Config, DictAction
 
-import mmreuse.registry as registries
 from mmreuse.errors import ConfigError
+from mmreuse.utils.config_files import read_config
+from mmreuse.utils.config_keys import READ_KEYS
 from mmreuse.utils.names import nearest
 
-#: Keys that mmengine's Runner and the tools read from a config.
-RUNNER_KEYS = frozenset((
-    'model', 'work_dir', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'train_cfg', 'val_cfg', 'test_cfg',
-    'auto_scale_lr', 'optim_wrapper', 'param_scheduler', 'val_evaluator', 'test_evaluator', 'default_hooks',
-    'custom_hooks', 'data_preprocessor', 'load_from', 'resume', 'launcher', 'env_cfg', 'log_processor', 'log_level',
-    'visualizer', 'default_scope', 'randomness', 'experiment_name', 'runner_type', 'custom_imports',
-    'trust_checkpoint', 'load_strict'))
-_NOT_REGISTERED = re.compile(r'(?P<name>[\w.]+) is not in the (?:\w+::)?(?P<kind>[\w ]+) registry')
+_BRACKETS = {'(': ')', '[': ']'}
+
+
+class OptionAction(DictAction):
+    """``KEY=VALUE`` pairs of a command line; what cannot be read as such is named."""
+
+    def __call__(self, parser: ArgumentParser, namespace: Namespace, values: Sequence[str] | None,
+                 option_string: str | None = None) -> None:
+        """Add the pairs to the namespace."""
+        for pair in values or ():
+            key, equals, value = pair.partition('=')
+            if not equals or not all(key.split('.')):
+                parser.error(f"{option_string} '{pair}': expected KEY=VALUE with dots between the keys, such as "
+                             'train_cfg.max_epochs=3.')
+            if not _balanced(value):
+                parser.error(f"{option_string} '{pair}': brackets are not balanced. A list is written key=\"[a,b]\".")
+        super().__call__(parser, namespace, values, option_string)
 
 
 def load_config(path: str, options: Mapping[str, Any] | None = None) -> Config:
@@ -34,62 +41,58 @@ def load_config(path: str, options: Mapping[str, Any] | None = None) -> Config:
         Config: Merged.
 
     Raises:
-        ConfigError: No such file, or a key that looks like a misspelling of one that exists.
+        ConfigError: The file cannot be read, or an option has no place in it.
     """
-    if not Path(path).is_file():
-        similar = {str(file): file.name for file in Path('configs').glob('*/**/*.py')}
-        close = get_close_matches(Path(path).name, similar.values(), n=3)
-        hint = [file for file, name in similar.items() if name in close]
-        raise ConfigError(f'{path}: there is no such file. ' + (f'Nearest: {", ".join(hint[:3])}.' if hint else ''))
-    cfg = Config.fromfile(path)
+    cfg = read_config(path)
     for key in options or {}:
         _check_option(cfg, key)
-    cfg.merge_from_dict(dict(options or {}))
-    for key in cfg:
-        close = get_close_matches(key, RUNNER_KEYS, n=1, cutoff=0.88)
-        if close and close[0] != key and close[0] not in cfg:
-            raise ConfigError(f"{path}: nothing reads the key '{key}'. Nearest: '{close[0]}'.")
+    try:
+        cfg.merge_from_dict(dict(options or {}))
+    except (TypeError, KeyError, ValueError) as error:
+        raise ConfigError(f'{path}: --cfg-options {" ".join(options)}: cannot be merged into the config '
+                          f'({" ".join(str(error).split())}). Give a value of the kind that is there.') from error
     return cfg
 
 
-@contextmanager
-def named_components(cfg: Config) -> Iterator[None]:
-    """Turn mmengine's error about a component that is not registered into one that names the nearest.
-
-    Raises:
-        ConfigError: The config names a component that is not registered.
-    """
-    try:
-        yield
-    except KeyError as error:
-        match = _NOT_REGISTERED.search(str(error))
-        if match is None:
-            raise
-        raise ConfigError(f"{cfg.filename}: there is no {match['kind']} '{match['name']}'. "
-                          + nearest(match['name'], _registered(match['kind']))) from error
-
-
 def _check_option(cfg: Config, dotted: str) -> None:
-    """Refuse an option that misses an existing key by a letter; new keys are allowed."""
+    """Refuse an option that has no place: one that nothing reads, into a value, or behind a list's end.
+
+    New keys of sections are allowed, unless they miss an existing one by a letter.
+    """
     level: Any = cfg
-    for part in dotted.split('.'):
-        if not isinstance(level, Mapping | Config):
+    parts = dotted.split('.')
+    if parts[0] not in READ_KEYS:
+        where = f" Its value is used where the file is written: name that place, not '{parts[0]}'." \
+            if parts[0] in cfg else ''
+        raise ConfigError(f"--cfg-options {dotted}: nothing reads the key '{parts[0]}'.{where} "
+                          f'{nearest(parts[0], READ_KEYS)}')
+    for place, part in enumerate(parts):
+        above = '.'.join(parts[:place])
+        if isinstance(level, list):
+            if not part.isdecimal() or int(part) >= len(level):
+                raise ConfigError(f"--cfg-options {dotted}: '{above}' is a list of {len(level)}, and '{part}' is none "
+                                  f'of its places 0 to {len(level) - 1}. Give the whole list: {above}="[...]".')
+            level = level[int(part)]
+        elif isinstance(level, Mapping | Config):
+            if part not in level:
+                known = [str(key) for key in level] + (sorted(READ_KEYS) if level is cfg else [])
+                close = get_close_matches(part, known, n=1, cutoff=0.8)
+                if close and close[0] != part:
+                    raise ConfigError(f"--cfg-options {dotted}: there is no '{part}'. Nearest: '{close[0]}'.")
+                return
+            level = level[part]
+        elif level is None:
             return
-        if part not in level:
-            known = [str(key) for key in level] + (sorted(RUNNER_KEYS) if level is cfg else [])
-            close = get_close_matches(part, known, n=1, cutoff=0.8)
-            if close and close[0] != part:
-                raise ConfigError(f"--cfg-options {dotted}: there is no '{part}'. Nearest: '{close[0]}'.")
-            return
-        level = level[part]
+        else:
+            raise ConfigError(f"--cfg-options {dotted}: '{above}' is {level!r}, which has no '{part}'. Give "
+                              f'{above}=VALUE.')
 
 
-def _registered(kind: str) -> set[str]:
-    """Names that may stand where a component of this kind was not found."""
-    ours = next((value for value in (*vars(registries).values(), *registries.INHERITED)
-                 if isinstance(value, Registry) and value.name == kind), None)
-    if ours is None:
-        return set()
-    family = [ours, ours.parent, *ours.parent.children.values()]
-    return {name if member in (ours, ours.parent) else f'{member.scope}.{name}'
-            for member in family for name in member.module_dict}
+def _balanced(text: str) -> bool:
+    opened = []
+    for letter in text:
+        if letter in _BRACKETS:
+            opened.append(_BRACKETS[letter])
+        elif letter in _BRACKETS.values() and (not opened or opened.pop() != letter):
+            return False
+    return not opened

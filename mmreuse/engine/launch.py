@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.dist import is_distributed, is_main_process
 from mmengine.runner import Runner
 
-from mmreuse.engine.config import load_config, named_components
+from mmreuse.engine.config import OptionAction, load_config
+from mmreuse.engine.config_check import check_config
 from mmreuse.errors import ArtefactError, ConfigError, MMReuseError
 from mmreuse.registry import RUNNERS
+from mmreuse.utils.config_keys import drop_helpers
 from mmreuse.utils.io import read_json, write_json
 
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
@@ -23,7 +25,7 @@ _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 def add_arguments(parser: ArgumentParser) -> None:
     """Add what every tool that runs a config takes."""
     parser.add_argument('--work-dir', help='where logs, artefacts and metrics go (default: work_dirs/<config name>)')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+    parser.add_argument('--cfg-options', nargs='+', action=OptionAction, metavar='KEY=VALUE',
                         help='override the config, e.g. train_cfg.max_epochs=3 key="[a,b]"')
     parser.add_argument('--seed', type=int, help='random seed (default: of the config)')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
@@ -39,6 +41,7 @@ def prepare(args: Namespace) -> Config:
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = load_config(args.config, args.cfg_options)
+    drop_helpers(cfg)
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs', Path(args.config).stem))
     if args.seed is not None:
         cfg.seed = args.seed  # of stages
@@ -74,8 +77,8 @@ def build_runner(cfg: Config) -> Any:
     if wrapper == 'AmpOptimWrapper' and not torch.cuda.is_available():
         raise ConfigError(f'{cfg.filename}: optim_wrapper.type = AmpOptimWrapper needs a GPU. '
                           'On a CPU pass --amp, which trains in bfloat16.')
-    with named_components(cfg):
-        return RUNNERS.build(cfg)
+    check_config(cfg)
+    return RUNNERS.build(cfg)
 
 
 def run(runner: Any) -> dict[str, Any]:

@@ -34,10 +34,13 @@ class MaskOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     head and of the gates, by default that of the masks.
     """
 
+    #: What ``paramwise_cfg`` may hold.
+    paramwise_keys = ('head_lr', 'gate_lr')
+
     def add_params(self, params: list[dict], module: nn.Module, **kwargs: object) -> None:
         """Fill ``params``."""
         params.append(dict(params=list(mask_parameters(module.base).values())))
-        params.append(dict(params=list(module.module_head.parameters()), lr=self.paramwise_cfg['head_lr']))
-        if module.gates is not None:
-            own = dict(lr=self.paramwise_cfg['gate_lr']) if 'gate_lr' in self.paramwise_cfg else {}
-            params.append(dict(params=list(module.gates.parameters()), **own))
+        for key, part in zip(self.paramwise_keys, (module.module_head, module.gates), strict=True):
+            if part is not None:
+                own = dict(lr=self.paramwise_cfg[key]) if key in self.paramwise_cfg else {}
+                params.append(dict(params=list(part.parameters()), **own))

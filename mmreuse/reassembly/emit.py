@@ -27,6 +27,8 @@ from mmreuse.reassembly.search import SearchResult
 from mmreuse.reassembly.structures import Candidate
 from mmreuse.reassembly.weights import resolve_weights
 from mmreuse.reassembly.zoo import ZooEntry
+from mmreuse.utils.config_files import read_config
+from mmreuse.utils.config_keys import drop_helpers
 from mmreuse.utils.io import PathLike, atomic_write, file_hash, read_json, write_json
 
 #: Without these a config does not train.
@@ -56,7 +58,8 @@ def load_finetune(finetune: PathLike | Mapping[str, Any], num_classes: int) -> C
         name = str(finetune)
         if not Path(finetune).is_file():
             raise ConfigError(f"finetune = '{name}' is not a file. Name a config of data, schedule and runtime.")
-        config = Config.fromfile(name)
+        config = read_config(name)
+        drop_helpers(config)
     if missing := [key for key in NEEDED if key not in config]:
         raise ConfigError(f'{name}: lacks {", ".join(missing)}, so what is emitted could not be trained. A reassembly '
                           'needs data, schedule and runtime to start from.')

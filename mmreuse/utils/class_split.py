@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mmreuse.errors import ConfigError
+from mmreuse.utils.names import nearest
 
 #: Ids of classes, or ``dict(num_classes=10, parts=2, part=0, seed=0)``: one part of a seeded split.
 Classes = Sequence[int] | Mapping[str, int]
@@ -36,7 +37,7 @@ def resolve_classes(classes: Classes) -> list[int]:
         ConfigError: An id appears twice, is negative, or there is no such part.
     """
     if isinstance(classes, Mapping):
-        options = dict(classes)
+        options = _split_options(classes, 'part')
         part = options.pop('part')
         tasks = class_split(**options)
         if not 0 <= part < len(tasks):
@@ -54,7 +55,10 @@ def resolve_tasks(tasks: Mapping[str, int] | Sequence[Classes]) -> list[list[int
     Raises:
         ConfigError: Two tasks share a class.
     """
-    split = class_split(**tasks) if isinstance(tasks, Mapping) else [resolve_classes(task) for task in tasks]
+    if isinstance(tasks, Mapping):
+        split = class_split(**_split_options(tasks))
+    else:
+        split = [resolve_classes(task) for task in tasks]
     owner: dict[int, int] = {}
     for number, task in enumerate(split):
         for label in task:
@@ -62,3 +66,21 @@ def resolve_tasks(tasks: Mapping[str, int] | Sequence[Classes]) -> list[list[int
                 raise ConfigError(f'tasks {owner[label]} and {number} share class {label}: '
                                   'class lists of different tasks must not overlap')
     return split
+
+
+def _split_options(options: Mapping[str, int], *more: str) -> dict[str, int]:
+    """What a seeded split is given.
+
+    Raises:
+        ConfigError: A key is missing, unknown, or holds no whole number.
+    """
+    needed = ('num_classes', 'parts', *more)
+    for key in (*needed, *options):
+        if key not in options:
+            raise ConfigError(f"classes = {dict(options)}: '{key}' is missing. A part of a seeded split is "
+                              'dict(num_classes=10, parts=2, part=0, seed=0).')
+        if key not in (*needed, 'seed'):
+            raise ConfigError(f"classes = {dict(options)}: nothing reads '{key}'. {nearest(key, (*needed, 'seed'))}")
+        if not isinstance(options[key], int) or options[key] < 0:
+            raise ConfigError(f'classes: {key} = {options[key]!r} is no whole number from 0.')
+    return dict(options)

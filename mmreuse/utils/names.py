@@ -15,6 +15,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return 'Known: ' + ', '.join(f"'{candidate}'" for candidate in known[:20]) + (', ...' if known[20:] else '.')
 
 
+def misspells(name: str, known: Iterable[str]) -> bool:
+    """Whether a name is none of those known but differs from one of them by about a letter."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.88)
+    return bool(close) and close[0] != name
+
+
 def fitting(expressions: Sequence[str], known: Collection[str], kind: str) -> set[str]:
     """The names that fit one of the regular expressions as a whole.
 

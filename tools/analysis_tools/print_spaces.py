@@ -20,13 +20,11 @@ from mmreuse.graph.cut import cut_points  # noqa: E402
 
 def model_of_config(path: str) -> nn.Module:
     """Build the model that a config file describes."""
-    from mmengine.config import Config
     from mmengine.registry import init_default_scope
 
     from mmreuse.registry import MODELS
-    if not Path(path).is_file():
-        raise ConfigError(f'{path}: there is no such config file')
-    config = Config.fromfile(path)
+    from mmreuse.utils.config_files import read_config
+    config = read_config(path)
     if 'model' not in config:
         raise ConfigError(f'{path} has no `model`')
     init_default_scope(config.get('default_scope', 'mmreuse'))

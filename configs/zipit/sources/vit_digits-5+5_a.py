@@ -3,7 +3,7 @@
 _base_ = ['../../quickstart/_base_digits.py']
 
 split_seed = int('{{$SPLIT_SEED:0}}')
-other_seed = 100 + split_seed
+_other_seed = 100 + split_seed
 randomness = dict(seed=split_seed)
 
 classes = dict(num_classes=10, parts=2, part=0, seed=split_seed)

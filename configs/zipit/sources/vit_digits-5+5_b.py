@@ -5,4 +5,4 @@ model = dict(head=dict(classes=classes))
 train_dataloader = dict(dataset=dict(classes=classes))
 val_dataloader = dict(dataset=dict(classes=classes))
 test_dataloader = dict(dataset=dict(classes=classes))
-randomness = dict(seed={{_base_.other_seed}})  # another initialisation than the other half's
+randomness = dict(seed={{_base_._other_seed}})  # another initialisation than the other half's

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config
 from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError
 from mmreuse.registry import MODELS
+from mmreuse.utils.config_files import read_config
 from mmreuse.utils.io import load_checkpoint
 from mmreuse.utils.names import nearest
 from mmreuse.utils.safe_loading import checkpoint_path
@@ -62,7 +62,7 @@ def build_source(cfg: Mapping[str, Any], number: int) -> Source:
     if 'config' in cfg:
         if not Path(cfg['config']).is_file():
             raise ConfigError(f"source '{name}': there is no config file {cfg['config']}.")
-        file = Config.fromfile(cfg['config'])
+        file = read_config(cfg['config'])
         file.merge_from_dict(dict(cfg.get('options') or {}))
         model, preprocessor = file.model, file.get('data_preprocessor')
     if not isinstance(model, nn.Module):
