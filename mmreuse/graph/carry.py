@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from mmreuse.errors import TraceError
-from mmreuse.graph.graph import Graph, follow
+from mmreuse.graph.graph import Graph, follow, hold
 from mmreuse.graph.program import GraphModule
 from mmreuse.graph.spaces import Axis, FeatureSpace, derive_spaces
 
@@ -49,6 +49,7 @@ def carried(graph: Graph, parts: Sequence[GraphModule]) -> list[tuple[Carried, .
         TraceError: The parts do not have the spaces of the network.
     """
     tracer = follow(_Probed(parts), graph.inputs)
+    hold(tracer, graph.held, key_of=_name_in_whole)
     derived = derive_spaces(tracer)
     names = _same_spaces(derived.spaces, graph)
     found = {}
@@ -60,6 +61,10 @@ def carried(graph: Graph, parts: Sequence[GraphModule]) -> list[tuple[Carried, .
     nothing = Carried((), (), {})
     return [tuple(found.get(f'probes.{cut}.{number}', nothing) for number in range(part.returned))
             for cut, part in enumerate(parts[:-1])]
+
+
+def _name_in_whole(key: str) -> str:
+    return key.split('.', 2)[2]
 
 
 def _same_spaces(spaces: dict[str, FeatureSpace], graph: Graph) -> dict[str, str]:
@@ -75,6 +80,6 @@ def _same_axes(part: FeatureSpace, whole: FeatureSpace) -> bool:
     def places(axes: tuple[Axis, ...]) -> list[tuple]:
         return [(axis.dim, axis.role, axis.index.tolist()) for axis in axes]
 
-    keys = [axis.tensor.split('.', 2)[2] for axis in part.axes]
+    keys = [_name_in_whole(axis.tensor) for axis in part.axes]
     return (part.size == whole.size and keys == [axis.tensor for axis in whole.axes]
             and places(part.axes) == places(whole.axes))

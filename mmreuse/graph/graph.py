@@ -1,12 +1,13 @@
 """The traced network."""
-import copy
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from mmreuse.errors import MMReuseError, TraceError
 from mmreuse.graph import (  # noqa: F401
@@ -17,10 +18,21 @@ from mmreuse.graph import (  # noqa: F401
     rules_recurrent,
     rules_reduce,
 )
-from mmreuse.graph.spaces import FeatureSpace, derive_spaces
+from mmreuse.graph.copying import copy_model, refuse_opaque
+from mmreuse.graph.source_lines import failing_line
+from mmreuse.graph.spaces import Axis, FeatureSpace, derive_spaces
 from mmreuse.graph.state import Activation, set_state
 from mmreuse.graph.taps import operations_shown
-from mmreuse.graph.tracer import Pin, Tracer, tensors_in
+from mmreuse.graph.tracer import Pin, Tracer
+from mmreuse.graph.values import as_positional, map_tensors, tensors_within
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """Features that a proof found to be fixed."""
+    axes: tuple[Axis, ...]  # where they stand
+    cells: Tensor  # (size,) features of one cell may be exchanged, cells keep their places
+    together: bool = False  # instead: cells move as wholes, their features in order
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,42 +44,133 @@ class Graph:
         inputs: Arguments of its forward, as they were given.
         spaces: By name, in the order in which they are first written.
         pins: What was kept from moving, and by which operation.
+        held: What a proof had to hold in addition.
+        branches: Numbers, among all branches on tensors, of those on values that are computed from the inputs.
     """
     model: nn.Module
     inputs: tuple[Any, ...]
     spaces: dict[str, FeatureSpace]
     pins: tuple[Pin, ...]
+    held: tuple[Held, ...] = ()
+    branches: tuple[int, ...] = ()
 
     def verify(self, seed: int = 0) -> 'VerifyReport':  # noqa: F821
         """Prove the spaces: see :func:`mmreuse.graph.verify.verify`."""
         from mmreuse.graph.verify import verify
         return verify(self, seed=seed)
 
+    @property
+    def share(self) -> float:
+        """Share of the network's parameters in which some feature can move."""
+        parameters = dict(self.model.named_parameters())
+        moving = {key: torch.zeros(tensor.shape, dtype=torch.bool) for key, tensor in parameters.items()}
+        for axis in (axis for space in self.spaces.values() for axis in space.axes if axis.tensor in moving):
+            moving[axis.tensor] |= axis.members(moving[axis.tensor].shape) >= 0
+        return sum(int(mask.sum()) for mask in moving.values()) / max(1, sum(map(Tensor.numel, moving.values())))
+
+    def report(self) -> str:
+        """Say how much can move, and what holds the rest."""
+        free = {axis.tensor for space in self.spaces.values() for axis in space.axes}
+        rest = [name for name, _ in self.model.named_parameters() if name not in free]
+        lines = [f'{self.share:.0%} of the parameters can move, in {len(self.spaces)} feature spaces']
+        lines += [f'held: {pin}' for pin in self.pins]
+        if rest:
+            lines.append(f'in no space: {", ".join(rest[:12])}{f" and {len(rest) - 12} more" if rest[12:] else ""}')
+        return '\n'.join(lines)
+
     def __str__(self) -> str:
         return '\n'.join(str(space) for space in self.spaces.values())
 
 
-def trace(model: nn.Module, inputs: Tensor | tuple[Any, ...]) -> Graph:
+def trace(model: nn.Module, inputs: Any, held: Sequence[Held] = ()) -> Graph:
     """Run a network once and derive its feature spaces.
 
     The run is on a copy on the CPU in evaluation mode, without gradients; values of the inputs
-    do not matter, their shapes do. Nothing is kept of the run but the spaces.
+    do not matter, their shapes do. Nothing is kept of the run but the spaces. They are derived, not proved:
+    :func:`mmreuse.graph.verified` does both.
 
     Args:
-        model: Any network built of PyTorch operations.
-        inputs: What its forward takes, e.g. images of shape (1, 3, 224, 224). The smallest shape
-            that the network accepts is enough and cheapest.
+        model: Any network built of PyTorch operations. Lazy modules are run once to become what they are.
+        inputs: What its forward takes, e.g. images of shape (1, 3, 224, 224): one argument, a tuple of them or a
+            dict of keyword arguments. The smallest shape that the network accepts is enough and cheapest.
+        held: What shall not move, of an earlier proof.
 
     Returns:
         Graph: With ``spaces``, ``verify()`` and ``pins``.
 
     Raises:
         TraceError: The network does not run, or an operation cannot be followed; names the
-            operation and the module.
+            operation, the module and the line.
     """
-    inputs = inputs if isinstance(inputs, tuple) else (inputs,)
+    refuse_opaque(model)
+    inputs = as_positional(model, inputs)
+    _materialise(model, inputs)
     tracer = follow(model, inputs)
-    return Graph(model, inputs, derive_spaces(tracer).spaces, tuple(tracer.pins))
+    hold(tracer, held)
+    if not held:
+        _warn(model, tracer)
+    pins = dict.fromkeys([*tracer.pins, *(pin for _, pin in tracer.decisions)])
+    branches = tuple(dict.fromkeys(number for number, _ in tracer.decisions if number >= 0))
+    return Graph(model, inputs, derive_spaces(tracer).spaces, tuple(pins), tuple(held), branches)
+
+
+def _materialise(model: nn.Module, inputs: tuple[Any, ...]) -> None:
+    """Run lazy modules once, so that they have their parameters."""
+    if any(is_lazy(tensor) for tensor in [*model.parameters(), *model.buffers()]):
+        modes = [(module, module.training) for module in model.modules()]
+        with torch.no_grad(), frozen_random(0):
+            model.eval()(*map_tensors(inputs, torch.clone))
+        for module, mode in modes:
+            module.training = mode
+
+
+def _warn(model: nn.Module, tracer: Tracer) -> None:
+    """Say where a network decides by values or draws random numbers."""
+    where = {'branches': [pin for _, pin in tracer.decisions], 'random': tracer.random}
+    for kind, pins in where.items():
+        places = '; '.join(dict.fromkeys(f"'{pin.operation}' in module '{pin.module}' ({pin.line})" for pin in pins))
+        if kind == 'branches' and pins:
+            warnings.warn(f'{type(model).__name__} branches on computed values: {places}. The way that was not taken '
+                          'is unknown to the trace; mmreuse.graph.verified tries it and holds what it changes.',
+                          stacklevel=3)
+        elif pins:
+            warnings.warn(f'{type(model).__name__} draws random numbers in evaluation mode: {places}. If this is '
+                          'dropout, hand it training=self.training.', stacklevel=3)
+
+
+def hold(tracer: Tracer, held: Sequence[Held], key_of: Callable[[str], str] = str) -> None:
+    """Keep features of a traced network in their places.
+
+    Args:
+        tracer: After the run, before spaces are derived.
+        held: What to keep.
+        key_of: From a parameter's name in the run to its name in ``held``.
+    """
+    for item in held:
+        pairs = [pair for axis in item.axes for label in tracer.labels if key_of(label.key) == axis.tensor
+                 for pair in _atoms_of(tracer, label, axis)]
+        if not pairs:
+            continue
+        atoms, members = torch.stack(pairs).unique(dim=0).T
+        cells = item.cells.unique(return_inverse=True)[1][members]
+        sizes = torch.bincount(item.cells.unique(return_inverse=True)[1])
+        if item.together and len(sizes) > 1:
+            first = torch.zeros(len(sizes), dtype=torch.long).scatter_reduce(0, cells, atoms, 'amax')
+            tracer.atoms.tie(atoms, first[cells])
+            continue
+        alone = (sizes[cells] == 1) | item.together
+        tracer.atoms.pin(atoms[alone])
+        keys = tracer.atoms.fresh(len(sizes))
+        tracer.atoms.pin(keys)
+        tracer.atoms.relate(atoms[~alone], keys[cells[~alone]])
+
+
+def _atoms_of(tracer: Tracer, label: Any, axis: Axis) -> list[Tensor]:
+    """Pairs (atom, member) where an axis holds one atom for each member."""
+    ids, members = torch.broadcast_tensors(tracer.atoms.settle(label.ids), axis.members(label.shape))
+    present = (ids != 0) & (members >= 0)
+    pairs = torch.stack([ids[present], members[present]], 1).unique(dim=0)
+    return list(pairs) if len(pairs) == len(pairs[:, 1].unique()) else []
 
 
 def follow(model: nn.Module, inputs: tuple[Any, ...]) -> Tracer:
@@ -76,14 +179,10 @@ def follow(model: nn.Module, inputs: tuple[Any, ...]) -> Tracer:
     Raises:
         TraceError: As for :func:`trace`.
     """
-    try:
-        twin = fresh_copy(model).cpu()
-    except Exception as error:
-        raise TraceError(f'{type(model).__name__} cannot be copied ({error}); trace it before it is compiled, '
-                         'scripted or wrapped.') from error
+    twin = fresh_copy(model).cpu()
     values = random_like(inputs, device='cpu')
     tracer = Tracer(twin)
-    for tensor in tensors_in(values):
+    for tensor in tensors_within(values):
         set_state(tensor, Activation(torch.zeros((1,) * tensor.dim(), dtype=torch.long).expand(tensor.shape)))
     try:
         with torch.no_grad(), frozen_random(0), tracer.watch, tracer, \
@@ -95,21 +194,34 @@ def follow(model: nn.Module, inputs: tuple[Any, ...]) -> Tracer:
     except Exception as error:
         if tracer.watch.found is not None:
             raise tracer.watch.found from error
-        operation = f"operation '{tracer.current.name}'" if tracer.current else 'the first operation'
-        raise TraceError(f"{type(model).__name__} could not be traced: {type(error).__name__}: {error} in module "
-                         f"'{tracer.place}', after {operation}. Check that model(*inputs) runs on inputs of "
-                         'these shapes in evaluation mode.') from error
+        raise TraceError(_failure(model, inputs, tracer, error)) from error
     finally:
         tracer.close()
-    for tensor in tensors_in(output):
+    for tensor in tensors_within(output):
         tracer.atoms.pin(tracer.ids(tensor))
     tracer.cover()
     return tracer
 
 
+def _failure(model: nn.Module, inputs: tuple[Any, ...], tracer: Tracer, error: Exception) -> str:
+    """Why a network could not be traced: it does not run at all, or something in it cannot be followed."""
+    name, line = type(model).__name__, failing_line(error)
+    place = f"module '{tracer.place}'{f' ({line})' if line else ''}"
+    try:
+        with torch.no_grad(), frozen_random(0):
+            fresh_copy(model).cpu()(*random_like(inputs, device='cpu'))
+    except Exception as own:
+        shapes = ', '.join(str(tuple(tensor.shape)) for tensor in tensors_within(inputs))
+        return (f'{name} does not run in evaluation mode: {type(own).__name__}: {own} in {place}. Give other inputs '
+                f'than these of shapes {shapes}, or mend the network.')
+    operation = f"operation '{tracer.current.name}'" if tracer.current else 'the first operation'
+    return (f'{name} runs, but could not be traced: {type(error).__name__}: {error} in {place}, after {operation}. '
+            'This is a limit of tracing: write that line with other torch operations.')
+
+
 def fresh_copy(model: nn.Module) -> nn.Module:
     """A copy in evaluation mode, in which nothing is left of what modules computed from other parameters."""
-    twin = copy.deepcopy(model).eval()
+    twin = copy_model(model).eval()
     refresh(twin)
     return twin
 
@@ -126,14 +238,12 @@ def refresh(model: nn.Module) -> None:
 def random_like(inputs: Any, seed: int = 0, device: str | None = None) -> Any:
     """Inputs of the same shapes with random values in place of floating-point ones; on their own device or another."""
     generator = torch.Generator().manual_seed(seed)
-    if isinstance(inputs, Tensor):
-        values = torch.randn(inputs.shape, generator=generator) if inputs.is_floating_point() else inputs.clone()
-        return values.to(device or inputs.device, inputs.dtype)
-    if isinstance(inputs, (list, tuple)):
-        return type(inputs)(random_like(item, seed + number, device) for number, item in enumerate(inputs))
-    if isinstance(inputs, dict):
-        return {key: random_like(value, seed, device) for key, value in inputs.items()}
-    return inputs
+
+    def draw(tensor: Tensor) -> Tensor:
+        values = torch.randn(tensor.shape, generator=generator) if tensor.is_floating_point() else tensor.clone()
+        return values.to(device or tensor.device, tensor.dtype)
+
+    return map_tensors(inputs, draw)
 
 
 @contextmanager

@@ -1,5 +1,4 @@
 """One function that changes a network: one linear map for every feature space."""
-import copy
 from collections import defaultdict
 from dataclasses import dataclass
 
@@ -9,10 +8,11 @@ from torch import Tensor, nn
 from mmreuse.errors import SpaceError
 from mmreuse.graph.attributes import adjust_attributes
 from mmreuse.graph.blockmaps import PlacedMap, place_maps
+from mmreuse.graph.copying import copy_model
 from mmreuse.graph.graph import Graph, fresh_copy, frozen_random, random_like, refresh
 from mmreuse.graph.maps import Select, SpaceMap
 from mmreuse.graph.spaces import Axis, FeatureSpace
-from mmreuse.graph.tracer import tensors_in
+from mmreuse.graph.values import tensors_within
 
 
 def transform(graph: Graph, maps: dict[str, SpaceMap]) -> nn.Module:
@@ -71,7 +71,7 @@ def rewrite(model: nn.Module, spaces: dict[str, FeatureSpace], maps: dict[str, S
         SpaceError: A space is unknown, or a map does not fit.
     """
     placed = place_maps(spaces, maps)
-    model = copy.deepcopy(model)
+    model = copy_model(model)
     groups = apply_maps(model, placed)
     resized = {name: item for name, item in placed.items() if item.resizes}
     guessed = adjust_attributes(model, resized, groups, widths) if resized else False
@@ -300,8 +300,8 @@ def _prove_runs(graph: Graph, model: nn.Module, resized: dict[str, PlacedMap]) -
         module.register_forward_hook(leave)
     try:
         with torch.no_grad(), frozen_random(0):
-            before = [tensor.shape for tensor in tensors_in(fresh_copy(graph.model).cpu()(*inputs))]
-            after = [tensor.shape for tensor in tensors_in(twin(*inputs))]
+            before = [tensor.shape for tensor in tensors_within(fresh_copy(graph.model).cpu()(*inputs))]
+            after = [tensor.shape for tensor in tensors_within(twin(*inputs))]
     except Exception as error:
         place = stack[-1] if stack else ''
         inside = [name for name, item in resized.items()

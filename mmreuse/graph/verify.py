@@ -1,24 +1,26 @@
 """The proof: a network rewritten by random permutations of its spaces computes the same function."""
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
-from torch.overrides import TorchFunctionMode
 
 from mmreuse.errors import SpaceError
 from mmreuse.graph.blockmaps import place_maps
-from mmreuse.graph.graph import Graph, fresh_copy, frozen_random, random_like, refresh
+from mmreuse.graph.doubles import as_double, run_in_double
+from mmreuse.graph.graph import Graph, fresh_copy, random_like, refresh
 from mmreuse.graph.maps import Permute
 from mmreuse.graph.spaces import FeatureSpace
-from mmreuse.graph.tracer import tensors_in
 from mmreuse.graph.transform import apply_maps
+from mmreuse.graph.twins import accepts, calibrate, grown, random_twin, vary_integers
+from mmreuse.graph.values import tensors_within
 
 #: Largest allowed difference, relative to how much the output changes with the input.
 TOLERANCE = 1e-6
+#: How many branches on values are tried the other way.
+BRANCHES = 8
 
 
 @dataclass(frozen=True)
@@ -27,62 +29,140 @@ class VerifyReport:
     spaces: int  # number that was permuted
     features: int  # in all of them
     error: float  # largest difference, relative to the change of the output between two inputs
+    share: float  # of the parameters in which some feature can move
+    cases: tuple[str, ...]  # what the network was run on
 
 
-class InDouble(TorchFunctionMode):
-    """Computes in float64 where code asks for float32 by name."""
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One run of a network, with which permuted copies must agree."""
+    name: str
+    inputs: tuple[Any, ...]
+    flip: int | None  # number of the branch that goes the other way
+    reference: Tensor  # all outputs in one vector
+    scale: float  # what a difference is relative to
 
-    def __torch_function__(self, function: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None) -> Any:
-        kwargs = dict(kwargs or {})
-        if getattr(function, '__name__', '') == 'float':
-            return args[0].double()
-        args = tuple(torch.float64 if arg is torch.float32 else arg for arg in args)
-        if kwargs.get('dtype') is torch.float32:
-            kwargs['dtype'] = torch.float64
-        return function(*args, **kwargs)
+
+class Proof:
+    """Runs of a network in float64, and of permuted copies of it.
+
+    Vectors, and whatever else is constant in the network, are drawn at random, so that no symmetry of an
+    initialisation hides a mistake. It runs on two inputs, on larger ones if it accepts them, and with each branch on
+    values taken the other way.
+
+    Raises:
+        SpaceError: The outputs are not finite, or do not depend on the inputs.
+    """
+
+    def __init__(self, graph: Graph, seed: int = 0) -> None:
+        self.graph, self.seed = graph, seed
+        self.twin = random_twin(graph, seed)
+        inputs, others = (vary_integers(self.twin, as_double(random_like(graph.inputs, seed + offset, 'cpu')), offset)
+                          for offset in (1, 1001))
+        calibrate(self.twin, (inputs, others))
+        refresh(self.twin)
+        self.cases = self._two_inputs(inputs, others)
+        self.cases += self._other_runs(self.cases[0])
+
+    def _two_inputs(self, inputs: tuple[Any, ...], others: tuple[Any, ...]) -> list[Case]:
+        first, second = (run_in_double(self.twin, values) for values in (inputs, others))
+        name = type(self.graph.model).__name__
+        if not bool(first.isfinite().all()):
+            raise SpaceError(f'{name} gives outputs that are not finite when its parameters are drawn at random; '
+                             'nothing can be proved. Give inputs of the size that the network was made for.')
+        same = first.shape == second.shape
+        change = float((first - second).abs().max()) if same and first.numel() else float(not same)
+        if not change > 0:
+            raise SpaceError(f'The outputs of {name} do not depend on its input when its parameters are drawn at '
+                             'random; nothing can be proved. Give inputs that are not all the same number (tokens), or '
+                             'a network that returns what it computes from them.')
+        return [Case('random inputs', inputs, None, first, change),
+                Case('other random inputs', others, None, second, change)]
+
+    def _other_runs(self, first: Case) -> Iterator[Case]:
+        """Larger inputs, and branches taken the other way, where the network accepts that."""
+        for larger in grown(first.inputs, self.seed):
+            if accepts(self.twin, larger):
+                shapes = ', '.join(str(tuple(tensor.shape)) for tensor in tensors_within(larger))
+                yield self._case(f'inputs of shapes {shapes}', larger, None, first)
+                break
+        for number in self.graph.branches[:BRANCHES]:
+            try:
+                yield self._case(f'branch {number} the other way', first.inputs, number, first)
+            except Exception:  # that way ends in an error of the network's own
+                continue
+
+    def _case(self, name: str, inputs: tuple[Any, ...], flip: int | None, first: Case) -> Case:
+        reference = run_in_double(self.twin, inputs, flip)
+        largest, first_largest = (float(values.abs().max()) if values.numel() else 1.
+                                  for values in (reference, first.reference))
+        return Case(name, inputs, flip, reference, first.scale * max(1., largest / first_largest))
+
+    def permuted(self, maps: dict[str, Permute]) -> nn.Module:
+        """The network rewritten by permutations of its spaces."""
+        model = fresh_copy(self.twin)
+        apply_maps(model, place_maps(self.graph.spaces, maps))
+        refresh(model)
+        return model
+
+    def errors(self, maps: dict[str, Permute]) -> list[float]:
+        """Relative difference that permutations make in each case, up to the first that is too large."""
+        model, errors = self.permuted(maps), []
+        for case in self.cases:
+            try:
+                output = run_in_double(model, case.inputs, case.flip)
+                same = output.shape == case.reference.shape
+                errors.append(float((output - case.reference).abs().max()) / case.scale if same else float('inf'))
+            except Exception:  # permuted, it decides otherwise and ends in an error
+                errors.append(float('inf'))
+            if not errors[-1] <= TOLERANCE:
+                break
+        return errors
+
+    def fails(self, maps: dict[str, Permute]) -> Case | None:
+        """The case in which permutations change the outputs, None where they do not."""
+        errors = self.errors(maps)
+        return None if errors[-1] <= TOLERANCE else self.cases[len(errors) - 1]
+
+    def moves(self, names: list[str]) -> dict[str, Permute]:
+        """Random permutations of some spaces."""
+        return random_permutations(self.graph.spaces, self.seed, set(names))
+
+    def wrong(self) -> list[list[str]]:
+        """All spaces whose permutations change the function, by the units that they move in."""
+        return [[name for name in unit if self.fails(self.moves([name]))] or unit for unit in self._wrong_units(
+            _units(self.graph.spaces))]
+
+    def _wrong_units(self, units: list[list[str]]) -> list[list[str]]:
+        """Units that fail alone; one of them where only a combination fails."""
+        if not units or self.fails(self.moves(sum(units, []))) is None:
+            return []
+        if len(units) == 1:
+            return units
+        half = len(units) // 2
+        return self._wrong_units(units[:half]) + self._wrong_units(units[half:]) or units[:1]
 
 
 def verify(graph: Graph, seed: int = 0) -> VerifyReport:
     """Permute every space at random and compare outputs, in float64.
 
-    The permuted network is a fresh copy in which norms, biases, gates and
-    everything else that is constant or a vector is drawn at random, so that no symmetry of an
-    initialisation hides a mistake.
+    The network runs as :class:`Proof` says. Nothing is repaired: :func:`mmreuse.graph.verified` does that.
 
     Raises:
         SpaceError: The outputs differ; names the space.
     """
-    inputs, others = (as_double(random_like(graph.inputs, seed + offset, 'cpu')) for offset in (1, 1001))
-    twin = _random_twin(graph, (inputs, others), seed)
-    reference = run_in_double(twin, inputs)
-    change = float((reference - run_in_double(twin, others)).abs().max()) if reference.numel() else 0.
-    if not bool(reference.isfinite().all()) or not change > 0:
-        raise SpaceError(f'{type(graph.model).__name__} gives outputs that are not finite or do not depend on its '
-                         'input when its parameters are drawn at random; nothing can be proved.')
-
-    def error_of(names: list[str], model: nn.Module | None = None) -> float:
-        model = _random_twin(graph, (inputs, others), seed) if model is None else model
-        apply_maps(model, place_maps(graph.spaces, random_permutations(graph.spaces, seed, set(names))))
-        refresh(model)
-        return float((run_in_double(model, inputs) - reference).abs().max()) / change
-
-    names = list(graph.spaces)
-    error = error_of(names, twin) if names else 0.
-    if not error <= TOLERANCE:
-        guilty = _bisect(_units(graph.spaces), error_of)
+    proof = Proof(graph, seed)
+    errors = proof.errors(proof.moves(list(graph.spaces))) if graph.spaces else [0.]
+    if not errors[-1] <= TOLERANCE:
+        wrong = proof.wrong()
+        guilty = wrong[0] if wrong else list(graph.spaces)
+        case = proof.cases[len(errors) - 1]
         raise SpaceError(f"Permuting feature space {' with '.join(repr(name) for name in guilty)} changes the "
-                         f'function of {type(graph.model).__name__} (relative error {error_of(guilty):.1e}). Its axes '
-                         f'were derived wrongly:\n{graph.spaces[guilty[0]]}')
-    return VerifyReport(len(names), sum(space.size for space in graph.spaces.values()), error)
-
-
-def _random_twin(graph: Graph, batches: tuple[tuple[Any, ...], ...], seed: int) -> nn.Module:
-    """A copy of the network in float64 with random parameters wherever an initialisation may be symmetric."""
-    twin = fresh_copy(graph.model).cpu().double()
-    _randomise(twin, graph, seed)
-    _calibrate(twin, batches)
-    refresh(twin)
-    return twin
+                         f'function of {type(graph.model).__name__} (relative error {errors[-1]:.1e} on {case.name}). '
+                         '`mmreuse.graph.verified(model, inputs)` holds it and goes on. It was derived as\n'
+                         f'{graph.spaces[guilty[0]]}')
+    return VerifyReport(len(graph.spaces), sum(space.size for space in graph.spaces.values()), max(errors),
+                        graph.share, tuple(case.name for case in proof.cases))
 
 
 def random_permutations(spaces: dict[str, FeatureSpace], seed: int,
@@ -122,91 +202,3 @@ def _units(spaces: dict[str, FeatureSpace]) -> list[list[str]]:
             top = spaces[top].block_space
         units[top].append(name)
     return list(units.values())
-
-
-def _bisect(units: list[list[str]], error_of: Callable[[list[str]], float]) -> list[str]:
-    """The first unit that fails alone; all that is left where only a combination fails."""
-    while len(units) > 1:
-        half = len(units) // 2
-        for part in (units[:half], units[half:]):
-            if not error_of([name for unit in part for name in unit]) <= TOLERANCE:
-                units = part
-                break
-        else:
-            return [name for unit in units for name in unit]
-    if len(units[0]) > 1:
-        alone = [name for name in units[0] if not error_of([name]) <= TOLERANCE]
-        return alone[:1] or units[0]
-    return units[0]
-
-
-def _randomise(model: nn.Module, graph: Graph, seed: int) -> None:
-    """Draw vectors and constant tensors at random; scales stay positive."""
-    generator = torch.Generator().manual_seed(seed)
-    mapped = {axis.tensor for space in graph.spaces.values() for axis in space.axes}
-    state = dict(model.named_parameters()) | {key: buffer for key, buffer in model.named_buffers() if key in mapped}
-    with torch.no_grad():
-        for tensor in state.values():
-            if not tensor.is_floating_point() or tensor.numel() == 0:
-                continue
-            constant = bool((tensor == tensor.flatten()[0]).all())
-            if tensor.dim() > 1 and not constant:
-                continue
-            noise = torch.rand(tensor.shape, generator=generator, dtype=tensor.dtype)
-            if constant and tensor.dim() > 1 and tensor.numel() > 4096:  # a weight that starts at zero
-                fan_in = tensor[0].numel()
-                tensor.copy_((noise - 0.5) * 2 * fan_in ** -0.5)
-            elif bool((tensor >= 0).all()) and bool((tensor > 0).any()):
-                tensor.copy_(0.5 + noise)
-            else:
-                tensor.copy_(noise - 0.5)
-
-
-def _calibrate(model: nn.Module, batches: tuple[tuple[Any, ...], ...]) -> None:
-    """Give batch norms the statistics of their inputs, or the signal dies on its way through a deep network."""
-    norms = [module for module in model.modules() if isinstance(module, _NormBase) and module.track_running_stats]
-    if not norms or not all(isinstance(value, Tensor) for batch in batches for value in batch):
-        return
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.training, norm.momentum = True, 1.
-    _call(model, tuple(torch.cat(values) for values in zip(*batches, strict=True)))
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.training, norm.momentum = False, momentum
-
-
-def as_double(values: Any) -> Any:
-    """Inputs with float64 in place of other floating-point values."""
-    if isinstance(values, Tensor):
-        return values.double() if values.is_floating_point() else values
-    if isinstance(values, (list, tuple)):
-        return type(values)(as_double(value) for value in values)
-    if isinstance(values, dict):
-        return {key: as_double(value) for key, value in values.items()}
-    return values
-
-
-def run_in_double(model: nn.Module, inputs: tuple[Any, ...]) -> Tensor:
-    """All floating-point outputs of a network that was turned into float64, in one vector."""
-    output = _call(model, inputs)
-    found = [tensor.flatten().double() for tensor in tensors_in(output) if tensor.is_floating_point()]
-    return torch.cat(found) if found else torch.zeros(0)
-
-
-def _call(model: nn.Module, inputs: tuple[Any, ...]) -> Any:
-    default = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
-        with torch.no_grad(), frozen_random(0), InDouble():
-            return model(*_cloned(inputs))
-    finally:
-        torch.set_default_dtype(default)
-
-
-def _cloned(values: Any) -> Any:
-    """Inputs that a network may change in place."""
-    if isinstance(values, Tensor):
-        return values.clone()
-    if isinstance(values, (list, tuple)):
-        return type(values)(_cloned(value) for value in values)
-    return values

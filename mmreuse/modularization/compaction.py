@@ -1,6 +1,7 @@
 """From a network with zeros to a smaller one that computes the same."""
 import copy
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -157,7 +158,7 @@ def remove(graph: Graph, dead: dict[str, Tensor]) -> nn.Module:
         kept = (~members).nonzero().flatten()
         if len(kept) < len(members):
             maps[name] = Select(kept if len(kept) else torch.zeros(1, dtype=torch.long))
-    return transform(Graph(silent, graph.inputs, graph.spaces, graph.pins), maps)
+    return transform(replace(graph, model=silent), maps)
 
 
 def difference(first: nn.Module, second: nn.Module, inputs: tuple[Any, ...]) -> float:

@@ -1,6 +1,7 @@
 """A gate for every channel, neuron and head, so that structure goes and not only single weights."""
 import copy
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -192,7 +193,7 @@ def gate_spaces(graph: Graph) -> list[str]:
             if axis.role == 'read':
                 tensor = deaf.get_parameter(axis.tensor)
                 tensor.mul_(members[axis.members(tensor.shape)].to(tensor.device) != 0)  # the first member
-    return shrinkable(Graph(deaf, graph.inputs, graph.spaces, graph.pins), names)
+    return shrinkable(replace(graph, model=deaf), names)
 
 
 def _gated_axes(graph: Graph, name: str) -> list[tuple[Axis, Tensor]]:
