@@ -72,7 +72,7 @@ class Graph:
         """Say how much can move, and what holds the rest."""
         free = {axis.tensor for space in self.spaces.values() for axis in space.axes}
         rest = [name for name, _ in self.model.named_parameters() if name not in free]
-        lines = [f'{self.share:.0%} of the parameters can move, in {len(self.spaces)} feature spaces']
+        lines = [f'{self.share:.1%} of the parameters can move, in {len(self.spaces)} feature spaces']
         lines += [f'held: {pin}' for pin in self.pins]
         if rest:
             lines.append(f'in no space: {", ".join(rest[:12])}{f" and {len(rest) - 12} more" if rest[12:] else ""}')

@@ -277,6 +277,8 @@ class Tracer(TorchFunctionMode):
             self.random.append(Pin(name, self.place, 'draws random numbers', calling_line()))
         outs = call.outs
         if not outs:
+            if name in READS:
+                self._read(name, args)
             return call.out
         self.calls += 1
         self.memory.add(outs)
