@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode, is_tensor_method_or_property
 from torch.utils.weak import WeakIdKeyDictionary
 
 from mmreuse.errors import TraceError
+from mmreuse.graph.copying import refuse_opaque
 from mmreuse.graph.program import Call
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict, nn.Transformer,
@@ -304,6 +305,7 @@ def record(model: nn.Module, inputs: Any, leaf: LeafRule = is_leaf) -> Recording
     Raises:
         TraceError: The model fails on ``inputs``, or an argument cannot be recorded.
     """
+    refuse_opaque(model)
     args, kwargs = as_arguments(inputs)
     recorder = Recorder(model, leaf)
     for name, value in zip(_argument_names(model, args, kwargs), (*args, *kwargs.values()), strict=True):

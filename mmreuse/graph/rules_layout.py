@@ -241,11 +241,16 @@ def placed(tracer: Tracer, call: Call) -> None:
 
 @rule('embedding')
 def embedding(tracer: Tracer, call: Call) -> None:
-    """Rows of a table picked by constant indices."""
+    """Rows of a table picked by indices: by constant ones it is layout, by computed ones rows stay and columns move."""
     index, table = call.argument(0, 'input'), call.argument(1, 'weight')
     if not tracer.is_constant(index):
         tracer.hold_all(tracer.ids(index), 'computed indices')
-    _apply(tracer, call, table, lambda ids: ids[index])
+    if tracer.is_constant(index) or not tracer.is_weight(table):
+        _apply(tracer, call, table, lambda ids: ids[index])
+        return
+    columns = tracer.atoms.fresh(table.shape[1])
+    tracer.label(table, columns[None], 'accompany')
+    tracer.set(call.out, columns.reshape((1,) * (call.out.dim() - 1) + (-1,)))
 
 
 @rule('setitem')

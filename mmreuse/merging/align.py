@@ -8,11 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError
-from mmreuse.graph import Assign, Graph, Permute, trace, transform
+from mmreuse.graph import Assign, Graph, Permute, trace, transform, verified_each
 from mmreuse.merging.families import shared_spaces
 from mmreuse.merging.match import Matcher, match_spaces
 from mmreuse.merging.matching import Matching
-from mmreuse.merging.merge import verify_architectures
 from mmreuse.merging.methods import needs_moments
 from mmreuse.renormalization.closed_form import MatchedMoments, matched
 from mmreuse.renormalization.goals import Statistics, output_orders, permuted
@@ -91,10 +90,8 @@ def align(
     """
     if not models:
         raise ConfigError('there are no models to align.')
-    graphs = [trace(model, inputs) for model in models]
+    graphs = verified_each(models, inputs) if verify else [trace(model, inputs) for model in models]
     spaces = shared_spaces(graphs, same_size=True)
-    if verify:
-        verify_architectures(graphs)
     moments = {} if moments is None else moments
     if needs_moments(matcher, overrides):
         missing = [name for name in spaces if graphs[0].spaces[name].taps and name not in moments]

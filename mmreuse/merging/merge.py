@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError
-from mmreuse.graph import Graph, trace
+from mmreuse.graph import Graph, trace, verified_each
 from mmreuse.merging.fuse import fuse, fuse_stretches, scaled_maps
 from mmreuse.merging.match import Matcher, match_spaces
 from mmreuse.merging.matching import Matching
@@ -87,9 +87,7 @@ def merge(
         raise ConfigError('a renormalizer chooses on labelled data: give `validation`, or its own option `score`.')
     if not models:
         raise ConfigError('there are no models to merge.')
-    graphs = [trace(model, inputs) for model in models]
-    if verify:
-        verify_architectures(graphs)
+    graphs = verified_each(models, inputs) if verify else [trace(model, inputs) for model in models]
     start, stop = find_start(graphs[0], start, len(graphs)), find_stop(graphs[0], stop, len(graphs))
     stretches = stretches_of(graphs, start, stop)
     spaces = stretches[0].spaces
@@ -189,13 +187,3 @@ def _each_alone(merged: MergedModel, graphs: Sequence[Graph], matchings: Mapping
         own = {name: Matching(link, (graph.spaces[name].size,), 1.) for name, link in maps.items()}
         ends.append(fuse([graph], own, start=recipe['start'], stop=recipe['stop']))
     return ends
-
-
-def verify_architectures(graphs: Sequence[Graph]) -> None:
-    """Prove every architecture once."""
-    proven = set()
-    for graph in graphs:
-        architecture = type(graph.model), tuple((name, space.size) for name, space in graph.spaces.items())
-        if architecture not in proven:
-            graph.verify()
-            proven.add(architecture)

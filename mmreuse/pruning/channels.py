@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError
-from mmreuse.graph import Graph, Select, trace, transform
+from mmreuse.graph import Graph, Select, transform, verified
 from mmreuse.pruning.channel_choice import (
     Cost,
     channel_scores,
@@ -151,8 +151,7 @@ def select_channels(
         raise ConfigError(f"there is no cost '{cost}'. {nearest(cost, COSTS)}")
     function, settings = check_options(saliency, fisher=fisher)
     model = copy_permanent(model)
-    graph = trace(model, inputs)
-    graph.verify()
+    graph = verified(model, inputs)
     chosen = prunable_spaces(graph, spaces, exclude)
     if spaces is None:
         chosen = resizable(graph, chosen)

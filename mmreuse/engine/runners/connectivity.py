@@ -9,9 +9,8 @@ from torch import nn
 
 from mmreuse.engine.runners.sweep import SweepRunner, plain
 from mmreuse.errors import ConfigError
-from mmreuse.graph import trace
+from mmreuse.graph import verified_each
 from mmreuse.merging import Aligned, align_graphs, barrier, curve, points
-from mmreuse.merging.merge import verify_architectures
 from mmreuse.merging.methods import needs_moments
 from mmreuse.registry import MATCHERS, RUNNERS
 from mmreuse.renormalization import measure_ends, measure_together
@@ -140,8 +139,7 @@ class ConnectivityRunner(SweepRunner):
         if 'val_dataloader' in self.settings:
             loader = Runner.build_dataloader(plain(self.cfg.val_dataloader))
             data['validation'] = Replay(loader, ends[0], labelled=True)
-        graphs = [trace(end, torch.zeros_like(next(iter(images))[:1])) for end in ends]
-        verify_architectures(graphs)
+        graphs = verified_each(ends, torch.zeros_like(next(iter(images))[:1]))
         matchers = {name: self.part['matchers'][name] for name, _ in missing}
         samples, moments = self.part.get('samples'), None
         if any(map(needs_moments, matchers.values())):

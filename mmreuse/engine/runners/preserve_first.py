@@ -10,9 +10,8 @@ from torch import nn
 
 from mmreuse.engine.runners.sweep import SweepRunner
 from mmreuse.errors import ConfigError
-from mmreuse.graph import Graph, trace
+from mmreuse.graph import Graph, verified, verified_each
 from mmreuse.merging import PreservePoint, evaluate_together, preserve_first_points, preserve_point
-from mmreuse.merging.merge import verify_architectures
 from mmreuse.merging.preserve_first import Ensemble, Place, PreserveFirst
 from mmreuse.registry import MATCHERS, RUNNERS
 from mmreuse.renormalization.apply import chooses, find_methods
@@ -83,7 +82,7 @@ class PreserveFirstRunner(SweepRunner):
                 if chooses(function):
                     raise ConfigError(f"{self.cfg.filename}: renormalizer '{name}' chooses; name what it could choose "
                                       'instead, every one of them is measured.')
-        self._points([self._graph(network)])
+        self._points([verified(network, self._image(network))])
 
     def execute(self) -> dict[str, Any]:
         """Measure what is missing in the table."""
@@ -143,12 +142,11 @@ class PreserveFirstRunner(SweepRunner):
         return {NONE: [], **{name: find_methods(each) for name, each in self.part.get('renormalizers', {}).items()}}
 
     def _graphs(self, pair: str) -> list[Graph]:
-        graphs = [self._graph(self.load_classifier(path)) for path in self.part['pairs'][pair]]
-        verify_architectures(graphs)
-        return graphs
+        networks = [self.load_classifier(path) for path in self.part['pairs'][pair]]
+        return verified_each(networks, self._image(networks[0]))
 
-    def _graph(self, network: nn.Module) -> Graph:
-        return trace(network, torch.zeros_like(images_of(next(iter(self.pictures(self.seed))), network)[:1]))
+    def _image(self, network: nn.Module) -> torch.Tensor:
+        return torch.zeros_like(images_of(next(iter(self.pictures(self.seed))), network)[:1])
 
     def _points(self, graphs: list[Graph]) -> list[PreservePoint]:
         """The points that are wanted, in execution order."""

@@ -9,11 +9,11 @@ from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
 from mmreuse.errors import ArtefactError, ConfigError
-from mmreuse.graph import trace
+from mmreuse.graph import verified_each
 from mmreuse.merging import Matching, find_start, find_stop, fuse, recipe_of, skeleton, spaces_between
 from mmreuse.merging.files import add_biases
 from mmreuse.merging.match import Matcher
-from mmreuse.merging.merge import match_and_refit, renormalize, verify_architectures
+from mmreuse.merging.merge import match_and_refit, renormalize
 from mmreuse.merging.preserve_points import Start
 from mmreuse.merging.stops import Place
 from mmreuse.models.classifiers.sources import Scatter, build_source, class_scorer, common_preprocessor
@@ -79,7 +79,7 @@ class MergedClassifier(BaseModel):
         own = self.tasks * len(built) if len(self.tasks) == 1 else self.tasks
         self.scorers = [class_scorer(source, image, classes, num_classes)
                         for source, classes in zip(built, own, strict=True)]
-        self.graphs = [trace(source.model, image) for source in built]
+        self.graphs = verified_each([source.model for source in built], image)
         self.matchings: dict[str, Matching] = {}
         self.set_stretch(start, stop)
 
@@ -113,16 +113,14 @@ class MergedClassifier(BaseModel):
         self.matchings = {}
 
     def init_weights(self) -> None:
-        """Load the sources' checkpoints and prove their feature spaces.
+        """Load the sources' checkpoints.
 
         Raises:
             ConfigError: A source has no checkpoint.
             ArtefactError: A checkpoint is missing or does not fit.
-            SpaceError: A proof failed.
         """
         for source in self.sources:
             source.load()
-        verify_architectures(self.graphs)
 
     def collect(self, loader: Iterable, samples: int | None = None) -> dict[str, SpaceMoments]:
         """Joint moments of all feature spaces that the sources share, in one pass; good for every matcher and stop.

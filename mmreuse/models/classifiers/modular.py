@@ -12,7 +12,7 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from mmreuse.errors import ConfigError, DataError
-from mmreuse.graph import trace
+from mmreuse.graph import verified
 from mmreuse.models.classifiers.sources import Source, build_source, common_preprocessor
 from mmreuse.modularization import (
     Gates,
@@ -113,7 +113,7 @@ class ModularClassifier(BaseModel):
         self.base = source.model
         self.gates = None
         if gates is not None:
-            self.gates = Gates(trace(self.base, torch.zeros(1, *input_size)), step=gates)
+            self.gates = Gates(verified(self.base, torch.zeros(1, *input_size)), step=gates)
         apply_masks(self.base, include, exclude, problems)
         self.module_head = ModuleHead(in_classes, out_classes, problems)
 
