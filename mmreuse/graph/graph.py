@@ -109,9 +109,10 @@ def trace(model: nn.Module, inputs: Any, held: Sequence[Held] = ()) -> Graph:
     hold(tracer, held)
     if not held:
         _warn(model, tracer)
+    spaces = derive_spaces(tracer).spaces
     pins = dict.fromkeys([*tracer.pins, *(pin for _, pin in tracer.decisions)])
     branches = tuple(dict.fromkeys(number for number, _ in tracer.decisions if number >= 0))
-    return Graph(model, inputs, derive_spaces(tracer).spaces, tuple(pins), tuple(held), branches)
+    return Graph(model, inputs, spaces, tuple(pins), tuple(held), branches)
 
 
 def _materialise(model: nn.Module, inputs: tuple[Any, ...]) -> None:

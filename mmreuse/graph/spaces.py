@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mmreuse.graph.classes import AtomClass, Partitioner, tie_repeated
 from mmreuse.graph.taps import Tap, taps_of
-from mmreuse.graph.tracer import Label, Tracer
+from mmreuse.graph.tracer import Label, Pin, Tracer
 
 Role = Literal['write', 'read', 'accompany']
 
@@ -129,6 +129,9 @@ def derive_spaces(tracer: Tracer) -> Derivation:
     while True:
         classes = partitioner.run()
         found = _Axes(tracer, labels, classes)
+        for key in found.blamed:
+            tracer.pins.append(Pin('reading and writing', key.rpartition('.')[0],
+                                   f'{key} is both along one axis, or holds features in an order that no index says'))
         if not len(found.conflicts):
             return _build(tracer, classes, found)
         partitioner.freeze(found.conflicts)
@@ -147,6 +150,7 @@ class _Axes:
             self.member_of[members] = torch.arange(len(members))
         self.axes: dict[int, list[Axis]] = defaultdict(list)
         self.conflicts = np.zeros(0, np.int64)
+        self.blamed: dict[str, None] = {}  # parameters with such axes
         by_key: dict[str, list[Label]] = defaultdict(list)
         for label in labels:
             by_key[label.key].append(label)
@@ -164,19 +168,20 @@ class _Axes:
             if dims:
                 entries.append((label, ids, dims))
             elif bool(ids.any()):
-                self._conflict(ids)
+                self._conflict(label, ids)
         for position, (label, ids, dims) in enumerate(entries):
             others = [other for number, other in enumerate(entries) if number != position]
             self._add_axis(label, ids, dims, others)
 
-    def _conflict(self, ids: Tensor) -> None:
+    def _conflict(self, label: Label, ids: Tensor) -> None:
+        self.blamed[label.key] = None
         self.conflicts = np.concatenate([self.conflicts, ids[ids != 0].unique().numpy()])
 
     def _add_axis(self, label: Label, ids: Tensor, dims: list[int], others: list[tuple]) -> None:
         rivals = [other for other in others if set(other[2]) & set(dims)]
         if len(dims) == 1:
             if any(other[2] == dims and not _disjoint(ids, other[1]) for other in rivals):
-                self._conflict(ids)
+                self._conflict(label, ids)
             else:
                 self._emit(label, dims[0], ids.flatten())
         elif dims == [0, 1] and all(other[2] == [0] for other in rivals) and rivals:
@@ -184,7 +189,7 @@ class _Axes:
             rows = ids.shape[0] // groups
             self._emit(label, 1, ids[::rows].flatten(), groups=groups)
         elif rivals:
-            self._conflict(ids)
+            self._conflict(label, ids)
         else:
             first, last = dims[0], dims[-1]
             extent = label.shape[first:last + 1]

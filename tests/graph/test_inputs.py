@@ -201,7 +201,7 @@ class Unfollowed(CifarResNet):
 
 
 def test_an_error_of_the_network_is_told_from_one_of_tracing():
-    with pytest.raises(TraceError, match=r"Failing does not run .*RuntimeError: of its own.*test_inputs.py:\d+"):
+    with pytest.raises(TraceError, match=r'Failing does not run .*RuntimeError: of its own.*test_inputs.py:\d+'):
         trace(Failing(1), image())
     with pytest.raises(TraceError, match='numpy'):
         trace(Unfollowed(1), image())
@@ -213,7 +213,7 @@ def test_an_error_of_the_network_is_told_from_one_of_tracing():
                 raise ValueError('no modes, please')
             return super().forward(x)
 
-    with pytest.raises(TraceError, match=r"Confused runs, but could not be traced: ValueError: no modes.*test_inputs"):
+    with pytest.raises(TraceError, match=r'Confused runs, but could not be traced: ValueError: no modes.*test_inputs'):
         trace(Confused(1), image())
 
 

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from model_libraries import LIBRARIES, build_model, input_sizes  # noqa: E402
 
 from mmreuse.errors import ConfigError, MMReuseError  # noqa: E402
-from mmreuse.graph import Graph, trace  # noqa: E402
+from mmreuse.graph import Graph, trace, verified  # noqa: E402
 from mmreuse.graph.cut import cut_points  # noqa: E402
 
 
@@ -32,11 +32,10 @@ def model_of_config(path: str) -> nn.Module:
 
 
 def print_graph(graph: Graph, cuts: bool) -> None:
-    """Print all spaces, what was held, and the cut points."""
+    """Print all spaces, how much can move and what holds the rest, and the cut points."""
     for space in graph.spaces.values():
         print(f'{space}\n')
-    for pin in graph.pins:
-        print(f'held: {pin.operation} in {pin.module or "the model"}: {pin.reason}')
+    print(graph.report())
     if cuts:
         print('cut points:')
         for point in cut_points(graph.model, graph.inputs):
@@ -51,7 +50,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--library', choices=LIBRARIES)
     parser.add_argument('--model', help='name of a model of the library')
     parser.add_argument('--size', type=int, help='side of the square input image (default: as the model asks, or 224)')
-    parser.add_argument('--verify', action='store_true', help='prove the spaces as well')
+    parser.add_argument('--verify', action='store_true', help='prove the spaces, and hold what does not move')
     parser.add_argument('--no-cuts', action='store_true', help='leave out the cut points')
     args = parser.parse_args()
     if (args.config is None) == (args.library is None) or (args.library is None) != (args.model is None):
@@ -65,11 +64,11 @@ def main() -> None:
     try:
         model = model_of_config(args.config) if args.config else build_model(args.library, args.model)
         size = args.size or (224 if args.config else input_sizes(args.library, args.model, model)[-1])
-        graph = trace(model.eval(), torch.zeros(1, 3, size, size))
+        graph = (verified if args.verify else trace)(model.eval(), torch.zeros(1, 3, size, size))
         print_graph(graph, cuts=not args.no_cuts)
         if args.verify:
             report = graph.verify()
-            print(f'verified: relative error {report.error:.1e}')
+            print(f'verified: relative error {report.error:.1e} on {", ".join(report.cases)}')
     except MMReuseError as error:
         raise SystemExit(f'{type(error).__name__}: {error}') from None
 

@@ -41,9 +41,9 @@ def examine(library: str, name: str, size: int | None) -> dict[str, Any]:
         record['parameters'] = sum(parameter.numel() for parameter in model.parameters())
         graph = trace_smallest(model, [size] if size else input_sizes(library, name, model), record)
         record.update(traced=True, spaces=len(graph.spaces), trace_seconds=round(time.perf_counter() - start, 2),
-                      pins=[f'{pin.operation} in {pin.module or "the model"}: {pin.reason}' for pin in graph.pins])
+                      pins=[str(pin) for pin in graph.pins])
         report = graph.verify()
-        record.update(verified=True, features=report.features, error=report.error)
+        record.update(verified=True, features=report.features, share=report.share, error=report.error)
     except Exception as error:  # one line a model, whatever happens to it
         record['reason'] = f'{type(error).__name__}: {error}'
     record['seconds'] = round(time.perf_counter() - start, 2)
