@@ -1,5 +1,4 @@
 """Diagnose a merge or a pruned network from a config and checkpoints."""
-import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from mmreuse.diagnostics import (
 )
 from mmreuse.engine.runners import ConnectivityRunner
 from mmreuse.errors import ConfigError, SpaceError
+from mmreuse.graph import copy_model
 from mmreuse.merging import align, interpolate
 from mmreuse.renormalization import reset
 from mmreuse.statistics.bn import measured_norms
@@ -96,7 +96,7 @@ def load_subject(config: PathLike, checkpoints: Sequence[PathLike], *, pruned: P
     if reset_norms:
         if not measured_norms(network):
             raise SpaceError(f'{config}: the network has no batch norm with running statistics to reset.')
-        made[f'{name}, reset'] = copy.deepcopy(network)
+        made[f'{name}, reset'] = copy_model(network)
         reset(made[f'{name}, reset'], pictures, samples=samples)
     labels = ['dense'] if pruned is not None else [f'end {number}' for number in range(1, len(ends) + 1)]
     return Subject(made, dict(zip(labels, ends, strict=True)), pictures, test)

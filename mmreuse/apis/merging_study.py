@@ -13,6 +13,7 @@ from mmreuse.engine import launch
 from mmreuse.engine.merging import cached_moments, matching_images, merge_metrics
 from mmreuse.engine.models import model_of
 from mmreuse.errors import ConfigError
+from mmreuse.graph import copy_model
 from mmreuse.merging import StopPoint, stop_points
 from mmreuse.merging.methods import needs_moments
 from mmreuse.merging.stops import INPUT, Place
@@ -137,7 +138,7 @@ class MergingStudy:
         tasks = model.tasks if len(model.tasks) == 1 else [model.tasks[number]]
         source = model.sources[number]
         single = MergedClassifier(
-            [dict(model=copy.deepcopy(source.model).cpu(), name=source.name)], tasks, model.input_size,
+            [dict(model=copy_model(source.model).cpu(), name=source.name)], tasks, model.input_size,
             num_classes=model.num_classes, stop=INPUT, data_preprocessor=model.data_preprocessor)
         single.merge(None, 'identity')
         return single.to(model.data_preprocessor.device)

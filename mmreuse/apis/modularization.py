@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from mmreuse.apis.data import BATCH_SIZE, batches
 from mmreuse.datasets.samples import balanced_order
 from mmreuse.errors import ConfigError, DataError
+from mmreuse.graph import copy_model
 from mmreuse.modularization import (
     ModuleHead,
     apply_masks,
@@ -186,7 +187,7 @@ class _Learner:
         self.precisions = {name: tensor.dtype for name, tensor in model.state_dict().items()}
         wide = torch.float64 in self.precisions.values()
         self.dtype = torch.float64 if wide else torch.float32
-        self.base = copy.deepcopy(model).to(self.dtype).eval()
+        self.base = copy_model(model).to(self.dtype).eval()
 
     def learn(self, ratio: float, epochs: int, lr: float, head_lr: float, end: float) -> nn.Sequential:
         """As :func:`modularize`."""

@@ -15,6 +15,7 @@ from torch import fx, nn
 from mmreuse.errors import SpaceError, TraceError
 from mmreuse.graph.capture import capture
 from mmreuse.graph.chain import chain_between
+from mmreuse.graph.copying import refuse_opaque
 from mmreuse.graph.crossing import Layout, crossings, guess_layout, live_after
 from mmreuse.graph.program import Call, GraphModule, Program, emit, is_tensor_node
 from mmreuse.graph.recorder import Recording, outside, record
@@ -203,7 +204,9 @@ def resolve(model: nn.Module | Any, inputs: Any) -> tuple[nn.Module, Any]:
     Raises:
         TraceError: There is nothing to run the model on.
     """
-    if not isinstance(model, nn.Module):
+    if isinstance(model, nn.Module) or not hasattr(model, 'inputs'):
+        refuse_opaque(model)
+    else:
         model, inputs = model.model, model.inputs if inputs is None else inputs
     if inputs is None:
         raise TraceError(f'{type(model).__name__}: inputs are needed to see what the model does; an image classifier '

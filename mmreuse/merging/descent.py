@@ -3,14 +3,13 @@
 The model is permuted in place as the search goes on. What remains to be found for a space is then always relative
 to the present order, and the sum over all axes of ``unfold(target) @ unfold(weight).T`` needs no other permutation.
 """
-import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from mmreuse.errors import ConfigError
-from mmreuse.graph import Axis, Graph, Permute
+from mmreuse.graph import Axis, Graph, Permute, copy_model
 from mmreuse.graph.blockmaps import place_maps
 from mmreuse.graph.transform import apply_maps
 from mmreuse.merging.families import Spaces, assign, families, movable
@@ -48,7 +47,7 @@ class Aligner:
     def __init__(self, graph: Graph, names: Sequence[str], target: Mapping[str, Tensor], *, weight: float = 1.,
                  include_buffers: bool = False) -> None:
         self.spaces: Spaces = graph.spaces
-        self.model = copy.deepcopy(graph.model).double().requires_grad_(False)
+        self.model = copy_model(graph.model).double().requires_grad_(False)
         self.units = families(self.spaces, movable(self.spaces, names))
         self.target = target
         self.weight = weight

@@ -1,5 +1,4 @@
 """Make one model of several: ``W = sum_i M_i W_i U_i`` for every layer, by index wherever a map is an assignment."""
-import copy
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,7 +7,7 @@ import torch
 from torch import nn
 
 from mmreuse.errors import SpaceError
-from mmreuse.graph import Assign, Axis, Carried, Dense, Graph, transform
+from mmreuse.graph import Assign, Axis, Carried, Dense, Graph, copy_model, transform
 from mmreuse.graph.blockmaps import PlacedMap, place_maps
 from mmreuse.graph.graph import refresh
 from mmreuse.graph.transform import AxisPlan, plan_axis
@@ -136,7 +135,7 @@ def _fronts(stretches: Sequence[Stretch], placed: Sequence[Mapping[str, PlacedMa
     """Each model's own layers in front, and what merges the tensors that they return."""
     if stretches[0].front is None:
         return None, None
-    fronts = [copy.deepcopy(stretch.front) for stretch in stretches]
+    fronts = [copy_model(stretch.front) for stretch in stretches]
     slot = merge_slot(fronts[0], start)
     return fronts, joins_of(stretches, placed, slot, [take_out(front, start) for front in fronts if slot is not None])
 
@@ -168,7 +167,7 @@ def _tails(stretches: Sequence[Stretch], placed: Sequence[Mapping[str, PlacedMap
         return None, None
     splits = [[_unmerge(item, maps) for item in stretch.leaving]
               for stretch, maps in zip(stretches, placed, strict=True)]
-    return splits, [copy.deepcopy(stretch.tail) for stretch in stretches]
+    return splits, [copy_model(stretch.tail) for stretch in stretches]
 
 
 def _plan(item: Carried, placed: Mapping[str, PlacedMap]) -> AxisPlan | None:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmreuse.errors import SpaceError
+from mmreuse.graph import copy_model
 from mmreuse.graph.graph import random_like
 from mmreuse.merging.merge_layer import MergeLayer
 from mmreuse.merging.merged import MergedModel
@@ -53,7 +54,7 @@ def group_fronts(merged: MergedModel, inputs: Tensor | tuple[Any, ...]) -> Group
     if merged.fronts is None or merged.tails is not None:
         raise SpaceError('only merged models with fronts and without tails are grouped: merge with a start, and '
                          'without a stop.')
-    twin = copy.deepcopy(merged)
+    twin = copy_model(merged)
     front, *others = twin.fronts
     for name, module in list(front.named_modules()):
         own = (*module._parameters.values(), *module._buffers.values())
@@ -72,7 +73,7 @@ def _grouped(name: str, parts: Sequence[nn.Module]) -> nn.Module:
         why = 'differs between the models' if kind else 'is neither a convolution nor a batch norm'
         raise SpaceError(f"'{name}' ({type(parts[0]).__name__}) {why}, and cannot be grouped. Run the fronts one by "
                          'one, as the merged model does.')
-    layer = _KINDS[kind](copy.deepcopy(parts[0]), len(parts))
+    layer = _KINDS[kind](copy_model(parts[0]), len(parts))
     for tensors in (layer._parameters, layer._buffers):
         for key, tensor in tensors.items():
             if tensor is not None and tensor.dim():

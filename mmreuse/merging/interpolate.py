@@ -1,5 +1,4 @@
 """Weighted means of networks."""
-import copy
 import math
 from collections import defaultdict
 from collections.abc import Sequence
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError, SpaceError
+from mmreuse.graph import copy_model
 from mmreuse.graph.graph import refresh
 
 
@@ -35,7 +35,7 @@ def interpolate(models: Sequence[nn.Module], weights: Sequence[float]) -> nn.Mod
     if len(weights) != len(models) or not all(map(math.isfinite, weights)):
         raise ConfigError(f'weights = {list(weights)} of {len(models)} models: give each model one finite weight.')
     states = [model.state_dict() for model in models]
-    mean = copy.deepcopy(models[0])
+    mean = copy_model(models[0])
     _untie(mean, models)
     for key, tensor in mean.state_dict().items():
         if isinstance(tensor, Tensor) and tensor.is_floating_point():

@@ -1,10 +1,10 @@
 """The layer in which the models' own fronts meet: it reads the features of all of them and writes merged ones."""
-import copy
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from mmreuse.graph import copy_model
 from mmreuse.graph.program import GraphModule
 from mmreuse.graph.transform import AxisPlan
 
@@ -65,7 +65,7 @@ def side_by_side(layers: Sequence[nn.Module], plans: Sequence[AxisPlan | None]) 
         plans: How the features that each writes are mapped, scaled by N; None where they are not.
     """
     weights, biases = zip(*(_mapped(layer, plan) for layer, plan in zip(layers, plans, strict=True)), strict=True)
-    layer = copy.deepcopy(layers[0])
+    layer = copy_model(layers[0])
     like = layer.weight
     layer.weight = nn.Parameter((torch.cat(weights, 1) / len(layers)).to(like), requires_grad=like.requires_grad)
     if layer.bias is not None:

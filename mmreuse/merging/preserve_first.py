@@ -1,12 +1,11 @@
 """Merges that preserve ever more of the models' own layers: matched once, measured once, with one tail for all."""
-import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 
 from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError, SpaceError
-from mmreuse.graph import Graph, cut_across, transform
+from mmreuse.graph import Graph, copy_model, cut_across, transform
 from mmreuse.graph.blockmaps import place_maps
 from mmreuse.merging.fronts import FrontFeatures, Stage, Values
 from mmreuse.merging.fuse import fuse, joins_of, recipe_for, scaled_maps
@@ -194,7 +193,7 @@ class Place:
             ConfigError: It does not exist, lacks an option, or needs labelled images to choose by.
             DataError: There are too few images, or a feature is not finite.
         """
-        merged = copy.deepcopy(merged)
+        merged = copy_model(merged)
         whole = self.study.whole(matcher)
         for function in find_methods(renormalizers):
             given = {}
@@ -211,11 +210,11 @@ class Place:
         Args:
             merged: Of :meth:`merge` or :meth:`renormalized`.
         """
-        merged = copy.deepcopy(merged)
+        merged = copy_model(merged)
         recipe = recipe_of({'recipe': merged.recipe})
         if self.start is None:
             return MergedModel(merged.trunk, recipe).eval()
-        fronts = [copy.deepcopy(stretch.front) for stretch in self.stretches]
+        fronts = [copy_model(stretch.front) for stretch in self.stretches]
         if self.slot is not None:
             for front in fronts:
                 take_out(front, self.start)
@@ -236,7 +235,7 @@ class _Rewritten(nn.Module):
         super().__init__()
         self.trunk = model
         if slot is not None:
-            layer = copy.deepcopy(model.get_submodule(start))  # parameters have one name
+            layer = copy_model(model.get_submodule(start))  # parameters have one name
             self.joins = nn.ModuleDict({str(slot): nn.ModuleDict({'layer': layer})})
 
     def forward(self, rows: Tensor) -> Tensor:

@@ -1,5 +1,4 @@
 """From a network with zeros to a smaller one that computes the same."""
-import copy
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
@@ -8,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mmreuse.errors import SpaceError
-from mmreuse.graph import FeatureSpace, Graph, Select, transform, verified
+from mmreuse.graph import FeatureSpace, Graph, Select, copy_model, transform, verified
 from mmreuse.graph.graph import random_like
 from mmreuse.graph.verify import as_double, run_in_double
 from mmreuse.modularization.constant_layers import is_constant, replace_layers
@@ -145,7 +144,7 @@ def remove(graph: Graph, dead: dict[str, Tensor]) -> nn.Module:
     Raises:
         SpaceError: The network's code fixes a width.
     """
-    silent = copy.deepcopy(graph.model)
+    silent = copy_model(graph.model)
     state = silent.state_dict()
     alive = {key: torch.ones(tensor.shape, dtype=torch.bool) for key, tensor in state.items()}
     for name, members in dead.items():

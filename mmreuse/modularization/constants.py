@@ -1,5 +1,4 @@
 """Channels that do not depend on the input, taken into the biases of what reads them."""
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from mmreuse.graph import copy_model
 from mmreuse.graph.graph import fresh_copy, random_like
 from mmreuse.graph.tracer import SILENT, plain_name, tensors_in
 from mmreuse.graph.verify import as_double, run_in_double
@@ -106,7 +106,7 @@ def fold_constants(model: nn.Module, inputs: tuple[Any, ...]) -> nn.Module:
     for watch in watches:
         with watch:
             run_in_double(twin, batch)
-    folded = copy.deepcopy(model)
+    folded = copy_model(model)
     for key, reading in watches[1].readings.items():
         if key not in watches[1].excluded:
             reading.constant &= watches[0].readings[key].constant

@@ -1,5 +1,4 @@
 """A gate for every channel, neuron and head, so that structure goes and not only single weights."""
-import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -10,7 +9,7 @@ from torch.autograd.function import once_differentiable
 from torch.func import functional_call
 
 from mmreuse.errors import ConfigError, SpaceError
-from mmreuse.graph import Axis, Graph
+from mmreuse.graph import Axis, Graph, copy_model
 from mmreuse.graph.graph import random_like
 from mmreuse.graph.recorder import at_rest
 from mmreuse.modularization.compaction import shrinkable
@@ -162,7 +161,7 @@ class GatedNetwork(nn.Module):
     @torch.no_grad()
     def bake(self) -> nn.Module:
         """A copy of the network with the gates multiplied in."""
-        network = copy.deepcopy(self.network)
+        network = copy_model(self.network)
         parameters = dict(network.named_parameters())
         for key, value in self.gates.gated(parameters).items():
             parameters[key].copy_(value)
@@ -187,7 +186,7 @@ def add_gates(network: nn.Module, graph: Graph, spaces: Iterable[str] | None = N
 def gate_spaces(graph: Graph) -> list[str]:
     """Spaces that can lose members nobody reads, found by trying: channels, neurons, and heads as wholes."""
     names = [name for name, space in graph.spaces.items() if space.blocks is None and space.size > 1]
-    deaf = copy.deepcopy(graph.model)
+    deaf = copy_model(graph.model)
     for name in names:
         for axis, members in _gated_axes(graph, name):
             if axis.role == 'read':

@@ -1,5 +1,4 @@
 """Modules as files: masks, one bit a weight, and heads, for a base that everybody has."""
-import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mmreuse.errors import ArtefactError, ConfigError
+from mmreuse.graph import copy_model
 from mmreuse.modularization.head import ModuleHead
 from mmreuse.utils.io import PathLike, atomic_path, load_checkpoint, load_tensors, save_tensors, state_hash
 from mmreuse.utils.names import nearest
@@ -190,7 +190,7 @@ def apply_module(module: Module, base: nn.Module) -> AppliedModule:
         ArtefactError: As :func:`verify_base`.
     """
     verify_base(module, base)
-    network = copy.deepcopy(base)
+    network = copy_model(base)
     for key, mask in module.masks.items():
         parameter = network.get_parameter(key.removesuffix(_MASK))
         parameter.copy_(torch.where(mask.to(parameter.device), parameter, 0))

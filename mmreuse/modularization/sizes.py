@@ -1,5 +1,4 @@
 """Build a compacted network again, for its checkpoint."""
-import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,6 +6,7 @@ import torch
 from torch import nn
 
 from mmreuse.errors import ArtefactError
+from mmreuse.graph import copy_model
 from mmreuse.graph.narrow_attention import fit_attention
 from mmreuse.modularization.constant_layers import ConstantLayer, replace_layers
 from mmreuse.utils.io import PathLike, load_tensors, save_tensors
@@ -52,7 +52,7 @@ def resize(model: nn.Module, recipe: Mapping[str, Any]) -> nn.Module:
     Raises:
         ArtefactError: The recipe names something that the network does not have.
     """
-    resized = copy.deepcopy(model)
+    resized = copy_model(model)
     names = {name for name, _ in resized.named_modules()}
     for name in (*recipe['constant'], *recipe['attributes'], *(key.rpartition('.')[0] for key in recipe['shapes'])):
         if name not in names:

@@ -1,11 +1,11 @@
 """Masks read, written, and made part of the weights."""
-import copy
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from mmreuse.errors import ArtefactError
+from mmreuse.graph import copy_model
 from mmreuse.modularization.masks import MaskedLayer, mask_parameters, masked_tensors, problem_masks
 from mmreuse.utils.io import state_hash
 from mmreuse.utils.names import nearest
@@ -70,7 +70,7 @@ def bake(model: nn.Module, state: Mapping[str, Tensor] | None = None) -> nn.Modu
     masks = {id(mask): state[name] for name, mask in mask_parameters(model).items()}
     layers = {name: module for name, module in model.named_modules() if isinstance(module, MaskedLayer)}
     memo: dict[int, nn.Parameter] = {}
-    baked = copy.deepcopy(model)
+    baked = copy_model(model)
     for prefix, layer in layers.items():
         own = baked.get_submodule(prefix)
         own.__class__ = layer.plain_class

@@ -1,5 +1,4 @@
 """Which weights of a network are pruned, and which of them are left: a weight that is zero is pruned."""
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +8,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import prune as torch_prune
 
 from mmreuse.errors import ConfigError
+from mmreuse.graph import copy_model
 from mmreuse.utils.names import fitting
 
 
@@ -57,10 +57,7 @@ def make_permanent(model: nn.Module) -> None:
 
 def copy_permanent(model: nn.Module) -> nn.Module:
     """A copy of a network in which masks of ``torch.nn.utils.prune`` are zeros in the weights."""
-    for module, name in _masked_by_torch(model):
-        # What torch leaves there after a forward pass is part of an autograd graph and cannot be copied.
-        setattr(module, name, getattr(module, name).detach())
-    copied = copy.deepcopy(model)
+    copied = copy_model(model)
     make_permanent(copied)
     return copied
 

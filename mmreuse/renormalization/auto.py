@@ -1,5 +1,4 @@
 """Try several ways of putting a network right and keep the best."""
-import copy
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,6 +8,7 @@ import torch
 from torch import nn
 
 from mmreuse.errors import SpaceError
+from mmreuse.graph import copy_model
 from mmreuse.registry import RENORMALIZERS
 from mmreuse.renormalization.apply import Methods, apply_renormalizers, find_methods
 from mmreuse.renormalization.goals import Statistics
@@ -69,7 +69,7 @@ def auto(
     given = dict(samples=samples, ends=ends, goals=goals, weights=weights, validation=validation, score=score)
     name, best, scores, unfit = 'none', None, {'none': judge(model)}, {}
     for label, functions in methods.items():
-        twin = copy.deepcopy(model)
+        twin = copy_model(model)
         try:
             apply_renormalizers(twin, loader, functions, **given)
         except SpaceError as error:

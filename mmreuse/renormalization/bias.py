@@ -1,5 +1,4 @@
 """Biases of merged networks: what does not depend on the input should shrink as what does."""
-import copy
 import logging
 from collections.abc import Callable, Iterable, Sequence
 
@@ -7,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError, SpaceError
+from mmreuse.graph import copy_model
 from mmreuse.registry import RENORMALIZERS
 from mmreuse.renormalization.fuse import refuse_shared
 from mmreuse.renormalization.goals import check_weights
@@ -123,7 +123,7 @@ def best_last(model: nn.Module, names: Sequence[str], score: Callable[[nn.Module
         names: Modules with biases, in order of execution.
         score: Larger is better.
     """
-    twin = copy.deepcopy(model)
+    twin = copy_model(model)
     scores = [score(twin)]
     for name in reversed(names):
         nn.init.zeros_(twin.get_submodule(name).bias)

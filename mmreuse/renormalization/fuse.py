@@ -1,11 +1,11 @@
 """Affine maps of outputs, folded into the layers that give them: what comes out is an ordinary network."""
-import copy
 from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from mmreuse.errors import SpaceError
+from mmreuse.graph import copy_model
 from mmreuse.renormalization.affine import Affine
 from mmreuse.renormalization.places import WEIGHTED, Place
 
@@ -81,7 +81,7 @@ def _prove(layer: nn.Module, affine: Affine, place: Place) -> None:
                          'torch.nn.utils.parametrize.remove_parametrizations).')
     if not isinstance(layer, WEIGHTED):
         return
-    twin = copy.deepcopy(layer).double().cpu()
+    twin = copy_model(layer).double().cpu()
     shape = (2, layer.in_features) if isinstance(layer, nn.Linear) else (
         2, layer.in_channels, *(1 + dilation * (size - 1) for dilation, size in zip(
             layer.dilation, layer.kernel_size, strict=True)))

@@ -1,5 +1,4 @@
 """How training on another task starts from a pretrained network."""
-import copy
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 
 from mmreuse.engine.models import model_of
 from mmreuse.errors import ArtefactError, ConfigError
+from mmreuse.graph import copy_model
 from mmreuse.models.classifiers import load_pretrained
 from mmreuse.pruning import apply_masks, prune_weights
 from mmreuse.registry import HOOKS, SALIENCIES
@@ -80,7 +80,7 @@ class TransferInitHook(Hook):
         model, folder = model_of(runner), Path(runner.work_dir)
         _check_classes(model, runner)
         device = next(model.parameters()).device
-        pretrained = copy.deepcopy(model.backbone)
+        pretrained = copy_model(model.backbone)
         load_pretrained(pretrained, self.checkpoint)
         if self.masks is not None:
             self.kept = {name: mask.to(device) for name, mask in self._find_masks(pretrained, folder).items()}

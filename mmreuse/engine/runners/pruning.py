@@ -1,5 +1,4 @@
 """Prune a trained classifier in many ways and measure it, before and after renormalization."""
-import copy
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
@@ -10,6 +9,7 @@ from torch import nn
 
 from mmreuse.engine.runners.sweep import SweepRunner, plain
 from mmreuse.errors import ConfigError, DataError
+from mmreuse.graph import copy_model
 from mmreuse.pruning import Fisher, PerSampleGradients, measure_sparsity, prune_weights
 from mmreuse.pruning.prune import check_growth
 from mmreuse.pruning.scoring import check_options, estimate_fisher, needs_fisher
@@ -188,7 +188,7 @@ class PruningSweep(SweepRunner):
         options['fisher'] = self.fisher(options)
         pruned = self.prune(cell[self.level], options)
         for name in renormalizers:
-            model = copy.deepcopy(pruned)
+            model = copy_model(pruned)
             if name != 'none':
                 self._renormalize(model, self._renormalizers()[name])
             self._add(model, dict(cell, renormalizer=name))
@@ -233,7 +233,7 @@ class PruningRunner(PruningSweep):
 
     def prune(self, level: float, options: dict[str, Any]) -> nn.Module:
         """Set weights to zero."""
-        pruned = copy.deepcopy(self.model)
+        pruned = copy_model(self.model)
         prune_weights(pruned, None, level, **options, **self.listed)
         return pruned
 

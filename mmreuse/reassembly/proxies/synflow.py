@@ -1,11 +1,11 @@
 """SynFlow: how much signal passes a network whatever the data."""
-import copy
 import math
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmreuse.graph import copy_model
 from mmreuse.registry import PROXIES
 
 
@@ -28,7 +28,7 @@ def synflow(model: nn.Module, images: Tensor, labels: Tensor | None = None, *, c
     Returns:
         float: The score; NaN if the flow leaves the range of float64, -inf if nothing flows.
     """
-    twin = copy.deepcopy(model).double().train(compat)
+    twin = copy_model(model).double().train(compat)
     with torch.no_grad():
         for tensor in twin.state_dict().values() if compat else twin.parameters():
             tensor.abs_()
