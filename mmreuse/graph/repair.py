@@ -43,15 +43,20 @@ def verified(model: nn.Module, inputs: Any, seed: int = 0) -> Graph:
         TraceError: The network does not run, or cannot be followed.
         SpaceError: Nothing in it can move; says what holds it.
     """
+    graph = repaired(model, inputs, seed)
+    if not graph.spaces:
+        raise SpaceError(f'Nothing in {type(model).__name__} can move, so that there is nothing to merge, prune or '
+                         f'take apart by its features. {graph.report()}')
+    return graph
+
+
+def repaired(model: nn.Module, inputs: Any, seed: int = 0) -> Graph:
+    """Do what :func:`verified` does, for uses that need no space: a network in which nothing can move has none."""
     graph = trace(model, inputs)
     pins: list[Pin] = []
     for number in range(ROUNDS):
-        if not graph.spaces:
-            graph = replace(graph, pins=(*graph.pins, *pins))
-            raise SpaceError(f'Nothing in {type(model).__name__} can move, so that there is nothing to merge, prune or '
-                             f'take apart by its features. {graph.report()}')
-        proof = Proof(graph, seed)
-        wrong = proof.wrong()
+        proof = Proof(graph, seed) if graph.spaces else None
+        wrong = proof.wrong() if proof else []
         if not wrong:
             return replace(graph, pins=(*graph.pins, *pins))
         held = list(graph.held)

@@ -11,15 +11,21 @@ from mmreuse.graph.graph import Graph, fresh_copy
 from mmreuse.graph.values import map_tensors, tensors_within
 
 
-def random_twin(graph: Graph, seed: int) -> nn.Module:
-    """A copy of a network in float64 with random parameters wherever an initialisation may be symmetric."""
+def random_twin(graph: Graph, seed: int, everything: bool = False) -> nn.Module:
+    """A copy of a network in float64 with random parameters wherever an initialisation may be symmetric.
+
+    Args:
+        graph: Of the network.
+        seed: Of the random numbers.
+        everything: Draw all weights, also those that are trained.
+    """
     twin = fresh_copy(graph.model).cpu().double()
-    _randomise(twin, graph, seed)
+    _randomise(twin, graph, seed, everything)
     return twin
 
 
-def _randomise(model: nn.Module, graph: Graph, seed: int) -> None:
-    """Draw vectors and constant tensors at random; scales stay positive."""
+def _randomise(model: nn.Module, graph: Graph, seed: int, everything: bool) -> None:
+    """Draw vectors and constant tensors, or everything, at random; scales stay positive."""
     generator = torch.Generator().manual_seed(seed)
     mapped = {axis.tensor for space in graph.spaces.values() for axis in space.axes}
     state = dict(model.named_parameters()) | {key: buffer for key, buffer in model.named_buffers() if key in mapped}
@@ -28,10 +34,10 @@ def _randomise(model: nn.Module, graph: Graph, seed: int) -> None:
             if not tensor.is_floating_point() or tensor.numel() == 0:
                 continue
             constant = bool((tensor == tensor.flatten()[0]).all())
-            if tensor.dim() > 1 and not constant:
+            if tensor.dim() > 1 and not constant and not everything:
                 continue
             noise = torch.rand(tensor.shape, generator=generator, dtype=tensor.dtype)
-            if constant and tensor.dim() > 1 and tensor.numel() > 4096:  # a weight that starts at zero
+            if tensor.dim() > 1 and (not constant or tensor.numel() > 4096):  # a weight, one that starts at zero say
                 fan_in = tensor[0].numel()
                 tensor.copy_((noise - 0.5) * 2 * fan_in ** -0.5)
             elif bool((tensor >= 0).all()) and bool((tensor > 0).any()):

@@ -56,7 +56,14 @@ class Proof:
 
     def __init__(self, graph: Graph, seed: int = 0) -> None:
         self.graph, self.seed = graph, seed
-        self.twin = random_twin(graph, seed)
+        try:
+            self._prepare(everything=False)
+        except SpaceError:  # a network of which training or masks left no signal may have had one
+            self._prepare(everything=True)
+
+    def _prepare(self, everything: bool) -> None:
+        graph, seed = self.graph, self.seed
+        self.twin = random_twin(graph, seed, everything)
         inputs, others = (vary_integers(self.twin, as_double(random_like(graph.inputs, seed + offset, 'cpu')), offset)
                           for offset in (1, 1001))
         calibrate(self.twin, (inputs, others))

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from mmreuse.errors import SpaceError
-from mmreuse.graph import FeatureSpace, Graph, Select, copy_model, transform, verified
+from mmreuse.graph import FeatureSpace, Graph, Select, copy_model, transform
 from mmreuse.graph.graph import random_like
+from mmreuse.graph.repair import repaired
 from mmreuse.graph.verify import as_double, run_in_double
 from mmreuse.modularization.constant_layers import is_constant, replace_layers
 from mmreuse.modularization.constants import as_double_network, fold_constants
@@ -43,7 +44,7 @@ def compact(model: nn.Module, inputs: Tensor | tuple[Any, ...]) -> nn.Module:
     """
     inputs = inputs if isinstance(inputs, tuple) else (inputs,)
     folded = fold_constants(model, inputs)
-    graph = verified(folded, inputs)
+    graph = repaired(folded, inputs)
     free = shrinkable(graph, [name for name, dead in find_dead(graph, graph.spaces).items() if dead.any()])
     small = remove(graph, find_dead(graph, free))
     replace_layers(small, [name for name, layer in small.named_modules() if is_constant(layer)])
