@@ -45,6 +45,7 @@ class Graph:
         spaces: By name, in the order in which they are first written.
         pins: What was kept from moving, and by which operation.
         held: What a proof had to hold in addition.
+        unread: Parameters that no operation took in the run, where the run chose rows by their values.
         branches: Numbers, among all branches on tensors, of those on values that are computed from the inputs.
     """
     model: nn.Module
@@ -53,6 +54,7 @@ class Graph:
     pins: tuple[Pin, ...]
     held: tuple[Held, ...] = ()
     branches: tuple[int, ...] = ()
+    unread: tuple[str, ...] = ()
 
     def verify(self, seed: int = 0) -> 'VerifyReport':  # noqa: F821
         """Prove the spaces: see :func:`mmreuse.graph.verify.verify`."""
@@ -71,11 +73,13 @@ class Graph:
     def report(self) -> str:
         """Say how much can move, and what holds the rest."""
         free = {axis.tensor for space in self.spaces.values() for axis in space.axes}
-        rest = [name for name, _ in self.model.named_parameters() if name not in free]
+        rest = [name for name, _ in self.model.named_parameters() if name not in free and name not in self.unread]
         lines = [f'{self.share:.1%} of the parameters can move, in {len(self.spaces)} feature spaces']
         lines += [f'held: {pin}' for pin in self.pins]
+        if self.unread:
+            lines.append(f'not used on these inputs: {_listed(self.unread)}')
         if rest:
-            lines.append(f'in no space: {", ".join(rest[:12])}{f" and {len(rest) - 12} more" if rest[12:] else ""}')
+            lines.append(f'in no space: {_listed(rest)}')
         return '\n'.join(lines)
 
     def __str__(self) -> str:
@@ -112,7 +116,12 @@ def trace(model: nn.Module, inputs: Any, held: Sequence[Held] = ()) -> Graph:
     spaces = derive_spaces(tracer).spaces
     pins = dict.fromkeys([*tracer.pins, *(pin for _, pin in tracer.decisions)])
     branches = tuple(dict.fromkeys(number for number, _ in tracer.decisions if number >= 0))
-    return Graph(model, inputs, spaces, tuple(pins), tuple(held), branches)
+    unread = tuple(key for key, _ in model.named_parameters() if tracer.chooses and key not in tracer.read)
+    return Graph(model, inputs, spaces, tuple(pins), tuple(held), branches, unread)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ', '.join(names[:12]) + (f' and {len(names) - 12} more' if names[12:] else '')
 
 
 def _materialise(model: nn.Module, inputs: tuple[Any, ...]) -> None:

@@ -200,6 +200,8 @@ class _Axes:
     def varying(self, ids: Tensor) -> tuple[list[int], Tensor]:
         """Axes along which a value's atoms vary, and the atoms flattened over these axes."""
         ids = self.roots[ids]
+        if not ids.numel():  # no rows were chosen, say
+            return [], ids.flatten()
         dims = [dim for dim in range(ids.dim()) if ids.size(dim) > 1 and not _same_along(ids, dim)]
         for dim in set(range(ids.dim())) - set(dims):
             ids = ids.narrow(dim, 0, 1)

@@ -100,6 +100,8 @@ SILENT = frozenset("""size dim shape numel nelement stride device dtype ndim ndi
 
 #: Operations by which control flow learns of a value.
 READS = frozenset('bool item int float index is_nonzero equal allclose'.split())
+#: Operations with as many results as there are values of a kind.
+CHOOSING = frozenset('nonzero argwhere masked_select unique unique_consecutive bincount'.split())
 #: Operations after which other code computes with the values.
 ESCAPES = frozenset(('numpy', 'array', 'tolist'))
 
@@ -182,6 +184,8 @@ class Tracer(TorchFunctionMode):
         self.fixed: set[str] = set()  # parameters of which no axis may move
         self.decisions: list[tuple[int, Pin]] = []  # on computed values, by number among all branches on tensors
         self.branches = 0
+        self.read: set[str] = set()  # parameters that some operation took
+        self.chooses = False  # whether it depends on values how many rows there are somewhere
         self.random: list[Pin] = []  # operations that draw random numbers
         self.watch = HiddenWatch(self)
         self.memory = SharedMemory()
@@ -268,6 +272,8 @@ class Tracer(TorchFunctionMode):
                 set_state(tensor, CONSTANT)
         given = list(tensors_in([args, kwargs]))
         before = [get_state(tensor) for tensor in given]
+        self.read.update(source.key for state in before if isinstance(state, Weight) for source in state.sources)
+        self.chooses |= name in CHOOSING or name == 'getitem' and any(tensor.dtype == torch.bool for tensor in given[1:])
         versions = [tensor._version for tensor in given]
         if args and call.writes and get_state(args[0]) is CONSTANT:
             call.prior = args[0].clone()

@@ -135,6 +135,14 @@ def grown(inputs: tuple[Any, ...], seed: int) -> Iterator[tuple[Any, ...]]:
         yield map_tensors(inputs, grow)
 
 
+def repeated(tensor: Tensor, times: int, seed: int) -> Tensor:
+    """More samples than there are, with values from all over a tensor."""
+    if not tensor.dim():
+        return tensor
+    shape = (times * tensor.shape[0], *tensor.shape[1:])
+    return tensor.flatten()[torch.randint(tensor.numel(), shape, generator=torch.Generator().manual_seed(seed))]
+
+
 def _times(inputs: tuple[Any, ...], length: int) -> int:
     """How often an axis of this length stands behind the first two, which are batch and channels in images."""
     return sum(size == length for tensor in tensors_within(inputs) for size in tensor.shape[min(2, tensor.dim() - 1):])

@@ -14,11 +14,13 @@ from mmreuse.graph.graph import Graph, fresh_copy, random_like, refresh
 from mmreuse.graph.maps import Permute
 from mmreuse.graph.spaces import FeatureSpace
 from mmreuse.graph.transform import apply_maps
-from mmreuse.graph.twins import accepts, calibrate, grown, random_twin, vary_integers
-from mmreuse.graph.values import tensors_within
+from mmreuse.graph.twins import accepts, calibrate, grown, random_twin, repeated, vary_integers
+from mmreuse.graph.values import map_tensors, tensors_within
 
 #: Largest allowed difference, relative to how much the output changes with the input.
 TOLERANCE = 1e-6
+#: How many times more samples show parts of a network that only some take.
+SAMPLES = 16
 #: How many branches on values are tried the other way.
 BRANCHES = 8
 
@@ -93,6 +95,9 @@ class Proof:
                 shapes = ', '.join(str(tuple(tensor.shape)) for tensor in tensors_within(larger))
                 yield self._case(f'inputs of shapes {shapes}', larger, None, first)
                 break
+        more = map_tensors(first.inputs, lambda tensor: repeated(tensor, SAMPLES, self.seed))
+        if self.graph.unread and accepts(self.twin, more):  # by more samples, for parts that only some of them take
+            yield self._case(f'{SAMPLES} times the samples', more, None, first)
         for number in self.graph.branches[:BRANCHES]:
             try:
                 yield self._case(f'branch {number} the other way', first.inputs, number, first)

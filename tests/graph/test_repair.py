@@ -192,3 +192,30 @@ def test_permutations_of_a_repaired_graph_are_exact(monkeypatch):
     with pytest.raises(SpaceError, match='only move inside their block'):
         transform(graph, {'first': Permute(torch.arange(16).roll(1))})
     assert same_function(graph, (image().double(),))
+
+
+class Experts(nn.Module):
+    """Sends every sample to one of six experts, of which few see any in a run on few samples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.first, self.gate = nn.Linear(5, 7), nn.Linear(7, 8), nn.Linear(8, 6)
+        self.experts = nn.ModuleList(nn.Linear(8, 8) for _ in range(6))
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x):
+        x = self.first(self.stem(x).relu())
+        chosen, out = self.gate(x).argmax(-1), torch.zeros_like(x)
+        for number, expert in enumerate(self.experts):
+            rows = (chosen == number).nonzero().flatten()
+            if len(rows):
+                out.index_add_(0, rows, expert(x[rows]))
+        return self.head((x + out).relu())
+
+
+def test_parts_that_a_run_did_not_use_are_proved_on_more_samples():
+    graph = verified(Experts(), torch.zeros(1, 5))
+    assert len(graph.unread) >= 10 and 'not used on these inputs: experts' in graph.report()
+    assert '16 times the samples' in graph.verify().cases
+    assert graph.spaces['stem'].size == 7
+    assert same_function(graph, (torch.randn(200, 5, dtype=torch.double),))

@@ -271,7 +271,7 @@ def test_few_networks_are_built_to_choose(monkeypatch):
 
 
 def test_nothing_that_can_shrink_is_an_error_that_says_why(monkeypatch):
-    with pytest.raises(SpaceError, match='nothing in Sequential can lose channels'):
+    with pytest.raises(SpaceError, match='(?i)nothing in Sequential can'):
         prune_channels(nn.Sequential(nn.Conv2d(3, 4, 5), nn.Flatten()).eval(), IMAGE, 0.5)
 
     def refuse(graph, maps):
