@@ -273,7 +273,8 @@ class Tracer(TorchFunctionMode):
         given = list(tensors_in([args, kwargs]))
         before = [get_state(tensor) for tensor in given]
         self.read.update(source.key for state in before if isinstance(state, Weight) for source in state.sources)
-        self.chooses |= name in CHOOSING or name == 'getitem' and any(tensor.dtype == torch.bool for tensor in given[1:])
+        masked = name == 'getitem' and any(tensor.dtype == torch.bool for tensor in given[1:])
+        self.chooses |= masked or name in CHOOSING
         versions = [tensor._version for tensor in given]
         if args and call.writes and get_state(args[0]) is CONSTANT:
             call.prior = args[0].clone()
