@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 from mmreuse.errors import TraceError
 from mmreuse.graph.program import Program, emit
 from mmreuse.graph.recorder import ADVICE, LeafRule, Recording, at_rest, is_leaf, record, tensors_in
+from mmreuse.graph.values import map_tensors
 
 
 def capture(model: nn.Module, inputs: Any, leaf: LeafRule = is_leaf) -> Program:
@@ -57,19 +58,16 @@ def _resample(inputs: Any, samples: int) -> Any:
 
     Floating values are drawn around the given ones; others (token ids, masks) are taken over.
     """
-    if isinstance(inputs, Tensor):
-        if not inputs.ndim:
-            return inputs
-        tensor = inputs.detach()[torch.arange(samples, device=inputs.device) % len(inputs)]
+    def draw(given: Tensor) -> Tensor:
+        if not given.ndim:
+            return given
+        tensor = given.detach()[torch.arange(samples, device=given.device) % len(given)]
         if not tensor.is_floating_point() or tensor.is_meta:
             return tensor
         generator = torch.Generator(tensor.device).manual_seed(samples)
         return tensor + torch.randn(tensor.shape, generator=generator, device=tensor.device, dtype=tensor.dtype)
-    if isinstance(inputs, dict):
-        return {key: _resample(value, samples) for key, value in inputs.items()}
-    if isinstance(inputs, (tuple, list)):
-        return type(inputs)(_resample(value, samples) for value in inputs)
-    return inputs
+
+    return map_tensors(inputs, draw)
 
 
 def _compare(model: nn.Module, one: Recording, two: Recording) -> dict[fx.Node, dict[int, tuple[int, int]]]:

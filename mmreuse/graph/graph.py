@@ -128,10 +128,15 @@ def _materialise(model: nn.Module, inputs: tuple[Any, ...]) -> None:
     """Run lazy modules once, so that they have their parameters."""
     if any(is_lazy(tensor) for tensor in [*model.parameters(), *model.buffers()]):
         modes = [(module, module.training) for module in model.modules()]
-        with torch.no_grad(), frozen_random(0):
-            model.eval()(*map_tensors(inputs, torch.clone))
-        for module, mode in modes:
-            module.training = mode
+        try:
+            with torch.no_grad(), frozen_random(0):
+                model.eval()(*map_tensors(inputs, torch.clone))
+        except Exception as error:
+            raise TraceError(f'{type(model).__name__} has lazy modules and does not run: {type(error).__name__}: '
+                             f'{error} ({failing_line(error)}). Give inputs that it accepts.') from error
+        finally:
+            for module, mode in modes:
+                module.training = mode
 
 
 def _warn(model: nn.Module, tracer: Tracer) -> None:

@@ -67,21 +67,22 @@ def accepts(model: nn.Module, inputs: tuple[Any, ...]) -> bool:
         return False
 
 
-def vary_integers(model: nn.Module, inputs: tuple[Any, ...], seed: int) -> tuple[Any, ...]:
+def vary_integers(model: nn.Module, inputs: tuple[Any, ...], seed: int, ones: bool) -> tuple[Any, ...]:
     """Draw integer inputs, such as numbers of tokens, from as much as the network's tables hold.
 
-    A table fits an input if the network runs with numbers of all its rows. Inputs of ones are taken for masks and
-    stay, as those do that no table fits.
+    A table fits an input if the network runs with numbers of all its rows. Inputs that no table fits stay.
 
     Args:
         model: In float64.
         inputs: Its arguments.
         seed: Of the numbers that are drawn.
+        ones: Whether inputs of ones are varied as well, which are masks in most cases.
     """
     ranges = sorted({module.num_embeddings for module in model.modules() if isinstance(module, nn.Embedding)}
                     | {parameter.shape[0] for parameter in model.parameters() if parameter.dim() == 2}, reverse=True)
-    number = sum(_is_index(tensor) for tensor in tensors_within(inputs))
-    for position in range(number):
+    places = [place for place, tensor in enumerate(tensors_within(inputs))
+              if tensor.dtype in (torch.long, torch.int) and (ones or not bool((tensor == 1).all()))]
+    for position in places:
         for high in ranges:
             varied = _with_numbers(inputs, position, high, seed)
             if accepts(model, _with_numbers(inputs, position, high, None)) and accepts(model, varied):
@@ -90,18 +91,14 @@ def vary_integers(model: nn.Module, inputs: tuple[Any, ...], seed: int) -> tuple
     return inputs
 
 
-def _is_index(tensor: Tensor) -> bool:
-    return tensor.dtype in (torch.long, torch.int) and not bool((tensor == 1).all())
-
-
 def _with_numbers(inputs: tuple[Any, ...], position: int, high: int, seed: int | None) -> tuple[Any, ...]:
-    """Inputs with other numbers below ``high`` in one of the integer tensors; all the highest without a seed."""
+    """Inputs with other numbers below ``high`` in one of the tensors; all the highest without a seed."""
     count = -1
 
     def draw(tensor: Tensor) -> Tensor:
         nonlocal count
-        count += _is_index(tensor)
-        if count != position or not _is_index(tensor):
+        count += 1
+        if count != position:
             return tensor
         if seed is None:
             return torch.full_like(tensor, high - 1)
@@ -124,7 +121,7 @@ def grown(inputs: tuple[Any, ...], seed: int) -> Iterator[tuple[Any, ...]]:
         def grow(tensor: Tensor, length: int = length, longer: int = longer,
                  generator: torch.Generator = generator) -> Tensor:
             shape = [longer if axis and size == length else size for axis, size in enumerate(tensor.shape)]
-            if shape == list(tensor.shape):
+            if shape == list(tensor.shape) or not tensor.numel():
                 return tensor
             places = torch.randint(tensor.numel(), shape, generator=generator)
             values = tensor.flatten()[places]
@@ -137,7 +134,7 @@ def grown(inputs: tuple[Any, ...], seed: int) -> Iterator[tuple[Any, ...]]:
 
 def repeated(tensor: Tensor, times: int, seed: int) -> Tensor:
     """More samples than there are, with values from all over a tensor."""
-    if not tensor.dim():
+    if not tensor.dim() or not tensor.numel():
         return tensor
     shape = (times * tensor.shape[0], *tensor.shape[1:])
     return tensor.flatten()[torch.randint(tensor.numel(), shape, generator=torch.Generator().manual_seed(seed))]

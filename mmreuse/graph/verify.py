@@ -66,8 +66,8 @@ class Proof:
     def _prepare(self, everything: bool) -> None:
         graph, seed = self.graph, self.seed
         self.twin = random_twin(graph, seed, everything)
-        inputs, others = (vary_integers(self.twin, as_double(random_like(graph.inputs, seed + offset, 'cpu')), offset)
-                          for offset in (1, 1001))
+        drawn = [(as_double(random_like(graph.inputs, seed + offset, 'cpu')), offset) for offset in (1, 1001)]
+        inputs, others = (vary_integers(self.twin, values, offset, ones=everything) for values, offset in drawn)
         calibrate(self.twin, (inputs, others))
         refresh(self.twin)
         self.cases = self._two_inputs(inputs, others)

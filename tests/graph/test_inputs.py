@@ -85,6 +85,7 @@ def test_language_models_are_proved_by_varying_their_tokens(inputs):
     assert report.error < 1e-9 and any('(2, 12)' in case for case in report.cases)
     assert graph.spaces['up'].size == 20
     stream = next(space for space in graph.spaces.values() if 'words.weight' in {axis.tensor for axis in space.axes})
+    assert verified(Bert(), TOKENS + 1).spaces.keys() == graph.spaces.keys()  # tokens that look like a mask
     assert {'positions.weight', 'types.weight', 'dense.weight', 'down.weight', 'pooler.weight'} <= {
         axis.tensor for axis in stream.axes}
 
@@ -145,6 +146,8 @@ def test_lazy_modules_become_what_they_are():
     model = nn.Sequential(nn.LazyConv2d(8, 3), nn.ReLU(), nn.LazyConv2d(6, 3), nn.Flatten(), nn.LazyLinear(4))
     graph = verified(model, torch.zeros(1, 3, 8, 8))
     assert [space.size for space in graph.spaces.values()] == [8, 6] and model.training
+    with pytest.raises(TraceError, match='lazy modules and does not run'):
+        trace(nn.Sequential(nn.LazyLinear(4), nn.Linear(5, 2)), torch.zeros(1, 3))
 
 
 def test_what_takes_inputs_by_name_only_is_told_so():

@@ -7,7 +7,7 @@ from space_models import CifarResNet, image
 from torch import nn
 
 from mmreuse.errors import SpaceError
-from mmreuse.graph import Held, Permute, trace, transform, verified, verified_each
+from mmreuse.graph import Held, Permute, carried, cut_across, trace, transform, verified, verified_each
 from mmreuse.graph.tracer import RULES, Tracer
 from mmreuse.graph.verify import random_permutations
 
@@ -219,3 +219,13 @@ def test_parts_that_a_run_did_not_use_are_proved_on_more_samples():
     assert '16 times the samples' in graph.verify().cases
     assert graph.spaces['stem'].size == 7
     assert same_function(graph, (torch.randn(200, 5, dtype=torch.double),))
+
+
+def test_what_is_held_stays_held_in_the_parts_of_a_cut(monkeypatch):
+    monkeypatch.setitem(RULES, 'group_norm', passed_on)
+    model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), Between(lambda x: nn.functional.group_norm(x, 2)))
+    model[2].first = nn.Conv2d(16, 16, 3)
+    graph = verified(model, image())
+    assert graph.held
+    (crossing,), = carried(graph, cut_across(graph, '1'))
+    assert set(crossing.members) == {'0'} and crossing.dims == (1,)
