@@ -103,7 +103,8 @@ class Pieces:
                  memory: int = 4 << 30) -> None:
         self.zoo, self.nodes, self.num_classes, self.in_channels = zoo, nodes, num_classes, in_channels
         self.pretrained, self.device, self.seed, self.memory = pretrained, torch.device(device), seed, memory
-        self._kept: OrderedDict[tuple, Step] = OrderedDict()
+        self._kept: OrderedDict[tuple, tuple[Step, int]] = OrderedDict()  # with bytes
+        self._bytes = 0
 
     def stem(self, width: int, kind: str = 'imagenet') -> Step:
         """The stem of ``width`` channels."""
@@ -154,15 +155,15 @@ class Pieces:
             digest = hashlib.sha256(repr((self.seed, key)).encode()).digest()
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(int.from_bytes(digest[:7], 'big'))
-                self._kept[key] = make().to(self.device).eval()
+                step = make().to(self.device).eval()
+            self._kept[key] = step, sum(p.nbytes for p in step.parameters() if not p.is_meta)
+            self._bytes += self._kept[key][1]
             self._forget()
         self._kept.move_to_end(key)
-        return self._kept[key]
+        return self._kept[key][0]
 
     def _forget(self) -> None:
         """Drop what was used longest ago until the rest fits."""
-        sizes = {key: sum(p.nbytes for p in step.parameters()) for key, step in self._kept.items()}
-        total = sum(sizes.values())
-        while total > self.memory and len(self._kept) > 1:
-            key, _ = self._kept.popitem(last=False)
-            total -= sizes[key]
+        while self._bytes > self.memory and len(self._kept) > 1:
+            _, (_, size) = self._kept.popitem(last=False)
+            self._bytes -= size
