@@ -64,7 +64,8 @@ class CostTable:
 
     def adapter(self, adapter: Adapter, source: Layout, target: Layout, size: Size) -> Cost:
         """``adapter`` on a map of ``size``."""
-        return self._cost((adapter, source, target), size, lambda: self.pieces.adapter(adapter, source, target))
+        return self._cost(('adapter', adapter, source, target), size,
+                          lambda: self.pieces.adapter(adapter, source, target))
 
     def head(self, channels: int, layout: Layout, size: Size) -> Cost:
         """Pooling and classifier on a map of ``size``."""
