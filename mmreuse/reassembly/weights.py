@@ -15,7 +15,7 @@ from mmreuse.utils.downloads import content_hash, download_path, fetch
 from mmreuse.utils.io import load_checkpoint
 from mmreuse.utils.names import nearest
 from mmreuse.utils.paths import data_root
-from mmreuse.utils.state_fit import load_strictly
+from mmreuse.utils.state_fit import load_strictly, present_name
 
 
 @dataclass(frozen=True)
@@ -224,7 +224,7 @@ def _read(source: WeightSource, path: Path) -> dict[str, Tensor]:
     for wrapping in ('state_dict', 'model'):
         if isinstance(state.get(wrapping), Mapping):
             state = state[wrapping]
-    state = {name.removeprefix(source.prefix): value for name, value in state.items()
+    state = {present_name(name.removeprefix(source.prefix)): value for name, value in state.items()
              if name.startswith(source.prefix) and isinstance(value, Tensor)}
     if not state:
         raise ArtefactError(f"zoo entry '{source.key}': {path} holds no tensors under the prefix '{source.prefix}'. "

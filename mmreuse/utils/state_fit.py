@@ -59,7 +59,12 @@ def _unwrap(names: Iterable[str]) -> Callable[[str], str]:
     A network may have a part that is called ``module``, so that only what all names begin with is taken for a wrapper.
     """
     wrapped = all(_COMPILED.sub('', name).startswith('module.') for name in names)
-    return lambda name: _DENSE.sub(r'\1\2.', _COMPILED.sub('', name).removeprefix('module.' if wrapped else ''))
+    return lambda name: present_name(_COMPILED.sub('', name).removeprefix('module.' if wrapped else ''))
+
+
+def present_name(name: str) -> str:
+    """Return the name that a tensor of a library's older files has in its networks now."""
+    return _DENSE.sub(r'\1\2.', name)
 
 
 def load_strictly(model: nn.Module, state: Mapping[str, Tensor], source: object, *,

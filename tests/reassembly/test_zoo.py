@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import torch
 from mmengine.config import Config
@@ -269,3 +271,17 @@ def test_published_shapes(paper):
 def test_nodes_are_in_execution_order(repository):
     names = [node.name for node in member_nodes(entry(library='torchvision', model='regnet_y_16gf', args={}))]
     assert names.index('trunk_output.block3.block3-9') + 1 == names.index('trunk_output.block3.block3-10')
+
+
+@pytest.mark.parametrize('model, older', [
+    ('resnet18', lambda name: None if name.endswith('num_batches_tracked') else name),
+    ('densenet121', lambda name: None if name.endswith('num_batches_tracked') else re.sub(
+        r'(denselayer\d+\.(norm|conv))([12])', r'\1.\3', name))], ids=['resnet18', 'densenet121'])
+def test_older_files_of_torchvision_load(tmp_path, model, older):
+    """Without counters, and with DenseNet's names of before: as torchvision's own files are."""
+    member = entry(library='torchvision', model=model, args=dict(num_classes=3), weights=str(tmp_path / 'w.pth'))
+    net = build_member(member, pretrained=False)
+    state = {older(name): tensor for name, tensor in net.state_dict().items() if older(name)}
+    assert set(state) != set(net.state_dict())
+    torch.save(state, tmp_path / 'w.pth')
+    assert state_hash(build_member(member)) == state_hash(net)
