@@ -2,19 +2,38 @@
 data_preprocessor = dict(
     type='mmpretrain.ClsDataPreprocessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
 
+# The published list: ranges of magnitudes from level 0 to 10.
+strength = dict(magnitude_range=(0.05, 0.95))
+pad = dict(pad_val=(123, 116, 103), interpolation='bicubic')
+shift = dict(magnitude_range=(-0.3, 0.3), **pad)
+policies = [
+    dict(type='AutoContrast'),
+    dict(type='Brightness', **strength),
+    dict(type='ColorTransform', **strength),
+    dict(type='Contrast', **strength),
+    dict(type='Equalize'),
+    dict(type='Invert'),
+    dict(type='Sharpness', **strength),
+    dict(type='Posterize', magnitude_range=(4, 8)),
+    dict(type='Solarize', magnitude_range=(0, 256)),
+    dict(type='Rotate', magnitude_range=(-30, 30), **pad),
+    dict(type='Shear', direction='horizontal', **shift),
+    dict(type='Shear', direction='vertical', **shift),
+    dict(type='Translate', direction='horizontal', **shift),
+    dict(type='Translate', direction='vertical', **shift)
+]
 augment = [
-    dict(type='mmpretrain.RandomResizedCrop', scale=224, backend='pillow', interpolation='bicubic'),
+    dict(type='mmpretrain.RandomResizedCrop', scale=224),
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
     # The policies are named within mmpretrain.
     dict(
         type='mmpretrain.RandAugment',
         _scope_='mmpretrain',
-        policies='timm_increasing',
+        policies=policies,
         num_policies=2,
         total_level=10,
         magnitude_level=9,
-        magnitude_std=0.5,
-        hparams=dict(pad_val=[104, 116, 124], interpolation='bicubic')),
+        magnitude_std=0.5),
     dict(type='BoxBlur', kernel=3, prob=0.1),
     dict(type='GaussianNoise', max_variance=10., prob=0.1),
     dict(
@@ -30,7 +49,7 @@ augment = [
 train_pipeline = [dict(type='LoadImageFromFile'), *augment]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='mmpretrain.ResizeEdge', scale=256, edge='short', backend='pillow', interpolation='bicubic'),
+    dict(type='mmpretrain.ResizeEdge', scale=256, edge='short'),
     dict(type='CenterCrop', crop_size=224),
     dict(type='mmpretrain.PackInputs')
 ]

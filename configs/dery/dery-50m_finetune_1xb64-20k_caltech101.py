@@ -1,6 +1,6 @@
 _base_ = [
     '../_base_/models/dery_50m.py', '../_base_/datasets/caltech101_224.py',
-    '../_base_/schedules/downstream_bs256_adamw_40k.py', '../_base_/default_runtime.py'
+    '../_base_/schedules/downstream_bs64_adamw_20k.py', '../_base_/default_runtime.py'
 ]
 
 model = dict(backbone=dict(block_fixed=False), head=dict(num_classes=102))
