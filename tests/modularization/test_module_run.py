@@ -1,6 +1,7 @@
 """Modules learned by a run: what is trained, what stays, what is kept, how a run goes on, how it fails."""
 import pytest
-from mmengine.hooks import Hook
+import torch
+from mmengine.hooks import EMAHook, Hook
 from modular_runs import PUBLISHED
 
 from mmreuse.apis import train
@@ -56,6 +57,47 @@ def test_a_killed_run_goes_on_as_it_would_have(config, tmp_path):
         assert again['selections'] == kept['selections'] and len(kept['selections'][0]['history']) == 8
         assert all(again['kept'][0]['masks'][name].equal(mask) for name, mask in kept['kept'][0]['masks'].items())
         assert metrics['test/accuracy/top1'] == whole['test/accuracy/top1']
+
+
+class Seen(Hook):
+    """Notes what is validated."""
+
+    priority = 'VERY_LOW'
+
+    def __init__(self):
+        self.kept, self.costs = {}, {}
+
+    def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.kept[runner.epoch] = runner.model.kept()
+        if (gates := runner.model.gates) is not None:
+            opened = {name: (gate > 0).float() for name, gate in gates.named_parameters()}
+            self.costs[runner.epoch] = float(gates.cost(runner.model.rates, opened))
+
+
+GATED = """
+model.update(input_size=(3, 8, 8), gates=4, cost='flops')
+custom_hooks = [
+    dict(type='MaskInitHook'), dict(type='GateBudgetHook', ratio=0.5, end=0.25),
+    dict(type='MaskBudgetHook', ratio=0.15, end=0.6), dict(type='ModuleSelectionHook', max_ratio=0.3)]
+"""
+
+
+@pytest.mark.parametrize('extra', ['', GATED])
+def test_averaged_masks_are_held_and_chosen(config, tmp_path, extra):
+    cfg = load_config(str(config(extra=extra)))
+    cfg.work_dir = str(tmp_path / 'run')
+    runner, seen = build_runner(cfg), Seen()
+    runner.register_hook(EMAHook(momentum=0.02))
+    runner.register_hook(seen)
+    runner.train()
+    selection = load_checkpoint(tmp_path / 'run' / 'selection.pth')
+    history, kept = selection['selections'][0]['history'], selection['kept'][0]['masks']
+    ratios = [sum(int(each.sum()) for each in state.values()) / sum(each.numel() for each in state.values())
+              for state in seen.kept.values()]
+    assert ratios == [row['ratio'] for row in history]  # what was measured is what was validated
+    assert any(all(torch.equal(state[name].cpu(), kept[name]) for name in kept) for state in seen.kept.values())
+    assert extra or ratios[-1] <= 0.15
+    assert not extra or seen.costs[8] <= 0.5 + 1e-6
 
 
 @pytest.mark.parametrize('interval', [1, 100])

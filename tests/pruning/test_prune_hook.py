@@ -1,6 +1,7 @@
 """Pruning in the course of a training."""
 import pytest
 import torch
+from mmengine.hooks import EMAHook
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import nn
@@ -155,3 +156,27 @@ def test_stock_runner_prunes_too(tmp_path):
     runner = make_runner(tmp_path, dict(sparsity=0.5), epochs=1, runner=Runner)
     runner.train()
     assert runner.model.visits == rounded([0.5] * 3)
+
+
+@pytest.mark.parametrize('average', ['ExponentialMovingAverage', 'StochasticWeightAverage'])
+@pytest.mark.parametrize('optimizer', [dict(type='SGD', lr=.1, momentum=.9), dict(type='ASGD', lr=.1, t0=0)])
+def test_all_that_is_saved_is_as_sparse_as_logged(average, optimizer, tmp_path):
+    runner = make_runner(tmp_path, dict(sparsity=0.8, begin=1, end=2), epochs=4)
+    runner.register_hook(EMAHook(average, begin_epoch=0, **({} if 'Stoch' in average else dict(momentum=0.3))))
+    runner.optim_wrapper['optimizer'] = optimizer
+    runner.train()
+    saved = load_checkpoint(tmp_path / 'epoch_4.pth')
+    states = [saved['state_dict'], {key.removeprefix('module.'): value
+                                    for key, value in saved['ema_state_dict'].items()}]
+    # Momenta and averages of the optimizer, in the order of the parameters.
+    order = [name for name, _ in runner.model.named_parameters()]
+    kept = saved['optimizer']['state']
+    for entry in ('momentum_buffer',) if optimizer['type'] == 'SGD' else ('ax',):
+        states.append({order[number]: state[entry] for number, state in kept.items()})
+    masks = saved['pruning_masks']
+    logged = int(0.8 * 528) / 528
+    for state in states:
+        zeros = sum(int((state[name] == 0).sum()) for name in masks)
+        assert zeros / sum(mask.numel() for mask in masks.values()) == pytest.approx(logged, abs=1 / 500)
+        assert all((state[name][~mask] == 0).all() for name, mask in masks.items())
+    assert any(not torch.equal(states[0][name], states[1][name]) for name in masks)  # an average, not a copy

@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from mmreuse.engine.models import model_of
+from mmreuse.engine.models import model_of, models_of
 from mmreuse.errors import ConfigError
 from mmreuse.models.classifiers import FrozenClassifier, ModularClassifier
 from mmreuse.modularization import (
@@ -165,6 +165,9 @@ class MaskScheduleHook(Hook):
 class MaskBudgetHook(Hook):
     """Holds what is kept to a budget that shrinks from everything to ``ratio``, in place of a sparsity term.
 
+    Averages of the masks (``EMAHook``) are held to it as well: of two states that keep few weights the average may keep
+    many.
+
     Args:
         ratio: Share to keep in the end, in (0, 1]: of the weights, or of the ``cost`` that the model counts in. What
             gates have closed is not kept.
@@ -174,6 +177,9 @@ class MaskBudgetHook(Hook):
     Raises:
         ConfigError: A number is out of range.
     """
+
+    # Behind the update of averages.
+    priority = 'BELOW_NORMAL'
 
     def __init__(self, ratio: float, end: float = 0.5, interval: int = 10) -> None:
         check_share(ratio)
@@ -187,7 +193,12 @@ class MaskBudgetHook(Hook):
         """Correct the masks."""
         if self.every_n_train_iters(runner, self.interval) or self.end_of_epoch(runner.train_dataloader, batch_idx):
             sparsity = polynomial(runner.iter + 1, 0, int(self.end * runner.max_iters), 1 - self.ratio)
-            self.hold(model_of(runner, ModularClassifier, FrozenClassifier), 1 - sparsity)
+            for model in self.models(runner):
+                self.hold(model, 1 - sparsity)
+
+    def models(self, runner: Runner) -> list[MaskedClassifier]:
+        """Those held to the budget."""
+        return models_of(runner, ModularClassifier, FrozenClassifier)
 
     def hold(self, model: MaskedClassifier, share: float) -> None:
         """Hold masks to a share."""
@@ -229,7 +240,11 @@ class GateBudgetHook(MaskBudgetHook):
         if self.reached(runner):
             model_of(runner, ModularClassifier).gates.requires_grad_(False)
 
+    def models(self, runner: Runner) -> list[MaskedClassifier]:
+        """Without the one whose gates stand still."""
+        own, *averages = super().models(runner)
+        return [own, *averages] if next(own.gates.parameters()).requires_grad else averages
+
     def hold(self, model: ModularClassifier, share: float) -> None:
         """Hold gates to a share."""
-        if next(model.gates.parameters()).requires_grad:
-            hold_gates(model.gates, share, model.rates)
+        hold_gates(model.gates, share, model.rates)

@@ -9,7 +9,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from mmreuse.engine.hooks.modularization import MaskBudgetHook, original_logits, target_classes
-from mmreuse.engine.models import model_of
+from mmreuse.engine.models import model_of, models_of
 from mmreuse.errors import ConfigError, DataError
 from mmreuse.models.classifiers import ModularClassifier
 from mmreuse.modularization import Selection, original_labels
@@ -89,7 +89,7 @@ class ModuleSelectionHook(Hook):
         history = self.selections[0].history
         if history and history[-1]['epoch'] >= runner.epoch:
             return
-        model = model_of(runner, ModularClassifier)
+        model = models_of(runner, ModularClassifier)[-1]  # what was validated: an average, if there is one
         within = all(hook.reached(runner) for hook in runner.hooks if isinstance(hook, MaskBudgetHook))
         ratios = [_ratio(model.kept(number)) for number in range(model.problems or 1)]
         for number, (selection, ratio) in enumerate(zip(self.selections, ratios, strict=True)):
@@ -107,10 +107,10 @@ class ModuleSelectionHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         """Put the modules into the model, and measure them once on the test data."""
-        model = model_of(runner, ModularClassifier)
         for number, (selection, kept) in enumerate(zip(self.selections, self.kept, strict=True)):
-            model.load_kept(kept['masks'], number)
-            model.module_head.of(number).load_state_dict(kept['head'])
+            for model in models_of(runner, ModularClassifier):
+                model.load_kept(kept['masks'], number)
+                model.module_head.of(number).load_state_dict(kept['head'])
             runner.logger.info(f'The module: {_words(selection.chosen)}, where the original network has '
                                f'{100 * selection.reference:.2f} %.')
             prefix = 'module' if model.problems is None else f'module_{number + 1}'

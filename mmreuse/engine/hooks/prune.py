@@ -5,10 +5,11 @@ from typing import Any
 import torch
 from mmengine.dist import broadcast, is_main_process
 from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapperDict
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from mmreuse.engine.models import model_of
+from mmreuse.engine.models import model_of, models_of
 from mmreuse.errors import ConfigError
 from mmreuse.pruning import apply_masks, find_masks, listed_weights, make_permanent, polynomial, prune_weights
 from mmreuse.pruning.scoring import check_options
@@ -25,8 +26,9 @@ class PruneHook(Hook):
     """Prune at once or step by step, and keep what is pruned at zero.
 
     Sparsity follows :func:`mmreuse.pruning.polynomial`; between the steps, and after the last, the network trains.
-    Masks are applied after every step of the optimizer and stored in checkpoints. A network without stored masks that
-    has zeros already keeps these.
+    Masks are applied after every step of the optimizer, to the network, to averages of it (``EMAHook``) and to what the
+    optimizer keeps for each weight, and stored in checkpoints. A network without stored masks that has zeros already
+    keeps these.
 
     Args:
         sparsity: Reached at ``end``, of the listed weights.
@@ -84,7 +86,7 @@ class PruneHook(Hook):
                               'two). Use its modules and exclude.')
         for name, mask in stored.items():
             self.masks[name] = mask.to(weights[name].device)
-        apply_masks(weights, self.masks)
+        self._apply(runner)
 
     def before_train_epoch(self, runner: Any) -> None:
         """Prune, where steps count epochs."""
@@ -97,8 +99,8 @@ class PruneHook(Hook):
             self._prune(runner, runner.iter)
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Set what is pruned back to zero."""
-        apply_masks(listed_weights(model_of(runner), **self.listed), self.masks)
+        """Set what is pruned back to zero, before averages take it up."""
+        self._apply(runner)
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
         """Store the masks: a kept weight may be zero by chance."""
@@ -117,10 +119,23 @@ class PruneHook(Hook):
         for name, weight in listed_weights(model, **self.listed).items():
             broadcast(weight.data)
             broadcast(self.masks[name])
+        self._apply(runner)
         kept = sum(int(mask.sum()) for mask in self.masks.values())
         reached = 1 - kept / sum(mask.numel() for mask in self.masks.values())
         runner.message_hub.update_scalar('train/sparsity', reached)
         runner.logger.info(f'Pruned to sparsity {reached:.4f} of the listed weights.')
+
+    def _apply(self, runner: Any) -> None:
+        """Mask all that holds a value for each weight: the model, its averages, momenta."""
+        for model in models_of(runner):
+            apply_masks(listed_weights(model, **self.listed), self.masks)
+        wrapper = runner.optim_wrapper
+        wrappers = wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]
+        for name, weight in listed_weights(model_of(runner), **self.listed).items():
+            states = [value for each in wrappers for value in each.optimizer.state.get(weight, {}).values()
+                      if isinstance(value, Tensor) and value.shape == weight.shape]
+            for state in states:
+                apply_masks({name: state}, {name: self.masks[name]})
 
     def _loader(self, runner: Any, step: int) -> DataLoader:
         """The training pictures in an order of their own: the run's loader is in use."""

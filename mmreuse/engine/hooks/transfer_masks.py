@@ -7,7 +7,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from mmreuse.engine.models import model_of
+from mmreuse.engine.models import model_of, models_of
 from mmreuse.errors import ConfigError
 from mmreuse.models.classifiers import FrozenClassifier
 from mmreuse.modularization import frozen_hash, mask_parameters, mask_ratio, mask_state
@@ -68,7 +68,7 @@ class MaskThresholdHook(Hook):
             return
         if self.metric not in metrics:
             raise ConfigError(f"MaskThresholdHook: the evaluator gives no '{self.metric}' but {sorted(metrics)}.")
-        backbone = model_of(runner, FrozenClassifier).backbone
+        backbone = models_of(runner, FrozenClassifier)[-1].backbone  # as it was validated
         row = dict(epoch=runner.epoch, accuracy=float(metrics[self.metric]) / 100, ratio=mask_ratio(backbone))
         history.append(row)
         chosen = self.state['chosen']
