@@ -10,7 +10,7 @@ from mmreuse.engine.launch import load_config
 from mmreuse.engine.runners import PruningRunner
 from mmreuse.errors import ArtefactError, ConfigError, DataError, SpaceError
 from mmreuse.pruning import measure_sparsity
-from mmreuse.registry import MODELS
+from mmreuse.registry import MODELS, RUNNERS
 from mmreuse.utils.io import load_checkpoint, read_json
 from pruning.nets import make_loader, make_net
 
@@ -45,6 +45,21 @@ def config(tmp_path, repository):
     model = MODELS.build({**cfg.model, 'data_preprocessor': cfg.data_preprocessor})
     torch.save(dict(state_dict=model.state_dict()), weights)
     return path
+
+
+def sweep_in_a_group(rank, store, path, work_dir):
+    torch.distributed.init_process_group('gloo', init_method=f'file://{store}', rank=rank, world_size=2)
+    with pytest.raises(ConfigError, match='PruningRunner measures in one process: each of 2.*without --launcher'):
+        run_stage(path, 'PruningRunner', work_dir=work_dir)
+
+
+def test_several_processes_are_refused_before_anything_is_written(config, tmp_path):
+    torch.multiprocessing.spawn(sweep_in_a_group, (tmp_path / 'store', config, tmp_path / 'work'), 2)
+    assert not (tmp_path / 'work/pruning').exists()
+    one_process = [RUNNERS.get(name).distributed for name in (
+        'PruningRunner', 'ChannelPruningRunner', 'ModularizationRunner', 'RobustnessRunner', 'ConnectivityRunner',
+        'PreserveFirstRunner')]
+    assert not any(one_process)
 
 
 def test_a_sweep_and_its_continuation(config, tmp_path, monkeypatch):

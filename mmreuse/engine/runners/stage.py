@@ -7,7 +7,7 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.dist import barrier, init_dist, is_distributed, is_main_process
+from mmengine.dist import barrier, get_world_size, init_dist, is_distributed, is_main_process
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.runner import set_random_seed
@@ -35,6 +35,8 @@ class StageRunner(ABC):
 
     stage: str
     settings: tuple[str, ...] = ()
+    #: Whether several processes may run it together: passes over data are shared out or equal, the main one writes.
+    distributed: bool = True
 
     def __init__(self, cfg: Config) -> None:
         self.cfg = cfg
@@ -75,9 +77,17 @@ class StageRunner(ABC):
 
         Returns:
             dict[str, Any]: What ``metrics.json`` holds.
+
+        Raises:
+            ConfigError: The settings are wrong, or several processes run a stage that measures in one.
         """
         if self.launcher != 'none' and not is_distributed():
             init_dist(self.launcher, **self.cfg.get('env_cfg', {}).get('dist_cfg', {}))
+        if not self.distributed and get_world_size() > 1:
+            raise ConfigError(
+                f"{self.cfg.filename or 'config'}: {type(self).__name__} measures in one process: each of "
+                f"{get_world_size()} would see a part of the data and write results of its own. Start it without "
+                '--launcher.')
         self.folder.mkdir(parents=True, exist_ok=True)
         self.logger = MMLogger.get_instance(
             f'mmreuse.{self.stage}', log_file=str(self.folder / 'stage.log'), file_mode='a')

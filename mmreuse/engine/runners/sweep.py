@@ -30,7 +30,8 @@ class SweepRunner(StageRunner):
     the part. ``test_cfg.fp16`` measures in half precision, as in mmengine.
 
     Writes ``results.json``, ``results.csv`` and ``figure.png`` after every measurement. A sweep that was killed goes
-    on where it was, and cells may be added to a finished one.
+    on where it was, and cells may be added to a finished one. It runs in one process: gradients, statistics, choices
+    and tables are of all the data, not of a rank's share.
 
     A subclass says which keys its part may have (:attr:`keys`), which columns tell the cells apart (:attr:`columns`),
     and which of these hold names that the part explains (:attr:`named`, as ``dict(method='methods')``): a row counts
@@ -38,6 +39,7 @@ class SweepRunner(StageRunner):
     keys in :attr:`lists`, which only say what cells are wanted.
     """
 
+    distributed = False
     keys: ClassVar[tuple[str, ...]]
     columns: ClassVar[tuple[str, ...]]
     named: ClassVar[Mapping[str, str]] = {}
