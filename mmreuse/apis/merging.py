@@ -1,12 +1,11 @@
 """Merge networks from a notebook."""
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch import nn
 
-from mmreuse.apis.data import batches
+from mmreuse.apis.data import Data, batches
 from mmreuse.errors import DataError
 from mmreuse.merging import MergedModel
 from mmreuse.merging import merge as merge_models
@@ -16,9 +15,9 @@ from mmreuse.statistics.passes import images_of
 from mmreuse.utils.methods import Method
 
 
-def merge(models: Sequence[nn.Module], data: Tensor | Dataset | Iterable, matcher: Matcher = 'zip', *,
+def merge(models: Sequence[nn.Module], data: Data, matcher: Matcher = 'zip', *,
           renormalizers: Sequence[Method] | None = None,
-          validation: tuple[Tensor, Tensor] | Dataset | Iterable | None = None, **options: Any) -> MergedModel:
+          validation: Data | None = None, **options: Any) -> MergedModel:
     """Merge trained classifiers of one architecture without training, whatever library they come from.
 
     ::

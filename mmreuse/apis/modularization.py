@@ -1,7 +1,7 @@
 """Learn modules from a notebook."""
 import copy
 import math
-from collections.abc import Collection, Iterable, Iterator, Set
+from collections.abc import Collection, Iterator, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,9 +9,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
-from mmreuse.apis.data import BATCH_SIZE, batches
+from mmreuse.apis.data import BATCH_SIZE, Data, batches
 from mmreuse.datasets.samples import balanced_order
 from mmreuse.errors import ConfigError, DataError
 from mmreuse.graph import copy_model
@@ -33,11 +32,10 @@ from mmreuse.modularization import (
 from mmreuse.modularization.budget import check_share
 from mmreuse.modularization.report import recalls, report_of
 from mmreuse.pruning import polynomial
-from mmreuse.statistics.passes import device_of
+from mmreuse.statistics.data import logits_of
+from mmreuse.statistics.passes import device_of, labelled
 from mmreuse.utils.progress import progress
 from mmreuse.utils.seeding import seeded
-
-LabelledData = tuple[Tensor, Tensor] | Dataset | Iterable
 
 #: Steps between two corrections of the masks.
 _INTERVAL = 10
@@ -49,9 +47,9 @@ _LEAST_STEPS = 200
 _LOOKS = 10
 
 
-def modularize(model: nn.Module, data: LabelledData, classes: Collection[int] | Tensor | np.ndarray, *,
+def modularize(model: nn.Module, data: Data, classes: Collection[int] | Tensor | np.ndarray, *,
                ratio: float = 0.15, epochs: int = 12, lr: float = 0.01, head_lr: float = 0.01, end: float = 0.6,
-               validation: LabelledData | None = None, seed: int = 0) -> nn.Sequential:
+               validation: Data | None = None, seed: int = 0) -> nn.Sequential:
     """Keep the part of a trained classifier that tells some classes apart, or one class from the rest.
 
     ::
@@ -122,9 +120,12 @@ class _Problem:
     classes: list[int]
 
     @classmethod
-    def of(cls, data: LabelledData, classes: list[int], what: str) -> '_Problem':
+    def of(cls, data: Data, classes: list[int], what: str) -> '_Problem':
         """Those of some data that the problem is about."""
-        images, original = (torch.cat(parts) for parts in zip(*batches(data), strict=True))
+        pairs = [labelled(batch, nn.Identity()) for batch in batches(data)]
+        if not pairs:
+            raise DataError(f'modularize: {what} is empty.')
+        images, original = (torch.cat(parts) for parts in zip(*pairs, strict=True))
         original = original.cpu()
         labels = torch.full_like(original, len(classes))
         for number, label in enumerate(classes):
@@ -246,7 +247,7 @@ class _Learner:
         """Of the network as it is, in evaluation mode."""
         self.base.eval()
         parts = images.tensor_split(math.ceil(len(images) / BATCH_SIZE))
-        return torch.cat([self.base(part.to(self.device, self.dtype)) for part in parts])
+        return torch.cat([logits_of(self.base(part.to(self.device, self.dtype))) for part in parts])
 
     @torch.no_grad()
     def _predict(self) -> Tensor:

@@ -1,19 +1,18 @@
 """Prune networks from a notebook."""
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch import nn
 
-from mmreuse.apis.data import batches
+from mmreuse.apis.data import Data, batches
 from mmreuse.pruning import prune as prune_model
 from mmreuse.statistics.bn import measured_norms
 from mmreuse.utils.methods import Method
 
 
-def prune(model: nn.Module, data: tuple[Tensor, Tensor] | Dataset | Iterable | None, sparsity: float,
+def prune(model: nn.Module, data: Data | None, sparsity: float,
           saliency: Method = 'magnitude', *, renormalizers: Sequence[Method] | None = None,
-          validation: tuple[Tensor, Tensor] | Dataset | Iterable | None = None, **options: Any) -> nn.Module:
+          validation: Data | None = None, **options: Any) -> nn.Module:
     """Prune a trained classifier without training, whatever library it comes from.
 
     ::

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
 
 from mmreuse.errors import ConfigError, DataError
+from mmreuse.statistics.data import logits_of
 from mmreuse.statistics.passes import device_of, evaluating, labelled_batches
 
 #: Networks that run at once on an accelerator; what they compute is held for all of them.
@@ -92,8 +93,9 @@ def stacked(models: Sequence[nn.Module]) -> Runs:
     return runs
 
 
-def _checked(scores: object, images: Tensor) -> Tensor:
-    if not isinstance(scores, Tensor) or scores.ndim != 2 or len(scores) != len(images):
+def _checked(output: object, images: Tensor) -> Tensor:
+    scores = logits_of(output)
+    if scores.ndim != 2 or len(scores) != len(images):
         raise DataError('a network gave no tensor with one score for each image and class. Give a function from a '
                         'network to its metrics in place of a loader.')
     return scores

@@ -1,11 +1,13 @@
 """The head of a module: from the logits of all classes to the labels of the target problem."""
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from mmreuse.errors import ConfigError, DataError
+from mmreuse.statistics.data import logits_of
 
 
 class ModuleHead(nn.Module):
@@ -45,9 +47,9 @@ class ModuleHead(nn.Module):
             single.linear.register_parameter(name, nn.Parameter(parameter.detach()[problem]))
         return single
 
-    def forward(self, logits: Tensor) -> Tensor:
-        """Map (B, in_classes) to (B, out_classes)."""
-        return self.linear(logits.relu())
+    def forward(self, logits: Any) -> Tensor:
+        """Map (B, in_classes), or an output that holds them, to (B, out_classes)."""
+        return self.linear(logits_of(logits).relu())
 
 
 @torch.no_grad()

@@ -21,6 +21,8 @@ from mmreuse.renormalization import apply_renormalizers, measure_ends
 from mmreuse.renormalization.apply import find_methods
 from mmreuse.renormalization.goals import permuted
 from mmreuse.statistics import ChannelMoments
+from mmreuse.statistics.data import repeatable
+from mmreuse.statistics.passes import inputs_for
 from mmreuse.utils.latency import measure_latency
 from mmreuse.utils.methods import Method, takes
 from mmreuse.utils.names import nearest
@@ -51,7 +53,8 @@ def prune_channels(
         model: A trained network; left as it is.
         inputs: See :func:`select_channels`, as for what follows.
         target: Share of the dense network's cost, in (0, 1).
-        loader: Labelled batches for a saliency that needs the Fisher, and images for renormalizers.
+        loader: Labelled data for a saliency that needs the Fisher, and images for renormalizers, see
+            :func:`mmreuse.statistics.data.batches`.
         saliency: Name, config or function of :data:`mmreuse.registry.SALIENCIES`.
         renormalizers: As for :func:`mmreuse.pruning.prune`, run one after the other. Goals are the statistics that the
             channels that are left have in the dense network.
@@ -71,6 +74,7 @@ def prune_channels(
         raise ConfigError('renormalizers need data: give a loader, or leave them out.')
     for function in functions:
         check_renormalizer(function)
+    loader = None if loader is None else repeatable(loader)
     graph, maps = select_channels(model, inputs, target, loader, saliency, **options)
     pruned = transform(graph, maps)
     for function in functions:
@@ -151,7 +155,7 @@ def select_channels(
         raise ConfigError(f"there is no cost '{cost}'. {nearest(cost, COSTS)}")
     function, settings = check_options(saliency, fisher=fisher)
     model = copy_permanent(model)
-    graph = verified(model, inputs)
+    graph = verified(model, inputs_for(model, inputs))
     chosen = prunable_spaces(graph, spaces, exclude)
     if spaces is None:
         chosen = resizable(graph, chosen)

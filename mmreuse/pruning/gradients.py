@@ -11,7 +11,9 @@ from torch.func import functional_call
 from mmreuse.errors import ConfigError, DataError, TraceError
 from mmreuse.pruning.layers import factors, groups_of, layers_of
 from mmreuse.pruning.storage import Kept, PerSampleGradients, Products
-from mmreuse.statistics.passes import evaluating, images_of, labels_of
+from mmreuse.pruning.weights import copy_permanent
+from mmreuse.statistics.data import batches, logits_of
+from mmreuse.statistics.passes import evaluating, labelled
 from mmreuse.utils.progress import progress
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -48,7 +50,7 @@ def per_sample_gradients(
     and that weights are used by nothing but their layers is proved on one row, which autograd computes alone as well.
 
     Args:
-        model: From images to scores.
+        model: From images to scores, or what holds them, see :func:`mmreuse.statistics.data.logits_of`.
         loader: Labelled batches, see :func:`labelled_images`.
         weights: Names of weights of convolutions and linear layers.
         samples: Rows of the result: ``samples * average`` images are used, to the image.
@@ -59,8 +61,8 @@ def per_sample_gradients(
         chunk: Images at a time.
 
     Returns:
-        PerSampleGradients: In the precision and on the device of the model. They take ``samples`` numbers a weight, or
-        less: where a layer has more weights than inputs and outputs, these are kept.
+        PerSampleGradients: On the device of the model and in its precision, or float32 for half. They take ``samples``
+        numbers a weight, or less: where a layer has more weights than inputs and outputs, these are kept.
 
     Raises:
         ConfigError: ``samples``, ``average`` or ``chunk`` is not positive, or a name is not that of such a weight.
@@ -69,6 +71,8 @@ def per_sample_gradients(
     """
     if min(samples, average, chunk) < 1:
         raise ConfigError(f'samples={samples}, average={average} and chunk={chunk} must be at least 1.')
+    if any(parameter.dtype in (torch.float16, torch.bfloat16) for parameter in model.parameters()):
+        model = copy_permanent(model).float()  # sums of small gradients are lost in half precision
     parameters = {name: model.get_parameter(name) for name in weights}
     layers = layers_of(model, parameters)
     masks = {} if masks is None else masks
@@ -96,9 +100,9 @@ def _whole(chunk: int, average: int) -> int:
     return max(1, chunk // average) * average
 
 
-def _pieces(batches: Iterable[tuple[Tensor, Tensor]], average: int, chunk: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _pieces(parts: Iterable[tuple[Tensor, Tensor]], average: int, chunk: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches of whole rows; where a row is more than a chunk, parts of one row."""
-    for images, labels in batches:
+    for images, labels in parts:
         size = chunk if average > chunk else len(images)
         yield from zip(images.split(size), labels.split(size), strict=True)
 
@@ -118,7 +122,7 @@ def _observe(model: nn.Module, layers: Mapping[nn.Module, str], images: Tensor, 
 
     handles = [layer.register_forward_hook(record) for layer in layers]
     try:
-        total = share * loss(model(images.detach().requires_grad_()), labels)
+        total = share * loss(logits_of(model(images.detach().requires_grad_())), labels)
     finally:
         for handle in handles:
             handle.remove()
@@ -145,7 +149,7 @@ def _prove(model: nn.Module, parameters: Mapping[str, nn.Parameter], calls: Sequ
         found[call.name] += (left @ right.mT).reshape(call.layer.weight.shape)
     mine = slice(row * size, (row + 1) * size)
     alone = {name: parameter.detach().requires_grad_() for name, parameter in parameters.items()}
-    total = size / average * loss(functional_call(model, alone, (images[mine],)), labels[mine])
+    total = size / average * loss(logits_of(functional_call(model, alone, (images[mine],))), labels[mine])
     expected = torch.autograd.grad(total, list(alone.values()), allow_unused=True, materialize_grads=True)
     relative, absolute = TOLERANCE
     for name, exact in zip(alone, expected, strict=True):
@@ -185,7 +189,7 @@ def labelled_images(loader: Iterable, model: nn.Module, samples: int,
     """Images and labels in batches of ``size``, whatever those of the loader, up to exactly ``samples``.
 
     Args:
-        loader: ``(images, labels)`` or mmpretrain's dicts with ``inputs`` and ``data_samples``.
+        loader: Images and labels, see :func:`mmreuse.statistics.data.batches`.
         model: The model that will see them.
         samples: How many.
         size: Of a batch; the last may be smaller.
@@ -197,9 +201,10 @@ def labelled_images(loader: Iterable, model: nn.Module, samples: int,
         DataError: The loader ends before, or a batch holds no labels.
     """
     images, labels, seen = [], [], 0
-    for batch in progress(loader, 'gradients'):
-        images.append(images_of(batch, model)[:samples - seen])
-        labels.append(labels_of(batch)[:samples - seen].to(images[-1].device))
+    for batch in progress(batches(loader), 'gradients'):
+        more, theirs = labelled(batch, model)
+        images.append(more[:samples - seen])
+        labels.append(theirs[:samples - seen])
         seen += len(images[-1])
         waiting = sum(map(len, images))
         ready = waiting if seen == samples else waiting - waiting % size

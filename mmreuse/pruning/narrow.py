@@ -8,6 +8,7 @@ from torch import Size, Tensor, nn
 from mmreuse.errors import ArtefactError, SpaceError
 from mmreuse.graph import FeatureSpace, Graph, Select, transform
 from mmreuse.graph.repair import repaired
+from mmreuse.statistics.passes import inputs_for
 
 
 def narrow_to(model: nn.Module, inputs: Tensor | tuple[Any, ...], state: Mapping[str, Tensor]) -> nn.Module:
@@ -26,7 +27,7 @@ def narrow_to(model: nn.Module, inputs: Tensor | tuple[Any, ...], state: Mapping
         ArtefactError: The state is of another architecture; names a tensor.
         TraceError: The network cannot be traced.
     """
-    graph = repaired(model, inputs)
+    graph = repaired(model, inputs_for(model, inputs))
     shapes = {key: tensor.shape for key, tensor in state.items()}
     widths = {name: _width(space, graph, shapes) for name, space in graph.spaces.items() if space.blocks is None}
     try:

@@ -13,6 +13,7 @@ from mmreuse.pruning.weights import apply_masks, copy_permanent, find_masks, lis
 from mmreuse.registry import RENORMALIZERS
 from mmreuse.renormalization import apply_renormalizers
 from mmreuse.renormalization.apply import chooses
+from mmreuse.statistics.data import repeatable
 from mmreuse.utils.methods import Method, find_method
 
 
@@ -31,8 +32,8 @@ def prune(
 
     Args:
         model: A trained network; left as it is.
-        loader: Labelled batches of training data for the Fisher, and images for renormalizers. None if neither is
-            asked for.
+        loader: Labelled training data for the Fisher, and images for renormalizers, see
+            :func:`mmreuse.statistics.data.batches`. None if neither is asked for.
         sparsity: Share of the listed weights that are zero afterwards, in [0, 1): ``floor(sparsity * n)`` of n.
         saliency: Name, config or function of :data:`mmreuse.registry.SALIENCIES`.
         renormalizers: Names, configs or functions of :data:`mmreuse.registry.RENORMALIZERS`, run one after the other.
@@ -50,7 +51,8 @@ def prune(
         DataError: As :func:`prune_weights`; or a renormalizer has too little data.
     """
     renormalizers = [find_method(RENORMALIZERS, each) for each in renormalizers]
-    data = loader if renormalization_loader is None else renormalization_loader
+    loader = None if loader is None else repeatable(loader)
+    data = loader if renormalization_loader is None else repeatable(renormalization_loader)
     if renormalizers and data is None:
         raise ConfigError('renormalizers need data: give a loader, or leave them out.')
     if validation is None and any(map(chooses, renormalizers)):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mmreuse.errors import ConfigError, DataError, SpaceError
 from mmreuse.renormalization.places import Flow, Layers, Place, find_places
 from mmreuse.statistics import ChannelMomentAccumulator, ChannelMoments
+from mmreuse.statistics.data import batches
 from mmreuse.statistics.passes import evaluating, image_batches, images_of
 from mmreuse.utils.names import nearest
 
@@ -75,7 +76,7 @@ def first_images(loader: Iterable, model: nn.Module) -> Tensor:
     Raises:
         DataError: The loader is empty, or its batches hold no images.
     """
-    for batch in loader:
+    for batch in batches(loader):
         return images_of(batch, model)[:2]
     raise DataError('the data loader is empty: its first images say what runs in the network.')
 

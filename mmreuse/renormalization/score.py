@@ -3,9 +3,10 @@ from collections.abc import Callable, Iterable
 
 import torch
 from mmengine.dist import all_reduce
-from torch import Tensor, nn
+from torch import nn
 
 from mmreuse.errors import ConfigError, DataError
+from mmreuse.statistics.data import logits_of
 from mmreuse.statistics.passes import device_of, evaluating, labelled_batches
 
 Score = Callable[[nn.Module], float]
@@ -39,8 +40,8 @@ def accuracy(model: nn.Module, loader: Iterable) -> float:
     right = torch.zeros(2, dtype=torch.float64, device=device_of(model))  # right, all
     with evaluating(model):
         for images, labels in labelled_batches(loader, model):
-            scores = model(images)
-            if not isinstance(scores, Tensor) or scores.ndim != 2 or len(labels) != len(scores):
+            scores = logits_of(model(images))
+            if scores.ndim != 2 or len(labels) != len(scores):
                 raise DataError('accuracy needs one score for each class and image. For networks with other outputs '
                                 'give a `score` function.')
             right[0] += (scores.argmax(1) == labels).sum()

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from mmreuse.errors import ConfigError, DataError
 from mmreuse.graph import endpoints
+from mmreuse.statistics.data import batches
 from mmreuse.statistics.passes import evaluating, images_of
 from mmreuse.statistics.taps import observed
 from mmreuse.utils.precision import full_precision
@@ -225,7 +226,7 @@ def _share(loader: Iterable[Any], model: nn.Module, batch: int, rank: int,
            world: int) -> Iterator[tuple[int, Tensor, Tensor]]:
     """Batches that hold rows of this rank's Gram minibatches: index, positions of those rows, images."""
     seen = 0
-    for index, item in enumerate(loader):
+    for index, item in enumerate(batches(loader)):
         images = images_of(item, model)
         minibatch = torch.arange(seen, seen + len(images)) // batch
         kept = torch.nonzero(minibatch % world == rank).flatten()

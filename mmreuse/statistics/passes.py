@@ -1,13 +1,15 @@
 """One pass over data: batches of whatever kind become images, budgets are kept to the sample."""
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.dist import get_rank, get_world_size
 from torch import Tensor, nn
 
 from mmreuse.errors import DataError
+from mmreuse.statistics.data import IMAGES, LABELS, as_labels, batches
 from mmreuse.utils.progress import progress
 
 
@@ -30,12 +32,26 @@ def device_of(model: nn.Module) -> torch.device:
     return torch.device('cpu')
 
 
+def precision_of(model: nn.Module) -> torch.dtype | None:
+    """Type of the model's first floating-point parameter; None where it has none."""
+    return next((parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()), None)
+
+
+def inputs_for(model: nn.Module, inputs: Tensor | tuple[Any, ...]) -> tuple[Any, ...]:
+    """Arguments of a model's forward as a tuple, floating-point tensors in its precision."""
+    inputs = inputs if isinstance(inputs, tuple) else (inputs,)
+    precision = precision_of(model)
+    return tuple(each.to(precision) if precision is not None and isinstance(each, Tensor) and each.is_floating_point()
+                 else each for each in inputs)
+
+
 def images_of(batch: Any, model: nn.Module) -> Tensor:
-    """The images of a batch, ready for ``model``, on its device.
+    """The images of a batch, ready for ``model``, on its device and in its precision.
 
     Args:
-        batch: A tensor; a tuple or list that starts with one; or a dict with ``inputs`` as mmengine's
-            loaders yield, which then goes through the model's ``data_preprocessor`` if it has one.
+        batch: A tensor or array; a tuple or list that starts with one; or a dict with ``inputs`` as mmengine's
+            loaders yield, which then goes through the model's ``data_preprocessor`` if it has one, or with
+            ``pixel_values`` as those of Hugging Face.
         model: The model that will see them.
 
     Returns:
@@ -44,16 +60,17 @@ def images_of(batch: Any, model: nn.Module) -> Tensor:
     Raises:
         DataError: The batch is of another kind, empty, or not floating point.
     """
-    if isinstance(batch, dict) and 'inputs' in batch:
-        if hasattr(model, 'data_preprocessor'):
+    if isinstance(batch, Mapping):
+        if 'inputs' in batch and hasattr(model, 'data_preprocessor'):
             batch = model.data_preprocessor(batch, False)
-        images = batch['inputs']
+        images = next((batch[key] for key in IMAGES if key in batch), None)
         if isinstance(images, (list, tuple)):
             images = torch.stack(list(images))
     elif isinstance(batch, (tuple, list)) and batch:
         images = batch[0]
     else:
         images = batch
+    images = torch.as_tensor(images) if isinstance(images, np.ndarray) else images
     if not isinstance(images, Tensor):
         raise DataError(f'a batch of type {type(batch).__name__} holds no images. Yield tensors, (images, labels) '
                         f"tuples or dicts with 'inputs'.")
@@ -62,24 +79,36 @@ def images_of(batch: Any, model: nn.Module) -> Tensor:
     if not images.is_floating_point():
         raise DataError(f'images are {images.dtype}, not floating point. Normalise them in the data set or give the '
                         f'model a data_preprocessor.')
-    return images.to(device_of(model))
+    return images.to(device_of(model), precision_of(model) or images.dtype)
 
 
-def labels_of(batch: Any) -> Tensor:
-    """The labels of a batch, shape (samples,).
+def labels_of(batch: Any, samples: int) -> Tensor:
+    """The labels of a batch, shape (samples,) of int64.
 
     Args:
-        batch: ``(images, labels)``, or a dict with ``data_samples`` as mmengine's loaders yield.
+        batch: ``(images, labels)``, or a dict with ``data_samples`` as mmengine's loaders yield, or with ``labels``.
+            What labels may be says :func:`mmreuse.statistics.data.as_labels`.
+        samples: Number of images.
 
     Raises:
-        DataError: There are none.
+        DataError: There are none, or they do not fit.
     """
-    if isinstance(batch, dict) and 'data_samples' in batch:
-        return torch.cat([sample.gt_label.flatten() for sample in batch['data_samples']])
+    if isinstance(batch, Mapping):
+        if 'data_samples' in batch:
+            return as_labels(torch.cat([sample.gt_label.flatten() for sample in batch['data_samples']]), samples)
+        for key in LABELS:
+            if key in batch:
+                return as_labels(batch[key], samples)
     if isinstance(batch, (tuple, list)) and len(batch) > 1:
-        return torch.as_tensor(batch[1]).flatten()
+        return as_labels(batch[1], samples)
     raise DataError(f"a batch of type {type(batch).__name__} has no labels. Yield (images, labels) tuples or dicts "
                     "with 'inputs' and 'data_samples'.")
+
+
+def labelled(batch: Any, model: nn.Module) -> tuple[Tensor, Tensor]:
+    """Images and labels of a batch, on the model's device: see :func:`images_of` and :func:`labels_of`."""
+    images = images_of(batch, model)
+    return images, labels_of(batch, len(images)).to(images.device)
 
 
 def own_samples(loader: Any) -> int | None:
@@ -120,7 +149,7 @@ def labelled_batches(loader: Iterable, model: nn.Module,
     """Iterate over prepared images and their labels, each sample once over all processes.
 
     Args:
-        loader: Batches as :func:`images_of` and :func:`labels_of` take them.
+        loader: Images and labels, see :func:`mmreuse.statistics.data.batches`.
         model: The model that will see them.
         description: Shown with the progress bar.
 
@@ -130,10 +159,11 @@ def labelled_batches(loader: Iterable, model: nn.Module,
     Raises:
         DataError: A batch has no images or no labels.
     """
+    loader = batches(loader)
     left = own_samples(loader)
     for batch in progress(loader, description, show=get_rank() == 0):
-        images, labels = images_of(batch, model)[:left], labels_of(batch)[:left]
-        yield images, labels.to(images.device)
+        images, labels = (part[:left] for part in labelled(batch, model))
+        yield images, labels
         if left is not None:
             left -= len(images)
             if left == 0:
@@ -152,7 +182,7 @@ def image_batches(
     that a sampler repeats so that all processes get as many are left out.
 
     Args:
-        loader: Batches as :func:`images_of` takes them.
+        loader: Images, see :func:`mmreuse.statistics.data.batches`.
         models: The models that see each batch.
         samples: How many samples to use over all processes; None for all.
         description: Shown with the progress bar.
@@ -163,20 +193,28 @@ def image_batches(
     Raises:
         DataError: The loader is empty or has fewer than ``samples``.
     """
+    loader = batches(loader)
     budget = own_samples(loader)
     if samples is not None:
         budget = samples // get_world_size() + (get_rank() < samples % get_world_size())
         if samples < get_world_size():
             raise DataError(f'{samples} samples were asked for; every process ({get_world_size()}) needs at least one.')
-    seen = 0
+    seen, held = 0, None
     for batch in progress(loader, description, show=get_rank() == 0):
         images = tuple(images_of(batch, model) for model in models)
         if budget is not None:
             images = tuple(each[:budget - seen] for each in images)
         seen += len(images[0])
+        if held is not None:
+            images, held = tuple(map(torch.cat, zip(held, images, strict=True))), None
+        if seen + 1 == budget:
+            held = images  # one image alone has no statistics: the last goes with those before it
+            continue
         yield images
         if seen == budget:
             return
+    if held is not None:
+        yield held
     if samples is None and seen == 0:
         raise DataError('the data loader is empty: there is nothing to take statistics of.')
     if samples is not None and seen < budget:

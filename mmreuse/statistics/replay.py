@@ -3,7 +3,8 @@ from collections.abc import Iterable, Iterator
 
 from torch import Tensor, nn
 
-from mmreuse.statistics.passes import images_of, labels_of
+from mmreuse.statistics.data import batches
+from mmreuse.statistics.passes import images_of, labelled
 
 #: Bytes of images that are kept: 80 000 of 3 x 32 x 32, 1600 of 3 x 224 x 224.
 LIMIT = 2**30
@@ -16,14 +17,14 @@ class Replay:
     however they were augmented. Beyond ``limit`` nothing is kept, and every pass reads the loader anew.
 
     Args:
-        loader: Batches as :func:`mmreuse.statistics.passes.images_of` takes them.
+        loader: Images, or images and labels, see :func:`mmreuse.statistics.data.batches`.
         model: Says how they are prepared, and on which device they are kept.
         labelled: Whether batches are ``(images, labels)``, or images alone.
         limit: Of the images, in bytes.
     """
 
     def __init__(self, loader: Iterable, model: nn.Module, *, labelled: bool = False, limit: int = LIMIT) -> None:
-        self.loader = loader
+        self.loader = batches(loader)
         self.model = model
         self.labelled = labelled
         self.room = limit
@@ -58,5 +59,4 @@ class Replay:
             self.kept.append(batch)
 
     def _prepare(self, batch: object) -> Tensor | tuple[Tensor, Tensor]:
-        images = images_of(batch, self.model)
-        return (images, labels_of(batch).to(images.device)) if self.labelled else images
+        return labelled(batch, self.model) if self.labelled else images_of(batch, self.model)

@@ -1,6 +1,7 @@
 """A progress bar for what takes more than a few seconds."""
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator
+from operator import length_hint
 from typing import TypeVar
 
 from rich.progress import Progress
@@ -23,13 +24,13 @@ def progress(items: Iterable[Item], description: str, show: bool = True) -> Iter
         Item: The items.
     """
     start = time.monotonic()
-    total = len(items) if isinstance(items, Sized) else None
+    total = length_hint(items, -1)  # loaders of streams have a length that fails
     bar, task = None, None
     try:
         for done, item in enumerate(items):
             if bar is None and show and time.monotonic() - start > PATIENCE_S:
                 bar = Progress(transient=True)
-                task = bar.add_task(description, total=total)
+                task = bar.add_task(description, total=None if total < 0 else total)
                 bar.start()
             if bar is not None:
                 bar.update(task, completed=done)

@@ -263,7 +263,7 @@ ERRORS = {
     'layer': (dict(ends=['vgg'], layers=['1']), SpaceError, "'1' is none of the layers"),
     'both layers': (dict(ends=['vgg'], layers=['0'], blocks=['1']), ConfigError, 'either layers or blocks'),
     'budget': (dict(ends=['vgg'], samples=33), DataError, 'after 32 of 33'),
-    'one value': (dict(ends=['vgg'], samples=11), DataError, "'6' gave one value per channel"),
+    'one value': (dict(ends=['vgg'], samples=1), DataError, "'6' gave one value per channel"),
 }
 
 
