@@ -138,7 +138,7 @@ def small(kind='FrozenClassifier', **options):
 
 
 def fake_runner(model, folder, **loop):
-    return SimpleNamespace(model=model, work_dir=str(folder), epoch=0, iter=0, val_loop=object(),
+    return SimpleNamespace(model=model, hooks=[], work_dir=str(folder), epoch=0, iter=0, val_loop=object(),
                            train_loop=SimpleNamespace(val_interval=1, stop_training=False, **loop),
                            message_hub=MessageHub('transfer'), logger=MMLogger('transfer', 'transfer'))
 
