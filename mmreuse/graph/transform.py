@@ -9,10 +9,14 @@ from mmreuse.errors import SpaceError
 from mmreuse.graph.attributes import adjust_attributes
 from mmreuse.graph.blockmaps import PlacedMap, place_maps
 from mmreuse.graph.copying import copy_model
+from mmreuse.graph.doubles import as_double, run_in_double
 from mmreuse.graph.graph import Graph, fresh_copy, frozen_random, random_like, refresh
 from mmreuse.graph.maps import Select, SpaceMap
 from mmreuse.graph.spaces import Axis, FeatureSpace
 from mmreuse.graph.values import tensors_within
+
+#: Largest difference of a network without some heads from what is expected, relative to the largest output.
+TOLERANCE = 1e-6
 
 
 def transform(graph: Graph, maps: dict[str, SpaceMap]) -> nn.Module:
@@ -319,10 +323,14 @@ def _prove_heads(graph: Graph, resized: dict[str, PlacedMap]) -> None:
     Raises:
         SpaceError: They differ: a number that was changed for its value means something else.
     """
-    from mmreuse.graph.verify import TOLERANCE, as_double, run_in_double
     outer = {item.space.block_space for item in resized.values()} & resized.keys()
     heads = {name: resized[name].map for name in outer if isinstance(resized[name].map, Select)}
-    silent = fresh_copy(graph.model).cpu().double()
+    model = fresh_copy(graph.model).cpu().double()
+    with torch.no_grad(), frozen_random(0):
+        for parameter in model.parameters():
+            if not parameter.any():  # a layer that starts at zero would hide the difference
+                parameter.normal_()
+    silent = fresh_copy(model)
     state = silent.state_dict()
     for item in place_maps(graph.spaces, heads).values():
         gone = torch.ones(item.space.size + 1, dtype=torch.bool)  # the last: what is not of this space
@@ -334,7 +342,7 @@ def _prove_heads(graph: Graph, resized: dict[str, PlacedMap]) -> None:
     refresh(silent)
     inputs = as_double(random_like(graph.inputs, device='cpu'))
     expected = run_in_double(silent, inputs)
-    error = (run_in_double(rewrite(graph.model, graph.spaces, heads)[0].cpu().double(), inputs) - expected).abs().max()
+    error = (run_in_double(rewrite(model, graph.spaces, heads)[0], inputs) - expected).abs().max()
     if not error <= TOLERANCE * expected.abs().max():
         raise SpaceError(f'without some of {", ".join(heads)} {type(graph.model).__name__} differs by {error:.1e} from '
                          'what it computes where nothing reads them; leave these spaces at their size.')
