@@ -19,6 +19,7 @@ from mmreuse.graph import (  # noqa: F401
     rules_reduce,
 )
 from mmreuse.graph.copying import copy_model, refuse_opaque
+from mmreuse.graph.coverage import cover
 from mmreuse.graph.source_lines import failing_line
 from mmreuse.graph.spaces import Axis, FeatureSpace, derive_spaces
 from mmreuse.graph.state import Activation, set_state
@@ -214,7 +215,7 @@ def follow(model: nn.Module, inputs: tuple[Any, ...]) -> Tracer:
         tracer.close()
     for tensor in tensors_within(output):
         tracer.atoms.pin(tracer.ids(tensor))
-    tracer.cover()
+    tracer.labels = cover(tracer.atoms, tracer.labels)
     return tracer
 
 

@@ -1,6 +1,6 @@
 """One concrete run of a network in which every operation says what it does to the atoms."""
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -416,28 +416,6 @@ class Tracer(TorchFunctionMode):
         full = full.reshape(source.shape)
         return self.atoms.settle(full if source.summed is None else full.amax(source.summed, keepdim=True)), None
 
-    def cover(self) -> None:
-        """Extend labels of parameters of which the run read a part, such as rows of a table, to what it did not read.
-
-        Where the ids of a label vary along one axis only they stand at the other places too: another run will go there.
-        """
-        by_key: dict[str, list[int]] = {}
-        for number, label in enumerate(self.labels):
-            by_key.setdefault(label.key, []).append(number)
-        for numbers in by_key.values():
-            parts = [self.labels[number].visited for number in numbers]
-            if any(part is None for part in parts):
-                continue
-            visited = torch.stack(parts).any(0)
-            if bool(visited.all()):
-                continue
-            for number in numbers:
-                label = self.labels[number]
-                line = _line_of(self.atoms.settle(label.ids), label.visited)
-                if line is not None:
-                    ids = line if bool((label.visited == visited).all()) else torch.where(visited, label.ids, line)
-                    self.labels[number] = replace(label, ids=ids)
-
     def _activate(self, state: Weight, tensor: Tensor) -> Tensor:
         """Turn a value computed from parameters into one that carries an atom an element."""
         ids = torch.zeros((1,) * tensor.dim(), dtype=torch.long)
@@ -472,17 +450,6 @@ class Tracer(TorchFunctionMode):
     def is_constant(self, tensor: Any) -> bool:
         """Whether a value depends on nothing that moves."""
         return not isinstance(tensor, Tensor) or isinstance(get_state(tensor), Constant)
-
-
-def _line_of(ids: Tensor, visited: Tensor) -> Tensor | None:
-    """Ids of a parameter as they vary along one axis; None where those of the visited elements do not."""
-    for dim in range(visited.dim()):
-        others = [other for other in range(visited.dim()) if other != dim]
-        if others and bool(visited.any(others).all()):
-            line = ids.amax(others, keepdim=True)
-            if bool(((ids == line) | ~visited).all()):
-                return line
-    return None
 
 
 def unknown(tracer: Tracer, call: Call, reason: str = 'no rule for this operation') -> None:

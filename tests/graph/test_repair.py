@@ -56,6 +56,7 @@ def test_wrong_rules_are_repaired_and_only_what_they_touch_is_held(name, monkeyp
     assert graph.verify().error < 1e-9
     assert graph.spaces['second'].size == 12 and graph.spaces['second'].blocks is None
     assert sum(space.size for key, space in graph.spaces.items() if key != 'second') == free
+    assert all(space.num_blocks == 4 for key, space in graph.spaces.items() if key != 'second')
     pin = graph.pins[-1]
     assert pin.operation == name and 'test_repair.py:' in pin.line and "'first'" in pin.reason
 
@@ -134,8 +135,23 @@ def test_rows_of_a_table_that_a_trace_did_not_read_move_with_the_others():
     assert same_function(graph, (torch.randn(2, 30, 3, dtype=torch.double),))
 
 
+class Twice(Positions):
+    """Reads two stretches of the table."""
+
+    def forward(self, x):
+        places = torch.arange(x.shape[1])
+        x = self.embed(x) + self.table(places) + self.table(20 + places)
+        return self.head(x.relu().mean(1))
+
+
+def test_rows_that_several_uses_leave_out_move_too():
+    graph = trace(Twice(), torch.zeros(1, 5, 3))
+    assert graph.spaces['embed'].size == 8
+    assert same_function(graph, (torch.randn(2, 15, 3, dtype=torch.double),))
+
+
 def test_spaces_are_proved_at_a_second_size(monkeypatch):
-    monkeypatch.setattr(Tracer, 'cover', lambda tracer: None)
+    monkeypatch.setattr('mmreuse.graph.graph.cover', lambda atoms, labels: labels)
     graph = trace(Positions(), torch.zeros(1, 5, 3))
     with pytest.raises(SpaceError, match=r'on inputs of shapes \(1, 10, 3\)'):
         graph.verify()
