@@ -1,7 +1,7 @@
 """Data sets and transforms that mmpretrain lacks; everything else is borrowed as ``mmpretrain.<name>``."""
 from mmreuse.datasets.class_subset import ClassSubset
 from mmreuse.datasets.digits import Digits
-from mmreuse.datasets.image_folders import FlatImageFolder, InMemoryImageFolder
+from mmreuse.datasets.image_folders import ClassFolders, FlatImageFolder, ImageNetFolders, InMemoryImageFolder
 from mmreuse.datasets.mit67 import MIT67
 from mmreuse.datasets.mixture import DatasetMixture
 from mmreuse.datasets.nabirds import NABirds
@@ -12,6 +12,7 @@ from mmreuse.datasets.stanford_actions import StanfordActions
 from mmreuse.datasets.stanford_dogs import StanfordDogs
 from mmreuse.datasets.superclasses import superclass, superclasses
 
-__all__ = ['BinaryProblem', 'ClassProblem', 'ClassSubset', 'DatasetMixture', 'Digits', 'FlatImageFolder',
-           'InMemoryImageFolder', 'MIT67', 'NABirds', 'ParallelBatchSampler', 'ProblemBatchSampler',
-           'ProblemSet', 'SingleImage', 'StanfordActions', 'StanfordDogs', 'superclass', 'superclasses']
+__all__ = ['BinaryProblem', 'ClassFolders', 'ClassProblem', 'ClassSubset', 'DatasetMixture', 'Digits',
+           'FlatImageFolder', 'ImageNetFolders', 'InMemoryImageFolder', 'MIT67', 'NABirds', 'ParallelBatchSampler',
+           'ProblemBatchSampler', 'ProblemSet', 'SingleImage', 'StanfordActions', 'StanfordDogs', 'superclass',
+           'superclasses']

@@ -1,47 +1,139 @@
-"""Pictures in folders: all in memory where they are small, or labelled by their file names."""
+"""Pictures in folders: of classes, all in memory where they are small, or labelled by their file names."""
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import mmcv
 import numpy as np
-from mmpretrain.datasets import BaseDataset, CustomDataset
+from mmengine.logging import MMLogger
+from mmpretrain.datasets import BaseDataset, CustomDataset, ImageNet
 
+from mmreuse.datasets.pictures import class_folders, files_below, is_wanted, read_picture
 from mmreuse.errors import DataError
 from mmreuse.registry import DATASETS
 
 _LABELLED_NAME = re.compile(r'(?P<label>\d+)_(?P<wnid>n\d+)_(?P<name>.+)\.(?:jpe?g|png)', re.IGNORECASE)
 
 
+class _Folders:
+    """What data sets share whose classes are folders.
+
+    Args:
+        *args: Of the data set.
+        skip_broken: Read every picture once, leave out those that are broken, and say how many.
+        **kwargs: Of the data set.
+
+    Raises:
+        DataError: A folder is missing, or empty, or not one of the classes.
+    """
+
+    def __init__(self, *args: Any, skip_broken: bool = False, **kwargs: Any) -> None:
+        self.skip_broken = skip_broken
+        super().__init__(*args, **kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        """Give ``dict(img_path, gt_label)`` of every picture."""
+        data_list = super().load_data_list()
+        return [info for info, _ in self._sound(data_list)] if self.skip_broken else data_list
+
+    def _sound(self, data_list: list[dict]) -> Iterator[tuple[dict, np.ndarray]]:
+        """Annotations and pixels of the pictures, without broken ones where these are to be skipped."""
+        broken = []
+        for info in data_list:
+            try:
+                picture = read_picture(info['img_path'])
+            except DataError as error:
+                if not self.skip_broken:
+                    raise
+                broken.append(str(error))
+            else:
+                yield info, picture
+        if len(broken) == len(data_list):
+            raise DataError(f"{type(self).__name__}: none of the {len(broken)} files in '{self.img_prefix}' can be "
+                            f'read. The first: {broken[0]}')
+        if broken:
+            MMLogger.get_current_instance().warning(
+                f"{len(broken)} of {len(data_list)} files in '{self.img_prefix}' are skipped: {'; '.join(broken[:5])}"
+                + (' ...' if broken[5:] else ''))
+
+    def _find_samples(self) -> list:
+        """Paths relative to the folder, with labels by the names of the class folders in alphabetical order."""
+        if '://' in self.img_prefix:
+            return super()._find_samples()
+        root = Path(self.img_prefix)
+        if not self.with_label:
+            if not root.is_dir():
+                raise DataError(f"'{root}': there is no such folder.")
+            return sorted(file for file in files_below(root) if self.is_valid_file(file))
+        names = class_folders(root)
+        self._check_classes(names)
+        samples = []
+        for label, name in enumerate(names):
+            files = sorted(file for file in files_below(root / name) if self.is_valid_file(file))
+            if not files:
+                raise DataError(f"'{root / name}' holds no pictures ({', '.join(sorted(self.extensions))}). A class "
+                                'without pictures would move the labels of all classes behind it: fill the folder or '
+                                'remove it.')
+            samples += [(f'{name}/{file}', label) for file in files]
+        self.folder_to_idx = {name: label for label, name in enumerate(names)}
+        return samples
+
+    def _check_classes(self, names: list[str]) -> None:
+        """Take the names over, or compare their number with that of the classes that are known."""
+        if self.CLASSES is None:
+            self._metainfo['classes'] = tuple(names)
+        elif len(self.CLASSES) != len(names):
+            strange = sorted(set(names) - set(self.CLASSES))
+            raise DataError(f"'{self.img_prefix}' holds {len(names)} class folders, and there are {len(self.CLASSES)} "
+                            f'classes. Folders that bear the name of no class: {", ".join(strange[:5]) or "none"}. '
+                            'Remove what is not a class, or unpack the data set again.')
+
+
+@DATASETS.register_module(name='CustomDataset')
+class ClassFolders(_Folders, CustomDataset):
+    """Pictures in class folders, or listed in a file: mmpretrain's ``CustomDataset``.
+
+    Hidden folders and those that archives leave behind are no classes; a class without pictures is refused.
+
+    Args:
+        skip_broken: Read every picture once, leave out those that are broken, and say how many.
+        **kwargs: Of mmpretrain's ``CustomDataset``: ``data_root``, ``ann_file``, ``pipeline``, ...
+    """
+
+
+@DATASETS.register_module(name='ImageNet')
+class ImageNetFolders(_Folders, ImageNet):
+    """ImageNet in its stock layout: mmpretrain's ``ImageNet``, with folders read as :class:`ClassFolders` does."""
+
+
 @DATASETS.register_module()
-class InMemoryImageFolder(CustomDataset):
+class InMemoryImageFolder(_Folders, CustomDataset):
     """Small pictures of one size in class folders, decoded once and kept as one array.
 
     Decoding is most of the work of a loader of small JPEGs; 50 000 pictures of 32x32 pixels
     take 150 MB, which workers share.
 
     Args:
+        skip_broken: Leave out pictures that are broken, and say how many.
         **kwargs: Of mmpretrain's ``CustomDataset``: ``data_root``, ``pipeline``, ``indices``, ...
 
     Raises:
-        DataError: The folder is missing, a file is not a picture, or sizes differ.
+        DataError: A folder is missing or empty, a file is not a picture, or sizes differ.
     """
 
     def load_data_list(self) -> list[dict]:
         """Give ``dict(img_path, gt_label, index)`` of every picture; the pixels go into one array."""
-        if not Path(self.img_prefix).is_dir():
-            raise DataError(f"{type(self).__name__}: there is no folder '{self.img_prefix}'. Put the class folders "
-                            'there, or set MMREUSE_DATA_ROOT to the folder that holds the data sets.')
-        data_list = super().load_data_list()
-        first = _decode(data_list[0]['img_path'])
-        self._pixels = np.empty((len(data_list), *first.shape), dtype=np.uint8)
-        for index, info in enumerate(data_list):
-            picture = _decode(info['img_path'])
-            if picture.shape != first.shape:
-                raise DataError(
-                    f"{info['img_path']} has shape {picture.shape}, the first picture of the folder {first.shape}. "
-                    'InMemoryImageFolder keeps pictures of one size; use mmpretrain.CustomDataset for these.')
-            self._pixels[index] = picture
-            info['index'] = index
+        found = CustomDataset.load_data_list(self)
+        data_list: list[dict] = []
+        for info, picture in self._sound(found):
+            if not data_list:
+                self._pixels = np.empty((len(found), *picture.shape), dtype=np.uint8)
+            if picture.shape != self._pixels.shape[1:]:
+                raise DataError(f"{info['img_path']} has shape {picture.shape}, the first picture of the folder "
+                                f'{self._pixels.shape[1:]}. InMemoryImageFolder keeps pictures of one size; use '
+                                'CustomDataset for these.')
+            self._pixels[len(data_list)] = picture
+            data_list.append(dict(info, index=len(data_list)))
         return data_list
 
     def get_data_info(self, idx: int) -> dict:
@@ -70,7 +162,8 @@ class FlatImageFolder(BaseDataset):
     def load_data_list(self) -> list[dict]:
         """Give ``dict(img_path, gt_label)`` of every picture, sorted by name."""
         folder = Path(self.data_root)
-        paths = sorted(path for path in folder.glob('*') if path.suffix.lower() in ('.jpg', '.jpeg', '.png'))
+        paths = sorted(path for path in folder.glob('*')
+                       if is_wanted(path.name) and path.suffix.lower() in ('.jpg', '.jpeg', '.png'))
         if not paths:
             raise DataError(f"FlatImageFolder: '{folder}' holds no pictures. Put them there, "
                             'or set MMREUSE_DATA_ROOT to the folder that holds the data sets.')
@@ -85,10 +178,3 @@ class FlatImageFolder(BaseDataset):
         self._metainfo.setdefault('classes', tuple(names.get(label, '') for label in range(max(names) + 1)))
         return data_list
 
-
-def _decode(path: str) -> np.ndarray:
-    """Read one picture, (H, W, 3) in BGR."""
-    picture = mmcv.imread(path)
-    if picture is None:
-        raise DataError(f'{path} is not a picture that can be decoded. Unpack or download it again.')
-    return picture

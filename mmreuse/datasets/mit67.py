@@ -3,6 +3,7 @@ from pathlib import Path
 
 from mmpretrain.datasets import BaseDataset
 
+from mmreuse.datasets.pictures import class_folders
 from mmreuse.errors import ConfigError, DataError
 from mmreuse.registry import DATASETS
 from mmreuse.utils.names import nearest
@@ -36,7 +37,7 @@ class MIT67(BaseDataset):
     def load_data_list(self) -> list[dict]:
         """Give ``dict(img_path, gt_label)`` of every picture of the list, in its order."""
         folder = Path(self.img_prefix)
-        scenes = sorted(path.name for path in folder.glob('*') if path.is_dir())
+        scenes = class_folders(folder) if folder.is_dir() else []
         if not scenes or not Path(self.ann_file).is_file():
             raise DataError(f"MIT67: there are no scenes in '{folder}', or there is no '{self.ann_file}'. Unpack "
                             'indoorCVPR_09.tar and the two lists there, or set MMREUSE_DATA_ROOT to the folder that '

@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 
 from mmreuse.engine.config import OptionAction, load_config
 from mmreuse.engine.config_check import check_config
+from mmreuse.engine.data_check import check_data
 from mmreuse.errors import ArtefactError, ConfigError, MMReuseError
 from mmreuse.registry import RUNNERS
 from mmreuse.utils.config_keys import drop_helpers
@@ -89,6 +90,7 @@ def run(runner: Any) -> dict[str, Any]:
     """
     if not isinstance(runner, Runner):
         return runner.run()
+    check_data(runner)
     runner.train()
     metrics = training_metrics(runner)
     if is_main_process():
@@ -144,7 +146,10 @@ def reported_errors() -> Iterator[None]:
     try:
         yield
     except MMReuseError as error:
-        sys.exit(f'{type(error).__name__}: {error}')
+        kind, message = type(error).__name__, str(error)
+        if message.startswith('Caught '):  # in a loader's worker, which sends its traceback along
+            message = message.rpartition(f'{kind}: ')[2].strip()
+        sys.exit(f'{kind}: {message}')
 
 
 def _set_launcher(cfg: Config, launcher: str) -> None:

@@ -92,7 +92,7 @@ def test_in_memory_folder_refuses_pictures_of_two_sizes(tmp_path):
 def test_in_memory_folder_refuses_what_is_no_picture(tmp_path):
     _write(tmp_path / 'cat' / '0.png', (1, 2, 3))
     (tmp_path / 'cat' / '1.png').write_bytes(b'not a picture')
-    with pytest.raises(DataError, match=r'1\.png is not a picture'):
+    with pytest.raises(DataError, match=r'1\.png: is no picture'):
         DATASETS.build(dict(type='InMemoryImageFolder', data_root=str(tmp_path)))
 
 

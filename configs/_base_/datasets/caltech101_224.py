@@ -3,7 +3,7 @@ _base_ = ['./downstream_224.py']
 
 data_root = '{{$MMREUSE_DATA_ROOT:data}}/caltech101'
 data_preprocessor = dict(num_classes=102)
-data_type = 'mmpretrain.CustomDataset'
+data_type = 'CustomDataset'
 train_dataloader = dict(
     dataset=dict(type=data_type, data_root=data_root, data_prefix='train', pipeline=_base_.train_pipeline))
 val_dataloader = dict(

@@ -1,4 +1,4 @@
-# Stanford Cars, stock layout or class folders (then: mmpretrain.CustomDataset): 196 classes.
+# Stanford Cars, stock layout or class folders (then: CustomDataset): 196 classes.
 _base_ = ['./downstream_224.py']
 
 data_root = '{{$MMREUSE_DATA_ROOT:data}}/cars'

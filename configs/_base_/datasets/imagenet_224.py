@@ -44,12 +44,12 @@ train_dataloader = dict(
     batch_size=128,
     num_workers=8,
     sampler=dict(type='DefaultSampler', shuffle=True),
-    dataset=dict(type='mmpretrain.ImageNet', data_root=data_root, split='train', pipeline=train_pipeline))
+    dataset=dict(type='ImageNet', data_root=data_root, split='train', pipeline=train_pipeline))
 val_dataloader = dict(
     batch_size=128,
     num_workers=8,
     sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(type='mmpretrain.ImageNet', data_root=data_root, split='val', pipeline=test_pipeline))
+    dataset=dict(type='ImageNet', data_root=data_root, split='val', pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
 val_evaluator = dict(type='mmpretrain.Accuracy', topk=(1, 5))
