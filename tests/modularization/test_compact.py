@@ -226,6 +226,26 @@ def test_heads_go_as_wholes(bias):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize('make, name, inside', [
+    (lambda: torchvision.models.VisionTransformer(16, 8, 1, 3, 12, 24, num_classes=5),
+     'encoder.layers.encoder_layer_0.self_attention', 'in_proj_weight'),
+    (lambda: VisionTransformer(img_size=16, patch_size=8, embed_dim=12, depth=1, num_heads=3, num_classes=5),
+     'blocks.0.attn', 'qkv.weight')])
+def test_heads_go_where_code_keeps_their_width(make, name, inside, tmp_path):
+    net = make().eval()
+    nn.init.normal_(next(layer for layer in reversed(list(net.modules())) if isinstance(layer, nn.Linear)).weight)
+    state = net.state_dict()
+    state[f'{name}.{inside}'][24 + 4:24 + 8] = 0  # values of the second head
+    state[f'{name}.{inside.replace("weight", "bias")}'][24 + 4:24 + 8] = 0
+    small = compact(net, torch.zeros(1, 3, 16, 16))
+    assert small.get_submodule(name).num_heads == 2 and small.state_dict()[f'{name}.{inside}'].shape == (24, 12)
+    images = torch.randn(2, 3, 16, 16)
+    torch.testing.assert_close(small(images), net(images), rtol=1e-4, atol=1e-5)
+    save_compacted(tmp_path / 'small.safetensors', net, small)
+    torch.testing.assert_close(load_compacted(tmp_path / 'small.safetensors', make()).eval()(images), small(images))
+
+
+@torch.no_grad()
 def test_depthwise_channels_go_with_what_feeds_them():
     net = with_zeros(Inverted(), rows=0, elements=0)
     net.expand.weight[:3] = 0
