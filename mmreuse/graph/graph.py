@@ -264,7 +264,11 @@ def random_like(inputs: Any, seed: int = 0, device: str | None = None) -> Any:
 
 @contextmanager
 def frozen_random(seed: int) -> Iterator[None]:
-    """Draw the same random numbers in every run, and leave the global generator as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    """Draw the same random numbers in every run, and leave the global generators, of all devices, as they were."""
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices):
+        # torch.manual_seed would also seed devices that are used later, which nobody restores.
+        torch.default_generator.manual_seed(seed)
+        if devices:
+            torch.cuda.manual_seed_all(seed)
         yield

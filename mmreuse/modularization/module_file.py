@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.graph import copy_model
+from mmreuse.graph.graph import frozen_random
 from mmreuse.modularization.head import ModuleHead
 from mmreuse.utils.io import PathLike, atomic_path, load_checkpoint, load_tensors, save_tensors, state_hash
 from mmreuse.utils.names import nearest
@@ -196,7 +197,8 @@ def apply_module(module: Module, base: nn.Module) -> AppliedModule:
         parameter.copy_(torch.where(mask.to(parameter.device), parameter, 0))
     heads = {}
     for name, part in module.parts.items():
-        heads[name] = ModuleHead(part.weight.shape[1], part.weight.shape[0])
+        with frozen_random(0):  # what it draws is overwritten
+            heads[name] = ModuleHead(part.weight.shape[1], part.weight.shape[0])
         heads[name].linear.weight.copy_(part.weight)
         heads[name].linear.bias.copy_(part.bias)
     applied = AppliedModule(network, heads).to(next(base.parameters()).device)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
+from mmreuse.graph.graph import frozen_random
 from mmreuse.reassembly.adapters import build_adapter, to_layout
 from mmreuse.reassembly.blocks import extract_block
 from mmreuse.reassembly.genotype import Nodes, Size
@@ -153,8 +154,7 @@ class Pieces:
     def _piece(self, key: tuple, make: Callable[[], Step]) -> Step:
         if key not in self._kept:
             digest = hashlib.sha256(repr((self.seed, key)).encode()).digest()
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(int.from_bytes(digest[:7], 'big'))
+            with frozen_random(int.from_bytes(digest[:7], 'big')):
                 step = make().to(self.device).eval()
             self._kept[key] = step, sum(p.nbytes for p in step.parameters() if not p.is_meta)
             self._bytes += self._kept[key][1]
