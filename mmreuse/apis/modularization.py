@@ -14,6 +14,7 @@ from mmreuse.apis.data import BATCH_SIZE, Data, batches
 from mmreuse.datasets.samples import balanced_order
 from mmreuse.errors import ConfigError, DataError
 from mmreuse.graph import copy_model
+from mmreuse.graph.graph import frozen_random
 from mmreuse.modularization import (
     ModuleHead,
     apply_masks,
@@ -35,7 +36,6 @@ from mmreuse.pruning import polynomial
 from mmreuse.statistics.data import logits_of
 from mmreuse.statistics.passes import device_of, labelled
 from mmreuse.utils.progress import progress
-from mmreuse.utils.seeding import seeded
 
 #: Steps between two corrections of the masks.
 _INTERVAL = 10
@@ -91,7 +91,7 @@ def modularize(model: nn.Module, data: Data, classes: Collection[int] | Tensor |
                           'distinct classes.')
     if not 0 <= end <= 1 or not lr > 0 or not head_lr > 0:
         raise ConfigError(f'modularize: end={end} has to be in [0, 1], lr={lr} and head_lr={head_lr} above 0.')
-    with seeded(seed, device_of(model)):
+    with frozen_random(seed):
         problem = _Problem.of(data, classes, 'data')
         chosen = None if validation is None else _Problem.of(validation, classes, 'validation')
         return _Learner(model, problem, chosen, seed).learn(ratio, epochs, lr, head_lr, end)

@@ -39,8 +39,12 @@ def batches(data: Data) -> Iterable:
         data = TensorDataset(images, as_labels(data[1], len(images)).to(images.device))
     if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
         parts = torch.arange(len(data)).tensor_split(_count(len(data)))
-        return DataLoader(data, batch_sampler=[part.tolist() for part in parts if len(part)])
-    return DataLoader(data, BATCH_SIZE) if isinstance(data, IterableDataset) else data
+        # Without one of its own a loader draws from the global generator, even if nothing is shuffled.
+        return DataLoader(data, batch_sampler=[part.tolist() for part in parts if len(part)],
+                          generator=torch.Generator())
+    if isinstance(data, IterableDataset):
+        return DataLoader(data, BATCH_SIZE, generator=torch.Generator())
+    return data
 
 
 def is_pair(data: Any) -> bool:

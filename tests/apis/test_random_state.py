@@ -36,7 +36,7 @@ def applied(net):
     pytest.param(lambda net: trace(net, IMAGES[:2]).model, id='trace'),
     pytest.param(lambda net: nn.Sequential(*cut(trace(net, IMAGES[:2]), '4')), id='cut'),
     pytest.param(lambda net: merge([net, make_net(2)], IMAGES), id='merge'),
-    pytest.param(lambda net: prune(net, [(IMAGES, LABELS)], .5, 'woodfisher', fisher=dict(samples=32)), id='prune'),
+    pytest.param(lambda net: prune(net, (IMAGES, LABELS), .5, 'woodfisher', fisher=dict(samples=32)), id='prune'),
     pytest.param(lambda net: prune_channels(net, IMAGES[:2], .5, [IMAGES], renormalizers=['reset']), id='channels'),
     pytest.param(lambda net: modularize(net, (IMAGES, LABELS), [1], epochs=1), id='modularize'),
     pytest.param(lambda net: compact(net, IMAGES[:2]), id='compact'),
