@@ -10,8 +10,12 @@ from typing import Any
 from filelock import FileLock
 from mmengine.dist import barrier, broadcast_object_list, is_main_process
 
-from mmreuse.utils.io import PathLike, flush_to_disk, to_json, write_json
+from mmreuse.errors import ArtefactError
+from mmreuse.utils.io import PathLike, flush_to_disk, read_json, to_json, write_json
+from mmreuse.utils.manifest import hash_folder
 from mmreuse.version import __version__
+
+KEY, HASHES = 'key.json', 'hashes.json'
 
 
 class StageCache:
@@ -19,7 +23,8 @@ class StageCache:
 
     A folder appears complete or not at all: it is made under another name and renamed. While one
     process makes it, others that want the same wait and then find it. A maker that is killed
-    leaves a hidden folder, which the next one removes.
+    leaves a hidden folder, which the next one removes. A folder whose content is not as it was written is
+    made again. Lock files, which are empty, stay; the system frees them when a process ends, in whatever way.
 
     Args:
         root: Where the cache lies.
@@ -54,7 +59,7 @@ class StageCache:
             make: Writes the result into the folder it is given.
 
         Returns:
-            Path: Folder with what ``make`` wrote, and ``key.json``.
+            Path: Folder with what ``make`` wrote, ``key.json`` and ``hashes.json``.
         """
         target = self.path(stage, key)
         if not is_main_process():
@@ -62,9 +67,10 @@ class StageCache:
             return target
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(target.parent / f'.{target.name}.lock'):
-            if target.is_dir():
+            if _intact(target):
                 broadcast_object_list([None])
                 return target
+            shutil.rmtree(target, ignore_errors=True)
             # Whoever left these was killed, for the lock is ours.
             for leftover in target.parent.glob(f'.{target.name}.*.tmp'):
                 shutil.rmtree(leftover)
@@ -74,7 +80,8 @@ class StageCache:
                 broadcast_object_list([str(temporary)])
                 make(temporary)
                 barrier()
-                write_json(temporary / 'key.json', key)
+                write_json(temporary / KEY, key)
+                write_json(temporary / HASHES, hash_folder(temporary))
                 _publish(temporary, target)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
@@ -89,6 +96,15 @@ class StageCache:
             make(Path(folder[0]))
             barrier()
             barrier()
+
+
+def _intact(folder: Path) -> bool:
+    """Whether a folder is there with everything that was written into it."""
+    try:
+        return read_json(folder / HASHES) == {
+            name: value for name, value in hash_folder(folder).items() if name != HASHES}
+    except ArtefactError:
+        return False
 
 
 def _publish(temporary: Path, target: Path) -> None:

@@ -1,5 +1,6 @@
 """The stage cache: found by content, made once, never half there."""
 import os
+import shutil
 import signal
 import socket
 import threading
@@ -51,6 +52,18 @@ def test_other_content_stage_or_version_is_another_folder(tmp_path, monkeypatch)
     assert len(paths) == 5
     with pytest.raises(ArtefactError, match='cache key of grams'):
         cache.path('grams', dict(a=object()))
+
+
+@pytest.mark.parametrize('damage', [
+    lambda folder: (folder / 'sub/file').unlink(), lambda folder: (folder / 'sub/file').write_text('rEsult'),
+    lambda folder: (folder / 'hashes.json').write_text('{"sub'), lambda folder: shutil.rmtree(folder)])
+def test_what_is_damaged_or_gone_is_made_again(tmp_path, damage):
+    cache, make = StageCache(tmp_path), Maker()
+    damage(cache.get('grams', dict(a=1), make))
+    assert (cache.get('grams', dict(a=1), make) / 'sub/file').read_text() == 'result'
+    assert make.calls == 2
+    cache.get('grams', dict(a=1), make)
+    assert make.calls == 2
 
 
 def test_failed_maker_leaves_nothing(tmp_path):

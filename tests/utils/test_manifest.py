@@ -4,7 +4,14 @@ import time
 import pytest
 
 from mmreuse.errors import ArtefactError
-from mmreuse.utils.manifest import check_manifest, read_manifest, versions, write_manifest
+from mmreuse.utils.manifest import (
+    changed_outputs,
+    check_manifest,
+    hash_named_files,
+    read_manifest,
+    versions,
+    write_manifest,
+)
 from mmreuse.version import __version__
 
 
@@ -22,6 +29,38 @@ def test_manifest_tells_how_it_was_made(folder):
     assert 2 <= manifest['wall_s'] < 60
     assert manifest['versions']['mmreuse'] == __version__
     assert {'python', 'torch', 'numpy'} <= manifest['versions'].keys() == versions().keys()
+
+
+def test_outputs_that_are_gone_or_changed_are_found(tmp_path):
+    (tmp_path / 'sub').mkdir()
+    for name in ('a.json', 'sub/b.bin', 'stage.log', '.hidden', 'old.changed'):
+        (tmp_path / name).write_text('content')
+    write_manifest(tmp_path, stage='s', config={}, inputs={}, seed=0, started=time.time())
+    manifest = read_manifest(tmp_path)
+    assert manifest['outputs'].keys() == {'a.json', 'sub/b.bin'}
+    (tmp_path / 'more.json').write_text('nobody minds')
+    (tmp_path / 'stage.log').write_text('longer')
+    assert changed_outputs(tmp_path, manifest) == []
+    (tmp_path / 'sub/b.bin').write_text('coNtent')
+    assert changed_outputs(tmp_path, manifest) == ['sub/b.bin']
+    (tmp_path / 'a.json').unlink()
+    assert changed_outputs(tmp_path, manifest) == ['a.json', 'sub/b.bin']
+
+
+def test_files_that_settings_name_count_by_content(tmp_path):
+    weights, data = tmp_path / 'w.pth', tmp_path / 'images'
+    weights.write_text('1')
+    (data / 'cat').mkdir(parents=True)
+    (data / 'cat/0.png').write_text('1')
+    settings = dict(model=dict(type='Net', parts=[dict(checkpoint=str(weights))], depth=3),
+                    loader=dict(dataset=dict(data_root=str(data))), cache=str(tmp_path), text='x' * 5000)
+    first = hash_named_files(settings)
+    assert first.keys() == {'model.parts.0.checkpoint', 'loader.dataset.data_root'}
+    assert hash_named_files(settings) == first
+    weights.write_text('2')
+    (data / 'cat/1.png').write_text('1')
+    second = hash_named_files(settings)
+    assert all(second[key] != first[key] for key in first)
 
 
 def test_check_names_what_does_not_fit(folder):

@@ -37,7 +37,7 @@ from mmreuse.reassembly.zoo import Preprocess, ZooEntry, build_member
 from mmreuse.registry import RUNNERS
 from mmreuse.statistics.grams import MIN_SAMPLES, collect_grams
 from mmreuse.utils.cache import StageCache
-from mmreuse.utils.io import atomic_write, file_hash, to_json, write_json
+from mmreuse.utils.io import atomic_path, atomic_write, file_hash, to_json, write_json
 from mmreuse.utils.progress import progress
 
 
@@ -99,7 +99,8 @@ class FeatureExtractionRunner(ZooStage):
 
         found = cache.get('grams', key, make)
         if is_main_process():
-            shutil.copyfile(found / 'grams.safetensors', self.folder / f'{entry.key}.safetensors')
+            with atomic_path(self.folder / f'{entry.key}.safetensors') as target:
+                shutil.copyfile(found / 'grams.safetensors', target)
         return len(nodes)
 
 

@@ -2,6 +2,7 @@
 import json
 import time
 from abc import ABC, abstractmethod
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,15 @@ from mmengine.runner import set_random_seed
 from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.registry import SCOPE
 from mmreuse.utils.io import read_json, to_json, write_json
-from mmreuse.utils.manifest import read_manifest, write_manifest
+from mmreuse.utils.manifest import PUT_ASIDE, changed_outputs, hash_named_files, read_manifest, write_manifest
 
 
 class StageRunner(ABC):
     """One stage: reads artefacts, writes artefacts, ``metrics.json`` and ``manifest.json``.
 
     A stage writes into ``work_dir/<stage>``. When a finished run of the same settings on the
-    same inputs already lies there, nothing is computed again. ``metrics.json`` of the stage
-    is flat: documented keys to numbers.
+    same inputs already lies there, and its files are as it wrote them, nothing is computed
+    again. ``metrics.json`` of the stage is flat: documented keys to numbers.
 
     A subclass names its :attr:`stage`, the config keys that make it (:attr:`settings`), the
     artefacts it stands on (:meth:`inputs`) and does its work in :meth:`execute`.
@@ -53,8 +54,13 @@ class StageRunner(ABC):
         return cls(cfg)
 
     def inputs(self) -> dict[str, str]:
-        """Hashes of what the stage stands on, by name; a change makes it run again."""
+        """Hashes of what the stage stands on beside the files that its settings name; a change makes it run again."""
         return {}
+
+    @cached_property
+    def made_from(self) -> dict[str, str]:
+        """Hashes of all that the stage stands on, as they are when it begins."""
+        return {**hash_named_files(Config({key: self.cfg[key] for key in self.settings}).to_dict()), **self.inputs()}
 
     def check(self) -> None:
         """Find what is wrong with the settings before time is spent; a pipeline checks all its stages first.
@@ -93,18 +99,18 @@ class StageRunner(ABC):
             f'mmreuse.{self.stage}', log_file=str(self.folder / 'stage.log'), file_mode='a')
         set_random_seed(self.seed)
         self.check()
-        inputs = self.inputs()
-        if not self.cfg.get('overwrite', False) and self._finished(inputs):
-            self.logger.info(f'{self.stage}: up to date in {self.folder} (same settings, same inputs)')
+        changed = None if self.cfg.get('overwrite', False) else self._changed_outputs()
+        if changed == []:
+            self.logger.info(f'{self.stage}: up to date in {self.folder} (same settings, same inputs, same outputs)')
             return read_json(self.folder / 'metrics.json')
         started = time.time()
-        self._forget()
+        self._forget(changed or [])
         metrics = self.execute()
         barrier()
         if is_main_process():
             write_json(self.folder / 'metrics.json', metrics)
             # Last, so that its presence says that the stage is complete.
-            write_manifest(self.folder, stage=self.stage, config=self.recorded_settings(), inputs=inputs,
+            write_manifest(self.folder, stage=self.stage, config=self.recorded_settings(), inputs=self.made_from,
                            seed=self.seed, started=started)
             self.logger.info(f'{self.stage}: done in {time.time() - started:.1f} s, {self.folder}')
         barrier()
@@ -115,18 +121,32 @@ class StageRunner(ABC):
         settings = Config({key: self.cfg[key] for key in self.settings}).to_dict()
         return json.loads(to_json(settings, f'settings of {self.stage}'))
 
-    def _finished(self, inputs: dict[str, str]) -> bool:
+    def discard(self, changed: list[str]) -> None:
+        """Put aside what was finished and is no longer as it was written, lest the stage builds on it."""
+        for name in changed:
+            path = self.folder / name
+            if not path.exists():
+                self.logger.warning(f'{path}: is gone; made again.')
+                continue
+            aside = path.with_name(path.name + PUT_ASIDE)
+            self.logger.warning(f'{path}: is not as it was written; made again. The old one is now {aside.name}.')
+            path.replace(aside)
+
+    def _changed_outputs(self) -> list[str] | None:
+        """What of a finished run of this very stage is not as it was written; None where there is no such run."""
         try:
             manifest = read_manifest(self.folder)
-            read_json(self.folder / 'metrics.json')
         except ArtefactError:
-            return False
-        made_from = manifest['config'], manifest['inputs'], manifest['seed']
-        return made_from == (self.recorded_settings(), inputs, self.seed)
+            return None
+        if (manifest['config'], manifest['inputs'], manifest['seed']) != (
+                self.recorded_settings(), self.made_from, self.seed):
+            return None
+        return changed_outputs(self.folder, manifest)
 
-    def _forget(self) -> None:
+    def _forget(self, changed: list[str]) -> None:
         """Take back the word that the stage is complete before its artefacts change."""
         barrier()
         if is_main_process():
+            self.discard(changed)
             (self.folder / 'manifest.json').unlink(missing_ok=True)
         barrier()

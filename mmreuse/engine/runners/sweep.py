@@ -148,13 +148,24 @@ class SweepRunner(StageRunner):
             now['names'][column].get(row.get(column)) == before['names'][column].get(row.get(column))
             for column in self.named)]
 
+    def discard(self, changed: list[str]) -> None:
+        """Also: without what a row stands for, such as a pruned network's weights, no row counts."""
+        super().discard(changed)
+        if set(changed) - {'results.csv', 'figure.png', 'metrics.json'}:
+            (self.folder / 'results.json').unlink(missing_ok=True)
+
+    def _common_inputs(self) -> dict[str, str]:
+        """What all rows stand on: not what only names of rows mean, of which :meth:`recorded_settings` holds hashes."""
+        own = tuple(f'{self.stage}.{key}.' for key in (*self.named.values(), *self.lists))
+        return {name: value for name, value in self.made_from.items() if not name.startswith(own)}
+
     def _made_from(self) -> dict[str, Any]:
         settings = self.recorded_settings()
         part = settings.pop(self.stage)
         names = {column: part.pop(key, {}) for column, key in self.named.items()}
         for key in self.lists:
             part.pop(key, None)
-        return dict(common=dict(inputs=self.inputs(), settings=settings, part=part, seed=self.seed,
+        return dict(common=dict(inputs=self._common_inputs(), settings=settings, part=part, seed=self.seed,
                                 fp16=self.cfg.get('test_cfg', {}).get('fp16', False)), names=names)
 
 
