@@ -21,6 +21,10 @@ _PLAIN = (str, bytes, bool, int, float, complex, torch.Tensor, torch.Size, torch
 _DROPPED = object()
 
 
+class NotResumableError(ArtefactError):
+    """A file holds weights, but not the state of a training."""
+
+
 @register_backend(ATOMIC_BACKEND)
 class AtomicLocalBackend(LocalBackend):
     """Local files that appear complete or not at all."""
@@ -117,15 +121,16 @@ def find_resumable(work_dir: str | Path, other_folders: Iterable[str | Path] = (
         logger: Told when the last checkpoint cannot be used.
 
     Returns:
-        Path | None: None where nothing was saved yet.
+        Path | None: None where nothing was saved yet that a training could go on from.
 
     Raises:
-        ArtefactError: There are checkpoints but none is valid.
+        ArtefactError: There are checkpoints of a training but none is valid.
     """
     logger = logger or logging.getLogger(__name__)
     pointer = Path(work_dir) / 'last_checkpoint'
     last = Path(pointer.read_text(encoding='utf-8', errors='replace').strip()) if pointer.is_file() else None
-    problems = []
+    problems: list[str] = []
+    others: list[str] = []
     if last is not None and last.name:
         try:
             trained_iterations(last)
@@ -139,6 +144,8 @@ def find_resumable(work_dir: str | Path, other_folders: Iterable[str | Path] = (
         if path != last and not path.name.startswith('best_'):
             try:
                 found[path] = trained_iterations(path)
+            except NotResumableError as error:  # weights that hooks write beside the checkpoints, say
+                others.append(str(error))
             except ArtefactError as error:
                 problems.append(str(error))
     if found:
@@ -151,6 +158,8 @@ def find_resumable(work_dir: str | Path, other_folders: Iterable[str | Path] = (
     if problems:
         raise ArtefactError('\n'.join([*problems, f'{work_dir}: no valid checkpoint to resume from. Start without '
                                                   f'--resume, or remove the files above and {pointer}.']))
+    for other in others:
+        logger.info('%s', other)
     return None
 
 
@@ -158,12 +167,13 @@ def trained_iterations(path: str | Path) -> int:
     """Iterations after which a training checkpoint was saved; all its bytes are checked.
 
     Raises:
-        ArtefactError: The file is missing, damaged, or not a checkpoint to resume from.
+        ArtefactError: The file is missing or damaged.
+        NotResumableError: It is whole, but not a training's checkpoint.
     """
     checkpoint = load_checkpoint(path, mmap=True)
     missing = [key for key in ('meta', 'state_dict', 'message_hub') if key not in checkpoint]
     if missing or 'iter' not in checkpoint['meta']:
-        raise ArtefactError(f"{path}: is not a checkpoint to resume from (no {', '.join(missing) or 'meta.iter'}).")
+        raise NotResumableError(f"{path}: is not a checkpoint to resume from (no {', '.join(missing) or 'meta.iter'}).")
     with zipfile.ZipFile(path) as archive:
         damaged = archive.testzip()
     if damaged is not None:

@@ -1,25 +1,35 @@
 """From a config file and a command line to a runner: what the tools share."""
 import os
+import re
 import sys
 from argparse import SUPPRESS, ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import is_distributed, is_main_process
+from mmengine.dist import get_rank, get_world_size, is_distributed, is_main_process
 from mmengine.runner import Runner
 
 from mmreuse.engine.config import OptionAction, load_config
 from mmreuse.engine.config_check import check_config
 from mmreuse.engine.data_check import check_data
+from mmreuse.engine.interruption import Interrupted, signals_end_runs
 from mmreuse.errors import ArtefactError, ConfigError, MMReuseError
 from mmreuse.registry import RUNNERS
 from mmreuse.utils.config_keys import drop_helpers
-from mmreuse.utils.io import read_json, write_json
+from mmreuse.utils.io import read_json, remedy_for, write_json
 
+#: Seconds that a process waits for the others, unless ``env_cfg.dist_cfg.timeout`` says otherwise.
+TIMEOUT = 1800
+_LAUNCHED_WITH = {'pytorch': ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'), 'slurm': ('SLURM_PROCID',),
+                  'mpi': ('OMPI_COMM_WORLD_LOCAL_RANK',)}
+_STARTED_BY = {'pytorch': 'torchrun (tools/dist_train.sh)', 'slurm': 'srun (tools/slurm_train.sh)', 'mpi': 'mpirun'}
+_NO_ANSWER = re.compile(r'timed? ?out|connection (closed|reset|refused)|broken pipe', re.IGNORECASE)
+_SEEDS = range(2 ** 32)  # what NumPy takes
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
@@ -47,6 +57,9 @@ def prepare(args: Namespace) -> Config:
     if args.seed is not None:
         cfg.seed = args.seed  # of stages
         cfg.randomness = {**cfg.get('randomness', {}), 'seed': args.seed}  # of trainings
+    for name, seed in (('seed', cfg.get('seed')), ('randomness.seed', (cfg.get('randomness') or {}).get('seed'))):
+        if seed is not None and (not isinstance(seed, int) or seed not in _SEEDS):
+            raise ConfigError(f'{args.config}: {name} = {seed!r} must be an integer from 0 to {_SEEDS[-1]}.')
     _set_launcher(cfg, args.launcher)
     _set_loader_defaults(cfg)
     return cfg
@@ -142,23 +155,51 @@ def add_metrics(folder: str, prefix: str, metrics: Mapping[str, float]) -> dict[
 
 @contextmanager
 def reported_errors() -> Iterator[None]:
-    """Turn errors that mmreuse raises on purpose into one message and exit status 1."""
+    """Turn errors that mmreuse raises on purpose, and what the environment does, into one message and exit status 1.
+
+    After SIGINT or SIGTERM the message says how to go on, and the status is 128 and the signal's number.
+    """
     try:
-        yield
+        with signals_end_runs():
+            yield
     except MMReuseError as error:
         kind, message = type(error).__name__, str(error)
         if message.startswith('Caught '):  # in a loader's worker, which sends its traceback along
             message = message.rpartition(f'{kind}: ')[2].strip()
         sys.exit(f'{kind}: {message}')
+    except Interrupted as end:
+        print(end, file=sys.stderr)
+        sys.exit(end.status)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        sys.exit(f'{type(error).__name__}: {remedy_for(error)}')
+    except RuntimeError as error:
+        if not (is_distributed() and _NO_ANSWER.search(str(error))):
+            raise
+        sys.exit(f'{type(error).__name__}: process {get_rank()} of {get_world_size()} has no answer from another one, '
+                 'which has ended (its own message says why) or stands still for longer than '
+                 f'env_cfg.dist_cfg.timeout seconds (default {TIMEOUT}): {str(error).splitlines()[0]}')
 
 
 def _set_launcher(cfg: Config, launcher: str) -> None:
     """Set the launcher. mmengine knows torchrun with GPUs only, so on CPUs the processes are joined here."""
     cfg.launcher = launcher
+    if launcher == 'none':
+        return
+    missing = [name for name in _LAUNCHED_WITH[launcher] if name not in os.environ]
+    if missing:
+        raise ConfigError(f'--launcher {launcher}: the environment lacks {", ".join(missing)}. Start the processes '
+                          f'with {_STARTED_BY[launcher]}, or leave --launcher out for one process.')
+    env = cfg.get('env_cfg') or {}
+    dist = {'timeout': TIMEOUT, **(env.get('dist_cfg') or {})}
+    if not isinstance(dist['timeout'], int | float) or not dist['timeout'] > 0:
+        raise ConfigError(f'{cfg.filename}: env_cfg.dist_cfg.timeout = {dist["timeout"]!r} is no number of seconds.')
+    cfg.env_cfg = {**env, 'dist_cfg': dist}
     if launcher != 'pytorch' or torch.cuda.is_available():
         return
     if not is_distributed():
-        torch.distributed.init_process_group('gloo')
+        torch.distributed.init_process_group('gloo', timeout=timedelta(seconds=dist['timeout']))
     cfg.model_wrapper_cfg = {'broadcast_buffers': False, **cfg.get('model_wrapper_cfg', {}), 'device_ids': None}
 
 

@@ -1,9 +1,114 @@
-"""Loops other than mmengine's."""
-from mmengine.runner import BaseLoop, Runner
+"""Loops other than mmengine's, and mmengine's such that a run that is resumed equals one left alone."""
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from mmengine.dataset import InfiniteSampler
+from mmengine.dist import get_rank
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
+from mmreuse.engine.interruption import Interrupted, requested
+from mmreuse.engine.replay import number_batches, seed_everything, seed_for
 from mmreuse.registry import LOOPS
+from mmreuse.utils.io import atomic_write
+
+INTERRUPTED = 'interrupted.pth'
+
+
+class _Replayable:
+    """What training loops share: numbered random draws, and an end after any iteration."""
+
+    def __init__(self, runner: Runner, dataloader: DataLoader | dict, *args: Any, **kwargs: Any) -> None:
+        super().__init__(runner, dataloader, *args, **kwargs)
+        self._built_with = runner.seed
+        self._batches = number_batches(self.dataloader, get_rank())
+
+    def begin_pass(self, skip: int) -> Iterator[Any]:
+        """Batches of a pass over the data, without the first ``skip``."""
+        seed = self.runner.seed
+        sampler = self.dataloader.sampler
+        if getattr(sampler, 'seed', None) == self._built_with:
+            sampler.seed = seed  # where the config has none, it is the checkpoint's that counts
+        if self._batches is not None:
+            self._batches.begin(seed, self._iter, skip)
+        return iter(self.dataloader)
+
+    def seed_step(self) -> None:
+        """Seed what the next training step draws."""
+        seed_everything(seed_for(self.runner.seed, get_rank(), self._iter, 'step'))
+
+    def end_if_asked(self) -> None:
+        """Save a checkpoint and end the run, if a signal asked for it.
+
+        Raises:
+            Interrupted: One did.
+        """
+        number = requested()
+        if number is None:
+            return
+        folder = Path(self.runner.work_dir)
+        self.runner.save_checkpoint(str(folder), INTERRUPTED, meta=dict(epoch=self._epoch, iter=self._iter))
+        if self.runner.rank == 0:
+            with atomic_write(folder / 'last_checkpoint') as file:
+                file.write(str(folder / INTERRUPTED))
+        raise Interrupted(number, f'ended after iteration {self._iter}, saved as {folder / INTERRUPTED}. The same '
+                          'command with --resume goes on from there.')
+
+
+@LOOPS.register_module(name='EpochBasedTrainLoop')
+class ReplayableEpochLoop(_Replayable, EpochBasedTrainLoop):
+    """mmengine's ``EpochBasedTrainLoop``, which goes on within an epoch as if it had not been stopped there."""
+
+    def run_epoch(self) -> None:
+        """Run an epoch, or what is left of it."""
+        self.runner.call_hook('before_train_epoch')
+        self.runner.model.train()
+        length = len(self.dataloader)
+        done = self._iter - self._epoch * length
+        done = done if 0 <= done <= length else 0  # other batches than in the run that was stopped
+        for number, batch in enumerate(self.begin_pass(done) if done < length else (), done):
+            self.seed_step()
+            self.run_iter(number, batch)
+            self.end_if_asked()
+        self.runner.call_hook('after_train_epoch')
+        self._epoch += 1
+
+
+@LOOPS.register_module(name='IterBasedTrainLoop')
+class ReplayableIterLoop(_Replayable, IterBasedTrainLoop):
+    """mmengine's ``IterBasedTrainLoop``, which goes on as if it had not been stopped, and reads no batch twice."""
+
+    def run(self) -> nn.Module:
+        """Train."""
+        self.runner.call_hook('before_train')
+        self.runner.call_hook('before_train_epoch')
+        batches = self._endless()
+        while self._iter < self._max_iters and not self.stop_training:
+            self.runner.model.train()
+            batch = next(batches)
+            self.seed_step()
+            self.run_iter(batch)
+            self.end_if_asked()
+            self._decide_current_val_interval()
+            if (self.runner.val_loop is not None and self._iter >= self.val_begin
+                    and (self._iter % self.val_interval == 0 or self._iter == self._max_iters)):
+                self.runner.val_loop.run()
+        self.runner.call_hook('after_train_epoch')
+        self.runner.call_hook('after_train')
+        return self.runner.model
+
+    def _endless(self) -> Iterator[Any]:
+        sampler = self.dataloader.sampler
+        endless = isinstance(sampler, InfiniteSampler)
+        passes, skip = (0, self._iter) if endless else divmod(self._iter, len(self.dataloader))
+        for number in count(passes):
+            if hasattr(sampler, 'set_epoch'):
+                sampler.set_epoch(number)
+            yield from self.begin_pass(skip)
+            skip = 0
 
 
 @LOOPS.register_module()

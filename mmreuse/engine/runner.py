@@ -2,16 +2,20 @@
 import re
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
-from mmengine.runner import CheckpointLoader, Runner
+from mmengine.runner import BaseLoop, CheckpointLoader, Runner
+from torch import nn
 
 from mmreuse.engine.checkpoint import backend_for, find_resumable
+from mmreuse.engine.interruption import at_safe_points
 from mmreuse.registry import RUNNERS
+from mmreuse.utils.io import sole_use
 from mmreuse.utils.safe_loading import trusting
 from mmreuse.utils.state_fit import load_strictly, load_what_fits, weights_of
 
@@ -24,6 +28,23 @@ class SafeRunner(Runner):
     in full, which **runs code from the file** and is logged. ``load_strict=False`` lets ``load_from`` leave weights
     random, and weights of the file unused, where names or shapes differ; otherwise that is an error.
     """
+
+    def train(self) -> nn.Module:
+        """Train; nobody else trains in the work_dir meanwhile, and signals wait for the end of an iteration.
+
+        Raises:
+            ArtefactError: Another run is training there.
+            Interrupted: A signal ended the run.
+        """
+        with sole_use(self.work_dir) if is_main_process() else nullcontext(), at_safe_points():
+            return super().train()
+
+    def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """Build the loop; mmreuse's where mmengine's is meant."""
+        if isinstance(loop, dict) and 'type' not in loop:
+            loop = dict(loop)
+            loop['type'] = f'mmreuse.{"Epoch" if loop.pop("by_epoch") else "Iter"}BasedTrainLoop'
+        return super().build_train_loop(loop)
 
     def load_or_resume(self) -> None:
         """Load or resume; with ``resume=True`` a damaged last checkpoint gives way to the newest valid one.

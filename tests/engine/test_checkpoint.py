@@ -20,6 +20,7 @@ from mmreuse.engine import SafeRunner
 from mmreuse.engine.checkpoint import backend_for, find_resumable, make_plain, restore_histories, trained_iterations
 from mmreuse.engine.hooks import CheckpointHook
 from mmreuse.errors import ArtefactError
+from mmreuse.utils.io import atomic_write
 
 
 @pytest.fixture(scope='module')
@@ -196,8 +197,12 @@ def test_kill_while_writing_leaves_a_readable_file(tmp_path):
 
 
 def test_leftovers_of_killed_writers_are_cleared_by_the_next_training(tmp_path):
-    leftover = tmp_path / f'.epoch_1.pth.{"0" * 32}.tmp'
-    leftover.write_bytes(b'half')
+    child = os.fork()
+    if child == 0:
+        with atomic_write(tmp_path / 'epoch_1.pth'):
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    leftover, = tmp_path.glob('.epoch_1.pth.*.tmp')
     make_runner(tmp_path, epochs=1).train()
     assert not leftover.exists() and (tmp_path / 'epoch_1.pth').exists()
 

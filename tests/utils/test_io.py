@@ -1,7 +1,11 @@
 """Artefacts: complete or absent, read without running anything, errors that name file and remedy."""
+import errno
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,8 +21,10 @@ from mmreuse.utils.io import (
     load_checkpoint,
     load_tensors,
     read_json,
+    remedy_for,
     remove_temporaries,
     save_tensors,
+    sole_use,
     state_hash,
     write_json,
 )
@@ -74,14 +80,69 @@ def test_concurrent_writers_never_mix(tmp_path):
     assert seen == {(10000, 1)} and listing(tmp_path) == ['file']
 
 
-def test_only_our_leftovers_are_removed(tmp_path):
+def test_only_leftovers_of_dead_processes_are_removed(tmp_path):
     with pytest.raises(KeyError), atomic_path(tmp_path / 'x') as temporary:
-        name = temporary.name
+        mine = temporary.name
         raise KeyError
-    for leftover in (name, '.hidden.tmp', 'mine.tmp'):
+    dead = subprocess.Popen(['true'])
+    dead.wait()
+    theirs = mine.replace(str(os.getpid()), str(dead.pid))
+    host = mine.split('-')[1]
+    far, farther = (theirs.replace(host, other) for other in ('000000', '111111'))
+    for leftover in (mine, theirs, far, farther, '.hidden.tmp', 'mine.tmp'):
         (tmp_path / leftover).touch()
+    os.utime(tmp_path / farther, (0, 0))
     remove_temporaries(tmp_path)
-    assert listing(tmp_path) == ['.hidden.tmp', 'mine.tmp']
+    assert listing(tmp_path) == sorted([mine, far, '.hidden.tmp', 'mine.tmp'])
+
+
+def test_writing_clears_what_killed_writers_left(tmp_path):
+    code = f"""import os, signal
+from mmreuse.utils.io import atomic_path
+with atomic_path({str(tmp_path / 'figure.png')!r}):
+    os.kill(os.getpid(), signal.SIGKILL)"""
+    subprocess.run([sys.executable, '-c', code], check=False)
+    assert len(listing(tmp_path)) == 1
+    write_json(tmp_path / 'x.json', 1)
+    assert listing(tmp_path) == ['x.json']
+
+
+@pytest.mark.parametrize('number, remedy', [
+    (errno.ENOSPC, 'disk is full'), (errno.EROFS, 'may not be written'), (errno.EACCES, 'may not be written'),
+    (errno.ENOTDIR, 'a file lies where'), (errno.EISDIR, 'name a file'), (errno.ENAMETOOLONG, 'shorter')])
+def test_errors_of_the_system_come_with_a_remedy(number, remedy):
+    text = remedy_for(OSError(number, os.strerror(number), 'work_dirs/x'))
+    assert text.startswith('work_dirs/x: ') and remedy in text
+
+
+def test_a_full_disk_is_named_whoever_writes(tmp_path, monkeypatch):
+    """torch and safetensors have errors of their own for it."""
+    monkeypatch.setattr('shutil.disk_usage', lambda _: SimpleNamespace(free=0))
+    with pytest.raises(OSError, match='No space left') as caught, atomic_path(tmp_path / 'x.pth'):
+        raise RuntimeError('PytorchStreamWriter failed writing file')
+    assert caught.value.filename == str(tmp_path / 'x.pth') and listing(tmp_path) == []
+
+
+def test_a_folder_given_for_a_file_is_said(tmp_path):
+    with pytest.raises(ArtefactError, match='is a folder'):
+        load_checkpoint(tmp_path)
+
+
+def test_a_folder_belongs_to_one_process_until_it_dies(tmp_path, monkeypatch):
+    monkeypatch.setattr('mmreuse.utils.io._LOCK_PATIENCE', 0)
+    code = f"""import time
+from mmreuse.utils.io import sole_use
+with sole_use({str(tmp_path)!r}):
+    print('locked', flush=True)
+    time.sleep(600)"""
+    other = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE)
+    assert other.stdout.readline() == b'locked\n'
+    with pytest.raises(ArtefactError, match='another run is at work there'), sole_use(tmp_path):
+        pass
+    other.kill()
+    other.wait()
+    with sole_use(tmp_path):
+        pass
 
 
 def test_json_converts_numbers_and_paths(tmp_path):

@@ -1,13 +1,13 @@
 """Checkpoints that a kill cannot spoil and a load cannot exploit."""
 from typing import Any
 
-from mmengine.dist import is_main_process, master_only
+from mmengine.dist import master_only
 from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
 from mmengine.runner import CheckpointLoader, Runner, save_checkpoint
 
 from mmreuse.engine.checkpoint import backend_for, make_plain, restore_histories
 from mmreuse.registry import HOOKS
-from mmreuse.utils.io import remove_temporaries, state_hash
+from mmreuse.utils.io import state_hash
 
 
 @HOOKS.register_module()
@@ -23,13 +23,11 @@ class CheckpointHook(MMEngineCheckpointHook):
     """
 
     def before_train(self, runner: Runner) -> None:
-        """Choose the atomic backend and clear what killed writers left."""
+        """Choose the atomic backend, which also clears what killed writers left."""
         if self.backend_args is None and self.file_client_args is None:
             self.backend_args = backend_for(self.out_dir or runner.work_dir)
         super().before_train(runner)
         self.file_backend = _RemovesLater(self.file_backend)
-        if is_main_process() and backend_for(self.out_dir):
-            remove_temporaries(self.out_dir)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Reduce the checkpoint to plain values."""

@@ -2,6 +2,7 @@
 import json
 import time
 from abc import ABC, abstractmethod
+from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from mmengine.runner import set_random_seed
 
 from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.registry import SCOPE
-from mmreuse.utils.io import read_json, to_json, write_json
+from mmreuse.utils.io import read_json, sole_use, to_json, write_json
 from mmreuse.utils.manifest import PUT_ASIDE, changed_outputs, hash_named_files, read_manifest, write_manifest
 
 
@@ -94,7 +95,10 @@ class StageRunner(ABC):
                 f"{self.cfg.filename or 'config'}: {type(self).__name__} measures in one process: each of "
                 f"{get_world_size()} would see a part of the data and write results of its own. Start it without "
                 '--launcher.')
-        self.folder.mkdir(parents=True, exist_ok=True)
+        with sole_use(self.folder) if is_main_process() else nullcontext():
+            return self._run()
+
+    def _run(self) -> dict[str, Any]:
         self.logger = MMLogger.get_instance(
             f'mmreuse.{self.stage}', log_file=str(self.folder / 'stage.log'), file_mode='a')
         set_random_seed(self.seed)

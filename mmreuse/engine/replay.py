@@ -1,0 +1,92 @@
+"""Random draws that depend on the number of an iteration alone, so that a run that is resumed draws as one left alone.
+
+Nothing of a generator's state has to be saved: before a batch is made, in whatever process, and before a training step,
+all generators are seeded with the run's seed, the rank and the number of the iteration.
+"""
+import hashlib
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+
+def seed_for(seed: int, rank: int, iteration: int, purpose: str) -> int:
+    """A seed of 63 bits; different for different arguments."""
+    digest = hashlib.sha256(f'{seed} {rank} {iteration} {purpose}'.encode()).digest()
+    return int.from_bytes(digest[:8]) >> 1
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and torch on all devices."""
+    random.seed(seed)
+    np.random.seed(seed % 2 ** 32)
+    torch.manual_seed(seed)
+
+
+class SeededBatch(Sequence):
+    """Indices of a batch, with a seed that is set as soon as somebody begins to read samples by them.
+
+    That is the worker process, if there is one. (A list would be read when it is sent there.)
+    """
+
+    def __init__(self, indices: Sequence, seed: int) -> None:
+        self.indices, self.seed = indices, seed
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, number: int) -> Any:
+        return self.indices[number]
+
+    def __iter__(self) -> Iterator:
+        seed_everything(self.seed)
+        return iter(self.indices)
+
+
+class NumberedBatches:
+    """A batch sampler that seeds its batches by the number of the iteration and can begin within a pass.
+
+    Args:
+        batches: The batch sampler.
+        rank: Of the process.
+    """
+
+    def __init__(self, batches: Any, rank: int) -> None:
+        self.batches, self.rank = batches, rank
+        self.seed = self.iteration = self.skip = 0
+
+    def begin(self, seed: int, iteration: int, skip: int) -> None:
+        """Say what the next pass is.
+
+        Args:
+            seed: Of the run.
+            iteration: Number of its first batch, those that are skipped left out.
+            skip: Batches at its beginning that were seen before.
+        """
+        self.seed, self.iteration, self.skip = seed, iteration, skip
+
+    def __iter__(self) -> Iterator[SeededBatch]:
+        for number, indices in enumerate(self.batches, self.iteration - self.skip):
+            if number >= self.iteration:
+                yield SeededBatch(indices, seed_for(self.seed, self.rank, number, 'batch'))
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == 'batches':  # not there yet while a copy is made
+            raise AttributeError(name)
+        return getattr(self.batches, name)
+
+
+def number_batches(loader: DataLoader, rank: int) -> NumberedBatches | None:
+    """Put a :class:`NumberedBatches` into a loader; None where the loader does not make batches of indices."""
+    if loader.batch_sampler is None:
+        return None
+    batches = NumberedBatches(loader.batch_sampler, rank)
+    # DataLoader's own __setattr__ forbids this, for iterators that run would not notice.
+    object.__setattr__(loader, 'batch_sampler', batches)
+    return batches
