@@ -90,3 +90,11 @@ def number_batches(loader: DataLoader, rank: int) -> NumberedBatches | None:
     # DataLoader's own __setattr__ forbids this, for iterators that run would not notice.
     object.__setattr__(loader, 'batch_sampler', batches)
     return batches
+
+
+def end_workers(loader: DataLoader | None) -> None:
+    """End the workers that a loader keeps; torch would wait five seconds for each when the process ends."""
+    iterator = getattr(loader, '_iterator', None)
+    if iterator is not None:
+        loader._iterator = None
+        iterator._shutdown_workers()

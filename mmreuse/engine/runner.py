@@ -14,6 +14,7 @@ from torch import nn
 
 from mmreuse.engine.checkpoint import backend_for, find_resumable
 from mmreuse.engine.interruption import at_safe_points
+from mmreuse.engine.replay import end_workers
 from mmreuse.registry import RUNNERS
 from mmreuse.utils.io import sole_use
 from mmreuse.utils.safe_loading import trusting
@@ -37,7 +38,11 @@ class SafeRunner(Runner):
             Interrupted: A signal ended the run.
         """
         with sole_use(self.work_dir) if is_main_process() else nullcontext(), at_safe_points():
-            return super().train()
+            try:
+                return super().train()
+            finally:
+                for loop in (self._train_loop, self._val_loop):
+                    end_workers(getattr(loop, 'dataloader', None))
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Build the loop; mmreuse's where mmengine's is meant."""
