@@ -18,13 +18,16 @@ from mmreuse.utils.io import atomic_write
 INTERRUPTED = 'interrupted.pth'
 
 
-class _Replayable:
+class Replayable:
     """What training loops share: numbered random draws, and an end after any iteration."""
 
-    def __init__(self, runner: Runner, dataloader: DataLoader | dict, *args: Any, **kwargs: Any) -> None:
-        super().__init__(runner, dataloader, *args, **kwargs)
-        self._built_with = runner.seed
-        self._batches = number_batches(self.dataloader, get_rank())
+    _built_with: int | None = None
+
+    def number_batches(self) -> None:
+        """Prepare the loader; once, when the loop is built."""
+        if self._built_with is None:
+            self._built_with = self.runner.seed
+            self._batches = number_batches(self.dataloader, get_rank())
 
     def begin_pass(self, skip: int) -> Iterator[Any]:
         """Batches of a pass over the data, without the first ``skip``."""
@@ -59,7 +62,7 @@ class _Replayable:
 
 
 @LOOPS.register_module(name='EpochBasedTrainLoop')
-class ReplayableEpochLoop(_Replayable, EpochBasedTrainLoop):
+class ReplayableEpochLoop(Replayable, EpochBasedTrainLoop):
     """mmengine's ``EpochBasedTrainLoop``, which goes on within an epoch as if it had not been stopped there."""
 
     def run_epoch(self) -> None:
@@ -78,7 +81,7 @@ class ReplayableEpochLoop(_Replayable, EpochBasedTrainLoop):
 
 
 @LOOPS.register_module(name='IterBasedTrainLoop')
-class ReplayableIterLoop(_Replayable, IterBasedTrainLoop):
+class ReplayableIterLoop(Replayable, IterBasedTrainLoop):
     """mmengine's ``IterBasedTrainLoop``, which goes on as if it had not been stopped, and reads no batch twice."""
 
     def run(self) -> nn.Module:

@@ -14,6 +14,7 @@ from torch import nn
 
 from mmreuse.engine.checkpoint import backend_for, find_resumable
 from mmreuse.engine.interruption import at_safe_points
+from mmreuse.engine.loops import Replayable
 from mmreuse.engine.replay import end_workers
 from mmreuse.registry import RUNNERS
 from mmreuse.utils.io import sole_use
@@ -49,7 +50,10 @@ class SafeRunner(Runner):
         if isinstance(loop, dict) and 'type' not in loop:
             loop = dict(loop)
             loop['type'] = f'mmreuse.{"Epoch" if loop.pop("by_epoch") else "Iter"}BasedTrainLoop'
-        return super().build_train_loop(loop)
+        built = super().build_train_loop(loop)
+        if isinstance(built, Replayable):
+            built.number_batches()
+        return built
 
     def load_or_resume(self) -> None:
         """Load or resume; with ``resume=True`` a damaged last checkpoint gives way to the newest valid one.
