@@ -1,4 +1,15 @@
 """mmreuse: reuse trained vision models instead of training them again."""
+from typing import Any
+
 from mmreuse.version import __version__
 
-__all__ = ['__version__']
+#: Of :mod:`mmreuse.networks`, imported at first use: ``import mmreuse`` alone stays light.
+_NETWORKS = ('create', 'describe', 'load', 'save')
+__all__ = ['__version__', *_NETWORKS]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NETWORKS:
+        from mmreuse import networks
+        return getattr(networks, name)
+    raise AttributeError(f"module 'mmreuse' has no attribute '{name}'")

@@ -89,3 +89,9 @@ RENORMALIZERS = Registry('renormalizer', build_func=bind_function, scope=SCOPE, 
 SALIENCIES = Registry('saliency', build_func=bind_function, scope=SCOPE, locations=['mmreuse.pruning.saliencies'])
 ATTACKS = Registry('attack', build_func=bind_function, scope=SCOPE, locations=['mmreuse.robustness.attacks'])
 ENGINES = Registry('engine', build_func=bind_function, scope=SCOPE, locations=['mmreuse.deployment.engines'])
+BASES = Registry('base', scope=SCOPE, locations=['mmreuse.networks.bases'])
+EDITS = Registry(
+    'edit', scope=SCOPE, locations=['mmreuse.networks.edits', 'mmreuse.merging', 'mmreuse.modularization',
+                                    'mmreuse.pruning', 'mmreuse.renormalization'])
+LAYERS = Registry(
+    'layer', scope=SCOPE, locations=['mmreuse.modularization', 'mmreuse.pruning', 'mmreuse.renormalization'])

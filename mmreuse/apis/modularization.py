@@ -2,7 +2,7 @@
 import copy
 import math
 from collections.abc import Collection, Iterator, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,8 @@ from mmreuse.modularization import (
 )
 from mmreuse.modularization.budget import check_share
 from mmreuse.modularization.report import recalls, report_of
+from mmreuse.networks import record_edit, record_of
+from mmreuse.networks.record import set_record
 from mmreuse.pruning import polynomial
 from mmreuse.statistics.data import logits_of
 from mmreuse.statistics.passes import device_of, labelled
@@ -180,6 +182,7 @@ class _Learner:
     """
 
     def __init__(self, model: nn.Module, problem: _Problem, validation: _Problem | None, seed: int) -> None:
+        self.model = model
         self.problem = problem
         self.validation = validation
         self.measured = validation or problem
@@ -273,4 +276,6 @@ class _Learner:
         module.report = report_of(predicted, self.measured.labels, self.problem.names, state['ratio'],
                                   'training data' if self.validation is None else 'validation data')
         module.report.warn()
-        return module
+        record_edit(module, 'module', [self.model], ratio=state['ratio'], labels=self.problem.names,
+                    in_classes=self.head.linear.in_features)
+        return set_record(module, replace(record_of(module), classes=self.problem.names))

@@ -6,10 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from mmreuse.errors import ArtefactError
-from mmreuse.graph import Assign, Dense, Graph
+from mmreuse.graph import Assign, Dense, Graph, trace
 from mmreuse.merging.fuse import fuse
 from mmreuse.merging.matching import Matching
 from mmreuse.merging.merged import MergedModel, recipe_of
+from mmreuse.networks import Edit
+from mmreuse.networks.record import zeros_of
+from mmreuse.registry import EDITS
 from mmreuse.renormalization.places import WEIGHTED
 from mmreuse.utils.io import PathLike, load_tensors, save_tensors
 
@@ -44,6 +47,22 @@ def skeleton(graphs: Sequence[Graph], recipe: Mapping[str, Any]) -> MergedModel:
             link = Assign(torch.zeros(sum(sizes), dtype=torch.long), size, torch.zeros(sum(sizes)))
         matchings[name] = Matching(link, sizes, 0.)
     return fuse(graphs, matchings, start=recipe['start'], stop=recipe['stop'])
+
+
+@EDITS.register_module(name='merge')
+class MergeEdit(Edit):
+    """Several networks made one, whole or between two places."""
+
+    def rebuild(self, networks: Sequence[nn.Module], settings: Mapping[str, Any]) -> nn.Module:
+        """Build a merged model with the sizes that the recipe has."""
+        inputs = zeros_of(settings['shapes'])
+        return skeleton([trace(network, inputs) for network in networks], settings['recipe'])
+
+    def phrase(self, settings: Mapping[str, Any]) -> str:
+        """Say between which places, and how."""
+        start, stop = settings['recipe']['start'], settings['recipe']['stop']
+        span = (f' from {start}' if start else '') + (f' up to {stop}' if stop else '')
+        return f"merged{span or ' as wholes'} by {settings['matcher']}"
 
 
 def add_biases(merged: MergedModel, state_dict: Mapping[str, Tensor], prefix: str = '') -> None:

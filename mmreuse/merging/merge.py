@@ -16,13 +16,15 @@ from mmreuse.merging.preserve_points import Start, find_start
 from mmreuse.merging.refit import refit as refit_matching
 from mmreuse.merging.stops import Place, find_stop
 from mmreuse.merging.stretch import stretches_of
+from mmreuse.networks import record_edit
+from mmreuse.networks.record import shapes_of
 from mmreuse.registry import RENORMALIZERS
 from mmreuse.renormalization import apply_renormalizers
 from mmreuse.renormalization.apply import chooses
 from mmreuse.renormalization.score import Score
 from mmreuse.statistics import SpaceMoments, collect
 from mmreuse.statistics.passes import evaluating
-from mmreuse.utils.methods import find_method, takes
+from mmreuse.utils.methods import find_method, method_name, takes
 
 
 def merge(
@@ -98,6 +100,8 @@ def merge(
             moments.update(collect(graphs, loader, missing, samples=samples, positions=positions))
     matchings = match_and_refit(graphs, moments, matcher, spaces=spaces, overrides=overrides, refit=refit)
     merged = fuse_stretches(graphs, stretches, matchings, start, stop)
+    record_edit(merged, 'merge', models, inputs=graphs[0].inputs, recipe=recipe_of({'recipe': merged.recipe}),
+                shapes=shapes_of(graphs[0].inputs), matcher=method_name(matcher))
     for method in renormalizers:
         renormalize(merged, loader, method, graphs, matchings, samples=samples, validation=validation)
     return merged

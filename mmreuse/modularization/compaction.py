@@ -13,6 +13,15 @@ from mmreuse.graph.repair import repaired
 from mmreuse.graph.verify import as_double, run_in_double
 from mmreuse.modularization.constant_layers import is_constant, replace_layers
 from mmreuse.modularization.constants import as_double_network, fold_constants
+from mmreuse.networks import Edit, record_change
+from mmreuse.registry import EDITS
+
+
+@EDITS.register_module(name='compact')
+class CompactEdit(Edit):
+    """What zeros left without effect removed."""
+    verb = 'compacted'
+
 
 #: Largest difference between a network and what it was compacted to, relative to the largest output.
 TOLERANCE = 1e-5
@@ -54,7 +63,7 @@ def compact(model: nn.Module, inputs: Tensor | tuple[Any, ...]) -> nn.Module:
             raise SpaceError(f'{type(model).__name__}: the compacted network differs from the original by {error:.1e} '
                              f'of the largest output, more than {TOLERANCE:.0e} ({", ".join(free)} lost members). '
                              'Please report the architecture; keep the masked network until then.')
-    return small
+    return record_change(small, 'compact', model, inputs=inputs)
 
 
 def find_dead(graph: Graph, names: Iterable[str]) -> dict[str, Tensor]:

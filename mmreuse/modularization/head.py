@@ -1,5 +1,5 @@
 """The head of a module: from the logits of all classes to the labels of the target problem."""
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from mmreuse.errors import ConfigError, DataError
+from mmreuse.networks import Edit
+from mmreuse.registry import EDITS
 from mmreuse.statistics.data import logits_of
 
 
@@ -50,6 +52,21 @@ class ModuleHead(nn.Module):
     def forward(self, logits: Any) -> Tensor:
         """Map (B, in_classes), or an output that holds them, to (B, out_classes)."""
         return self.linear(logits_of(logits).relu())
+
+
+@EDITS.register_module(name='module')
+class ModuleEdit(Edit):
+    """Weights that a target problem does not need set to zero, and a head for its labels behind the logits."""
+
+    def rebuild(self, networks: Sequence[nn.Module], settings: Mapping[str, Any]) -> nn.Module:
+        """Put a head behind the network."""
+        network, = networks
+        return nn.Sequential(network, ModuleHead(settings['in_classes'], len(settings['labels'])))
+
+    def phrase(self, settings: Mapping[str, Any]) -> str:
+        """Say for which labels, and how much was kept."""
+        return (f"a module for {' and '.join(map(str, settings['labels']))} with {settings['ratio']:.0%} of the "
+                'weights')
 
 
 @torch.no_grad()

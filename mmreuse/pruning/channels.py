@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError
 from mmreuse.graph import Graph, Select, transform, verified
+from mmreuse.networks import Edit, record_change
 from mmreuse.pruning.channel_choice import (
     Cost,
     channel_scores,
@@ -17,6 +18,7 @@ from mmreuse.pruning.channel_choice import (
 from mmreuse.pruning.fisher import Fisher
 from mmreuse.pruning.scoring import check_options, estimate_fisher, needs_fisher, score_weights
 from mmreuse.pruning.weights import copy_permanent, find_masks, listed_weights
+from mmreuse.registry import EDITS
 from mmreuse.renormalization import apply_renormalizers, measure_ends
 from mmreuse.renormalization.apply import find_methods
 from mmreuse.renormalization.goals import permuted
@@ -24,7 +26,7 @@ from mmreuse.statistics import ChannelMoments
 from mmreuse.statistics.data import repeatable
 from mmreuse.statistics.passes import inputs_for
 from mmreuse.utils.latency import measure_latency
-from mmreuse.utils.methods import Method, takes
+from mmreuse.utils.methods import Method, method_name, takes
 from mmreuse.utils.names import nearest
 
 
@@ -35,6 +37,15 @@ def latency_share(dense: nn.Module, pruned: nn.Module, inputs: tuple) -> float:
 
 
 COSTS: dict[str, Cost] = {'macs': macs_share, 'latency': latency_share}
+
+
+@EDITS.register_module(name='prune_channels')
+class PruneChannelsEdit(Edit):
+    """Channels and heads removed."""
+
+    def phrase(self, settings: Mapping[str, Any]) -> str:
+        """Say how much is left."""
+        return f"pruned to {settings['share']:.0%} of the {settings['cost']} by {settings['saliency']}"
 
 
 def prune_channels(
@@ -77,6 +88,11 @@ def prune_channels(
     loader = None if loader is None else repeatable(loader)
     graph, maps = select_channels(model, inputs, target, loader, saliency, **options)
     pruned = transform(graph, maps)
+    cost = options.get('cost', 'macs')
+    share = (COSTS[cost] if isinstance(cost, str) else cost)(graph.model, pruned, graph.inputs)
+    record_change(pruned, 'prune_channels', model, inputs=graph.inputs, share=share,
+                  cost='MACs' if cost == 'macs' else method_name(cost),
+                  saliency=method_name(saliency))
     for function in functions:
         apply_renormalizers(pruned, loader, function, goals=dense_goals(function, graph, maps, loader))
     return pruned

@@ -7,8 +7,12 @@ from torch import Size, Tensor, nn
 
 from mmreuse.errors import ArtefactError, SpaceError
 from mmreuse.graph import FeatureSpace, Graph, Select, transform
+from mmreuse.graph.narrow_attention import NarrowAttention
 from mmreuse.graph.repair import repaired
+from mmreuse.registry import LAYERS
 from mmreuse.statistics.passes import inputs_for
+
+LAYERS.register_module(module=NarrowAttention)
 
 
 def narrow_to(model: nn.Module, inputs: Tensor | tuple[Any, ...], state: Mapping[str, Tensor]) -> nn.Module:

@@ -6,15 +6,25 @@ import torch
 from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError
+from mmreuse.networks import Edit, record_edit
 from mmreuse.pruning.fisher import Fisher
 from mmreuse.pruning.scoring import check_options, estimate_fisher, needs_fisher, score_weights
 from mmreuse.pruning.selection import check_sparsity, pruned_count, select_masks
 from mmreuse.pruning.weights import apply_masks, copy_permanent, find_masks, listed_weights, make_permanent
-from mmreuse.registry import RENORMALIZERS
+from mmreuse.registry import EDITS, RENORMALIZERS
 from mmreuse.renormalization import apply_renormalizers
 from mmreuse.renormalization.apply import chooses
 from mmreuse.statistics.data import repeatable
-from mmreuse.utils.methods import Method, find_method
+from mmreuse.utils.methods import Method, find_method, method_name
+
+
+@EDITS.register_module(name='prune')
+class PruneEdit(Edit):
+    """Weights set to zero."""
+
+    def phrase(self, settings: Mapping[str, Any]) -> str:
+        """Say how many, and by which saliency."""
+        return f"pruned to {settings['sparsity']:.0%} zeros by {settings['saliency']}"
 
 
 def prune(
@@ -59,6 +69,7 @@ def prune(
         raise ConfigError('a renormalizer chooses on labelled data: give `validation`, or its own option `score`.')
     pruned = copy_permanent(model)
     prune_weights(pruned, loader, sparsity, saliency, **options)
+    record_edit(pruned, 'prune', [model], sparsity=sparsity, saliency=method_name(saliency))
     apply_renormalizers(pruned, data, renormalizers, ends=[model], validation=validation)
     return pruned
 

@@ -5,10 +5,20 @@ from typing import Any
 
 from torch import nn
 
-from mmreuse.registry import RENORMALIZERS
-from mmreuse.utils.methods import Method, find_method, takes
+from mmreuse.networks import Edit, record_edit
+from mmreuse.registry import EDITS, RENORMALIZERS
+from mmreuse.utils.methods import Method, find_method, method_name, takes
 
 Methods = Method | Sequence[Method]
+
+
+@EDITS.register_module(name='renormalize')
+class RenormalizeEdit(Edit):
+    """Statistics corrected; biases that a renormalizer adds are noted when the network is saved."""
+
+    def phrase(self, settings: Mapping[str, Any]) -> str:
+        """Say by what."""
+        return f"renormalized by {settings['method']}"
 
 
 def find_methods(renormalizers: Methods) -> list[Callable]:
@@ -46,7 +56,11 @@ def apply_renormalizers(
     Returns:
         list: What each returned.
     """
-    return [function(model, loader, **_accepted(function, given)) for function in find_methods(renormalizers)]
+    results = []
+    for function in find_methods(renormalizers):
+        record_edit(model, 'renormalize', [model], method=method_name(function))
+        results.append(function(model, loader, **_accepted(function, given)))
+    return results
 
 
 def _accepted(function: Callable, given: Mapping[str, Any]) -> dict[str, Any]:

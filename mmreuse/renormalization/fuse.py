@@ -6,10 +6,12 @@ from torch import Tensor, nn
 
 from mmreuse.errors import SpaceError
 from mmreuse.graph import copy_model
+from mmreuse.registry import LAYERS
 from mmreuse.renormalization.affine import Affine
 from mmreuse.renormalization.places import WEIGHTED, Place
 
 
+@LAYERS.register_module()
 class ChannelAffine(nn.Module):
     """``gain * x + shift`` for each channel.
 
@@ -23,6 +25,10 @@ class ChannelAffine(nn.Module):
         self.dim = dim
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
+
+    def settings(self) -> dict[str, int]:
+        """Return the arguments that make another like it."""
+        return dict(channels=len(self.weight), dim=self.dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map a tensor to one of the same shape."""

@@ -37,6 +37,13 @@ def find_method(registry: Registry, method: Method) -> Callable:
     return function
 
 
+def method_name(method: Method) -> str:
+    """Return the name of a method, however it was given."""
+    if isinstance(method, Mapping):
+        method = method['type']
+    return method if isinstance(method, str) else getattr(getattr(method, 'func', method), '__name__', str(method))
+
+
 def takes(function: Callable, parameter: str) -> bool:
     """Whether a function, or one with options bound, has a parameter of this name."""
     return parameter in inspect.signature(function).parameters

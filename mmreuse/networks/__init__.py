@@ -1,0 +1,9 @@
+"""Networks as files: one safetensors file that rebuilds any network of the toolbox, and says what was done to it."""
+from mmreuse.networks.bases import create
+from mmreuse.networks.describe import describe
+from mmreuse.networks.edits import Edit
+from mmreuse.networks.network_file import load, save
+from mmreuse.networks.record import Record, record_change, record_edit, record_of, structure_of
+
+__all__ = ['Edit', 'Record', 'create', 'describe', 'load', 'record_change', 'record_edit', 'record_of', 'save',
+           'structure_of']

@@ -1,0 +1,53 @@
+"""Tell the history of a network."""
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from mmreuse.networks.edits import find_edit
+from mmreuse.networks.network_file import read
+from mmreuse.networks.record import Record, record_of
+from mmreuse.utils.io import PathLike
+
+
+def describe(network: nn.Module | PathLike) -> str:
+    """Tell where a network comes from, what was done to it, and what its outputs mean.
+
+    Args:
+        network: A network, or its file, of which nothing is built.
+
+    Returns:
+        str: A sentence for the history and a line for each other thing that is known.
+
+    Raises:
+        ArtefactError: The file is missing, damaged or no network.
+    """
+    lines = []
+    if isinstance(network, nn.Module):
+        record = record_of(network)
+        parameters = sum(parameter.numel() for parameter in network.parameters())
+    else:
+        tensors, about = read(network)
+        record = Record(about['structure'], about['inputs'], about['classes'], about['preprocessing'], about['metrics'])
+        parameters = sum(tensor.numel() for tensor in tensors.values() if tensor.is_floating_point())
+        lines.append(f'{Path(network).name} ({Path(network).stat().st_size / 1e6:.2f} MB)')
+    lines.append(history(record.structure))
+    lines.append(f'{parameters / 1e6:.3f} M parameters')
+    if record.inputs:
+        lines.append('inputs ' + ', '.join(' x '.join(map(str, shape)) for shape, _ in record.inputs))
+    if record.classes:
+        lines.append('classes ' + ', '.join(map(str, record.classes)))
+    if record.metrics:
+        lines.append(', '.join(f'{key} {value:.4g}' for key, value in record.metrics.items()))
+    return '\n'.join(lines)
+
+
+def history(structure: Mapping[str, Any]) -> str:
+    """Tell a tree of bases and edits in one sentence."""
+    if 'base' in structure:
+        library = structure['base']
+        return f"{structure['name']} of {library}" if library else f"{structure['name']} (own code)"
+    phrase = find_edit(structure['edit']).phrase(structure)
+    first, *others = [history(each) for each in structure['of']]
+    return f'{first}, {phrase}' if not others else f"({first}) with ({'), ('.join(others)}), {phrase}"

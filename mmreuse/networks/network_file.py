@@ -1,0 +1,178 @@
+"""Save and load networks: tensors, and how the structure comes about, in one safetensors file."""
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmreuse.errors import ArtefactError
+from mmreuse.graph import copy_model
+from mmreuse.networks import resize as sizes
+from mmreuse.networks.bases import create
+from mmreuse.networks.edits import rebuild
+from mmreuse.networks.record import Record, record_of, set_record, shapes_of, structure_of
+from mmreuse.utils.io import PathLike, load_tensors, save_tensors, state_hash
+from mmreuse.utils.manifest import versions
+
+FORMAT = 1
+_KEY = 'network'
+#: In front of buffers that a state dict leaves out and the base does not make again.
+_BUFFER = 'buffer:'
+
+
+def save(network: nn.Module, path: PathLike, *, base: str | Mapping[str, Any] | None = None,
+         inputs: Tensor | Sequence[Any] | None = None, classes: Sequence[Any] | None = None,
+         preprocessing: Mapping[str, Any] | None = None, metrics: Mapping[str, float] | None = None) -> None:
+    """Write a network as one file that :func:`load` makes it of again, without its sources.
+
+    The structure is rebuilt before anything is written, and where the shapes of its inputs are known the two must
+    compute the same, bit for bit.
+
+    Args:
+        network: Of :func:`~mmreuse.networks.create`, of timm, torchvision, mmpretrain or transformers, or made of
+            such by any job of mmreuse. Left as it is.
+        path: A ``.safetensors`` file.
+        base: What a network of your own code was made of, ``'module:callable'``; see
+            :func:`~mmreuse.networks.create`.
+        inputs: Arguments of its forward, where they are not known from the job that made it.
+        classes: Names or ids of the outputs.
+        preprocessing: How images become inputs.
+        metrics: Measured values, such as ``dict(accuracy=91.2)``.
+
+    Raises:
+        ArtefactError: It is not known where the network comes from, or its structure cannot be rebuilt.
+    """
+    record = record_of(network)
+    given = dict(classes=classes, preprocessing=preprocessing, metrics=metrics,
+                 inputs=None if inputs is None else shapes_of(inputs))
+    record = replace(record, **{key: value for key, value in given.items() if value is not None})
+    if base is not None:
+        record = replace(record, structure=_with_base(record.structure, structure_of(create(base))))
+    skeleton = rebuild(record.structure, trust_code=True)
+    if changed := sizes.difference(skeleton, network):
+        record = replace(record, structure=dict(edit='resize', of=[record.structure], sizes=changed))
+        skeleton = sizes.resize(skeleton, changed)
+    tensors = {key: tensor.detach().cpu() for key, tensor in network.state_dict().items()}
+    tensors |= _other_buffers(network, skeleton)
+    _fill(skeleton, tensors, path)
+    _prove(network, skeleton, record.inputs, path)
+    save_tensors(path, tensors, {_KEY: dict(
+        format=FORMAT, structure=record.structure, inputs=record.inputs, classes=record.classes,
+        preprocessing=record.preprocessing, metrics=record.metrics, state=state_hash(tensors), versions=versions())})
+
+
+def load(path: PathLike, *, trust_code: bool = False) -> nn.Module:
+    """Make a network of its file.
+
+    Args:
+        path: Of :func:`save`.
+        trust_code: Import and call the code that a network of somebody's own is built by; everything else in a file
+            is data.
+
+    Returns:
+        nn.Module: On the CPU, in evaluation mode.
+
+    Raises:
+        ArtefactError: The file is missing, damaged, no network, of a later version, or a package that it needs is not
+            installed.
+    """
+    tensors, about = read(path)
+    try:
+        network = rebuild(about['structure'], trust_code=trust_code)
+        _fill(network, tensors, path)
+    except ArtefactError as error:
+        raise ArtefactError(f'{path}: {str(error).removeprefix(f"{path}: ")}') from error
+    record = Record(about['structure'], about['inputs'], about['classes'], about['preprocessing'], about['metrics'])
+    return set_record(network.eval(), record)
+
+
+def read(path: PathLike) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read tensors and metadata of a network file.
+
+    Raises:
+        ArtefactError: It is none, is damaged, or of a later version.
+    """
+    tensors, metadata = load_tensors(path)
+    about = metadata.get(_KEY)
+    if not isinstance(about, dict):
+        raise ArtefactError(f'{path}: holds tensors, but no network: its metadata do not say what they belong to. '
+                            'Load them into a network of their architecture and save that by mmreuse.save.')
+    if about.get('format') != FORMAT:
+        raise ArtefactError(f"{path}: is of format {about.get('format')}, this version of mmreuse reads {FORMAT}. "
+                            'Update mmreuse.')
+    missing = [key for key in ('structure', 'inputs', 'classes', 'preprocessing', 'metrics', 'state')
+               if key not in about]
+    if missing or not isinstance(about['structure'], dict):
+        raise ArtefactError(f"{path}: is damaged, it lacks '{(missing or ['structure'])[0]}'. Save the network again.")
+    if state_hash(tensors) != about['state']:
+        raise ArtefactError(f'{path}: is damaged, its tensors are not those that were written. Fetch or save it again.')
+    return tensors, about
+
+
+def _with_base(structure: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
+    """A structure whose unknown bases are replaced."""
+    if 'base' in structure:
+        return dict(base, weights=structure.get('weights')) if structure['base'] is None else dict(structure)
+    return dict(structure, of=[_with_base(each, base) for each in structure['of']])
+
+
+def _other_buffers(network: nn.Module, skeleton: nn.Module) -> dict[str, Tensor]:
+    """Buffers outside the state dict that differ from what the base makes."""
+    kept, known = network.state_dict(), dict(skeleton.named_buffers())
+    return {f'{_BUFFER}{key}': buffer.detach().cpu() for key, buffer in network.named_buffers()
+            if key not in kept and not (key in known and torch.equal(known[key].cpu(), buffer.cpu()))}
+
+
+@torch.no_grad()
+def _fill(network: nn.Module, tensors: Mapping[str, Tensor], path: PathLike) -> None:
+    """Put the tensors of a file in place of those of a rebuilt structure.
+
+    Raises:
+        ArtefactError: One is missing, left over, or of another shape or type.
+    """
+    own = {**network.state_dict(keep_vars=True),
+           **{f'{_BUFFER}{key}': buffer for key, buffer in network.named_buffers() if f'{_BUFFER}{key}' in tensors}}
+    for key in (*own, *tensors):
+        if key not in tensors or key not in own or own[key].shape != tensors[key].shape:
+            raise ArtefactError(f"{path}: does not fit the structure it names: '{key}' is "
+                                f"{_shape(tensors.get(key))} in the file, {_shape(own.get(key))} in the network. "
+                                'Another version of its library may have made it, or the file was changed.')
+    for key, tensor in tensors.items():
+        own[key].data = tensor.clone()
+
+
+def _shape(tensor: Tensor | None) -> str:
+    return 'missing' if tensor is None else f'{tuple(tensor.shape)}'
+
+
+def _prove(network: nn.Module, skeleton: nn.Module, inputs: Sequence[Sequence[Any]], path: PathLike) -> None:
+    """Raise :class:`ArtefactError` unless the rebuilt network computes what the network computes."""
+    if not inputs:
+        return
+    generator = torch.Generator().manual_seed(0)
+    floating = next((tensor.dtype for tensor in network.parameters() if tensor.is_floating_point()), torch.float32)
+    kinds = [getattr(torch, kind) for _, kind in inputs]
+    values = [torch.randn(shape, generator=generator).to(floating if kind.is_floating_point else kind)
+              for (shape, _), kind in zip(inputs, kinds, strict=True)]
+    outputs = []
+    for each in (copy_model(network).cpu(), skeleton):
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            outputs.append(_flat(each.eval()(*(value.clone() for value in values))))
+    if len(outputs[0]) != len(outputs[1]) or not all(map(_same, *outputs)):
+        raise ArtefactError(f'{path}: {type(network).__name__} computes something else when it is rebuilt, so that it '
+                            'was not written: something of it is neither a tensor nor a plain value. Build it by '
+                            "mmreuse.create('module:callable', ...), in whose callable everything else is made.")
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and bool(((one == other) | (one.isnan() & other.isnan())).all())
+
+
+def _flat(output: Any) -> list[Tensor]:
+    if isinstance(output, Tensor):
+        return [output]
+    if isinstance(output, Mapping):
+        output = list(output.values())
+    return [tensor for item in output for tensor in _flat(item)] if isinstance(output, list | tuple) else []

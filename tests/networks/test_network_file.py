@@ -1,0 +1,218 @@
+"""A network file gives back the network it was made of, bit for bit, and refuses everything else."""
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from file_nets import JOBS, NETS, build, merged
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from mmreuse.errors import ArtefactError
+from mmreuse.networks import create, describe, load, record_of, save
+from mmreuse.networks.network_file import read
+from mmreuse.pruning import prune_channels
+from mmreuse.utils.io import load_tensors, save_tensors
+
+
+def outputs(network, images):
+    with torch.no_grad():
+        found = network.eval()(images)
+    return found if isinstance(found, tuple) else (found,)
+
+
+@pytest.fixture
+def images():
+    return torch.randn(16, 3, 64, 64, generator=torch.Generator().manual_seed(3))
+
+
+#: Every network and every job in the default tests, each with each in the slow ones.
+PAIRS = [pytest.param(name, job, marks=[] if job == 'base' or number % len(JOBS) == place else pytest.mark.slow)
+         for number, name in enumerate(NETS) for place, job in enumerate(JOBS)]
+
+
+@pytest.mark.parametrize('name, job', PAIRS)
+def test_comes_back_bit_for_bit(name, job, images, tmp_path):
+    network = JOBS[job](name, images)
+    path = tmp_path / 'a.safetensors'
+    save(network, path, inputs=images)
+    again = load(path, trust_code=True)
+    assert all(map(torch.equal, outputs(network, images), outputs(again, images)))
+    assert network.state_dict().keys() == again.state_dict().keys()
+    # What comes back is as good a start as what was saved: it can be saved again, to the same bytes.
+    save(again, tmp_path / 'b.safetensors')
+    assert path.read_bytes() == (tmp_path / 'b.safetensors').read_bytes()
+
+
+def test_loads_in_a_fresh_process(images, tmp_path, repository):
+    paths = []
+    for name, job in zip(NETS, ('prune_channels', 'merge', 'compact', 'merge, stop', 'base') * 2, strict=True):
+        network = JOBS[job](name, images)
+        paths.append(tmp_path / f'{name}.safetensors')
+        save(network, paths[-1], inputs=images)
+        save_tensors(tmp_path / f'{name}.expected', dict(enumerate_outputs(network, images)))
+    save_tensors(tmp_path / 'images', dict(images=images))
+    program = f"""
+import sys, torch, mmreuse, mmreuse.utils.io
+torch.set_num_threads(1)
+images = mmreuse.utils.io.load_tensors({str(tmp_path / 'images')!r})[0]['images']
+for path in sys.argv[1:]:
+    found = mmreuse.load(path, trust_code=True)(images)
+    expected = mmreuse.utils.io.load_tensors(path.replace('.safetensors', '.expected'))[0]
+    for number, value in enumerate(found if isinstance(found, tuple) else (found,)):
+        assert torch.equal(value, expected[str(number)]), path
+"""
+    done = subprocess.run([sys.executable, '-c', program, *map(str, paths)], cwd=repository, capture_output=True,
+                          text=True, timeout=300,
+                          env=os.environ | dict(PYTHONPATH=f'{repository}:{repository}/tests/networks'))
+    assert done.returncode == 0, done.stderr
+
+
+def enumerate_outputs(network, images):
+    return ((str(number), value) for number, value in enumerate(outputs(network, images)))
+
+
+def test_jobs_compose(images, tmp_path):
+    """A merged network is pruned, found again, merged and found again."""
+    first = merged([build('test_resnet', 0), build('test_resnet', 1)], images)
+    narrow = prune_channels(first, images[:1], 0.6)
+    save(narrow, tmp_path / 'narrow.safetensors')
+    both = merged([load(tmp_path / 'narrow.safetensors'), narrow], images)
+    save(both, tmp_path / 'both.safetensors')
+    assert all(map(torch.equal, outputs(both, images), outputs(load(tmp_path / 'both.safetensors'), images)))
+    text = describe(tmp_path / 'both.safetensors')
+    assert text.count('test_resnet of timm') == 4 and 'pruned to' in text and 'merged as wholes by permute' in text
+
+
+def test_says_what_its_outputs_mean(images, tmp_path):
+    path = tmp_path / 'a.safetensors'
+    save(build('test_resnet'), path, classes=['cat', 'dog', 'fox', 'cow', 'hen'], metrics=dict(accuracy=0.5),
+         preprocessing=dict(mean=[0.5]))
+    record = record_of(load(path))
+    assert record.classes == ['cat', 'dog', 'fox', 'cow', 'hen'] and record.metrics == dict(accuracy=0.5)
+    assert record.preprocessing == dict(mean=[0.5])
+    assert 'classes cat, dog, fox, cow, hen' in describe(path) and 'accuracy 0.5' in describe(path)
+    # A change keeps the meaning, but not what was measured before it.
+    narrow = record_of(prune_channels(load(path), images[:1], 0.7))
+    assert narrow.classes == record.classes and narrow.metrics == {}
+
+
+def test_types_and_tied_parameters_come_back(images, tmp_path):
+    network = build('test_vit').to(torch.bfloat16)
+    save(network, tmp_path / 'a.safetensors')
+    again = load(tmp_path / 'a.safetensors')
+    assert torch.equal(network(images.bfloat16()), again(images.bfloat16()))
+    tied = create('test_network_file:Tied')
+    save(tied, tmp_path / 'b.safetensors', inputs=torch.zeros(1, 4))
+    assert load(tmp_path / 'b.safetensors', trust_code=True).one.weight.shape == (4, 4)
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.two.weight = self.one.weight
+
+    def forward(self, x):
+        return self.two(self.one(x))
+
+
+class Secretive(nn.Module):
+    """Computes with something that is neither tensor nor plain value."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+        self.factor = {'value': 1.}
+
+    def forward(self, x):
+        return self.layer(x) * self.factor['value']
+
+
+def test_a_network_that_cannot_be_rebuilt_is_not_written(tmp_path):
+    path = tmp_path / 'a.safetensors'
+    network = create('test_network_file:Secretive')
+    network.factor['value'] = 2.
+    with pytest.raises(ArtefactError, match='computes something else when it is rebuilt'):
+        save(network, path, inputs=torch.zeros(1, 4))
+    with pytest.raises(ArtefactError, match='module:callable'):
+        save(Secretive(), path)
+    assert not path.exists()
+    save(Secretive(), path, base='test_network_file:Secretive', inputs=torch.zeros(1, 4))
+    assert load(path, trust_code=True)(torch.ones(1, 4)).shape == (1, 4)
+
+
+@pytest.fixture(scope='module')
+def saved(tmp_path_factory):
+    path = tmp_path_factory.mktemp('saved') / 'a.safetensors'
+    save(prune_channels(build('test_resnet'), torch.zeros(1, 3, 64, 64), 0.7), path)
+    return path
+
+
+def edited(saved, path, change):
+    """Write the file again with other metadata."""
+    tensors, metadata = load_tensors(saved)
+    change(metadata['network'])
+    save_tensors(path, tensors, metadata)
+    return path
+
+
+@pytest.mark.parametrize('change, message', [
+    (lambda about: about.update(format=99), 'format 99'),
+    (lambda about: about.pop('structure'), "lacks 'structure'"),
+    (lambda about: about.update(structure=dict(edit='later', of=[about['structure']])), "no edit 'later'"),
+    (lambda about: about.update(structure=dict(edit='merge', of=[about['structure']])), "edit 'merge' are damaged"),
+    (lambda about: about.update(structure=dict(edit='resize', of=[])), 'neither a base nor an edit'),
+    (lambda about: about.update(structure=dict(base='nowhere', name='a', options={})), "library 'nowhere'"),
+    (lambda about: about.update(structure=dict(base='transformers', name='ViTModel', options={})), 'pip install'),
+    (lambda about: about.update(structure=dict(base='timm', name='resnet_18', options={})), "no model 'resnet_18'"),
+    (lambda about: about.update(structure=dict(base='timm', name='resnet18', options=dict(pretrained=True))),
+     "'pretrained', which would read"),
+    (lambda about: about.update(structure=dict(base='timm', name='resnet18', options=dict(a=1))), 'cannot build'),
+    (lambda about: about.update(structure=dict(base='timm', name='test_vit', options={})), 'does not fit'),
+    (lambda about: about.update(structure=dict(base='python', name='os:system', options=dict(command='true'))),
+     'trust_code=True'),
+    (lambda about: about.update(structure=dict(base='mmpretrain', name='os.system', options=dict(command='true'))),
+     'not registered'),
+    (lambda about: about['structure']['sizes']['attributes'].update({'no.module': dict(a=1)}), "no module 'no.module'"),
+    (lambda about: about['structure']['sizes']['shapes'].update({'conv1.weight': [10 ** 6, 10 ** 6, 3, 3]}),
+     'does not fit'),
+    (lambda about: about['structure']['sizes']['attributes'].update({'': dict(__class__=1)}), 'no attribute to set'),
+], ids=lambda value: value if isinstance(value, str) else '')
+def test_refuses_what_does_not_fit(saved, tmp_path, change, message):
+    with pytest.raises(ArtefactError, match=message) as caught:
+        load(edited(saved, tmp_path / 'b.safetensors', change))
+    assert 'b.safetensors' in str(caught.value)
+
+
+def test_refuses_damaged_files(saved, tmp_path):
+    content = saved.read_bytes()
+    for number, damaged in enumerate((content[:100], content[:-100], content[:-9] + bytes(9), b'', b'{}')):
+        path = tmp_path / f'{number}.safetensors'
+        path.write_bytes(damaged)
+        with pytest.raises(ArtefactError, match=path.name):
+            load(path)
+    plain = tmp_path / 'plain.safetensors'
+    save_file(load_file(saved), plain)
+    with pytest.raises(ArtefactError, match='holds tensors, but no network'):
+        describe(plain)
+
+
+def test_own_code_that_is_not_there(tmp_path):
+    path = tmp_path / 'a.safetensors'
+    save(create('file_nets:own_net'), path, inputs=torch.zeros(1, 3, 16, 16))
+    elsewhere = edited(path, tmp_path / 'b.safetensors',
+                       lambda about: about['structure'].update(name='gone.models:net'))
+    with pytest.raises(ArtefactError, match="'gone.models:net' cannot be imported.*PYTHONPATH"):
+        load(elsewhere, trust_code=True)
+
+
+def test_metadata_are_json(saved):
+    with safe_open(saved, framework='pt') as file:
+        metadata = file.metadata()
+    about = json.loads(metadata['network'])
+    assert about['structure']['of'][0]['base'] == 'timm' and about['structure']['edit'] == 'prune_channels'
+    assert read(saved)[1] == about
