@@ -1,5 +1,7 @@
 """Show what mmreuse does, on the embedded digits, in minutes and without a download.
 
+    python tools/quickstart.py
+
 Every job runs through the same configs, runners and tools that users have; the folder
 ``configs/quickstart`` is a template for a zoo of one's own.
 """
@@ -10,6 +12,7 @@ from pathlib import Path
 import torch
 
 from mmreuse.apis.quickstart import connect_digits, merge_digits, modularize_digits, reassemble_digits
+from mmreuse.engine.launch import reported_errors
 from mmreuse.visualization import Report
 
 #: Each takes the folder it works in and the report it adds to.
@@ -18,7 +21,7 @@ JOBS: dict[str, Callable[[Path, Report], None]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/quickstart'),
                         help='where everything goes; finished parts are not computed again (default: %(default)s)')
     parser.add_argument('--jobs', nargs='+', choices=list(JOBS), default=list(JOBS), help='default: all')
@@ -26,10 +29,11 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     report = Report('mmreuse: quick start on handwritten digits')
-    for job in args.jobs:
-        JOBS[job](args.work_dir, report)
     target = args.work_dir / 'report.html'
-    report.write(target)
+    with reported_errors():
+        for job in args.jobs:
+            JOBS[job](args.work_dir, report)
+        report.write(target)
     print(f'\nReport with figures: {target}')
 
 

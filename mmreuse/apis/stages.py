@@ -1,5 +1,5 @@
 """Stages of a pipeline, from Python and from a command line."""
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ def reassemble(config: str | Path, *, work_dir: str | Path | None = None,
 
 def stage_main(description: str, runner_type: str) -> None:
     """The command line of a stage: ``CONFIG [--work-dir --cfg-options --seed --overwrite --launcher]``."""
-    parser = ArgumentParser(description=description)
+    parser = ArgumentParser(description=description, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config file with zoo, data and the sections of the stages')
     parser.add_argument('--overwrite', action='store_true', help='compute again what is up to date')
     launch.add_arguments(parser)

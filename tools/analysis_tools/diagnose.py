@@ -15,12 +15,11 @@ from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmengine.config import DictAction
-
 from mmreuse.apis.diagnostics import diagnose
 from mmreuse.apis.merging_tables import print_rows
 from mmreuse.diagnostics.vanishing import METRICS, NORMS_OF_FEATURES, OFFSETS
 from mmreuse.engine import launch
+from mmreuse.engine.config import OptionAction
 
 STUDIES = {
     'vanishing': 'sizes of input-induced features and of offsets, layer by layer',
@@ -40,12 +39,12 @@ def parse_args(argv: Sequence[str] | None = None) -> Namespace:
         study.add_argument('config', help='config file with model and data')
         study.add_argument('checkpoints', nargs='+', help='of the end models, or of the dense one')
         study.add_argument('--pruned', help='checkpoint of a pruned network, to be diagnosed beside the dense one')
-        study.add_argument('--matcher', nargs='+', action=DictAction, metavar='KEY=VALUE',
+        study.add_argument('--matcher', nargs='+', action=OptionAction, metavar='KEY=VALUE',
                            help='type and options of a matcher that aligns the end models first')
         study.add_argument('--reset', action='store_true', help='also with statistics of batch norms taken anew')
         study.add_argument('--samples', type=int, help='pictures to use (default: all)')
         study.add_argument('--out', type=Path, help='folder (default: work_dirs/diagnostics/<config name>)')
-        study.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+        study.add_argument('--cfg-options', nargs='+', action=OptionAction, metavar='KEY=VALUE',
                            help='override the config')
         if name == 'vanishing':
             study.add_argument('--metric', choices=METRICS, default='diff', help='g, g / f or f (default: diff)')

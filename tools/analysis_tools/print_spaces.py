@@ -1,5 +1,7 @@
 """Print the feature spaces (coupled layers) of a network, and the places where it can be cut.
 
+    python tools/analysis_tools/print_spaces.py --library timm --model resnet18
+
 The network is a model of a library or the ``model`` of a config file, with random weights.
 """
 import argparse

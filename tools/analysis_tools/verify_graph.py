@@ -1,5 +1,7 @@
 """Trace models of a library and prove their feature spaces; one line a model, a summary last.
 
+    python tools/analysis_tools/verify_graph.py --library timm --pattern 'resnet1*'
+
 Each model is built with random weights in a process of its own, under limits of memory and time.
 """
 import argparse

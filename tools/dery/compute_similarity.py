@@ -1,4 +1,7 @@
-"""Compare all nodes of the zoo of a config (second stage of deep model reassembly)."""
+"""Compare all nodes of the zoo of a config (second stage of deep model reassembly).
+
+    python tools/dery/compute_similarity.py configs/dery/cifar_resnets/dery_cifar-resnets_cifar10-jpeg.py
+"""
 from mmreuse.utils.setup_env import require_openmmlab
 
 require_openmmlab()

@@ -1,4 +1,7 @@
-"""Write the input and output shapes of all nodes of the zoo of a config."""
+"""Write the input and output shapes of all nodes of the zoo of a config.
+
+    python tools/dery/count_inout_size.py configs/dery/cifar_resnets/dery_cifar-resnets_cifar10-jpeg.py
+"""
 from mmreuse.utils.setup_env import require_openmmlab
 
 require_openmmlab()

@@ -1,4 +1,7 @@
-"""Measure the accuracy of every member of the zoo of a config as it is, on its test_data."""
+"""Measure the accuracy of every member of the zoo of a config as it is, on its test_data.
+
+    python tools/dery/evaluate_zoo.py configs/dery/cifar_resnets/dery_cifar-resnets_cifar10-jpeg.py
+"""
 from mmreuse.utils.setup_env import require_openmmlab
 
 require_openmmlab()

@@ -1,4 +1,7 @@
-"""Run the zoo of a config over its data and keep the Grams of all nodes (first stage of deep model reassembly)."""
+"""Run the zoo of a config over its data and keep the Grams of all nodes (first stage of deep model reassembly).
+
+    python tools/dery/extract_features.py configs/dery/cifar_resnets/dery_cifar-resnets_cifar10-jpeg.py
+"""
 from mmreuse.utils.setup_env import require_openmmlab
 
 require_openmmlab()

@@ -1,4 +1,7 @@
-"""Cut the zoo of a config into blocks and put like blocks into one set (third stage of deep model reassembly)."""
+"""Cut the zoo of a config into blocks and put like blocks into one set (third stage of deep model reassembly).
+
+    python tools/dery/partition.py configs/dery/cifar_resnets/dery_cifar-resnets_cifar10-jpeg.py
+"""
 from mmreuse.utils.setup_env import require_openmmlab
 
 require_openmmlab()

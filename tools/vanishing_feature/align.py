@@ -11,21 +11,21 @@ from mmreuse.utils.setup_env import require_openmmlab
 
 require_openmmlab()
 
-from mmengine.config import DictAction
-
 from mmreuse.apis import align_checkpoints
 from mmreuse.engine import launch
+from mmreuse.engine.config import OptionAction
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config file with the model and train_dataloader of the networks')
     parser.add_argument('checkpoints', nargs='+', help='two or more; the first keeps its order')
-    parser.add_argument('--matcher', nargs='+', action=DictAction, default=dict(type='weight_matching'),
+    parser.add_argument('--matcher', nargs='+', action=OptionAction, default=dict(type='weight_matching'),
                         metavar='KEY=VALUE', help='type and options of a matcher that permutes (default: %(default)s)')
     parser.add_argument('--samples', type=int, help='pictures for matchers that look at features (default: all)')
     parser.add_argument('--work-dir', help='where the results go (default: work_dirs/<config name>)')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='override the config')
+    parser.add_argument('--cfg-options', nargs='+', action=OptionAction, metavar='KEY=VALUE',
+                        help='override the config')
     return parser.parse_args()
 
 
