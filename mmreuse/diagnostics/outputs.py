@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError, DataError
 from mmreuse.statistics import ChannelMomentAccumulator
+from mmreuse.statistics.data import logits_of
 from mmreuse.statistics.passes import evaluating, image_batches
 
 
@@ -57,11 +58,10 @@ def output_statistics(models: Sequence[nn.Module], loader: Iterable, *, samples:
 
 def _logits(models: Sequence[nn.Module], images: Sequence[Tensor]) -> Tensor:
     """(N, B, C)"""
-    outputs = [model(own) for model, own in zip(models, images, strict=True)]
+    outputs = [logits_of(model(own)) for model, own in zip(models, images, strict=True)]
     for number, output in enumerate(outputs):
-        if not isinstance(output, Tensor) or output.dim() != 2 or len(output) != len(images[0]):
-            found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-            raise DataError(f'model {number} gives {found} for {len(images[0])} images; logits of shape (images, '
+        if output.dim() != 2 or len(output) != len(images[0]):
+            raise DataError(f'model {number} gives {tuple(output.shape)} for {len(images[0])} images; logits of shape (images, '
                             'classes) are compared.')
         if output.shape[1] != outputs[0].shape[1]:
             raise DataError(f'model {number} has {output.shape[1]} classes, model 0 has {outputs[0].shape[1]}.')

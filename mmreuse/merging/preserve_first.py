@@ -22,6 +22,7 @@ from mmreuse.renormalization import measure_ends
 from mmreuse.renormalization.apply import Methods, apply_renormalizers, find_methods
 from mmreuse.renormalization.goals import Statistics
 from mmreuse.statistics import ChannelMoments, SpaceMoments, collect
+from mmreuse.statistics.data import logits_of
 from mmreuse.statistics.passes import device_of
 from mmreuse.statistics.replay import Replay
 from mmreuse.utils.methods import find_method, takes
@@ -283,4 +284,4 @@ class Ensemble(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute outputs (B, C)."""
-        return sum(model(images) for model in self.models) / len(self.models)
+        return sum(logits_of(model(images)) for model in self.models) / len(self.models)
