@@ -9,6 +9,7 @@ from mmengine.dist import get_rank, get_world_size
 from torch import Tensor, nn
 
 from mmreuse.errors import DataError
+from mmreuse.graph.values import map_tensors
 from mmreuse.statistics.data import IMAGES, LABELS, as_labels, batches
 from mmreuse.utils.progress import progress
 
@@ -37,12 +38,10 @@ def precision_of(model: nn.Module) -> torch.dtype | None:
     return next((parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()), None)
 
 
-def inputs_for(model: nn.Module, inputs: Tensor | tuple[Any, ...]) -> tuple[Any, ...]:
-    """Arguments of a model's forward as a tuple, floating-point tensors in its precision."""
-    inputs = inputs if isinstance(inputs, tuple) else (inputs,)
+def inputs_for(model: nn.Module, inputs: Any) -> Any:
+    """Arguments of a model's forward, see :func:`mmreuse.graph.trace`, floating-point tensors in its precision."""
     precision = precision_of(model)
-    return tuple(each.to(precision) if precision is not None and isinstance(each, Tensor) and each.is_floating_point()
-                 else each for each in inputs)
+    return map_tensors(inputs, lambda each: each.to(precision or each.dtype) if each.is_floating_point() else each)
 
 
 def images_of(batch: Any, model: nn.Module) -> Tensor:

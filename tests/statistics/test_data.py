@@ -133,6 +133,14 @@ def test_scores_are_found_in_what_networks_return(wrap):
     assert module(IMAGES[:3]).shape == (3, 2)
 
 
+def test_channels_go_where_scores_are_in_a_container():
+    options = dict(fisher=dict(samples=40), renormalizers=['reset'])
+    found = [prune_channels(make(wrap), inputs, 0.6, LABELLED['pair'], 'diagonal_fisher', **options).state_dict()
+             for wrap, inputs in ((lambda scores: scores, torch.zeros(1, 3, 5, 5)),
+                                  (Output, dict(x=torch.zeros(1, 3, 5, 5))))]
+    torch.testing.assert_close(*found)
+
+
 @pytest.mark.parametrize('output', [None, dict(loss=1), Output(None), ()])
 def test_no_scores_are_an_error(output):
     with pytest.raises(DataError, match='no scores'):
