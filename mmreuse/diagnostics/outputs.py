@@ -61,8 +61,8 @@ def _logits(models: Sequence[nn.Module], images: Sequence[Tensor]) -> Tensor:
     outputs = [logits_of(model(own)) for model, own in zip(models, images, strict=True)]
     for number, output in enumerate(outputs):
         if output.dim() != 2 or len(output) != len(images[0]):
-            raise DataError(f'model {number} gives {tuple(output.shape)} for {len(images[0])} images; logits of shape (images, '
-                            'classes) are compared.')
+            raise DataError(f'model {number} gives {tuple(output.shape)} for {len(images[0])} images; logits '
+                            'of shape (images, classes) are compared.')
         if output.shape[1] != outputs[0].shape[1]:
             raise DataError(f'model {number} has {output.shape[1]} classes, model 0 has {outputs[0].shape[1]}.')
         if not output.isfinite().all():
