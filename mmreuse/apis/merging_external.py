@@ -3,14 +3,13 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from mmreuse.apis.merging_study import Measured, MergingStudy
 from mmreuse.errors import ArtefactError
 from mmreuse.models.classifiers.plain import convert
-from mmreuse.utils.io import load_checkpoint
+from mmreuse.utils.io import load_arrays, load_checkpoint
 
 _PICKLES = ('.pkl', '.pickle')
 _FOLDER = re.compile(r'\d+(_\d+)*')
@@ -28,10 +27,9 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
                             'or .npz where they come from.')
     if path.suffix == '.npz' and path.is_file():
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-        except (OSError, ValueError, TypeError) as error:
-            raise ArtefactError(f'{path}: is damaged or holds objects ({error}).') from error
+            return {name: torch.from_numpy(array) for name, array in load_arrays(path).items()}
+        except TypeError as error:  # text, say
+            raise ArtefactError(f'{path}: holds more than numbers ({error}).') from error
     checkpoint = load_checkpoint(path)
     state = checkpoint.get('state_dict', checkpoint)
     return {name: tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}

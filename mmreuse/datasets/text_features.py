@@ -133,7 +133,8 @@ def read_vectors(path: PathLike, key: str | None = None) -> Tensor:
         if path.suffix == '.csv':
             return torch.from_numpy(np.loadtxt(path, delimiter=',', skiprows=1, ndmin=2)[:, 1:])
         if path.suffix == '.npy':
-            return torch.from_numpy(np.load(path, allow_pickle=False))
+            # Mapped, a file that is shorter than its header says is refused before memory is given.
+            return torch.from_numpy(np.array(np.load(path, allow_pickle=False, mmap_mode='r')))
     except (OSError, ValueError, TypeError) as error:
         raise ArtefactError(f'{path}: cannot be read as class vectors ({error})') from error
     raise ArtefactError(f"{path}: class vectors are read from .csv, .npy and .safetensors, not from '{path.suffix}'")

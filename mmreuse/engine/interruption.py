@@ -74,5 +74,5 @@ def _handle(number: int, frame: FrameType | None) -> None:
         print_log(f'{name}: the run ends after this iteration and saves a checkpoint; once more, and it ends at once.',
                   'current', logging.WARNING)
         return
-    raise Interrupted(number, f'{name}: ended. What was finished or saved is whole; the same command'
-                      f'{" with --resume" if _State.waiting else ""} goes on from there.')
+    raise Interrupted(number, f'{name}: ended. What was finished or saved is whole, and the same command (of a '
+                      'training, with --resume) goes on from there.')

@@ -57,8 +57,9 @@ class Replayable:
         if self.runner.rank == 0:
             with atomic_write(folder / 'last_checkpoint') as file:
                 file.write(str(folder / INTERRUPTED))
+        resume = '' if self.runner._resume else ' with --resume'
         raise Interrupted(number, f'ended after iteration {self._iter}, saved as {folder / INTERRUPTED}. The same '
-                          'command with --resume goes on from there.')
+                          f'command{resume} goes on from there.')
 
 
 @LOOPS.register_module(name='EpochBasedTrainLoop')

@@ -8,6 +8,7 @@ import errno
 import hashlib
 import json
 import logging
+import math
 import os
 import pickle
 import re
@@ -15,11 +16,14 @@ import shutil
 import socket
 import time
 import uuid
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
@@ -216,6 +220,9 @@ def read_json(path: PathLike, required: Sequence[str] = ()) -> Any:
     try:
         with open(path, encoding='utf-8') as file:
             value = json.load(file)
+    except RecursionError as error:
+        raise ArtefactError(f'{path}: is nested too deeply for anything that mmreuse writes. It is of another '
+                            'kind.') from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ArtefactError(f'{path}: is truncated or not JSON ({error}). Delete it and run again the stage that '
                             f'wrote it.') from error
@@ -279,7 +286,7 @@ def load_tensors(path: PathLike, device: str | torch.device = 'cpu') -> tuple[di
 def _decoded(text: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, RecursionError):
         return text
 
 
@@ -309,6 +316,7 @@ def load_checkpoint(
     if path.suffix == '.safetensors':
         return load_tensors(path, device=map_location or 'cpu')[0]
     _require_file(path)
+    _refuse_packed(path)
     if trust_checkpoint:
         logger.warning('%s is unpickled in full because trust_checkpoint=True: code in it runs.', path)
     try:
@@ -324,6 +332,53 @@ def load_checkpoint(
         raise ArtefactError(f'{path}: holds a {type(checkpoint).__name__}, not a dict of tensors. Save the '
                             f"model's state_dict() instead.")
     return checkpoint
+
+
+def _refuse_packed(path: PathLike) -> None:
+    """Refuse an archive that is larger when it is unpacked: torch packs nothing, so that it is no checkpoint of its.
+
+    That a tensor is not larger than its record torch checks itself.
+
+    Raises:
+        ArtefactError: It is.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            needed = sum(record.file_size for record in archive.infolist())
+    except (zipfile.BadZipFile, OSError):
+        return  # of the older format, or damaged: torch says so
+    if needed > Path(path).stat().st_size:
+        raise ArtefactError(f'{path}: asks for {needed} bytes and has {Path(path).stat().st_size}. It is damaged, or '
+                            'made to exhaust the memory; torch writes no such files.')
+
+
+def load_arrays(path: PathLike) -> dict[str, np.ndarray]:
+    """Read the arrays of an ``.npz`` file by name, once their sizes are known to be those of the file.
+
+    Raises:
+        ArtefactError: The file is missing, damaged, holds objects, or asks for more memory than it can hold.
+    """
+    _require_file(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for record in archive.infolist():
+                _check_array(archive, record)
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise ArtefactError(f'{path}: is damaged, or no .npz file of numbers ({error}).') from error
+
+
+def _check_array(archive: zipfile.ZipFile, record: zipfile.ZipInfo) -> None:
+    with archive.open(record) as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file)
+    needed = math.prod(shape) * dtype.itemsize
+    # Deflate makes nothing smaller than by this factor.
+    if not needed <= record.file_size <= 1032 * record.compress_size + 1024:
+        raise ValueError(f"'{record.filename}' asks for {max(needed, record.file_size)} bytes and has "
+                         f'{record.compress_size}')
 
 
 def _require_file(path: PathLike) -> None:

@@ -207,6 +207,19 @@ def test_leftovers_of_killed_writers_are_cleared_by_the_next_training(tmp_path):
     assert not leftover.exists() and (tmp_path / 'epoch_1.pth').exists()
 
 
+def test_weights_that_hooks_write_are_nothing_to_resume_from(tmp_path, caplog):
+    """A run that was killed in its first epoch starts anew, and says so."""
+    for name in ('net1_epoch_0.pth', 'selection.pth'):
+        torch.save(dict(meta=dict(epoch=0), state_dict={}), tmp_path / name)
+    with caplog.at_level(logging.INFO):
+        assert find_resumable(tmp_path) is None
+    assert 'net1_epoch_0.pth: is not a checkpoint to resume from' in caplog.text
+    make_runner(tmp_path, epochs=1, resume=True).train()
+    (tmp_path / 'epoch_1.pth').write_bytes(b'damaged')
+    with pytest.raises(ArtefactError, match='no valid checkpoint to resume from'):
+        find_resumable(tmp_path)
+
+
 class Crash(Exception):
     pass
 

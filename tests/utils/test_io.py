@@ -1,9 +1,11 @@
 """Artefacts: complete or absent, read without running anything, errors that name file and remedy."""
 import errno
+import io
 import os
 import subprocess
 import sys
 import threading
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,6 +20,7 @@ from mmreuse.utils.io import (
     atomic_path,
     atomic_write,
     file_hash,
+    load_arrays,
     load_checkpoint,
     load_tensors,
     read_json,
@@ -121,6 +124,42 @@ def test_a_full_disk_is_named_whoever_writes(tmp_path, monkeypatch):
     with pytest.raises(OSError, match='No space left') as caught, atomic_path(tmp_path / 'x.pth'):
         raise RuntimeError('PytorchStreamWriter failed writing file')
     assert caught.value.filename == str(tmp_path / 'x.pth') and listing(tmp_path) == []
+
+
+def test_deep_json_is_an_error_of_the_file(tmp_path):
+    (tmp_path / 'deep.json').write_text('[' * 100000)
+    with pytest.raises(ArtefactError, match='deep.json: is nested too deeply'):
+        read_json(tmp_path / 'deep.json')
+
+
+def test_a_packed_checkpoint_is_refused_before_it_is_unpacked(tmp_path):
+    torch.save({'w': torch.zeros(100000)}, tmp_path / 'plain.pth')
+    assert load_checkpoint(tmp_path / 'plain.pth')['w'].shape == (100000,)
+    with zipfile.ZipFile(tmp_path / 'plain.pth') as plain, \
+            zipfile.ZipFile(tmp_path / 'bomb.pth', 'w', zipfile.ZIP_DEFLATED) as bomb:
+        for record in plain.infolist():
+            bomb.writestr(record.filename, plain.read(record))
+    with pytest.raises(ArtefactError, match='bomb.pth: asks for 40'):
+        load_checkpoint(tmp_path / 'bomb.pth')
+
+
+def npz(path, shape, content):
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, dict(descr='<f4', fortran_order=False, shape=shape))
+    with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr('w.npy', header.getvalue() + content)
+    return path
+
+
+def test_arrays_that_ask_for_more_than_the_file_holds_are_refused(tmp_path):
+    np.savez_compressed(tmp_path / 'zeros.npz', w=np.zeros((1000, 1000), np.float32))
+    assert load_arrays(tmp_path / 'zeros.npz')['w'].shape == (1000, 1000)
+    assert load_arrays(npz(tmp_path / 'a.npz', (2,), bytes(8)))['w'].tolist() == [0, 0]
+    with pytest.raises(ArtefactError, match="b.npz: .*'w.npy' asks for 1000000000000 bytes"):
+        load_arrays(npz(tmp_path / 'b.npz', (250000000000,), bytes(8)))
+    with pytest.raises(ArtefactError, match='holds? ?objects|Object arrays'):
+        np.savez(tmp_path / 'c.npz', w=np.array([{}]))
+        load_arrays(tmp_path / 'c.npz')
 
 
 def test_a_folder_given_for_a_file_is_said(tmp_path):

@@ -6,7 +6,6 @@ The file is one of those at ``storage.googleapis.com/mixer_models``. The network
 """
 import argparse
 import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mmreuse.errors import ArtefactError, MMReuseError
-from mmreuse.utils.io import file_hash, save_tensors
+from mmreuse.utils.io import file_hash, load_arrays, save_tensors
 
 #: Parts of the names, in the order in which they are replaced.
 NAMES = [(r'^MixerBlock_(\d+)/', r'blocks.\1.'), (r'^stem/', 'stem.proj.'), (r'^pre_head_layer_norm/', 'norm.'),
@@ -58,15 +57,12 @@ def main() -> None:
     parser.add_argument('--out', type=Path, help='default: beside the file, <model>.safetensors')
     args = parser.parse_args()
     try:
-        with np.load(args.arrays, allow_pickle=False) as arrays:
-            state = convert(arrays)
+        state = convert(load_arrays(args.arrays))
         with torch.device('meta'):
             check(state, timm.create_model(args.model).state_dict())
         out = args.out or args.arrays.with_name(f'{args.model}.safetensors')
         save_tensors(out, state, metadata=dict(provenance=dict(
             source=args.arrays.name, source_hash=file_hash(args.arrays))))
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise SystemExit(f'{args.arrays}: cannot be read as NumPy arrays ({error}).') from None
     except MMReuseError as error:
         raise SystemExit(f'{type(error).__name__}: {error}') from None
     print(f'{out}  {file_hash(out)}')
