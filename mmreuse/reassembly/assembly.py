@@ -19,6 +19,9 @@ from mmreuse.reassembly.stem import conv_stem
 from mmreuse.reassembly.structures import Adapter, Block, Genotype, Layout
 from mmreuse.reassembly.zoo import ZooEntry, find_entry
 
+#: Bytes of weights that are kept.
+KEPT_PIECES = 4 << 30
+
 
 class Step(nn.Module):
     """One piece of an assembled net: takes features and the size of their map, hands on both.
@@ -101,7 +104,7 @@ class Pieces:
 
     def __init__(self, zoo: Mapping[str, ZooEntry], nodes: Nodes, num_classes: int, in_channels: int = 3,
                  pretrained: bool = True, device: torch.device | str = 'cpu', seed: int = 0,
-                 memory: int = 4 << 30) -> None:
+                 memory: int = KEPT_PIECES) -> None:
         self.zoo, self.nodes, self.num_classes, self.in_channels = zoo, nodes, num_classes, in_channels
         self.pretrained, self.device, self.seed, self.memory = pretrained, torch.device(device), seed, memory
         self._kept: OrderedDict[tuple, tuple[Step, int]] = OrderedDict()  # with bytes

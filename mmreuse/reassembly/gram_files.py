@@ -19,6 +19,8 @@ from mmreuse.utils.precision import full_precision
 
 KIND = 'mmreuse.grams'
 VERSION = 1
+#: Bytes that the stacked Grams of one product may take.
+STACKED_GRAMS = 2**31
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,8 @@ class GramSet:
             they do not come from the same samples in the same minibatches.
     """
 
-    def __init__(self, paths: Sequence[PathLike], device: str | torch.device = 'cpu', memory: int = 2**31) -> None:
+    def __init__(self, paths: Sequence[PathLike], device: str | torch.device = 'cpu',
+                 memory: int = STACKED_GRAMS) -> None:
         if not paths:
             raise ArtefactError('No Gram file is given: run first the stage that extracts features.')
         self.device = torch.device(device)

@@ -211,10 +211,10 @@ def surrogate_values(assemblies: Assemblies, partition: Partition, similarity: S
         worth = [_block_worth(state.block, partition, similarity, quality) for state in states]
         row = np.array([worth[choice.target] for choice in choices])
         if position and similarity is not None:
-            table = similarity.values.double().numpy()
-            before = [_row_out(state.block, similarity) for state in assemblies.states[position - 1]]
-            after = [_row_in(state.block, similarity) for state in states]
-            row += [table[after[choice.target], before[choice.source]] for choice in choices]
+            before = np.array([_row_out(state.block, similarity) for state in assemblies.states[position - 1]])
+            after = np.array([_row_in(state.block, similarity) for state in states])
+            pairs = assemblies.lattice.positions[position]
+            row += similarity.values.numpy()[after[pairs.target], before[pairs.source]]
         values.append(row)
     if not all(np.isfinite(row).all() for row in values):
         raise ConfigError('the similarity matrix holds NaN where blocks meet; run the similarity stage again')

@@ -20,7 +20,7 @@ import numpy as np
 from mmreuse.reassembly.segments import Segments
 
 _GAIN = 1e-9  # smaller gains are rounding
-_PAIRS = 1 << 22  # pairs of blocks in memory at once, 32 MiB each time they are
+PAIRS_AT_ONCE = 1 << 22  # pairs of blocks in memory at once, 32 MiB each time they are
 
 
 @dataclass
@@ -60,7 +60,7 @@ class Pairs:
 
     def rows(self) -> Iterator[tuple[slice, np.ndarray]]:
         """Consecutive blocks, and their similarity (R, m, n) to all."""
-        step = max(1, _PAIRS // self.blocks.size)
+        step = max(1, PAIRS_AT_ONCE // self.blocks.size)
         for start in range(0, self.blocks.shape[1], step):
             part = slice(start, start + step)
             yield part, pair_similarity(self.values, self.segments, self.blocks[:, part], self.blocks)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from mmreuse.errors import ConfigError
-from mmreuse.reassembly.gram_files import GramBatch, GramSet
+from mmreuse.reassembly.gram_files import STACKED_GRAMS, GramBatch, GramSet
 from mmreuse.reassembly.similarity_matrix import SimilarityMatrix
 from mmreuse.registry import SIMILARITIES
 from mmreuse.utils.io import PathLike
@@ -39,7 +39,7 @@ def compute_similarity(
     metric: str | Mapping[str, Any] = 'cka',
     *,
     device: str | torch.device = 'cpu',
-    memory: int = 2**31,
+    memory: int = STACKED_GRAMS,
 ) -> SimilarityMatrix:
     """Compare every place of every net of a zoo with every other.
 

@@ -1,6 +1,9 @@
 """The stages of reassembly as a user runs them: from a config, on digits, with a zoo of three tiny nets."""
 import json
+import pickle
 import shutil
+import sys
+import types
 from dataclasses import replace
 from pathlib import Path
 
@@ -200,6 +203,47 @@ def test_published_similarities_serve_a_config(pipeline, tmp_path):
     with pytest.raises(ArtefactError, match='wide - wide'):
         PartitionRunner(cfg).run()
     assert (tmp_path / 'work' / 'partition' / 'manifest.json').read_text() == manifest
+
+
+def test_a_published_partition_serves_a_config(pipeline, tmp_path, monkeypatch):
+    own = load_partition(Path(pipeline.work_dir) / 'partition' / 'partition.json')
+    module = types.ModuleType('utils')
+    for name in ('Block', 'Block_Assign'):
+        setattr(module, name, type(name, (), {'__module__': 'utils'}))
+
+    def published(block):
+        record = module.Block()
+        record.model_name, record.block_index = block.model, block.stage
+        record.node_list = list(range(block.first, block.last + 1))
+        return record
+
+    groups = [[block for blocks in own.blocks.values() for block in blocks if block.set == label] for label in range(3)]
+    assignment = module.Block_Assign()
+    assignment.centers = list(map(published, own.anchors))
+    assignment.center2block = [[center, *map(published, group)]
+                               for center, group in zip(assignment.centers, groups, strict=True)]
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, 'utils', module)
+        (tmp_path / 'assignment_hybrid_3.pkl').write_bytes(pickle.dumps(assignment))
+    cfg = changed(pipeline, tmp_path / 'work', partition_file=str(tmp_path / 'assignment_hybrid_3.pkl'),
+                  similarity_file=str(Path(pipeline.work_dir) / 'similarity' / 'similarity.safetensors'))
+    ReassemblyRunner(cfg).run()
+    assert scores(tmp_path / 'work') == scores(Path(pipeline.work_dir))
+
+
+@pytest.mark.parametrize('stage', [FeatureExtractionRunner, SimilarityRunner, PartitionRunner, ReassemblyRunner])
+def test_every_stage_says_what_it_needs_and_refuses_where_there_is_less(pipeline, tmp_path, monkeypatch, stage):
+    shutil.copytree(pipeline.work_dir, tmp_path / 'work')
+    monkeypatch.setattr('mmreuse.utils.memory.available_memory', lambda: 1000)
+    with pytest.raises(ConfigError, match=f'{stage.stage} of 3 nets: needs about 0.* Take .* MMREUSE_IGNORE_MEMORY'):
+        stage(changed(pipeline, tmp_path / 'work', overwrite=True)).run()
+
+
+def test_more_samples_than_there_are_cost_no_memory(pipeline, tmp_path, monkeypatch):
+    monkeypatch.setattr('mmreuse.utils.memory.available_memory', lambda: 2**30)
+    cfg = changed(pipeline, tmp_path, **{'features.num_samples': 10**12})
+    cfg.zoo = cfg.zoo[:1]
+    assert FeatureExtractionRunner(cfg).run()['features/samples'] == 1197
 
 
 def test_node_shapes_need_no_weights(pipeline, tmp_path):

@@ -207,14 +207,14 @@ def test_swap_and_medoids_equal_brute_force(seed):
     generator = np.random.default_rng(seed)
     anchors = generator.choice(6, 3, replace=False)
     lazy = Pairs(problem.values, problem.segments, blocks)
-    with patch.object(partition_solver, '_PAIRS', 6 * int(generator.integers(1, 8))):  # a few rows at a time
+    with patch.object(partition_solver, 'PAIRS_AT_ONCE', 6 * int(generator.integers(1, 8))):  # a few rows at a time
         swapped, objective = best_swap(lazy, anchors[None])
     candidates = [[*anchors[:label], other, *anchors[label + 1:]] for label in range(3) for other in range(6)]
     totals = [pairs[0, :, list(candidate)].max(0).sum() for candidate in candidates]
     assert objective[0] == pytest.approx(max(totals))
     assert pairs[0][:, swapped[0]].max(1).sum() == pytest.approx(objective[0])
     labels = np.array([*range(3), *generator.integers(0, 3, 3)])
-    with patch.object(partition_solver, '_PAIRS', 6 * int(generator.integers(1, 8))):
+    with patch.object(partition_solver, 'PAIRS_AT_ONCE', 6 * int(generator.integers(1, 8))):
         centres, total = medoids(lazy, labels[None], 3)
     best = [max(pairs[0][member, labels == label].sum() for member in np.flatnonzero(labels == label))
             for label in range(3)]

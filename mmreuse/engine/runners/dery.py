@@ -18,15 +18,16 @@ from torch.utils.data import DataLoader
 from mmreuse.datasets.samples import SampleView
 from mmreuse.engine.runners.zoo_stage import ZooStage
 from mmreuse.errors import ArtefactError
-from mmreuse.reassembly.assembly import Pieces
+from mmreuse.reassembly.assembly import KEPT_PIECES, Pieces
 from mmreuse.reassembly.costs import CostTable
 from mmreuse.reassembly.emit import candidate_config, emit_candidates, load_finetune
 from mmreuse.reassembly.genotype import Rules, describe
-from mmreuse.reassembly.gram_files import gram_facts, write_grams
+from mmreuse.reassembly.gram_files import STACKED_GRAMS, gram_facts, write_grams
 from mmreuse.reassembly.lattice import Assemblies, build_assemblies, surrogate_values
 from mmreuse.reassembly.nodes import inout_shapes, member_nodes, node_macs
 from mmreuse.reassembly.partition import check_options, partition
 from mmreuse.reassembly.partition_io import save_partition
+from mmreuse.reassembly.partition_solver import PAIRS_AT_ONCE
 from mmreuse.reassembly.program import Bounds
 from mmreuse.reassembly.scoring import Scorer, find_proxy
 from mmreuse.reassembly.search import Progress, SearchResult, like, random_assembly, search, time_candidates
@@ -71,6 +72,10 @@ class FeatureExtractionRunner(ZooStage):
 
     def execute(self) -> dict[str, Any]:
         options = self.settled
+        # All minibatches of one net, once in parts and once in a stack; its weights are on the device beside that.
+        places = max(map(len, self.nodes.values())) + 1
+        self.require_memory(2 * 4 * places * self.num_samples('data', options['num_samples']) * options['minibatch'],
+                            'Take smaller features.minibatch or features.num_samples.')
         cache = StageCache(self.cfg.get('cache_dir', 'work_dirs/cache'))
         metrics: dict[str, Any] = {'features/networks': len(self.zoo)}
         for turn, entry in enumerate(self.zoo.values(), start=1):
@@ -175,6 +180,10 @@ class SimilarityRunner(ZooStage):
         return {path.name: file_hash(path) for path in self.gram_files}
 
     def execute(self) -> dict[str, Any]:
+        # Stacked Grams of one minibatch; the result, and once more while it is written.
+        places, batch = self.places(), max(gram_facts(self.gram_files[0])['sizes'])
+        stacked = min(STACKED_GRAMS, 16 * places * batch**2)
+        self.require_memory(stacked + 2 * 4 * places**2, 'Take fewer nets, or fewer nodes of each.')
         similarity = compute_similarity(self.gram_files, self.cfg.similarity, device=self.device)
         if is_main_process():
             save_similarity(self.folder / 'similarity.safetensors', similarity)
@@ -211,6 +220,9 @@ class PartitionRunner(ZooStage):
         return {'similarity': self.artefact_hash(self.similarity_file)}
 
     def execute(self) -> dict[str, Any]:
+        # The similarity; once more in the order of the nets or averaged over both directions; pairs of blocks.
+        self.require_memory(2 * 4 * self.places()**2 + 4 * 8 * PAIRS_AT_ONCE,
+                            'Take fewer nets, or fewer nodes of each.')
         result = partition(self.similarity, self.nodes, **self.settled)
         if is_main_process():
             save_partition(self.folder / 'partition.json', result)
@@ -286,6 +298,11 @@ class ReassemblyRunner(ZooStage):
 
     def _search(self) -> dict[str, Any]:
         options = self.settled
+        images = self.num_samples('data', options['num_batches'] * options['batch_size'])
+        height, width = options['input_size']
+        weights = 4 * sum(node.params for nodes in self.nodes.values() for node in nodes)
+        self.require_memory(2 * 4 * 3 * images * height * width + min(KEPT_PIECES, weights),
+                            'Take smaller reassembly.num_batches, batch_size or input_size.')
         assemblies = self.assemblies()
         pieces = Pieces(self.zoo, self.nodes, options['num_classes'], device=self.device, seed=self.seed)
         scorer = Scorer(pieces, self._batches(), dict(options['proxy']), log=self._log())

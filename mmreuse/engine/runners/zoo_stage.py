@@ -21,6 +21,7 @@ from mmreuse.reassembly.structures import Partition
 from mmreuse.reassembly.zoo import Preprocess, ZooEntry, member_hash, parse_zoo
 from mmreuse.registry import DATASETS, TRANSFORMS
 from mmreuse.utils.io import file_hash
+from mmreuse.utils.memory import require_memory
 
 
 class ZooStage(StageRunner):
@@ -153,6 +154,18 @@ class ZooStage(StageRunner):
                     f"{path}: was made from other weights of '{key}' ({made_from[key]}) than the zoo has now "
                     f'({present}, {entry.weights}). Run the stages from the features on again, or restore the weights.')
 
+    def places(self) -> int:
+        """Rows of the zoo's similarity: the input of each net's first node and the output of every node."""
+        return sum(len(nodes) + 1 for nodes in self.nodes.values())
+
+    def require_memory(self, needed: int, remedy: str) -> None:
+        """Log what the stage needs, and refuse where there is less.
+
+        Raises:
+            ConfigError: More is needed than available.
+        """
+        require_memory(needed, f'{self.stage} of {len(self.zoo)} nets', remedy, self.logger)
+
     def data_options(self, section: str) -> dict[str, Any]:
         """The section of a config that names data.
 
@@ -184,6 +197,10 @@ class ZooStage(StageRunner):
         indices = pick_samples(dataset, num_samples or len(dataset), self.seed)
         reverse = (data['color_order'] == 'rgb') != preprocess.to_rgb
         return SampleView(dataset, indices, transform, preprocess.mean, preprocess.std, reverse)
+
+    def num_samples(self, section: str, wanted: int) -> int:
+        """How many of the wanted samples there are."""
+        return min(wanted, len(self._dataset(section, self.data_options(section)['dataset'])))
 
     def data_hash(self, section: str, num_samples: int | None) -> str:
         """Hash of the pictures and labels that :meth:`sample_view` chooses."""

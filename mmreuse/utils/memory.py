@@ -1,0 +1,54 @@
+"""How much memory a job will need, said before it starts and held against what there is."""
+import logging
+import os
+from pathlib import Path
+
+from mmreuse.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+_GIB = 2**30
+_CGROUPS = (('memory.max', 'memory.current'), ('memory/memory.limit_in_bytes', 'memory/memory.usage_in_bytes'))
+
+
+def available_memory(root: Path = Path('/')) -> int | None:
+    """Return the bytes that a process may still take, within the limit of its container; None where that is not known.
+
+    Args:
+        root: Where ``proc`` and ``sys`` are.
+    """
+    found = []
+    try:
+        lines = (root / 'proc/meminfo').read_text().splitlines()
+        found += [int(line.split()[1]) * 1024 for line in lines if line.startswith('MemAvailable:')]
+    except (OSError, ValueError, IndexError):
+        pass
+    for limit, used in _CGROUPS:
+        try:
+            folder = root / 'sys/fs/cgroup'
+            found.append(max(0, int((folder / limit).read_text()) - int((folder / used).read_text())))
+        except (OSError, ValueError):  # not there, or 'max'
+            continue
+    return min(found, default=None)
+
+
+def require_memory(needed: int, what: str, remedy: str, log: logging.Logger = logger) -> None:
+    """Log how much memory a job needs, and refuse it where there is less.
+
+    With ``MMREUSE_IGNORE_MEMORY=1`` in the environment it is only logged.
+
+    Args:
+        needed: Bytes, estimated.
+        what: The job, and what it is so large by.
+        remedy: How to need less.
+        log: Takes the estimate.
+
+    Raises:
+        ConfigError: More is needed than available.
+    """
+    available = available_memory()
+    known = '' if available is None else f', {available / _GIB:.1f} GiB are available'
+    log.info(f'{what}: needs about {needed / _GIB:.1f} GiB of memory{known}')
+    if available is not None and needed > available and os.environ.get('MMREUSE_IGNORE_MEMORY') != '1':
+        raise ConfigError(f'{what}: needs about {needed / _GIB:.1f} GiB of memory{known}. {remedy} Set '
+                          'MMREUSE_IGNORE_MEMORY=1 to try all the same.')
