@@ -101,7 +101,8 @@ def load_strictly(model: nn.Module, state: Mapping[str, Tensor], source: object,
         missing, unexpected = model.load_state_dict(state, strict=False, assign=assign)
         problem = _differing_names(
             [name for name in missing if not optional(name) and not name.endswith('num_batches_tracked')],
-            [name for name in unexpected if not optional(name)], shapes, state)
+            # torch takes parameters with a dot in their name, as gates have, for those of a missing module.
+            [name for name in unexpected if name not in own and not optional(name)], shapes, state)
     except RuntimeError as error:
         problem = _other_shapes(shapes, state) or str(error)
     except ArtefactError as error:  # of a network that takes on the structure of what it loads

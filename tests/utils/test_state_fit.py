@@ -116,3 +116,13 @@ def test_what_fits_is_loaded_where_that_is_asked_for(caplog):
     assert 'size mismatch for head.weight' in caplog.text
     with pytest.raises(ArtefactError, match='does not fit Net at all'):
         load_what_fits(model, nn.Conv2d(3, 3, 3).state_dict(), 'some.pth', logging.getLogger('fits'))
+
+
+def test_parameters_with_a_dot_in_their_name_are_known():
+    gates = nn.Module()
+    gates._parameters['layer1.conv1'] = nn.Parameter(torch.zeros(3))
+    net = nn.ModuleDict(dict(gates=gates))
+    load_strictly(net, {'gates.layer1.conv1': torch.ones(3)}, 'a file')
+    assert net.state_dict()['gates.layer1.conv1'].tolist() == [1, 1, 1]
+    with pytest.raises(ArtefactError, match="no 'gates.layer1.conv2'"):
+        load_strictly(net, {'gates.layer1.conv1': torch.ones(3), 'gates.layer1.conv2': torch.ones(3)}, 'a file')
