@@ -10,8 +10,8 @@ require_openmmlab()
 
 from mmengine.config import Config
 
-from mmreuse.engine import launch
 from mmreuse.errors import ConfigError
+from mmreuse.utils.command_line import add_arguments
 
 
 def parse_args() -> argparse.Namespace:
@@ -22,14 +22,15 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--amp', action='store_true', help='mixed precision: float16 on a GPU, bfloat16 on a CPU')
     parser.add_argument('--no-validate', action='store_true', help='do not evaluate during training')
     parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate to the actual batch size')
-    launch.add_arguments(parser)
+    add_arguments(parser)
     return parser.parse_args()
 
 
 def merge_args(cfg: Config, args: argparse.Namespace) -> None:
     """Let the command line override how the config trains."""
     if args.amp:
-        launch.set_precision(cfg)
+        from mmreuse.engine.launch import set_precision
+        set_precision(cfg)
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.resume is not None:
@@ -44,6 +45,7 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> None:
 
 def main() -> None:
     args = parse_args()
+    from mmreuse.engine import launch  # only now, so that --help need not wait for torch
     with launch.reported_errors():
         cfg = launch.prepare(args)
         merge_args(cfg, args)

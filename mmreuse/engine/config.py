@@ -1,33 +1,14 @@
 """Configs as the tools take them: a file, merged with the options of the command line."""
-from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 
 from mmreuse.errors import ConfigError
 from mmreuse.utils.config_files import read_config
 from mmreuse.utils.config_keys import READ_KEYS
 from mmreuse.utils.names import nearest
-
-_BRACKETS = {'(': ')', '[': ']'}
-
-
-class OptionAction(DictAction):
-    """``KEY=VALUE`` pairs of a command line; what cannot be read as such is named."""
-
-    def __call__(self, parser: ArgumentParser, namespace: Namespace, values: Sequence[str] | None,
-                 option_string: str | None = None) -> None:
-        """Add the pairs to the namespace."""
-        for pair in values or ():
-            key, equals, value = pair.partition('=')
-            if not equals or not all(key.split('.')):
-                parser.error(f"{option_string} '{pair}': expected KEY=VALUE with dots between the keys, such as "
-                             'train_cfg.max_epochs=3.')
-            if not _balanced(value):
-                parser.error(f"{option_string} '{pair}': brackets are not balanced. A list is written key=\"[a,b]\".")
-        super().__call__(parser, namespace, values, option_string)
 
 
 def load_config(path: str, options: Mapping[str, Any] | None = None) -> Config:
@@ -86,13 +67,3 @@ def _check_option(cfg: Config, dotted: str) -> None:
         else:
             raise ConfigError(f"--cfg-options {dotted}: '{above}' is {level!r}, which has no '{part}'. Give "
                               f'{above}=VALUE.')
-
-
-def _balanced(text: str) -> bool:
-    opened = []
-    for letter in text:
-        if letter in _BRACKETS:
-            opened.append(_BRACKETS[letter])
-        elif letter in _BRACKETS.values() and (not opened or opened.pop() != letter):
-            return False
-    return not opened

@@ -2,7 +2,7 @@
 import os
 import re
 import sys
-from argparse import SUPPRESS, ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
@@ -14,12 +14,13 @@ from mmengine.config import Config
 from mmengine.dist import get_rank, get_world_size, is_distributed, is_main_process
 from mmengine.runner import Runner
 
-from mmreuse.engine.config import OptionAction, load_config
+from mmreuse.engine.config import load_config
 from mmreuse.engine.config_check import check_config
 from mmreuse.engine.data_check import check_data
 from mmreuse.engine.interruption import Interrupted, signals_end_runs
 from mmreuse.errors import ArtefactError, ConfigError, MMReuseError
 from mmreuse.registry import RUNNERS
+from mmreuse.utils.command_line import add_arguments as add_arguments  # as tools call it
 from mmreuse.utils.config_keys import drop_helpers
 from mmreuse.utils.io import read_json, remedy_for, write_json
 
@@ -31,17 +32,6 @@ _STARTED_BY = {'pytorch': 'torchrun (tools/dist_train.sh)', 'slurm': 'srun (tool
 _NO_ANSWER = re.compile(r'timed? ?out|connection (closed|reset|refused)|broken pipe', re.IGNORECASE)
 _SEEDS = range(2 ** 32)  # what NumPy takes
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
-
-
-def add_arguments(parser: ArgumentParser) -> None:
-    """Add what every tool that runs a config takes."""
-    parser.add_argument('--work-dir', help='where logs, artefacts and metrics go (default: work_dirs/<config name>)')
-    parser.add_argument('--cfg-options', nargs='+', action=OptionAction, metavar='KEY=VALUE',
-                        help='override the config, e.g. train_cfg.max_epochs=3 key="[a,b]"')
-    parser.add_argument('--seed', type=int, help='random seed (default: of the config)')
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
-    # torchrun passes --local-rank, older launchers --local_rank.
-    parser.add_argument('--local-rank', '--local_rank', type=int, default=0, help=SUPPRESS)
 
 
 def prepare(args: Namespace) -> Config:

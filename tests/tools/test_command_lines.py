@@ -147,3 +147,35 @@ def test_scripts_say_how_they_are_called(tool, name):
     run = tool(name)
     assert run.returncode == 2
     assert f'tools/{name}' in run.stderr
+
+
+@pytest.mark.parametrize('option, message', [
+    ('train_cfg.max_epochs', 'expected KEY=VALUE'),
+    ('=3', 'expected KEY=VALUE'),
+    ('model..depth=3', 'expected KEY=VALUE'),
+    ('model.head.topk=[1', 'brackets are not balanced'),
+    ('model.head.topk=(1]', 'brackets are not balanced'),
+])
+def test_options_that_cannot_be_read_are_named(main, config, capsys, option, message):
+    assert main('train.py', config, '--cfg-options', option) == 2
+    printed = capsys.readouterr().err
+    assert message in printed and option in printed
+
+
+def test_a_broken_test_set_is_found_before_the_training(main, config, tmp_path):
+    stopped = main('train.py', config, '--work-dir', tmp_path, '--cfg-options', 'test_dataloader.dataset.split=tset')
+    assert "there is no split 'tset'. Nearest: 'test'" in stopped
+    assert not list(tmp_path.glob('*.pth'))
+
+
+@pytest.mark.parametrize('name', ['train', 'test', 'seam/compare', 'seam/evaluate_robustness', 'pruning/prune',
+                                  'pruning/prune_channels', 'vanishing_feature/curve',
+                                  'vanishing_feature/preserve_first'])
+def test_help_does_not_wait_for_torch(repository, environment, name):
+    script = (f'import runpy, sys\nsys.argv = ["tools/{name}.py", "--help"]\n'
+              'try:\n    runpy.run_path(sys.argv[0], run_name="__main__")\n'
+              'finally:\n    assert "torch" not in sys.modules')
+    run = subprocess.run([sys.executable, '-c', script], cwd=repository, env=environment, capture_output=True,
+                         text=True)
+    assert run.returncode == 0, run.stderr
+    assert f'python tools/{name}.py' in run.stdout

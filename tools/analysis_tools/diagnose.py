@@ -19,7 +19,7 @@ from mmreuse.apis.diagnostics import diagnose
 from mmreuse.apis.merging_tables import print_rows
 from mmreuse.diagnostics.vanishing import METRICS, NORMS_OF_FEATURES, OFFSETS
 from mmreuse.engine import launch
-from mmreuse.engine.config import OptionAction
+from mmreuse.utils.command_line import OptionAction
 
 STUDIES = {
     'vanishing': 'sizes of input-induced features and of offsets, layer by layer',

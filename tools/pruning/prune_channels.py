@@ -12,7 +12,7 @@ from mmreuse.utils.setup_env import require_openmmlab
 
 require_openmmlab()
 
-from mmreuse.engine import launch
+from mmreuse.utils.command_line import add_arguments
 
 
 def parse_args() -> argparse.Namespace:
@@ -21,12 +21,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--checkpoint', help='trained weights (default: channels.checkpoint of the config)')
     parser.add_argument('--targets', nargs='+', type=float, help='shares of the cost (default: of the config)')
     parser.add_argument('--overwrite', action='store_true', help='measure again what is in the table')
-    launch.add_arguments(parser)
+    add_arguments(parser)
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
+    from mmreuse.engine import launch  # only now, so that --help need not wait for torch
     with launch.reported_errors():
         cfg = launch.prepare(args)
         cfg.runner_type = 'ChannelPruningRunner'

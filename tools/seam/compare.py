@@ -10,19 +10,20 @@ from mmreuse.utils.setup_env import require_openmmlab
 
 require_openmmlab()
 
-from mmreuse.engine import launch
+from mmreuse.utils.command_line import add_arguments
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config file with model, data and modularization')
     parser.add_argument('--overwrite', action='store_true', help='measure again what is in the table')
-    launch.add_arguments(parser)
+    add_arguments(parser)
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
+    from mmreuse.engine import launch  # only now, so that --help need not wait for torch
     with launch.reported_errors():
         cfg = launch.prepare(args)
         cfg.runner_type = 'ModularizationRunner'

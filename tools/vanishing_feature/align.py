@@ -13,7 +13,7 @@ require_openmmlab()
 
 from mmreuse.apis import align_checkpoints
 from mmreuse.engine import launch
-from mmreuse.engine.config import OptionAction
+from mmreuse.utils.command_line import OptionAction
 
 
 def parse_args() -> argparse.Namespace:

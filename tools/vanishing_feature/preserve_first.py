@@ -14,7 +14,7 @@ from mmreuse.utils.setup_env import require_openmmlab
 
 require_openmmlab()
 
-from mmreuse.engine import launch
+from mmreuse.utils.command_line import add_arguments
 
 
 def parse_args() -> argparse.Namespace:
@@ -26,7 +26,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--save', metavar='FILE', help='write the merge at the one point that is given')
     parser.add_argument('--matcher', help='name of the matcher in the config, for --save')
     parser.add_argument('--renormalizer', default='none', help='name of the renormalizer in the config, for --save')
-    launch.add_arguments(parser)
+    add_arguments(parser)
     args = parser.parse_args()
     if args.save and (args.matcher is None or len(args.points or ()) != 1):
         parser.error('--save needs one --points and a --matcher')
@@ -35,6 +35,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    from mmreuse.engine import launch  # only now, so that --help need not wait for torch
     with launch.reported_errors():
         cfg = launch.prepare(args)
         cfg.runner_type = 'PreserveFirstRunner'

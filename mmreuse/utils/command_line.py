@@ -1,0 +1,44 @@
+"""Arguments that tools share; nothing here waits for torch to be imported."""
+from argparse import SUPPRESS, ArgumentParser, Namespace
+from collections.abc import Sequence
+
+from mmengine.config import DictAction
+
+_BRACKETS = {'(': ')', '[': ']'}
+
+
+class OptionAction(DictAction):
+    """``KEY=VALUE`` pairs of a command line; what cannot be read as such is named."""
+
+    def __call__(self, parser: ArgumentParser, namespace: Namespace, values: Sequence[str] | None,
+                 option_string: str | None = None) -> None:
+        """Add the pairs to the namespace."""
+        for pair in values or ():
+            key, equals, value = pair.partition('=')
+            if not equals or not all(key.split('.')):
+                parser.error(f"{option_string} '{pair}': expected KEY=VALUE with dots between the keys, such as "
+                             'train_cfg.max_epochs=3.')
+            if not _balanced(value):
+                parser.error(f"{option_string} '{pair}': brackets are not balanced. A list is written key=\"[a,b]\".")
+        super().__call__(parser, namespace, values, option_string)
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add what every tool that runs a config takes."""
+    parser.add_argument('--work-dir', help='where logs, artefacts and metrics go (default: work_dirs/<config name>)')
+    parser.add_argument('--cfg-options', nargs='+', action=OptionAction, metavar='KEY=VALUE',
+                        help='override the config, e.g. train_cfg.max_epochs=3 key="[a,b]"')
+    parser.add_argument('--seed', type=int, help='random seed (default: of the config)')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    # torchrun passes --local-rank, older launchers --local_rank.
+    parser.add_argument('--local-rank', '--local_rank', type=int, default=0, help=SUPPRESS)
+
+
+def _balanced(text: str) -> bool:
+    opened = []
+    for letter in text:
+        if letter in _BRACKETS:
+            opened.append(_BRACKETS[letter])
+        elif letter in _BRACKETS.values() and (not opened or opened.pop() != letter):
+            return False
+    return not opened
