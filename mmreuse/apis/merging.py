@@ -23,8 +23,13 @@ def merge(models: Sequence[nn.Module], data: Data, matcher: Matcher = 'zip', *,
     ::
 
         nets = [timm.create_model('resnet18', pretrained=True), my_resnet18]
-        one = merge(nets, images)                        # one network for all tasks
+        tasks = merge(nets, images)                      # one network, one head and output for each net's classes
+        one = merge(nets, images, heads='concat')        # one output that scores the classes of all nets
+        mean = merge(nets, images, heads='merge')        # nets of the same classes: their heads are averaged as well
         trunk_and_tails = merge(nets, images, stop=0.5)  # shares the first half of the layers
+
+    Heads that were trained apart are never averaged unless that is asked for, or ``class_names`` says that they mean
+    the same.
 
     Args:
         models: Two or more; left as they are.
@@ -34,10 +39,11 @@ def merge(models: Sequence[nn.Module], data: Data, matcher: Matcher = 'zip', *,
         renormalizers: Names, configs or functions of :data:`mmreuse.registry.RENORMALIZERS`; None: ``'reset'`` where
             there are batch norms.
         validation: Images and labels, not of the test set, for renormalizers that choose (``'auto'``).
-        **options: Of :func:`mmreuse.merging.merge`: ``stop``, ``start``, ``samples``, ``refit``, ``overrides``, ...
+        **options: Of :func:`mmreuse.merging.merge`: ``heads``, ``class_names``, ``stop``, ``start``, ``samples``,
+            ``refit``, ``overrides``, ...
 
     Returns:
-        MergedModel: An ordinary module. Its output is one tensor, or with a ``stop`` one for each model.
+        MergedModel: An ordinary module. Its output is one tensor, or one for each model where heads are kept by task.
 
     Raises:
         ConfigError: A renormalizer chooses, and has nothing to choose by.

@@ -16,6 +16,7 @@ from mmreuse.merging.methods import needs_moments
 from mmreuse.renormalization.closed_form import MatchedMoments, matched
 from mmreuse.renormalization.goals import Statistics, output_orders, permuted
 from mmreuse.statistics import ChannelMoments, SpaceMoments, collect
+from mmreuse.statistics.passes import inputs_for
 
 logger = logging.getLogger(__name__)
 
@@ -90,6 +91,7 @@ def align(
     """
     if not models:
         raise ConfigError('there are no models to align.')
+    inputs = inputs_for(models[0], inputs)
     graphs = verified_each(models, inputs) if verify else [trace(model, inputs) for model in models]
     spaces = shared_spaces(graphs, same_size=True)
     moments = {} if moments is None else moments

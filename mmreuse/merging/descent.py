@@ -3,7 +3,7 @@
 The model is permuted in place as the search goes on. What remains to be found for a space is then always relative
 to the present order, and the sum over all axes of ``unfold(target) @ unfold(weight).T`` needs no other permutation.
 """
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -118,12 +118,18 @@ class Aligner:
                 target = self.target[axis.tensor]
                 yield unfold(target, axis, size), unfold(self._own(axis.tensor).to(target), axis, size)
 
-    def descend(self, max_sweeps: int, generator: torch.Generator) -> bool:
+    def descend(self, max_sweeps: int, generator: torch.Generator, only: Collection[str] | None = None) -> bool:
         """Visit families in random order until none can be improved; whether anything was.
 
         A family is left out while nothing that shares a tensor with it has changed.
+
+        Args:
+            max_sweeps: Bound on the visits of each family.
+            generator: Of the order.
+            only: Spaces whose families are visited; None for all.
         """
-        stale, improved = set(range(len(self.units))), False
+        visited = {number for number, unit in enumerate(self.units) if only is None or not set(only).isdisjoint(unit)}
+        stale, improved = set(visited), False
         for _ in range(max_sweeps):
             for number in torch.randperm(len(self.units), generator=generator).tolist():
                 if number not in stale:
@@ -131,7 +137,7 @@ class Aligner:
                 stale.discard(number)
                 if self._improve(self.units[number]):
                     improved = True
-                    stale |= self._neighbours[number]
+                    stale |= self._neighbours[number] & visited
             if not stale:
                 break
         return improved
@@ -190,13 +196,14 @@ class Aligner:
         if all(torch.equal(index, torch.arange(len(index))) for index in found.values()):
             return False
         before = self.value(names)
-        self._move(found)
+        self.move(found)
         if self.value(names) > before + TOLERANCE * self._bound(names):
             return True
-        self._move({name: index.argsort() for name, index in found.items()})
+        self.move({name: index.argsort() for name, index in found.items()})
         return False
 
-    def _move(self, permutations: Mapping[str, Tensor]) -> None:
+    def move(self, permutations: Mapping[str, Tensor]) -> None:
+        """Permute some spaces: by space, the present place of the member that goes to each place."""
         maps = {name: Permute(index) for name, index in permutations.items()}
         apply_maps(self.model, place_maps(self.spaces, maps))
         for name, index in permutations.items():

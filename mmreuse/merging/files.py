@@ -9,7 +9,7 @@ from mmreuse.errors import ArtefactError
 from mmreuse.graph import Assign, Dense, Graph, trace
 from mmreuse.merging.fuse import fuse
 from mmreuse.merging.matching import Matching
-from mmreuse.merging.merged import MergedModel, recipe_of
+from mmreuse.merging.merged import JointScores, MergedModel, recipe_of
 from mmreuse.networks import Edit
 from mmreuse.networks.record import zeros_of
 from mmreuse.registry import EDITS
@@ -22,8 +22,9 @@ def skeleton(graphs: Sequence[Graph], recipe: Mapping[str, Any]) -> MergedModel:
 
     Args:
         graphs: The models that were merged, traced, in the same order; their weights do not matter.
-        recipe: ``start``, ``stop``, ``models`` (how many), ``sizes`` (merged features by space) and ``dense`` (spaces
-            whose maps are matrices), as :func:`~mmreuse.merging.merged.recipe_of` reads it.
+        recipe: ``start``, ``stop``, ``models`` (how many), ``sizes`` (merged features by space), ``dense`` (spaces
+            whose maps are matrices) and, where the heads are one, ``heads='concat'``, as
+            :func:`~mmreuse.merging.merged.recipe_of` reads it.
 
     Returns:
         MergedModel: Ready for ``load_state_dict``.
@@ -46,7 +47,11 @@ def skeleton(graphs: Sequence[Graph], recipe: Mapping[str, Any]) -> MergedModel:
         else:
             link = Assign(torch.zeros(sum(sizes), dtype=torch.long), size, torch.zeros(sum(sizes)))
         matchings[name] = Matching(link, sizes, 0.)
-    return fuse(graphs, matchings, start=recipe['start'], stop=recipe['stop'])
+    merged = fuse(graphs, matchings, start=recipe['start'], stop=recipe['stop'])
+    merged.describe(recipe)
+    if recipe.get('heads') == 'concat':
+        merged.joint = JointScores(recipe['models'])
+    return merged
 
 
 @EDITS.register_module(name='merge')

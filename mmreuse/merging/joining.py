@@ -23,7 +23,7 @@ def by_groups(index: Tensor, similarity: Tensor, sizes: Sequence[int]) -> Matchi
     Returns:
         Matching: The score is the mean similarity of all pairs of features of one group, 1 if there is no such pair.
     """
-    return Matching(Assign(index, int(index.max()) + 1), tuple(sizes), _mean_within(index, similarity))
+    return Matching(Assign(index, int(index.max()) + 1), tuple(sizes), mean_within(index, similarity))
 
 
 def in_order(labels: Tensor) -> Tensor:
@@ -33,7 +33,7 @@ def in_order(labels: Tensor) -> Tensor:
     return first.argsort().argsort()[inverse]
 
 
-def _mean_within(index: Tensor, similarity: Tensor) -> float:
+def mean_within(index: Tensor, similarity: Tensor) -> float:
     """Mean similarity of the pairs that share a group, found by comparing ever farther neighbours in sorted order."""
     order, found = index.argsort(stable=True), []
     for step in range(1, int(index.bincount().max())):

@@ -3,7 +3,8 @@ import inspect
 import logging
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -22,7 +23,10 @@ from mmreuse.merging.families import (
     naming,
     shared_spaces,
 )
+from mmreuse.merging.joining import mean_within
 from mmreuse.merging.matching import Matching
+from mmreuse.merging.metrics import correlation
+from mmreuse.merging.undecided import check_evidence, decide_by_weights
 from mmreuse.registry import MATCHERS
 from mmreuse.statistics import SpaceMoments
 from mmreuse.utils.names import nearest
@@ -37,10 +41,12 @@ class Matchings(dict[str, Matching]):
 
     Attributes:
         notes: By space, what was done in place of what was asked, and why.
+        frozen: Spaces that 'identity' keeps in their order.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, frozen: Iterable[str] = ()) -> None:
         super().__init__()
+        self.frozen = set(frozen)
         self.notes: dict[str, str] = {}
 
     def note(self, name: str, text: str) -> None:
@@ -65,6 +71,9 @@ def match_spaces(
     as many of them. A space that no layer reads, because its features are multiplied by each other as queries and
     keys are, may only be joined one to one as well: where a matcher folds features of one model it is permuted.
 
+    Features that are constant on the images, or equal on them, are told apart by weights, see
+    :func:`~mmreuse.merging.undecided.decide_by_weights`. Where images tell too little a warning is logged.
+
     Args:
         graphs: Traced models of one structure; widths may differ.
         moments: Joint moments by space as ``collect(graphs, loader)`` gives them; None for matchers that need none.
@@ -81,19 +90,23 @@ def match_spaces(
     Raises:
         SpaceError: The models are of differing structures, a name is unknown, or moments are missing or do not fit.
         ConfigError: An override fits no space, or a matcher is no matcher.
-        DataError: A moment is not finite.
+        DataError: A moment is not finite, or no feature varies.
     """
     names = shared_spaces(graphs, spaces)
     chosen = _choose(graphs[0].spaces, names, matcher, overrides or {})
     check_moments(graphs, moments or {}, names)
-    found = Matchings()
+    found = Matchings(name for name, function in chosen.items() if _freezes(function))
     for function in dict.fromkeys(chosen.values()):
         mine = [name for name in names if chosen[name] is function]
         if _sees(function) == 'graphs':
             found.update(function(graphs, moments, spaces=mine))
     single = {name: chosen[name] for name in names if name not in found}
     _check_complete(graphs[0].spaces, moments or {}, single)
-    _match_each(graphs, moments or {}, single, found)
+    matched = [name for name, function in single.items() if not _freezes(function)]
+    decided = decide_by_weights(graphs, moments or {}, matched)
+    check_evidence(moments or {}, matched)
+    _match_each(graphs, decided, single, found)
+    _score_as_measured(moments or {}, decided, single, found)
     for name in names:  # in the order of the graph
         found[name] = found.pop(name)
     return found
@@ -145,6 +158,15 @@ def _check_complete(spaces: Spaces, moments: Mapping[str, SpaceMoments], single:
         raise SpaceError(f'no moments of {", ".join(map(repr, missing[:5]))}{", ..." if missing[5:] else ""} were '
                          'given: take those of `collect(graphs, loader)`, name other `spaces`, or use a matcher that '
                          "needs no data ('weight_matching').")
+
+
+def _score_as_measured(moments: Mapping[str, SpaceMoments], decided: Mapping[str, SpaceMoments],
+                       names: Iterable[str], found: Matchings) -> None:
+    """Score what weights helped to decide by the correlations that were measured."""
+    for name in names:
+        if name in moments and decided[name] is not moments[name] and isinstance(found[name].map, Assign):
+            score = mean_within(found[name].map.index, correlation(moments[name]))
+            found[name] = replace(found[name], score=score)
 
 
 # -- one space after the other -----------------------------------------------------------

@@ -1,13 +1,15 @@
 """Merge models in one call."""
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError
-from mmreuse.graph import Graph, trace, verified_each
+from mmreuse.graph import FeatureSpace, Graph, trace, verified_each
 from mmreuse.merging.fuse import fuse, fuse_stretches, scaled_maps
+from mmreuse.merging.heads import ClassNames, check_outputs, choose_heads, join_heads, place_of_head
 from mmreuse.merging.match import Matcher, match_spaces
 from mmreuse.merging.matching import Matching
 from mmreuse.merging.merged import MergedModel, recipe_of
@@ -16,14 +18,15 @@ from mmreuse.merging.preserve_points import Start, find_start
 from mmreuse.merging.refit import refit as refit_matching
 from mmreuse.merging.stops import Place, find_stop
 from mmreuse.merging.stretch import stretches_of
+from mmreuse.merging.undecided import spare_living
 from mmreuse.networks import record_edit
-from mmreuse.networks.record import shapes_of
+from mmreuse.networks.record import record_of, set_record, shapes_of
 from mmreuse.registry import RENORMALIZERS
 from mmreuse.renormalization import apply_renormalizers
 from mmreuse.renormalization.apply import chooses
 from mmreuse.renormalization.score import Score
 from mmreuse.statistics import SpaceMoments, collect
-from mmreuse.statistics.passes import evaluating
+from mmreuse.statistics.passes import evaluating, inputs_for
 from mmreuse.utils.methods import find_method, method_name, takes
 
 
@@ -35,6 +38,8 @@ def merge(
     inputs: Tensor | tuple[Any, ...],
     start: Start = None,
     stop: Place = None,
+    heads: str | None = None,
+    class_names: ClassNames | None = None,
     moments: MutableMapping[str, SpaceMoments] | None = None,
     samples: int | None = None,
     positions: int | None = None,
@@ -58,7 +63,12 @@ def merge(
             ``dict(gmacs=LIMIT)`` or ``dict(params=LIMIT)``; see :func:`~mmreuse.merging.preserve_points.find_start`.
             None for the input.
         stop: Place behind which every model keeps its own layers: a module's name, a share of the weighted layers, or
-            ``dict(gmacs=LIMIT)``; see :func:`~mmreuse.merging.stops.find_stop`. None merges everything.
+            ``dict(gmacs=LIMIT)``; see :func:`~mmreuse.merging.stops.find_stop`. None for the place that ``heads`` says.
+        heads: ``'merge'`` averages heads as any other layer: only where their outputs mean the same. ``'tasks'`` keeps
+            each model's own, with an output each. ``'concat'`` also keeps them, and makes of their outputs one that
+            scores the classes of all, see :class:`~mmreuse.merging.merged.JointScores`. None: ``'merge'`` if
+            ``class_names`` says that the models have the same classes, or there is one model; ``'tasks'`` otherwise.
+        class_names: Of each model's outputs, or one list for all models.
         moments: Joint moments that are known already. Missing ones are added to it, so that the next merge of the same
             models can use them.
         samples: How many samples moments and renormalizers use; None for all.
@@ -89,7 +99,13 @@ def merge(
         raise ConfigError('a renormalizer chooses on labelled data: give `validation`, or its own option `score`.')
     if not models:
         raise ConfigError('there are no models to merge.')
+    heads, names = choose_heads(heads, class_names, len(models), stop)
+    inputs = inputs_for(models[0], inputs)
+    if names is not None:
+        check_outputs(models, inputs, names)
     graphs = verified_each(models, inputs) if verify else [trace(model, inputs) for model in models]
+    if heads != 'merge' and stop is None:
+        stop = place_of_head(graphs[0])
     start, stop = find_start(graphs[0], start, len(graphs)), find_stop(graphs[0], stop, len(graphs))
     stretches = stretches_of(graphs, start, stop)
     spaces = stretches[0].spaces
@@ -100,11 +116,28 @@ def merge(
             moments.update(collect(graphs, loader, missing, samples=samples, positions=positions))
     matchings = match_and_refit(graphs, moments, matcher, spaces=spaces, overrides=overrides, refit=refit)
     merged = fuse_stretches(graphs, stretches, matchings, start, stop)
+    _name_outputs(merged, heads, names)
     record_edit(merged, 'merge', models, inputs=graphs[0].inputs, recipe=recipe_of({'recipe': merged.recipe}),
                 shapes=shapes_of(graphs[0].inputs), matcher=method_name(matcher))
+    if names is not None or heads != 'merge':
+        set_record(merged, replace(record_of(merged), classes=merged.class_names or ()))
+    if heads == 'concat':
+        join_heads(merged, loader, samples)
     for method in renormalizers:
         renormalize(merged, loader, method, graphs, matchings, samples=samples, validation=validation)
+    if heads == 'concat' and renormalizers:
+        join_heads(merged, loader, samples)
     return merged
+
+
+def _name_outputs(merged: MergedModel, heads: str, names: Sequence[Sequence[str]] | None) -> None:
+    """Let a merged model say what became of the heads, and which classes its outputs are."""
+    facts = dict(heads=heads) if heads == 'concat' else {}
+    if names is not None:
+        flat = [name for own in names for name in own]
+        facts['class_names'] = dict(merge=names[0], tasks=names, concat=flat)[heads]
+    if facts:
+        merged.describe({**recipe_of({'recipe': merged.recipe}), **facts})
 
 
 def match_and_refit(
@@ -121,11 +154,19 @@ def match_and_refit(
     Inside blocks a dense map would mix what must stay apart, so there the matching stays as it is.
     """
     matchings = match_spaces(graphs, moments, matcher, spaces=spaces, overrides=overrides)
+    for name in set(matchings) & set(moments or {}) - matchings.frozen:
+        if _written_once(graphs[0].spaces[name]):
+            matchings[name] = spare_living(matchings[name], moments[name])
     if not refit:
         return matchings
     plain = {name for name in moments or {} if graphs[0].spaces[name].blocks is None}
     return {name: refit_matching(matching, moments[name]) if name in plain else matching
             for name, matching in matchings.items()}
+
+
+def _written_once(space: FeatureSpace) -> bool:
+    """Whether one layer writes a space: in a residual stream a feature may vanish at the end and live before it."""
+    return len({key.rpartition('.')[0] for key in space.writers()}) == 1
 
 
 def renormalize(merged: MergedModel, loader: Iterable, renormalizer: str | dict | Callable, graphs: Sequence[Graph],

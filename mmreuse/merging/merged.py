@@ -36,6 +36,28 @@ class Copy(nn.Module):
         return x.clone()
 
 
+class JointScores(nn.Module):
+    """One score for every class of all tasks, from the outputs of one head a task.
+
+    Heads that were trained apart do not know of each other's classes, and their logits have differing scales. So each
+    is given the offset and the temperature by which its largest logit has mean 0 and deviation 1 over images of all
+    tasks, no labels needed: the head whose largest logit stands out most decides.
+
+    Args:
+        heads: How many there are.
+    """
+
+    def __init__(self, heads: int) -> None:
+        super().__init__()
+        self.register_buffer('offset', torch.zeros(heads))
+        self.register_buffer('temperature', torch.ones(heads))
+
+    def forward(self, outputs: Sequence[Tensor]) -> Tensor:
+        """Join logits (B, C_i) of each head to scores (B, sum of C_i)."""
+        offset, temperature = self.offset.to(outputs[0]), self.temperature.to(outputs[0])
+        return torch.cat([(own - offset[number]) / temperature[number] for number, own in enumerate(outputs)], 1)
+
+
 class MergedModel(nn.Module):
     """Several models in one: own fronts, a common trunk, own tails; fronts and tails only where they were asked for.
 
@@ -50,6 +72,9 @@ class MergedModel(nn.Module):
         joins: One module a tensor, or None.
         splits: For each model, one module a tensor; or None.
         tails: One module a model, or None.
+
+    Attributes:
+        joint: What makes one output of those of all tails, or None.
     """
 
     def __init__(
@@ -67,14 +92,25 @@ class MergedModel(nn.Module):
         self.trunk = trunk
         self.splits = None if splits is None else nn.ModuleList(nn.ModuleList(own) for own in splits)
         self.tails = None if tails is None else nn.ModuleList(tails)
+        self.joint: JointScores | None = None
+        self.describe(recipe)
+
+    def describe(self, recipe: Mapping[str, Any]) -> None:
+        """Say another structure in the state dict."""
         text = json.dumps(recipe, sort_keys=True).encode()
         self.register_buffer('recipe', torch.tensor(list(text), dtype=torch.uint8))
+
+    @property
+    def class_names(self) -> list[Any] | None:
+        """Names of the outputs, by task if there is one output a task; None where they were not given."""
+        return recipe_of({'recipe': self.recipe}).get('class_names')
 
     def forward(self, *inputs: Tensor) -> Any:
         """Run all models on the same inputs.
 
         Returns:
-            What one model returns, if everything is merged; otherwise a tuple with what each model's tail returns.
+            What one model returns, if everything is merged; otherwise a tuple with what each model's tail returns, or
+            the scores that ``joint`` makes of that.
         """
         if self.fronts is not None:
             found = [front(*inputs) for front in self.fronts]
@@ -82,8 +118,9 @@ class MergedModel(nn.Module):
         merged = self.trunk(*inputs)
         if self.tails is None:
             return merged
-        return tuple(tail(*(split(value) for split, value in zip(own, merged, strict=True)))
-                     for own, tail in zip(self.splits, self.tails, strict=True))
+        found = tuple(tail(*(split(value) for split, value in zip(own, merged, strict=True)))
+                      for own, tail in zip(self.splits, self.tails, strict=True))
+        return found if self.joint is None else self.joint(found)
 
 
 def recipe_of(state_dict: Mapping[str, Tensor], prefix: str = '') -> dict[str, Any]:

@@ -38,10 +38,19 @@ def correlation(moments: SpaceMoments) -> Tensor:
     Raises:
         DataError: As :func:`covariance`.
     """
-    table = covariance(moments)
-    variance = table.diagonal()
-    scale = torch.maximum(variance.max(), moments.mean.double().square())
-    return _normalised(table, variance > NEGLIGIBLE * scale)
+    return _normalised(covariance(moments), varies(moments))
+
+
+def varies(moments: SpaceMoments) -> Tensor:
+    """Whether each feature varies, see :func:`correlation`; shape (O,)."""
+    variance = moments.covariance.double().diagonal()
+    return variance > NEGLIGIBLE * torch.maximum(variance.max(), moments.mean.double().square())
+
+
+def vanishes(moments: SpaceMoments) -> Tensor:
+    """Whether each feature is zero wherever it was seen, up to rounding; shape (O,)."""
+    square = moments.covariance.double().diagonal() + moments.mean.double().square()
+    return square <= NEGLIGIBLE * square.max()
 
 
 def cosine(moments: SpaceMoments) -> Tensor:

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from mmengine.dist import get_rank, get_world_size
+from mmengine.dist import all_reduce, get_rank, get_world_size
 from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError, DataError, SpaceError
@@ -146,11 +146,13 @@ class _JointMoments:
         self.sampler = sampler
         self.accumulators: dict[str, MomentAccumulator] = {}
         self.sizes: dict[str, tuple[int, ...]] = {}
+        self.total = 0  # samples so far
         # Rows of the models that ran first wait here for those of the last; with one model nothing waits.
         self.waiting: dict[str, list[list[Tensor]]] = {name: [[] for _ in range(models)] for name in names}
 
     def start_batch(self, number: int, samples: int) -> None:
         self.batch, self.samples = number, samples
+        self.total += samples
         self.sampler.start_batch(number * get_world_size() + get_rank())
 
     def see(self, model: int, name: str, tap: TapLike, features: Tensor) -> None:
@@ -189,7 +191,9 @@ class _JointMoments:
 
     def result(self) -> dict[str, SpaceMoments]:
         moments = {}
+        total = torch.tensor(self.total, device=next(iter(self.accumulators.values())).mean.device)
+        all_reduce(total)
         for name in self.waiting:
             self.accumulators[name].reduce()
-            moments[name] = replace(self.accumulators[name].result(), sizes=self.sizes[name])
+            moments[name] = replace(self.accumulators[name].result(), sizes=self.sizes[name], samples=int(total))
         return moments

@@ -12,7 +12,8 @@ def save_moments(path: PathLike, moments: Mapping[str, SpaceMoments]) -> None:
     for name, each in moments.items():
         tensors |= {f'{name}/mean': each.mean, f'{name}/covariance': each.covariance}
     save_tensors(path, tensors, dict(
-        spaces={name: dict(count=each.count, sizes=each.sizes) for name, each in moments.items()}))
+        spaces={name: dict(count=each.count, sizes=each.sizes, samples=each.samples)
+                for name, each in moments.items()}))
 
 
 def load_moments(path: PathLike) -> dict[str, SpaceMoments]:
@@ -24,5 +25,6 @@ def load_moments(path: PathLike) -> dict[str, SpaceMoments]:
     tensors, metadata = load_tensors(path)
     if not isinstance(metadata.get('spaces'), dict):
         raise ArtefactError(f'{path}: holds no moments of feature spaces. Delete it and take them again.')
-    return {name: SpaceMoments(facts['count'], tensors[f'{name}/mean'], tensors[f'{name}/covariance'], facts['sizes'])
+    return {name: SpaceMoments(facts['count'], tensors[f'{name}/mean'], tensors[f'{name}/covariance'], facts['sizes'],
+                               facts.get('samples'))
             for name, facts in metadata['spaces'].items()}

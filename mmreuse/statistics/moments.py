@@ -29,6 +29,7 @@ class SpaceMoments:
     mean: Tensor        # (n,)
     covariance: Tensor  # (n, n), divided by count
     sizes: tuple[int, ...] = ()  # features of each model, their sum is n; () means one model
+    samples: int | None = None  # that the count rows are positions of, where that is known
 
     def __post_init__(self) -> None:
         object.__setattr__(self, 'sizes', tuple(self.sizes) or (len(self.mean),))

@@ -43,7 +43,7 @@ def test_merging_with_a_permuted_clone_gives_the_function_back(library: str, dat
     model = NETS[library]().eval()
     source = dict(tensor=IMAGES, batches=[IMAGES[:32], IMAGES[32:]], generator=iter([IMAGES]))
     merged = merge([model, permuted(model)], source.get(data, TensorDataset(IMAGES, torch.zeros(96))), 'permute',
-                   renormalizers=())
+                   heads='merge', renormalizers=())
     with torch.no_grad():
         expected, actual = model(IMAGES), merged.eval()(IMAGES)
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())

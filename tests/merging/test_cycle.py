@@ -112,7 +112,7 @@ def inner_products(graphs, found) -> float:
     for number, graph in enumerate(graphs):
         aligner = Aligner(graph, list(found), state_of(graph))
         for name, matching in found.items():
-            aligner._move({name: places(matching, number)})
+            aligner.move({name: places(matching, number)})
         states.append(aligner.state())
     return sum(float((one[key] * two[key]).sum()) for i, one in enumerate(states) for two in states[:i] for key in one)
 

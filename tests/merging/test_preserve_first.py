@@ -315,7 +315,7 @@ def test_a_sweep_puts_right_what_a_merge_puts_right(method):
     study, places = sweep(graphs, dict(permute='permute'), ['features.8'])
     place = next(places)
     found = place.module(place.renormalized(place.merge('permute'), 'permute', method))
-    expected = merge(study.models, loader, 'permute', inputs=images(1, SIZE), start='features.8',
+    expected = merge(study.models, loader, 'permute', inputs=images(1, SIZE), start='features.8', heads='merge',
                      renormalizers=[method])
     for key, tensor in expected.state_dict().items():
         torch.testing.assert_close(found.state_dict()[key], tensor, rtol=1e-3, atol=1e-4)

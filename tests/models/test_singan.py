@@ -211,9 +211,9 @@ def test_merging_with_a_permuted_copy_gives_the_generator():
     noise = list(torch.randn(8, generator.noise_size).split(4))
     graph = trace(generator, noise[0])
     twin = transform(graph, {name: Permute(torch.randperm(space.size)) for name, space in graph.spaces.items()})
-    merged = merge([generator, twin], noise, 'permute', inputs=noise[0])
+    merged = merge([generator, twin], noise, 'permute', inputs=noise[0], heads='merge')
     with torch.no_grad():
         made, average = (model(noise[0]) for model in
-                         (merged, merge([generator, twin], None, 'identity', inputs=noise[0])))
+                         (merged, merge([generator, twin], None, 'identity', inputs=noise[0], heads='merge')))
         expected = generator(noise[0])
     assert (made - expected).abs().max() < 1e-4 < 1e-2 < (average - expected).abs().max()

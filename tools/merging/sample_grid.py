@@ -97,7 +97,7 @@ def sample_all(generators: Mapping[str, nn.Module], matchers: Sequence[str], sto
     images['mean of images'] = torch.stack(list(images.values())).mean(0)
     common = dict(inputs=seen[0][:1], moments={}, renormalizers=['reset'])
     for matcher in matchers:
-        images[matcher], = sample(merge(models, seen, matcher, **common), shown)
+        images[matcher], = sample(merge(models, seen, matcher, heads='merge', **common), shown)
     for matcher in matchers if stop else ():
         partial = sample(merge(models, seen, matcher, stop=stop, **common), shown)
         images |= {f'{matcher} to {stop}: {name}': made for name, made in zip(generators, partial, strict=True)}
