@@ -73,3 +73,10 @@ class MergeHook(Hook):
             runner.logger.info(f'{name}: {item["sizes"]} -> {item["merged"]} features, score {item["score"]}')
         if is_main_process():
             write_json(Path(runner.work_dir) / 'matching.json', report)
+
+    def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
+        """Leave times out of the file, so that equal merges give equal bytes; the log and the metrics tell them."""
+        hub = checkpoint['message_hub']
+        for facts, place in ((checkpoint, 'meta'), (hub, 'runtime_info'), (hub, 'log_scalars')):
+            facts[place] = {key: value for key, value in facts[place].items()
+                            if key not in ('time', 'experiment_name') and not key.endswith('_seconds')}
