@@ -52,7 +52,8 @@ def with_zeros(net: nn.Module) -> nn.Module:
 
 
 def merged(nets: list[nn.Module], images: Tensor, **options) -> nn.Module:
-    return merge(nets, images.split(8), 'permute', inputs=torch.zeros_like(images[:1]), **options)
+    heads = None if options.get('stop') is not None else 'merge'  # all know the same classes
+    return merge(nets, images.split(8), 'permute', inputs=torch.zeros_like(images[:1]), heads=heads, **options)
 
 
 JOBS = {
