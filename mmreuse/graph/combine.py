@@ -98,6 +98,7 @@ def _meet_constant(tracer: Tracer, constant: Operand, other: Operand) -> Tensor:
         return other.ids
     kinds = constant.kinds_along(held)
     if kinds is not None:
+        tracer.note('channels that meet different values are told apart')
         shape = [size if dim in held else 1 for dim, size in enumerate(other.ids.shape)]
         tracer.treat(other.ids, kinds.reshape(shape).expand(other.ids.shape))
         return other.ids

@@ -190,14 +190,6 @@ def _stretch(nodes: list[fx.Node], inputs: Sequence[fx.Node], outputs: list[fx.N
             more = needed([node], inputs)
             if not any(part.op == 'placeholder' and part not in inputs for part in more):
                 found |= more
-    size = -1
-    while size != len(found):  # and one on a table belongs to whatever uses the table
-        size = len(found)
-        for node in impure:
-            if not node.meta['dynamic'] and node not in found:
-                more = needed([node])
-                if any(part.op != 'get_attr' and part in found for part in more):
-                    found |= more
     stray = [node for node in found if node.op == 'placeholder' and node not in inputs]
     if stray:
         names = ', '.join(str(node.target) for node in stray)

@@ -9,6 +9,7 @@ import functools
 import inspect
 import itertools
 import operator
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
@@ -84,6 +85,7 @@ class Recorder(TorchFunctionMode):
         self.paused = False  # inside a leaf
         self.stack: list[Call] = []
         self.nodes = WeakIdKeyDictionary()  # tensor object -> node
+        self.views = WeakIdKeyDictionary()  # tensor object -> weak references to its views
         self.names = {module: name for name, module in model.named_modules()}
         self.attributes = _tensor_names(model)
         self.counts: dict[str, int] = {}
@@ -104,6 +106,9 @@ class Recorder(TorchFunctionMode):
         """Remember that ``value`` is what ``node`` computes; items of containers become nodes of their own."""
         if isinstance(value, Tensor):
             self.nodes[value] = node
+            base = self._base(value)
+            if base is not value:
+                self.views.setdefault(base, []).append(weakref.ref(value))
             node.meta['shape'], node.meta['dtype'] = tuple(value.shape), value.dtype
         elif isinstance(value, dict):
             self._bind_items(operator.getitem, value.items(), node)
@@ -141,6 +146,22 @@ class Recorder(TorchFunctionMode):
             return value
         raise TraceError(f'{self.where()}: an argument of type {type(value).__name__} cannot be recorded. {ADVICE}.')
 
+    def _base(self, tensor: Tensor) -> Tensor:
+        """Return the tensor whose memory a view shows, or the tensor itself; to ask is no call to record."""
+        paused, self.paused = self.paused, True
+        base = tensor._base
+        self.paused = paused
+        return tensor if base is None else base
+
+    def _bind_written(self, tensors: list[Tensor], write: fx.Node) -> None:
+        """Give tensors whose memory an operation changed, beside its result, a node for what they are from now on."""
+        for tensor in tensors:
+            base = self._base(tensor)
+            for other in (tensor, base, *(reference() for reference in self.views.get(base, ()))):
+                node = None if other is None else self.nodes.get(other)
+                if node is not None and node is not write and write not in node.args:
+                    self.add('call_function', after, (node, write), {}, other)
+
     def _attribute(self, tensor: Tensor) -> fx.Node:
         name = self.attributes.get(tensor)
         if name is None:
@@ -170,7 +191,8 @@ class Recorder(TorchFunctionMode):
         op, target, positional = _operation(func, args)
         nodes = (tuple(self.argument(arg) for arg in positional),
                  {key: self.argument(value) for key, value in kwargs.items()})
-        self.add(op, target, *nodes, result, mutates=tuple(self.argument(tensor) for tensor in changed))
+        node = self.add(op, target, *nodes, result, mutates=tuple(self.argument(tensor) for tensor in changed))
+        self._bind_written(changed, node)
         return result
 
     def call_module(self, module: nn.Module, forward: Callable, args: tuple, kwargs: dict) -> Any:
@@ -214,10 +236,16 @@ class Recorder(TorchFunctionMode):
                 result = result.view_as(result)
         finally:
             self.paused = False
-        changed = tuple(self.argument(tensor) for tensor, version in zip(inputs, versions, strict=True)
-                        if tensor._version != version)
-        self.add('call_module', call.name, call.args, call.kwargs, result, mutates=changed)
+        changed = [tensor for tensor, version in zip(inputs, versions, strict=True) if tensor._version != version]
+        node = self.add('call_module', call.name, call.args, call.kwargs, result,
+                        mutates=tuple(self.argument(tensor) for tensor in changed))
+        self._bind_written(changed, node)
         return result
+
+
+def after(value: Any, write: Any) -> Any:
+    """Return a value as it is once an operation has written into its memory."""
+    return value
 
 
 def _operation(func: Callable, args: tuple) -> tuple[str, Any, tuple]:
