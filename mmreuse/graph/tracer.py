@@ -167,8 +167,17 @@ class HiddenWatch(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
+@torch.no_grad()
+def _vary(model: nn.Module) -> None:
+    """Draw parameters that are constant at random: behind a gate that starts at zero all channels look alike."""
+    generator = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        if parameter.is_floating_point() and parameter.numel() and bool((parameter == parameter.flatten()[0]).all()):
+            parameter.copy_(0.5 + torch.rand(parameter.shape, generator=generator))
+
+
 class Tracer(TorchFunctionMode):
-    """Runs a network and keeps atoms, labels of parameters, taps and pins."""
+    """Runs a network, a copy of which nothing else is wanted, and keeps atoms, labels of parameters, taps and pins."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -189,6 +198,7 @@ class Tracer(TorchFunctionMode):
         self.random: list[Pin] = []  # operations that draw random numbers
         self.watch = HiddenWatch(self)
         self.memory = SharedMemory()
+        _vary(model)
         self._hooks = []
         self._prepare(model)
 

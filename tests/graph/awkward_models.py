@@ -424,6 +424,22 @@ class PositionBias(nn.Module):
         return self.head(F.relu(self.norm(y)).mean((2, 3)))
 
 
+class ClosedGate(nn.Module):
+    """A branch whose channels keep their order joins a stream through a gate that starts at zero (NF-ResNet with ECA)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.branch = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 8, 3, 1, 1)
+        self.slide, self.gate = nn.Conv1d(1, 1, 3, padding=1), nn.Parameter(torch.zeros(()))
+        self.wide, self.head = nn.Conv2d(8, 12, 1), nn.Linear(12, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.stem(x))
+        y = self.branch(x)
+        y = y * self.slide(y.mean((2, 3))[:, None]).sigmoid()[:, 0, :, None, None]
+        return self.head(F.relu(self.wide(x + y * self.gate)).mean((2, 3)))
+
+
 MAPS = (half_activated, half_identity, in_place_slice, half_scaled, half_pooled, half_normalised, half_upsampled,
         per_channel, shifted, rolled, negative_to_zero, written_through_permuted_view)
 
@@ -451,4 +467,5 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], float]] = {
     'detector': (Detector, 0.9),
     'empty_parameter': (EmptyParameter, 0.95),
     'position_bias': (PositionBias, 0.95),
+    'closed_gate': (ClosedGate, 0.15),
 }
