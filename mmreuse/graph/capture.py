@@ -36,7 +36,7 @@ def capture(model: nn.Module, inputs: Any, leaf: LeafRule = is_leaf) -> Program:
         TraceError: A call could not be recorded, or does not depend on the batch in a way that can be followed;
             the message names module, operation and remedy.
     """
-    first, second = (_resample(inputs, samples) for samples in (2, 3))
+    first, second = (resample(inputs, samples) for samples in (2, 3))
     record(model, first, leaf)
     one, two = record(model, first, leaf), record(model, second, leaf)
     if one.reads:
@@ -53,7 +53,7 @@ def _device(inputs: tuple) -> torch.device | None:
     return tensors[0].device if tensors else None
 
 
-def _resample(inputs: Any, samples: int) -> Any:
+def resample(inputs: Any, samples: int) -> Any:
     """Make inputs like the given ones with another batch size and other values.
 
     Floating values are drawn around the given ones; others (token ids, masks) are taken over.
@@ -120,12 +120,21 @@ def _at(model: nn.Module, node: fx.Node) -> str:
 def _prove(model: nn.Module, program: Program, run: Recording) -> None:
     with at_rest(model):
         output = emit(program)(*run.inputs)
-    for given, computed in zip(tensors_in(run.output), tensors_in(output), strict=True):
-        scale = 0.0
-        if given.numel() and given.is_floating_point():
-            scale = given.abs().nan_to_num(0.0, 0.0).amax().item()
-        if not torch.allclose(given, computed, rtol=0.0, atol=1e-4 * scale, equal_nan=True):
-            raise TraceError(f'{type(model).__name__}: the recorded graph does not compute what the model computes on '
-                             'another batch: some operation escapes torch (scripted functions, NumPy) or is random '
-                             f'in eval mode. {ADVICE}.')
+    if not agree(run.output, output):
+        raise TraceError(f'{type(model).__name__}: the recorded graph does not compute what the model computes on '
+                         'another batch: some operation escapes torch (scripted functions, NumPy) or is random '
+                         f'in eval mode. {ADVICE}.')
 
+
+def agree(given: Any, computed: Any) -> bool:
+    """Say whether two outputs are equal up to rounding."""
+    first, second = tensors_in(given), tensors_in(computed)
+    return len(first) == len(second) and all(map(_close, first, second))
+
+
+def _close(given: Tensor, computed: Tensor) -> bool:
+    scale = 0.0
+    if given.numel() and given.is_floating_point():
+        scale = given.abs().nan_to_num(0.0, 0.0).amax().item()
+    return given.shape == computed.shape and torch.allclose(given, computed, rtol=0.0, atol=1e-4 * scale,
+                                                            equal_nan=True)

@@ -4,21 +4,23 @@ A place is named by the module whose output crosses. Everything that lies on one
 module: only modules that a cut goes through are replaced by the recorded sequence of what they do, so that train
 mode, other input sizes and the printed structure remain those of the model wherever possible.
 """
+import copy
 import difflib
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import fx, nn
 
 from mmreuse.errors import SpaceError, TraceError
-from mmreuse.graph.capture import capture
+from mmreuse.graph.capture import agree, capture, resample
 from mmreuse.graph.chain import chain_between
 from mmreuse.graph.copying import refuse_opaque
 from mmreuse.graph.crossing import Layout, crossings, guess_layout, live_after
 from mmreuse.graph.program import Call, GraphModule, Program, emit, is_tensor_node
-from mmreuse.graph.recorder import Recording, outside, record
+from mmreuse.graph.recorder import Recording, as_arguments, at_rest, outside, record
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ def cut(model: nn.Module | Any, at: str | Sequence[str], inputs: Any = None) -> 
     for end in [*ends, None]:
         parts.append(emit(program, inputs_of_part, end, after))
         inputs_of_part, after = [end], crossing.get(end, -1)
+    _prove_parts(program, parts, inputs, [call.key for call in calls])
     return tuple(parts)
 
 
@@ -130,7 +133,33 @@ def cut_across(model: nn.Module | Any, at: str | Sequence[str], inputs: Any = No
                              f'tensors. {_nearest(name, recording)}')
         parts.append(emit(program, inputs_of_part, tuple(live), after, end))
         inputs_of_part, after = live, end
-    return *parts, emit(program, inputs_of_part, None, after)
+    parts.append(emit(program, inputs_of_part, None, after))
+    _prove_parts(program, parts, inputs, names)
+    return tuple(parts)
+
+
+def _prove_parts(program: Program, parts: Sequence[GraphModule], inputs: Any, names: Sequence[str]) -> None:
+    """Compare the parts one after another with the model on values and a number of samples that were not recorded.
+
+    Raises:
+        SpaceError: They differ; names where the network was cut and what it writes in place.
+    """
+    if program.device == torch.device('meta'):
+        return
+    fresh = resample(inputs, 5)
+    with at_rest(program.model):
+        args, kwargs = as_arguments(copy.deepcopy(fresh))
+        expected = program.model(*args, **kwargs)
+        args, kwargs = as_arguments(fresh)
+        values = parts[0](*args, **kwargs)
+        for part in parts[1:]:
+            values = part(*values) if isinstance(values, tuple) else part(values)
+    if not agree(expected, values):
+        writes = [f"'{node.name}' in '{node.meta['module']}'" for node in program.graph.nodes if node.meta['mutates']]
+        raise SpaceError(f'{type(program.model).__name__}, cut behind {_quoted(names)}, does not compute on five fresh '
+                         'inputs what it computes as a whole: it depends on values or the number of samples, or what '
+                         f"it writes in place crosses the cut ({', '.join(writes[:5]) or 'it writes nothing'}). Cut at "
+                         'modules around these operations.')
 
 
 def _check_order(names: list[str], ends: list[int], program: Program) -> None:
@@ -183,10 +212,26 @@ def slice_block(model: nn.Module | Any, first: str, last: str, inputs: Any = Non
         raise SpaceError(f"{type(model).__name__}: more than one tensor {'enters' if leave else 'leaves'} "
                          f"'{(start if leave else end).key}'. {_nearest(first, recording)}")
     try:
-        return emit(program, entry, leave, after=entry[0].meta['position'])
+        block = emit(program, entry, leave, after=entry[0].meta['position'])
+        _prove_block(program, block, entry[0], leave, inputs, (first, last))
+        return block
     except TraceError as error:
         raise SpaceError(f"{type(model).__name__}, '{first}' to '{last}': {error}. "
                          f'{_nearest(first, recording)}') from error
+
+
+def _prove_block(program: Program, block: GraphModule, entry: fx.Node, leave: fx.Node, inputs: Any,
+                 names: Sequence[str]) -> None:
+    """As :func:`_prove_parts`, for a block from one value inside the network to another."""
+    if program.device == torch.device('meta'):
+        return
+    args, kwargs = as_arguments(resample(inputs, 5))
+    with at_rest(program.model):
+        given, expected = (emit(program, output=end)(*copy.deepcopy(args), **kwargs) for end in (entry, leave))
+        computed = block(given)
+    if not agree(expected, computed):
+        raise SpaceError(f"{type(program.model).__name__}: '{names[0]}' to '{names[1]}' does not compute on five fresh "
+                         'inputs what it computes inside the network; choose other ends.')
 
 
 def endpoints(name: str) -> tuple[str, str]:

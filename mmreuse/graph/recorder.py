@@ -29,6 +29,9 @@ _ATOMS = (int, float, complex, bool, str, type(None), type(...), torch.dtype, to
           torch.memory_format)
 _READS = ('__bool__', '__int__', '__float__', '__index__', 'item', 'tolist', 'numpy', '__array__', 'is_nonzero',
           'equal', 'allclose')
+#: Operations that make as many rows as the values say.
+_BY_VALUE = ('nonzero', 'argwhere', 'masked_select', 'unique', 'unique_consecutive', 'bincount')
+_SIZES = ('__len__', 'numel', 'nelement', 'size', 'unbind', '__iter__')
 ADVICE = ('Make the operation a child module of its own (a module without children is recorded as one call), or cut '
            'at modules outside it')
 
@@ -70,8 +73,8 @@ class Recorder(TorchFunctionMode):
 
     Every node has in ``meta``: ``position`` in execution order, ``shape`` and ``dtype`` (None unless its value is a
     tensor), ``module`` (dotted name of the innermost module that made the call), ``stack`` (indices of the
-    enclosing module calls), ``dynamic`` (depends on the model's inputs) and ``mutates`` (nodes whose values the
-    operation changed in place).
+    enclosing module calls), ``dynamic`` (depends on the model's inputs), ``ragged`` (its number of rows depends on
+    values) and ``mutates`` (nodes whose values the operation changed in place).
     """
 
     def __init__(self, model: nn.Module, leaf: LeafRule):
@@ -99,6 +102,7 @@ class Recorder(TorchFunctionMode):
         node.meta.update(
             position=len(self.graph.nodes) - 1, shape=None, dtype=None, dynamic=dynamic, mutates=mutates,
             module=stack[-1].name if stack else '', stack=tuple(call.index for call in stack))
+        node.meta['ragged'] = dynamic and _is_ragged(node, value)
         self.bind(value, node)
         return node
 
@@ -185,8 +189,11 @@ class Recorder(TorchFunctionMode):
         result = func(*args, **kwargs)
         changed = [tensor for tensor, version in zip(tensors, versions, strict=True) if tensor._version != version]
         if not changed and not tensors_in(result):
-            if func.__name__ in _READS and any(self.argument(tensor).meta['dynamic'] for tensor in tensors):
-                self.reads.append(f"{self.where()} takes a Python number or decision from values ('{func.__name__}')")
+            name = getattr(func, '__name__', '')
+            if name in _SIZES and self._reads_rows(name, args):
+                self.reads.append(f"{self.where()} counts rows that were chosen by value ('{name}')")
+            if name in _READS and any(self.argument(tensor).meta['dynamic'] for tensor in tensors):
+                self.reads.append(f"{self.where()} takes a Python number or decision from values ('{name}')")
             return result
         op, target, positional = _operation(func, args)
         nodes = (tuple(self.argument(arg) for arg in positional),
@@ -194,6 +201,11 @@ class Recorder(TorchFunctionMode):
         node = self.add(op, target, *nodes, result, mutates=tuple(self.argument(tensor) for tensor in changed))
         self._bind_written(changed, node)
         return result
+
+    def _reads_rows(self, name: str, args: tuple) -> bool:
+        """Say whether a number that Python gets tells how many rows were chosen by value."""
+        node = self.nodes.get(args[0]) if isinstance(args[0], Tensor) else None
+        return node is not None and node.meta['ragged'] and (name != 'size' or args[1:2] == (0,) or args[0].ndim == 1)
 
     def call_module(self, module: nn.Module, forward: Callable, args: tuple, kwargs: dict) -> Any:
         """Record a module's call, as one node if it is a leaf, else by what happens inside."""
@@ -241,6 +253,23 @@ class Recorder(TorchFunctionMode):
                         mutates=tuple(self.argument(tensor) for tensor in changed))
         self._bind_written(changed, node)
         return result
+
+
+def _is_ragged(node: fx.Node, value: Any) -> bool:
+    """Say whether a new node's number of rows depends on values: chosen by value, or made of rows that were."""
+    sources = node.all_input_nodes
+    name = node.target if isinstance(node.target, str) else getattr(node.target, '__name__', '')
+    if name in _BY_VALUE or name == 'where' and len(node.args) == 1:
+        return True
+    if name in ('__getitem__', 'getitem') and any(source.meta['dtype'] == torch.bool for source in sources[1:]):
+        return True
+    if not isinstance(value, Tensor) or not value.ndim or not sources:
+        return False
+    first = sources[0].meta
+    if first['shape'] == tuple(value.shape) and not first['ragged']:
+        return False  # laid into something whose size is given
+    return any(source.meta['ragged'] and (not source.meta['shape'] or source.meta['shape'][0] == len(value))
+               for source in sources)
 
 
 def after(value: Any, write: Any) -> Any:

@@ -425,7 +425,7 @@ class PositionBias(nn.Module):
 
 
 class ClosedGate(nn.Module):
-    """A branch whose channels keep their order joins a stream through a gate that starts at zero (NF-ResNet with ECA)."""
+    """A branch whose channels keep their order joins a stream through a gate that starts at zero (NF-ECA-ResNet)."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,6 +1,7 @@
 """Parts of a cut network compose to the network; a block computes what the slice of the network computes."""
 import copy
 import random
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mmreuse.errors import SpaceError, TraceError
-from mmreuse.graph import Chain, SizedChain, cut, cut_points, sequence_of_nodes, slice_block
+from mmreuse.graph import Chain, SizedChain, cut, cut_across, cut_points, sequence_of_nodes, slice_block
 from mmreuse.graph.cut import endpoints
 
 
@@ -240,3 +241,88 @@ def test_micro_models_come_apart_at_all_places(name: str) -> None:
     names = [point.name for point in cut_points(model, x[:1])]
     assert len(names) > 5
     assert torch.equal(run(cut(model, names, x[:1]), x), model(x))
+
+
+class Filling(nn.Module):
+    """Fills zeros by slices, through a permuted view and by copying into a narrow one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.branch = nn.Conv2d(4, 4, 3, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = torch.zeros(len(x), 8, *x.shape[2:])
+        out[:, :2] = self.branch(x)[:, :2]
+        out.permute(0, 2, 3, 1)[..., 2:4] = self.branch(x).permute(0, 2, 3, 1)[..., 2:]
+        out.narrow(1, 4, 4).copy_(x)
+        return out
+
+
+class Filled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.filling = nn.Conv2d(3, 4, 1), Filling()
+        self.body, self.head = nn.Conv2d(8, 8, 3, 1, 1), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(self.filling(self.stem(x))).mean((2, 3)))
+
+
+def test_what_is_written_into_slices_of_zeros_is_not_lost() -> None:
+    model, x = Filled().eval(), torch.randn(4, 3, 6, 6)
+    assert [point.name for point in cut_points(model, x[:1])] == ['stem', 'filling', 'body']
+    with torch.no_grad():
+        for name in ('stem', 'filling', 'body'):
+            front, tail = cut(model, name, x[:1])
+            assert torch.equal(tail(front(x)), model(x))
+        for name in ('stem', 'filling.branch', 'filling.branch@1', 'filling', 'body'):
+            front, tail = cut_across(model, name, x[:1])
+            assert torch.equal(tail(*front(x)), model(x))
+        block = slice_block(model, 'filling.branch', 'body', x[:1])
+        assert torch.equal(block(model.stem(x)), model.body(model.filling(model.stem(x))))
+
+
+class Routed(nn.Module):
+    """A mixture of experts that may leave experts without rows out."""
+
+    def __init__(self, skips: bool) -> None:
+        super().__init__()
+        self.skips = skips
+        self.stem, self.gate, self.head = nn.Linear(8, 8), nn.Linear(8, 4), nn.Linear(8, 3)
+        self.experts = nn.ModuleList(nn.Linear(8, 8) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        best, out = self.gate(x).argmax(-1), torch.zeros_like(x)
+        for number, expert in enumerate(self.experts):
+            rows = torch.where(best == number)[0]
+            if not self.skips or len(rows):
+                out[rows] = expert(x[rows])
+        return self.head(out)
+
+
+def test_routes_follow_the_values_or_the_cut_is_refused() -> None:
+    model, x = Routed(skips=False).eval(), torch.randn(64, 8)
+    front, tail = cut(model, 'stem', x[:30])
+    with torch.no_grad():
+        assert torch.equal(tail(front(5 * x)), model(5 * x))
+    with pytest.raises(TraceError, match="counts rows that were chosen by value .'__len__'"):
+        cut(Routed(skips=True).eval(), 'stem', x[:30])
+
+
+class ManySamples(nn.Module):
+    """Computes something else on more than four samples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Linear(8, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        return self.head(x if len(x) < 5 else -x)
+
+
+@pytest.mark.parametrize('divide', [cut, cut_across])
+def test_parts_are_proved_on_inputs_that_were_not_recorded(divide: Callable) -> None:
+    with pytest.raises(SpaceError, match="cut behind 'stem', does not compute on five fresh inputs"):
+        divide(ManySamples().eval(), 'stem', torch.randn(1, 8))
