@@ -1,10 +1,24 @@
-"""One model of each timm family comes apart at all its places, exactly; `pytest -m slow -rA -k families` lists them."""
+"""Models drawn at random from all of timm verify; one of each family comes apart at all its places, exactly.
+
+The draw changes from day to day. A failure names its seed, `MMREUSE_TEST_SEED=20261130`; with that in the environment the
+same models are drawn again. `pytest -m slow -rA -k families` draws many and lists the families.
+"""
+import os
+import sys
+import time
+from pathlib import Path
+
 import pytest
 import torch
 
 from mmreuse.graph import cut, cut_points
 
 timm = pytest.importorskip('timm')
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / 'tools' / 'analysis_tools'))
+import model_libraries  # noqa: E402
+import verify_graph  # noqa: E402
+
+SEED = int(os.environ.get('MMREUSE_TEST_SEED', time.strftime('%Y%m%d')))
 
 FAMILIES = [
     'vit_tiny_patch16_224', 'gcresnet33ts', 'beit_base_patch16_224', 'botnet26t_256', 'caformer_s18', 'cait_xxs24_224',
@@ -24,6 +38,30 @@ FAMILIES = [
     'tresnet_m', 'twins_svt_small', 'vgg11_bn', 'visformer_tiny', 'vit_small_r26_s32_224', 'vitamin_small_224',
     'volo_d1_224', 'xception41', 'xcit_nano_12_p16_224', 'naflexvit_base_patch16_gap',
 ]
+
+
+def examine_drawn(number: int, largest: float) -> None:
+    """Trace and verify models of at most ``largest`` parameters, at the smallest size that they take."""
+    names = model_libraries.draw_models('timm', timm.list_models(), number, SEED, largest)
+    records = [verify_graph.examine('timm', name, None) for name in names]
+    wrong = [verify_graph.line_of(record) for record in records if not record['verified']]
+    assert not wrong, f'of {number} models drawn with MMREUSE_TEST_SEED={SEED}:\n' + '\n'.join(wrong)
+
+
+def test_small_models_drawn_at_random_verify() -> None:
+    examine_drawn(3, largest=4e6)
+
+
+@pytest.mark.slow
+def test_many_models_drawn_at_random_verify() -> None:
+    examine_drawn(60, largest=3e7)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['botnet26t_256', 'eca_botnext26ts_256'])
+def test_features_of_the_value_stay_in_their_head(name: str) -> None:
+    record = verify_graph.examine('timm', name, None)
+    assert record['verified'], record['reason']
 
 
 @pytest.mark.slow
