@@ -1,7 +1,7 @@
 """Models drawn at random from all of timm verify; one of each family comes apart at all its places, exactly.
 
-The draw changes from day to day. A failure names its seed, `MMREUSE_TEST_SEED=20261130`; with that in the environment the
-same models are drawn again. `pytest -m slow -rA -k families` draws many and lists the families.
+The draw changes from day to day. A failure names its seed, `MMREUSE_TEST_SEED=20261130`; with that in the environment
+the same models are drawn again. `pytest -m slow -rA -k families` draws many and lists the families.
 """
 import os
 import sys
