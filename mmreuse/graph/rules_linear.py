@@ -80,6 +80,24 @@ def convolution(tracer: Tracer, call: Call) -> None:
     tracer.set(call.out, spread(out, axis, call.out.dim()))
 
 
+@rule('deform_conv2d')
+def deformable(tracer: Tracer, call: Call) -> None:
+    """A convolution that reads at computed places, the same ones for every channel of an offset group."""
+    x, weight, offset, mask, bias = call.args[:5]
+    groups, offset_groups = call.args[11:13]
+    for tensor in (offset, mask):
+        tracer.hold_all(tracer.ids(tensor), 'computed positions')
+    channels = channel_ids(tracer, x, 1, 'a convolution')
+    if not tracer.is_weight(weight):
+        raise TypeError('a kernel that is no parameter')
+    if offset_groups > 1:
+        tracer.treat(channels, torch.arange(len(channels)) // (len(channels) // offset_groups))
+    out = _learned_kernel(tracer, weight, channels, groups, call.out.shape[1], transposed=False)
+    if bool(out.any()):
+        meet_vector(tracer, bias, out)
+    tracer.set(call.out, spread(out, 1, call.out.dim()))
+
+
 def _fixed_kernel(tracer: Tracer, weight: Tensor, channels: Tensor, groups: int, number: int) -> Tensor:
     """A constant or computed kernel: the same for every channel, or nothing may move."""
     one = tracer.is_constant(weight) and bool((weight == weight[:1]).all())

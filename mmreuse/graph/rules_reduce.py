@@ -185,6 +185,16 @@ def pooling(tracer: Tracer, call: Call) -> None:
         tracer.set(out, ids)
 
 
+@rule('max_unpool1d', 'max_unpool2d', 'max_unpool3d')
+def unpooling(tracer: Tracer, call: Call) -> None:
+    """Values back at the places that a pooling found for their channel."""
+    x, places = call.argument(0, 'input'), call.argument(1, 'indices')
+    axis = x.dim() - 1 - int(call.name[-2])
+    channels = channel_ids(tracer, x, axis, 'unpooling')
+    tracer.atoms.tie(channels, channel_ids(tracer, places, axis, 'unpooling'))
+    tracer.set(call.out, spread(channels, axis, x.dim()))
+
+
 def mix_positions(tracer: Tracer, x: Tensor, dims: list[int]) -> Tensor:
     """Ids after an operation that mixes what stands along ``dims``."""
     if tracer.is_weight(x):  # a resized table: nothing is known of its elements yet

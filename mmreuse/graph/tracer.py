@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import get_unwrapped, is_functorch_wrapped_tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -277,6 +278,8 @@ class Tracer(TorchFunctionMode):
             with self:
                 return DECOMPOSITIONS[name](*args, **kwargs)
         call = Call(name, function, args, kwargs)
+        if any(is_functorch_wrapped_tensor(tensor) for tensor in tensors_in([args, kwargs])):
+            return self._inside_transform(call)
         for tensor in tensors_in([args, kwargs]):
             if get_state(tensor) is None:
                 set_state(tensor, CONSTANT)
@@ -312,6 +315,17 @@ class Tracer(TorchFunctionMode):
         for tensor, version in zip(given, versions, strict=True):
             if tensor._version != version:
                 self.memory.written(tensor, self)
+        return call.out
+
+    def _inside_transform(self, call: Call) -> Any:
+        """Run an operation on values that torch.vmap or torch.func wrapped; what they wrap is held."""
+        call.out = call.function(*call.args, **call.kwargs)
+        self.calls += 1
+        self.current = call
+        for tensor in tensors_in([call.args, call.kwargs]):
+            while is_functorch_wrapped_tensor(tensor):
+                tensor = get_unwrapped(tensor)
+            self.hold_value(tensor, 'runs inside torch.vmap or torch.func')
         return call.out
 
     def _apply_rule(self, call: Call) -> None:
@@ -378,6 +392,18 @@ class Tracer(TorchFunctionMode):
         if bool(self.atoms.settle(ids).any()):
             self.note(reason)
             self.atoms.pin(ids)
+
+    def hold_value(self, tensor: Tensor, reason: str) -> None:
+        """Pin every atom of a value, or all of the parameters that it is made of."""
+        state = get_state(tensor)
+        if isinstance(state, Activation):
+            self.hold_all(state.ids, reason)
+        elif isinstance(state, Weight):
+            self.note(reason)
+            for source in state.sources:
+                self.fixed.add(source.key)
+                if source.key in self.activated:
+                    self.atoms.pin(self.activated[source.key])
 
     def label(self, tensor: Tensor, ids: Tensor, role: str) -> None:
         """Say which atoms the elements of a parameter (or of what was computed from it) belong to.
@@ -465,14 +491,6 @@ class Tracer(TorchFunctionMode):
 def unknown(tracer: Tracer, call: Call, reason: str = 'no rule for this operation') -> None:
     """An operation without a rule: nothing that enters it may move."""
     for tensor in tensors_in([call.args, call.kwargs]):
-        state = get_state(tensor)
-        if isinstance(state, Activation):
-            tracer.hold_all(state.ids, reason)
-        elif isinstance(state, Weight):
-            tracer.note(reason)
-            tracer.fixed.update(source.key for source in state.sources)
-            for source in state.sources:
-                if source.key in tracer.activated:
-                    tracer.atoms.pin(tracer.activated[source.key])
+        tracer.hold_value(tensor, reason)
     for tensor in call.outs:
         tracer.set(tensor, torch.zeros((1,) * tensor.dim(), dtype=torch.long))
