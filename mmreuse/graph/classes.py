@@ -282,8 +282,7 @@ class Partitioner:
 
     def _nest(self, fine: np.ndarray, coarse: np.ndarray) -> bool:
         pairs = np.unique(np.stack([fine, coarse], 1), axis=0)
-        known = {tuple(edge) for edge in self.edges.tolist()}
-        if all(tuple(pair) in known for pair in pairs.tolist()):
+        if bool(np.isin(pairs @ [1 << 32, 1], self.edges @ [1 << 32, 1]).all()):
             return False
         self.relations.append((pairs[:, 0], pairs[:, 1]))
         return True
