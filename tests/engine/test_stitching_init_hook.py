@@ -4,6 +4,7 @@ import torch
 from mmengine.config import Config
 
 from mmreuse.engine import SafeRunner
+from mmreuse.engine.hooks.stitching_init_hook import StitchingInitHook
 from mmreuse.errors import ConfigError
 from mmreuse.models import CifarResNet
 
@@ -60,3 +61,10 @@ def test_images_that_are_not_normalised_are_refused(cfg):
     cfg.data_preprocessor = dict(type='mmpretrain.ClsDataPreprocessor')
     with pytest.raises(ConfigError, match='mean and std'):
         SafeRunner.from_cfg(cfg).train()
+
+
+@pytest.mark.parametrize('options', [dict(samples=0), dict(samples=2.5), dict(ridge=0), dict(ridge=float('nan')),
+                                     dict(ridge='x')])
+def test_what_cannot_be_fitted_with_is_refused(options):
+    with pytest.raises(ConfigError, match=next(iter(options))):
+        StitchingInitHook(**options)

@@ -2,7 +2,8 @@
 import pytest
 import torch
 import torch.multiprocessing as mp
-from similarity_helpers import biased_cka, chain, explained, hsic1, unbiased_cka, write_zoo
+from safetensors.torch import save_file
+from similarity_helpers import biased_cka, chain, explained, hsic1, random_similarity, unbiased_cka, write_zoo
 
 from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.reassembly.gram_files import GramSet, write_grams
@@ -10,6 +11,7 @@ from mmreuse.reassembly.similarities import compute_similarity
 from mmreuse.reassembly.similarity_matrix import load_similarity, save_similarity
 from mmreuse.registry import SIMILARITIES
 from mmreuse.statistics.grams import GramAccumulator
+from mmreuse.utils.io import load_tensors, save_tensors
 
 METRICS = [dict(type=name, legacy=legacy) for name in ('cka', 'rbf_cka', 'lr') for legacy in (False, True)]
 
@@ -220,3 +222,31 @@ def test_regression_sees_what_rounding_leaves_and_nothing_else(tmp_path):
     values = compute_similarity(write_zoo(tmp_path, {'net': net}, 256), 'lr').values
     assert values[1, 0] > 0.99  # its eigenvalue is 5e-7 of the largest
     assert values[2, 0] == pytest.approx(explained(*(x - x.mean(0) for x in (net[2], net[0][:, :41]))), abs=0.01)
+
+
+@pytest.mark.parametrize('lie', [
+    dict(sizes=[10**9]), dict(sizes=[]), dict(sizes='x'), dict(sizes=[2]), dict(nodes=[]), dict(nodes=[{}]),
+    dict(key=None, weights_hash=None, nodes=3)], ids=str)
+def test_gram_files_hold_what_they_say(tmp_path, lie):
+    """What the metadata claims is held against the tensors before anything is allocated for it."""
+    path, = write_zoo(tmp_path, {'net': [torch.randn(20, 3) for _ in range(3)]}, 10)
+    tensors, metadata = load_tensors(path)
+    save_tensors(path, tensors, {**metadata, **lie})
+    with pytest.raises(ArtefactError, match='net.safetensors: (is not a complete Gram file|holds tensors of shapes)'):
+        compute_similarity([path])
+
+
+@pytest.mark.parametrize('text', ['{', '[' * 100_000])
+def test_metadata_that_does_not_parse_is_named(tmp_path, text):
+    save_file({'centred': torch.zeros(1)}, tmp_path / 'net.safetensors', metadata=dict(kind=text))
+    with pytest.raises(ArtefactError, match='net.safetensors: is truncated or not a safetensors file'):
+        compute_similarity([tmp_path / 'net.safetensors'])
+
+
+@pytest.mark.parametrize('lie', [dict(keys=3), dict(offsets=[0, 10**9]), dict(node_names=None), dict(surplus=1)])
+def test_similarity_files_hold_what_they_say(tmp_path, lie):
+    save_similarity(tmp_path / 'similarity.safetensors', random_similarity({'a': 2, 'b': 3}))
+    tensors, metadata = load_tensors(tmp_path / 'similarity.safetensors')
+    save_tensors(tmp_path / 'similarity.safetensors', tensors, {**metadata, **lie})
+    with pytest.raises(ArtefactError):
+        load_similarity(tmp_path / 'similarity.safetensors')

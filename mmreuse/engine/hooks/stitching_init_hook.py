@@ -1,4 +1,5 @@
 """Closed-form initialisation of stitching layers at the start of training."""
+import math
 from typing import Any
 
 from mmengine.dist import broadcast
@@ -24,11 +25,18 @@ class StitchingInitHook(Hook):
     Args:
         samples: Images to use.
         ridge: Penalty on the weights, see :func:`mmreuse.reassembly.stitching_init.stitch_by_least_squares`.
+
+    Raises:
+        ConfigError: ``samples`` is no positive whole number, or ``ridge`` no positive number.
     """
     # After weights are loaded, before averaged copies of the model are made.
     priority = 'VERY_HIGH'
 
     def __init__(self, samples: int = 512, ridge: float = 1e-4) -> None:
+        if not isinstance(samples, int) or isinstance(samples, bool) or samples < 1:
+            raise ConfigError(f'custom_hooks: StitchingInitHook: samples = {samples!r} must be a positive whole number.')
+        if not isinstance(ridge, int | float) or not 0 < ridge < math.inf:
+            raise ConfigError(f'custom_hooks: StitchingInitHook: ridge = {ridge!r} must be a positive number.')
         self.samples = samples
         self.ridge = ridge
 
