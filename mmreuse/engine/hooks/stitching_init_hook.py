@@ -34,9 +34,9 @@ class StitchingInitHook(Hook):
 
     def __init__(self, samples: int = 512, ridge: float = 1e-4) -> None:
         if not isinstance(samples, int) or isinstance(samples, bool) or samples < 1:
-            raise ConfigError(f'custom_hooks: StitchingInitHook: samples = {samples!r} must be a positive whole number.')
+            raise ConfigError(f'StitchingInitHook: samples = {samples!r} must be a whole number above 0.')
         if not isinstance(ridge, int | float) or not 0 < ridge < math.inf:
-            raise ConfigError(f'custom_hooks: StitchingInitHook: ridge = {ridge!r} must be a positive number.')
+            raise ConfigError(f'StitchingInitHook: ridge = {ridge!r} must be a positive number.')
         self.samples = samples
         self.ridge = ridge
 
