@@ -1,5 +1,6 @@
 """The traced network."""
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -76,7 +77,11 @@ class Graph:
         free = {axis.tensor for space in self.spaces.values() for axis in space.axes}
         rest = [name for name, _ in self.model.named_parameters() if name not in free and name not in self.unread]
         lines = [f'{self.share:.1%} of the parameters can move, in {len(self.spaces)} feature spaces']
-        lines += [f'held: {pin}' for pin in self.pins]
+        alike = defaultdict(list)
+        for pin in self.pins:
+            alike[pin.operation, pin.reason].append(pin)
+        lines += [f'held: {first}{f" (and in {len(more)} more places)" if more else ""}'
+                  for first, *more in alike.values()]
         if self.unread:
             lines.append(f'not used on these inputs: {_listed(self.unread)}')
         if rest:

@@ -245,3 +245,13 @@ def test_what_is_held_stays_held_in_the_parts_of_a_cut(monkeypatch):
     assert graph.held
     (crossing,), = carried(graph, cut_across(graph, '1'))
     assert set(crossing.members) == {'0'} and crossing.dims == (1,)
+
+
+def test_places_that_are_held_alike_are_one_line_of_the_report():
+    model = nn.Sequential(*(Between(lambda x: x.cumsum(1)) for _ in range(3)))
+    for part in model[:-1]:
+        part.head = nn.Linear(12, 3 * 64)
+        part.register_forward_hook(lambda module, args, output: output.reshape(-1, 3, 8, 8))
+    graph = verified(model, image(8))
+    assert len(graph.pins) == 3
+    assert graph.report().count('held: ') == 1 and 'and in 2 more places' in graph.report()
