@@ -49,7 +49,7 @@ def test_a_config_without_a_model_is_an_error(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match='has no `model`'):
         print_spaces.model_of_config(str(path))
     monkeypatch.setattr(print_spaces, 'parse_args', lambda: argparse.Namespace(config=str(tmp_path / 'none.py')))
-    with pytest.raises(SystemExit, match='no such config file'):
+    with pytest.raises(SystemExit, match='there is no such file'):
         print_spaces.main()
 
 
