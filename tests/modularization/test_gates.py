@@ -44,7 +44,9 @@ def test_open_gates_change_nothing_and_closed_ones_leave_a_smaller_network(name)
 def test_names_and_the_spaces_chosen():
     net, gates = with_gates(*GRAPHS['transformer'])
     names = [name for name in gates.state_dict() if name.startswith('gates.')]
-    assert names == ['gates.blocks.0.mlp.fc1', 'gates.blocks.1.mlp.fc1']  # the stream has norms, the code fixes heads
+    # Neurons and heads; the stream has norms.
+    assert sorted(names) == ['gates.blocks.0.attn.qkv.blocks', 'gates.blocks.0.mlp.fc1',
+                             'gates.blocks.1.attn.qkv.blocks', 'gates.blocks.1.mlp.fc1']
     _, gates = with_gates(Heads, (6, 12))
     assert 'gates.qkv.blocks' in gates.state_dict()
     with pytest.raises(SpaceError, match="'blocks.0.mlp.fc3'.*'blocks.0.mlp.fc1'"):
