@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.dataset import InfiniteSampler
-from mmengine.dist import get_rank
+from mmengine.dist import barrier, get_rank
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
@@ -57,6 +57,7 @@ class Replayable:
         if self.runner.rank == 0:
             with atomic_write(folder / 'last_checkpoint') as file:
                 file.write(str(folder / INTERRUPTED))
+        barrier()  # a launcher ends all processes as soon as one has ended
         resume = '' if self.runner._resume else ' with --resume'
         raise Interrupted(number, f'ended after iteration {self._iter}, saved as {folder / INTERRUPTED}. The same '
                           f'command{resume} goes on from there.')

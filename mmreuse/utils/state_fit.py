@@ -167,8 +167,8 @@ def _differing_names(missing: list[str], unexpected: list[str], own: Mapping[str
         parts.append(f'it lacks {_listed([repr(name) for name in missing])}, {len(missing)} of {len(own)} tensors. '
                      + nearest(missing[0], unexpected or state))
     if unexpected:
-        parts.append(f'the network has no {_listed([repr(name) for name in unexpected])}, {len(unexpected)} of the '
-                     f'{len(state)} there. {nearest(unexpected[0], missing or own)}')
+        parts.append(f'{"The" if missing else "the"} network has no {_listed([repr(name) for name in unexpected])}, '
+                     f'{len(unexpected)} of the {len(state)} there. {nearest(unexpected[0], missing or own)}')
     return ' '.join(parts)
 
 
