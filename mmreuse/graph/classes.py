@@ -193,15 +193,15 @@ class Partitioner:
             mine = child_colors == color
             edges = self.edges[mine & ~held]
             key_colors = self.colors[edges[:, 1]]
-            partitions = []
+            partitions, here = [], False
             for key_color in np.unique(key_colors):
                 pairs = edges[key_colors == key_color]
                 if self._simplify_one(pairs):
-                    changed = True
+                    here = True
                 elif len(np.unique(pairs[:, 1])) > 1:
                     partitions.append(pairs[np.argsort(pairs[:, 0])])
-            if not changed:
-                changed = self._simplify_pairs(partitions) or self._simplify_held(partitions, self.edges[mine & held])
+            here = here or self._simplify_pairs(partitions) or self._simplify_held(partitions, self.edges[mine & held])
+            changed = changed or here
         return changed
 
     def _is_frozen(self, atoms: np.ndarray) -> bool:
