@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmreuse.errors import ArtefactError
+from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.graph import Assign, Dense, Graph, trace
 from mmreuse.merging.fuse import fuse
 from mmreuse.merging.matching import Matching
@@ -14,6 +14,7 @@ from mmreuse.networks import Edit
 from mmreuse.networks.record import zeros_of
 from mmreuse.registry import EDITS
 from mmreuse.renormalization.places import WEIGHTED
+from mmreuse.statistics.passes import inputs_for
 from mmreuse.utils.io import PathLike, load_tensors, save_tensors
 
 
@@ -91,20 +92,27 @@ def save_merged(path: PathLike, merged: MergedModel) -> None:
     save_tensors(path, state, dict(kind='merged', recipe=recipe_of(state)))
 
 
-def load_merged(path: PathLike, graphs: Sequence[Graph]) -> MergedModel:
+def load_merged(path: PathLike, sources: Sequence[Graph | nn.Module],
+                inputs: Tensor | tuple[Any, ...] | None = None) -> MergedModel:
     """Read a merged model.
 
     Args:
         path: What :func:`save_merged` wrote.
-        graphs: The architectures it was made of, traced, in the same order; their weights do not matter.
+        sources: The architectures it was made of, as networks or traced, in the same order; their weights do not
+            matter.
+        inputs: What networks that are not traced yet run on, e.g. ``torch.zeros(1, 3, 224, 224)``.
 
     Returns:
         MergedModel: On the CPU, in the first architecture's mode.
 
     Raises:
         ArtefactError: The file is missing, damaged or of other architectures.
+        ConfigError: There are networks to be traced and no inputs.
     """
     state, _ = load_tensors(path)
+    if inputs is None and not all(isinstance(source, Graph) for source in sources):
+        raise ConfigError(f'{path}: networks need `inputs` to be traced, such as torch.zeros(1, 3, 224, 224).')
+    graphs = [source if isinstance(source, Graph) else trace(source, inputs_for(source, inputs)) for source in sources]
     try:
         merged = skeleton(graphs, recipe_of(state))
         add_biases(merged, state)

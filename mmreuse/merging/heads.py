@@ -1,11 +1,14 @@
 """Heads of merged classifiers: kept by task, made one that scores all classes, or averaged where they mean the same."""
 from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError, DataError, SpaceError
 from mmreuse.graph import Graph
+from mmreuse.graph.values import as_positional, map_tensors
 from mmreuse.merging.merged import JointScores, MergedModel
 from mmreuse.merging.stops import INPUT, stop_points
 from mmreuse.statistics import ChannelMomentAccumulator
@@ -58,14 +61,18 @@ def choose_heads(heads: str | None, class_names: ClassNames | None, models: int,
     return heads, names
 
 
-def check_outputs(models: Sequence[nn.Module], inputs: tuple, names: Sequence[Sequence[str]]) -> None:
+def check_outputs(models: Sequence[nn.Module], inputs: Any, names: Sequence[Sequence[str]]) -> None:
     """Raise :class:`ConfigError` unless each model has an output for every class that was named."""
     for number, (model, own) in enumerate(zip(models, names, strict=True)):
         with evaluating(model), torch.no_grad():
-            outputs = model(*(each.to(device_of(model)) if isinstance(each, Tensor) else each for each in inputs))
+            outputs = model(*map_tensors(as_positional(model, inputs), partial(_to, device_of(model))))
         if not isinstance(outputs, Tensor) or outputs.shape[-1] != len(own):
             found = outputs.shape[-1] if isinstance(outputs, Tensor) else type(outputs).__name__
             raise ConfigError(f'class_names has {len(own)} names for model {number}, whose output is {found}.')
+
+
+def _to(device: torch.device, tensor: Tensor) -> Tensor:
+    return tensor.to(device)
 
 
 def place_of_head(graph: Graph) -> str:

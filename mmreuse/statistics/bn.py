@@ -25,7 +25,8 @@ def collect_bn(model: nn.Module, loader: Iterable, samples: int | None = None) -
     While it is measured, every batch norm normalises by the statistics of the batch at hand, so
     that the inputs of later ones do not depend on running statistics that are about to be replaced
     (as in Jordan et al., REPAIR, 2023). Everything else is in evaluation mode. The moments are those of
-    all samples taken together, whatever the batches' sizes: the spread between batches counts.
+    all samples taken together, whatever the batches' sizes: the spread between batches counts. Behind other norms
+    they depend a little on which samples share a batch, and so on the number of processes.
 
     Args:
         model: A model with batch norms; it is left unchanged.

@@ -82,8 +82,12 @@ def test_one_output_ranks_the_classes_of_each_task_as_its_head_does(tmp_path):
         torch.testing.assert_close([float(largest.mean()), float(largest.std(correction=0))], [0., 1.], rtol=0,
                                    atol=1e-4)
     save_merged(tmp_path / 'one.safetensors', one)
-    again = load_merged(tmp_path / 'one.safetensors', [trace(model, images[:1]) for model in models]).eval()
-    assert torch.equal(again(images), scores) and again.class_names == one.class_names
+    path = tmp_path / 'one.safetensors'
+    for again in (load_merged(path, [trace(model, images[:1]) for model in models]),
+                  load_merged(path, models, images[:1])):
+        assert torch.equal(again.eval()(images), scores) and again.class_names == one.class_names
+    with pytest.raises(ConfigError, match='need `inputs`'):
+        load_merged(path, models)
 
 
 def test_ten_classes_of_four_and_six(digits, trained):
