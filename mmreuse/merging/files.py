@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mmreuse.errors import ArtefactError, ConfigError
-from mmreuse.graph import Assign, Dense, Graph, trace
+from mmreuse.graph import Assign, Dense, Graph, verified_each
 from mmreuse.merging.fuse import fuse
 from mmreuse.merging.matching import Matching
 from mmreuse.merging.merged import JointScores, MergedModel, recipe_of
@@ -62,7 +62,7 @@ class MergeEdit(Edit):
     def rebuild(self, networks: Sequence[nn.Module], settings: Mapping[str, Any]) -> nn.Module:
         """Build a merged model with the sizes that the recipe has."""
         inputs = zeros_of(settings['shapes'])
-        return skeleton([trace(network, inputs) for network in networks], settings['recipe'])
+        return skeleton(verified_each(networks, inputs), settings['recipe'])
 
     def phrase(self, settings: Mapping[str, Any]) -> str:
         """Say between which places, and how."""
