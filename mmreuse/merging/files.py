@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mmreuse.errors import ArtefactError, ConfigError
-from mmreuse.graph import Assign, Dense, Graph, verified_each
+from mmreuse.graph import Assign, Dense, Graph, verified, verified_each
 from mmreuse.merging.fuse import fuse
 from mmreuse.merging.matching import Matching
 from mmreuse.merging.merged import JointScores, MergedModel, recipe_of
@@ -112,7 +112,8 @@ def load_merged(path: PathLike, sources: Sequence[Graph | nn.Module],
     state, _ = load_tensors(path)
     if inputs is None and not all(isinstance(source, Graph) for source in sources):
         raise ConfigError(f'{path}: networks need `inputs` to be traced, such as torch.zeros(1, 3, 224, 224).')
-    graphs = [source if isinstance(source, Graph) else trace(source, inputs_for(source, inputs)) for source in sources]
+    graphs = [source if isinstance(source, Graph) else verified(source, inputs_for(source, inputs))
+              for source in sources]
     try:
         merged = skeleton(graphs, recipe_of(state))
         add_biases(merged, state)
