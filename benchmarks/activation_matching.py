@@ -16,7 +16,7 @@ import torch
 from _common import parse_args, write
 from torch import Tensor
 
-from mmreuse.graph import Graph, trace
+from mmreuse.graph import TracedModel, trace
 from mmreuse.models.backbones import CifarVGG
 from mmreuse.statistics import SpaceMoments, collect
 from mmreuse.statistics.taps import observed
@@ -24,7 +24,7 @@ from mmreuse.statistics.taps import observed
 EPS = 1e-4
 
 
-def features(graphs: list[Graph], images: Tensor) -> dict[str, list[Tensor]]:
+def features(graphs: list[TracedModel], images: Tensor) -> dict[str, list[Tensor]]:
     """Features of each space in each network as (channels, images * positions), float64."""
     found: dict[str, list[Tensor]] = {name: [] for name in graphs[0].spaces}
     for graph in graphs:
@@ -35,7 +35,7 @@ def features(graphs: list[Graph], images: Tensor) -> dict[str, list[Tensor]]:
     return found
 
 
-def means(graphs: list[Graph], loader: list[Tensor]) -> dict[str, list[Tensor]]:
+def means(graphs: list[TracedModel], loader: list[Tensor]) -> dict[str, list[Tensor]]:
     """The first of two passes."""
     sums: dict[str, list] = {name: [0., 0.] for name in graphs[0].spaces}
     for images in loader:
@@ -45,7 +45,7 @@ def means(graphs: list[Graph], loader: list[Tensor]) -> dict[str, list[Tensor]]:
 
 
 @torch.no_grad()
-def published(graphs: list[Graph], loader: list[Tensor], two_passes: bool) -> dict[str, Tensor]:
+def published(graphs: list[TracedModel], loader: list[Tensor], two_passes: bool) -> dict[str, Tensor]:
     known = means(graphs, loader) if two_passes else None
     sums: dict[str, list] = {name: [0.] * 5 for name in graphs[0].spaces}
     for images in loader:
@@ -72,7 +72,7 @@ def seconds(run: Callable) -> float:
 
 
 @torch.no_grad()
-def forward(graphs: list[Graph], loader: list[Tensor]) -> None:
+def forward(graphs: list[TracedModel], loader: list[Tensor]) -> None:
     for images in loader:
         for graph in graphs:
             graph.model(images)

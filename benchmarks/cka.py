@@ -16,9 +16,9 @@ import torch
 from _common import measure, parse_args, write
 from torch import Tensor
 
-from mmreuse.reassembly.gram_files import write_grams
-from mmreuse.reassembly.similarities import compute_similarity
-from mmreuse.reassembly.structures import Node
+from mmreuse.reassembly.similarity.gram_files import write_grams
+from mmreuse.reassembly.similarity.similarities import compute_similarity
+from mmreuse.reassembly.zoo.structures import Node
 from mmreuse.statistics.grams import GramAccumulator
 
 WIDTHS = (64, 128, 256, 512)

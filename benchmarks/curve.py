@@ -107,9 +107,9 @@ def reference(ends: list[nn.Module], names: list[str], train: DataLoader, test: 
         net = interpolate(ends, weights)
         if 0 < weights[1] < 1:
             for name, meter in metered(net, names, corrects=True).items():
-                goals = [sum(weight * each[name][kind] for weight, each in zip(weights, statistics, strict=True))
+                targets = [sum(weight * each[name][kind] for weight, each in zip(weights, statistics, strict=True))
                          for kind in (0, 1)]
-                meter.norm.bias.data, meter.norm.weight.data = goals
+                meter.norm.bias.data, meter.norm.weight.data = targets
             run_through(net, train)
         found.append(accuracy(net, test))
     return found

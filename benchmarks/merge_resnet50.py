@@ -16,7 +16,7 @@ import torchvision
 from _common import parse_args, write
 
 from mmreuse.graph import trace
-from mmreuse.merging import fuse, match_spaces
+from mmreuse.merging import match_spaces, merge_weights
 from mmreuse.statistics import collect
 
 IMAGES, BATCH, SIZE = 64, 8, 224
@@ -52,9 +52,9 @@ def main() -> None:
     for case in ('moments of all positions', 'moments of 64 positions'):
         results[case] = {key: value - results['forward passes'][key] for key, value in results[case].items()}
     matchings, results['match (zip, 37 spaces)'] = timed(lambda: match_spaces(graphs, moments, 'zip'))
-    _, results['fuse'] = timed(lambda: fuse(graphs, matchings))
+    _, results['merge_weights'] = timed(lambda: merge_weights(graphs, matchings))
     for stop in ('layer3', 'layer3.2.conv2'):  # the end of a stage; inside a block
-        _, results[f'fuse up to {stop}'] = timed(lambda stop=stop: fuse(graphs, matchings, stop=stop))
+        _, results[f'fuse up to {stop}'] = timed(lambda stop=stop: merge_weights(graphs, matchings, stop=stop))
     for result in results.values():
         result['share'] = result['cpu_s'] / results['forward passes']['cpu_s']
     write(args.out, results)

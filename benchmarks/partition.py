@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from _common import measure, parse_args, write
 
-from mmreuse.reassembly.legacy_partition import legacy_cuts
-from mmreuse.reassembly.partition import anchored, partition
-from mmreuse.reassembly.segments import feasible_segments
-from mmreuse.reassembly.similarity_matrix import SimilarityMatrix
-from mmreuse.reassembly.structures import Node
+from mmreuse.reassembly.partition.legacy import legacy_cuts
+from mmreuse.reassembly.partition.partition import anchored, partition
+from mmreuse.reassembly.search.segments import feasible_segments
+from mmreuse.reassembly.similarity.similarity_matrix import SimilarityMatrix
+from mmreuse.reassembly.zoo.structures import Node
 
 LENGTHS = (8, 16, 33, 16, 16, 16, 16, 16, 14, 27, 21, 17, 18, 20, 12, 12, 12, 24, 12, 12, 15, 27, 27, 27)
 RESTARTS = 200

@@ -16,8 +16,8 @@ import torch
 from _common import parse_args, write
 from torch import Tensor, nn
 
-from mmreuse.graph import Graph, trace
-from mmreuse.merging import PreserveFirst, evaluate_together, fuse, match_spaces, preserve_first_points
+from mmreuse.graph import TracedModel, trace
+from mmreuse.merging import PreserveFirst, evaluate_together, match_spaces, merge_weights, preserve_first_points
 from mmreuse.merging.merge import renormalize
 from mmreuse.models.backbones import CifarVGG
 from mmreuse.statistics import collect
@@ -38,12 +38,12 @@ def loss(network: nn.Module, test: list) -> float:
     return evaluate_together([network], test)[0]['loss']
 
 
-def rebuilt(graphs: list[Graph], starts: list, methods: tuple[str, ...], train: list, test: list) -> Losses:
+def rebuilt(graphs: list[TracedModel], starts: list, methods: tuple[str, ...], train: list, test: list) -> Losses:
     moments, losses = collect(graphs, train), {}
     for start in starts:
         for matcher in MATCHERS:
             matchings = match_spaces(graphs, moments, matcher)
-            merged = fuse(graphs, matchings, start=start)
+            merged = merge_weights(graphs, matchings, start=start)
             losses[start, matcher, 'none'] = loss(merged, test)
             for method in methods:
                 twin = copy.deepcopy(merged)
@@ -52,7 +52,7 @@ def rebuilt(graphs: list[Graph], starts: list, methods: tuple[str, ...], train: 
     return losses
 
 
-def swept(graphs: list[Graph], starts: list, methods: tuple[str, ...], train: list, test: list) -> Losses:
+def swept(graphs: list[TracedModel], starts: list, methods: tuple[str, ...], train: list, test: list) -> Losses:
     study, losses = PreserveFirst(graphs, {name: name for name in MATCHERS}, train), {}
     for place in study.places(starts, test):
         for matcher in MATCHERS:

@@ -13,16 +13,16 @@ import torch.nn.functional as F
 from _common import parse_args, write
 from sklearn.datasets import load_digits
 
-from mmreuse.reassembly.assembly import Pieces
-from mmreuse.reassembly.costs import CostTable
-from mmreuse.reassembly.genotype import Rules, stitch
-from mmreuse.reassembly.lattice import build_assemblies
-from mmreuse.reassembly.nodes import member_nodes
-from mmreuse.reassembly.program import Bounds
-from mmreuse.reassembly.scoring import Scorer
-from mmreuse.reassembly.search import search
-from mmreuse.reassembly.structures import Block, Genotype, Partition
-from mmreuse.reassembly.zoo import parse_zoo
+from mmreuse.reassembly.assembly.assembly import ComponentCache
+from mmreuse.reassembly.assembly.genotype import Rules, stitch
+from mmreuse.reassembly.search.assembly_milp import Bounds
+from mmreuse.reassembly.search.scoring import Scorer
+from mmreuse.reassembly.search.search import search
+from mmreuse.reassembly.search.trellis import build_assemblies
+from mmreuse.reassembly.zoo.costs import CostTable
+from mmreuse.reassembly.zoo.nodes import member_nodes
+from mmreuse.reassembly.zoo.structures import Block, Genotype, Partition
+from mmreuse.reassembly.zoo.zoo import parse_zoo
 from mmreuse.registry import PROXIES
 from mmreuse.utils.complexity import count_macs, count_params
 
@@ -73,7 +73,7 @@ class ReferenceSearch:
 
     def __init__(self, zoo, nodes, partition, batches, proxy: dict, bounds: Bounds, seed: int) -> None:
         self.nodes, self.bounds, self.batches = nodes, bounds, batches
-        self.pieces = Pieces(zoo, nodes, CLASSES, pretrained=False)
+        self.pieces = ComponentCache(zoo, nodes, CLASSES, pretrained=False)
         # Sets list their anchor twice.
         self.blocks = [block for row in partition.blocks.values() for block in row] + list(partition.anchors)
         self.proxy = PROXIES.build(proxy)
@@ -126,7 +126,7 @@ def compare(ground, batches, proxy: str, bounds: Bounds, seed: int) -> dict[str,
 
     start = time.perf_counter()
     assemblies = build_assemblies(partition, CostTable(zoo, nodes, CLASSES, SIZE), RULES)
-    scorer = Scorer(Pieces(zoo, nodes, CLASSES, pretrained=False), batches, options)
+    scorer = Scorer(ComponentCache(zoo, nodes, CLASSES, pretrained=False), batches, options)
     # Halving gives a candidate about two of the five batches, so this is less than a tenth of the evaluations; but a
     # model needs some twenty candidates, also where the budget refuses most of what the reference builds.
     planned = max(20, reference.evaluations // 24)

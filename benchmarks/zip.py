@@ -20,7 +20,7 @@ from _common import measure, parse_args, write
 from _literal_zip import literal_zip
 
 from mmreuse.merging.matchers.zip import join_greedily, zip_features
-from mmreuse.merging.metrics import correlation
+from mmreuse.merging.matching.metrics import correlation
 from mmreuse.statistics import MomentAccumulator, SpaceMoments
 
 ALPHA, BETA = 0.3, 0.125

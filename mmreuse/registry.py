@@ -82,8 +82,8 @@ INHERITED = tuple(
                    root.PARAM_SCHEDULERS, root.VISBACKENDS, root.VISUALIZERS))
 
 SIMILARITIES = Registry(
-    'similarity', build_func=bind_function, scope=SCOPE, locations=['mmreuse.reassembly.similarities'])
-PROXIES = Registry('proxy', build_func=bind_function, scope=SCOPE, locations=['mmreuse.reassembly.proxies'])
+    'similarity', build_func=bind_function, scope=SCOPE, locations=['mmreuse.reassembly.similarity.similarities'])
+PROXIES = Registry('proxy', build_func=bind_function, scope=SCOPE, locations=['mmreuse.reassembly.search.proxies'])
 MATCHERS = Registry('matcher', build_func=bind_function, scope=SCOPE, locations=['mmreuse.merging.matchers'])
 RENORMALIZERS = Registry('renormalizer', build_func=bind_function, scope=SCOPE, locations=['mmreuse.renormalization'])
 SALIENCIES = Registry('saliency', build_func=bind_function, scope=SCOPE, locations=['mmreuse.pruning.saliencies'])

@@ -8,9 +8,9 @@ from mmengine.registry import init_default_scope
 import mmreuse.engine  # noqa: F401 (fills the registries)
 from mmreuse.engine.launch import load_config
 from mmreuse.engine.runners import DeRyRunner, zoo_stage
-from mmreuse.reassembly.nodes import member_nodes
-from mmreuse.reassembly.structures import Node
-from mmreuse.reassembly.zoo import parse_zoo
+from mmreuse.reassembly.zoo.nodes import member_nodes
+from mmreuse.reassembly.zoo.structures import Node
+from mmreuse.reassembly.zoo.zoo import parse_zoo
 from mmreuse.registry import MODELS, TRANSFORMS
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -9,7 +9,7 @@ from mmengine.evaluator import Evaluator
 from mmengine.registry import init_default_scope
 
 from mmreuse.engine.launch import load_config
-from mmreuse.merging.methods import needs_moments
+from mmreuse.merging.matching.requirements import needs_moments
 from mmreuse.registry import HOOKS, LOOPS, MODELS
 from mmreuse.utils.class_split import resolve_tasks
 

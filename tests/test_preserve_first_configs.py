@@ -11,7 +11,7 @@ from mmreuse.graph import trace
 from mmreuse.merging import preserve_first_points
 from mmreuse.registry import MATCHERS, MODELS
 from mmreuse.renormalization.apply import find_methods
-from mmreuse.renormalization.fit import check_fit
+from mmreuse.renormalization.requirements import check_fit
 from mmreuse.utils.methods import find_method
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -9,7 +9,7 @@ from mmreuse.apis.stages import configured
 from mmreuse.engine.runners import ConnectivityRunner
 from mmreuse.merging import align
 from mmreuse.registry import MATCHERS
-from mmreuse.statistics.replay import Replay
+from mmreuse.statistics.cached_loader import CachedLoader
 from mmreuse.utils.io import atomic_path, file_hash
 from mmreuse.utils.methods import Method, find_method
 
@@ -40,7 +40,7 @@ def align_checkpoints(config: str | Path, checkpoints: Sequence[str | Path], mat
     cfg = configured(config, work_dir, options)
     runner = ConnectivityRunner(cfg)
     models = [runner.load_classifier(path) for path in checkpoints]
-    images = Replay(runner.pictures(runner.seed), models[0])
+    images = CachedLoader(runner.pictures(runner.seed), models[0])
     aligned = align(models, images, matcher, inputs=torch.zeros_like(next(iter(images))[:1]), samples=samples)
     written = []
     for path, model, cosine in list(zip(checkpoints, aligned, aligned.cosines, strict=True))[1:]:

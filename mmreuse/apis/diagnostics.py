@@ -28,7 +28,7 @@ from mmreuse.graph import copy_model
 from mmreuse.merging import align, interpolate
 from mmreuse.renormalization import reset
 from mmreuse.statistics.bn import measured_norms
-from mmreuse.statistics.replay import Replay
+from mmreuse.statistics.cached_loader import CachedLoader
 from mmreuse.utils.io import atomic_path, file_hash, write_json
 from mmreuse.utils.methods import Method
 from mmreuse.utils.names import nearest
@@ -83,7 +83,7 @@ def load_subject(config: PathLike, checkpoints: Sequence[PathLike], *, pruned: P
         raise ConfigError(f'{config}: lacks {", ".join(missing)}, without which nothing can be measured.')
     runner = ConnectivityRunner(cfg)
     ends = [runner.load_classifier(path) for path in checkpoints]
-    pictures = Replay(runner.pictures(runner.seed), ends[0])
+    pictures = CachedLoader(runner.pictures(runner.seed), ends[0])
     test = Runner.build_dataloader(cfg.test_dataloader.to_dict())
     if pruned is not None:
         name, network = 'pruned', runner.load_classifier(pruned)

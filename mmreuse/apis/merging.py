@@ -9,7 +9,7 @@ from mmreuse.apis.data import Data, batches
 from mmreuse.errors import DataError
 from mmreuse.merging import MergedModel
 from mmreuse.merging import merge as merge_models
-from mmreuse.merging.match import Matcher
+from mmreuse.merging.matching.match_spaces import Matcher
 from mmreuse.statistics.bn import measured_norms
 from mmreuse.statistics.passes import images_of
 from mmreuse.utils.methods import Method

@@ -40,7 +40,7 @@ def grid_of(study: MergingStudy, options: Mapping[str, Sequence[Any]], stops: Se
     for trial in trials:
         find_method(MATCHERS, trial['matcher'])
     for stop in stops:
-        study.model.set_stretch(study.start, stop)
+        study.model.set_span(study.start, stop)
     if draws is None:
         return trials
     if not 0 < draws <= len(trials):

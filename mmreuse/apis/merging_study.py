@@ -11,12 +11,12 @@ from mmengine.runner import Runner
 
 from mmreuse.engine import launch
 from mmreuse.engine.merging import cached_moments, matching_images, merge_metrics
-from mmreuse.engine.models import model_of
+from mmreuse.engine.unwrap_model import model_of
 from mmreuse.errors import ConfigError
 from mmreuse.graph import copy_model
 from mmreuse.merging import StopPoint, stop_points
-from mmreuse.merging.methods import needs_moments
-from mmreuse.merging.stops import INPUT, Place
+from mmreuse.merging.matching.requirements import needs_moments
+from mmreuse.merging.partial.stops import INPUT, Place
 from mmreuse.models.classifiers import MergedClassifier
 from mmreuse.registry import MATCHERS, RENORMALIZERS
 from mmreuse.statistics import SpaceMoments
@@ -95,7 +95,7 @@ class MergingStudy:
         matcher = self.matcher if matcher is None else matcher
         overrides, refit = self.options.get('overrides'), self.options.get('refit', False)
         find_method(MATCHERS, matcher)
-        self.model.set_stretch(self.start, stop)
+        self.model.set_span(self.start, stop)
         wanted = bool(self.model.spaces) and (needs_moments(matcher, overrides) or refit)
         seconds = self.model.merge(self.moments if wanted else None, matcher, overrides=overrides, refit=refit)
         self.renormalize(self.model)
@@ -123,7 +123,7 @@ class MergingStudy:
 
     def ensemble(self, split: str = 'val') -> Measured:
         """All sources, one output a task."""
-        self.model.set_stretch(None, INPUT)
+        self.model.set_span(None, INPUT)
         self.model.merge(None, 'identity')
         return self.measure(self.model, split)
 

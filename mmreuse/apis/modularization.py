@@ -18,13 +18,13 @@ from mmreuse.graph.graph import frozen_random
 from mmreuse.modularization import (
     ModuleHead,
     apply_masks,
-    bake,
     fit_head,
     hold_budget,
     mask_parameters,
     mask_ratio,
     mask_saliency,
     mask_state,
+    materialize,
     original_labels,
     rank_masks,
     select_classes,
@@ -265,7 +265,7 @@ class _Learner:
     @torch.no_grad()
     def _finish(self, state: dict[str, Any], predicted: dict[str, Tensor]) -> nn.Sequential:
         """Put the chosen state together, in the network's own precision, and say what it can."""
-        self.base = bake(self.base, state['masks'])
+        self.base = materialize(self.base, state['masks'])
         self.head.load_state_dict(state['head'])
         predicted['module'] = self.head(self._logits(self.measured.images)).argmax(1).cpu()
         tensors = self.base.state_dict(keep_vars=True)

@@ -9,7 +9,7 @@ from torch import nn
 from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.models.classifiers.plain import published_name
 from mmreuse.models.classifiers.sources import build_source
-from mmreuse.modularization import Module, ModulePart, load_published, verify_base
+from mmreuse.modularization import ModulePart, ReusableModule, load_published, verify_base
 from mmreuse.utils.io import PathLike, load_checkpoint, state_hash
 
 
@@ -29,7 +29,7 @@ def load_base(cfg: Config) -> nn.Module:
     return source.model
 
 
-def read_modules(cfg: Config, path: PathLike, classes: Sequence[Any] = ()) -> list[Module]:
+def read_modules(cfg: Config, path: PathLike, classes: Sequence[Any] = ()) -> list[ReusableModule]:
     """Read what a run has kept, or a published file.
 
     Args:
@@ -38,7 +38,7 @@ def read_modules(cfg: Config, path: PathLike, classes: Sequence[Any] = ()) -> li
         classes: Names of the labels, to be noted in the modules.
 
     Returns:
-        list[Module]: One for each problem of the run.
+        list[ReusableModule]: One for each problem of the run.
 
     Raises:
         ConfigError, ArtefactError: As :func:`load_base`; the file is of another kind, or of another base.
@@ -51,13 +51,13 @@ def read_modules(cfg: Config, path: PathLike, classes: Sequence[Any] = ()) -> li
         published = load_published(path, base, rename=published_name)
         part = published.parts['problem']
         parts = {'problem': ModulePart(part.weight, part.bias, tuple(classes))}
-        return [Module(published.masks, parts, published.base, preprocessing)]
+        return [ReusableModule(published.masks, parts, published.base, preprocessing)]
     modules = []
     for kept, selection in zip(state['kept'], state['selections'], strict=True):
         if not kept:
             raise ArtefactError(f'{path}: the run has not kept a state yet. Let it run for an epoch.')
         chosen = {key: float(value) for key, value in (selection['best'] or selection['backup']).items()}
         part = ModulePart(kept['head']['1.weight'], kept['head']['1.bias'], tuple(classes), chosen)
-        modules.append(Module(kept['masks'], {'problem': part}, state_hash(base), preprocessing))
+        modules.append(ReusableModule(kept['masks'], {'problem': part}, state_hash(base), preprocessing))
         verify_base(modules[-1], base)
     return modules

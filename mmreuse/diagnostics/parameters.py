@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mmreuse.diagnostics.vanishing import Magnitudes
 from mmreuse.errors import ConfigError, SpaceError
-from mmreuse.renormalization.places import WEIGHTED
+from mmreuse.renormalization.target_layers import WEIGHTED
 from mmreuse.statistics import collect_bn
 from mmreuse.statistics.bn import measured_norms
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError, DataError, SpaceError
-from mmreuse.renormalization.places import NORMS, WEIGHTED
+from mmreuse.renormalization.target_layers import NORMS, WEIGHTED
 from mmreuse.statistics import ChannelMomentAccumulator
 from mmreuse.statistics.passes import evaluating, image_batches
 from mmreuse.utils.names import nearest

@@ -9,7 +9,7 @@ from mmreuse.diagnostics.vanishing import normalised
 from mmreuse.errors import ConfigError
 from mmreuse.renormalization import measure_ends
 from mmreuse.renormalization.measure import first_images
-from mmreuse.renormalization.places import Flow
+from mmreuse.renormalization.target_layers import Flow
 
 
 @dataclass(frozen=True)

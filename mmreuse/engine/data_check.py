@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from mmengine.runner import Runner
 
-from mmreuse.engine.models import model_of
+from mmreuse.engine.unwrap_model import model_of
 from mmreuse.errors import DataError
 
 _SPLITS = ('train', 'val', 'test')

@@ -11,7 +11,10 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from mmreuse.errors import MMReuseError, TraceError
-from mmreuse.graph import (  # noqa: F401
+from mmreuse.graph.copying import copy_model, refuse_opaque
+from mmreuse.graph.proof.coverage import cover
+from mmreuse.graph.proof.values import as_positional, map_tensors, tensors_within
+from mmreuse.graph.spaces import (  # noqa: F401
     decompose,
     rules_elementwise,
     rules_layout,
@@ -19,14 +22,11 @@ from mmreuse.graph import (  # noqa: F401
     rules_recurrent,
     rules_reduce,
 )
-from mmreuse.graph.copying import copy_model, refuse_opaque
-from mmreuse.graph.coverage import cover
-from mmreuse.graph.source_lines import failing_line
-from mmreuse.graph.spaces import Axis, FeatureSpace, derive_spaces
-from mmreuse.graph.state import Activation, set_state
-from mmreuse.graph.taps import operations_shown
-from mmreuse.graph.tracer import Pin, Tracer
-from mmreuse.graph.values import as_positional, map_tensors, tensors_within
+from mmreuse.graph.spaces.derive import Axis, FeatureSpace, derive_spaces
+from mmreuse.graph.spaces.source_lines import failing_line
+from mmreuse.graph.spaces.state import Activation, set_state
+from mmreuse.graph.spaces.taps import operations_shown
+from mmreuse.graph.spaces.tracer import Pin, Tracer
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,7 @@ class Held:
 
 
 @dataclass(frozen=True, eq=False)
-class Graph:
+class TracedModel:
     """A network as feature spaces.
 
     Attributes:
@@ -59,8 +59,8 @@ class Graph:
     unread: tuple[str, ...] = ()
 
     def verify(self, seed: int = 0) -> 'VerifyReport':  # noqa: F821
-        """Prove the spaces: see :func:`mmreuse.graph.verify.verify`."""
-        from mmreuse.graph.verify import verify
+        """Prove the spaces: see :func:`mmreuse.graph.proof.verify.verify`."""
+        from mmreuse.graph.proof.verify import verify
         return verify(self, seed=seed)
 
     @property
@@ -92,7 +92,7 @@ class Graph:
         return '\n'.join(str(space) for space in self.spaces.values())
 
 
-def trace(model: nn.Module, inputs: Any, held: Sequence[Held] = ()) -> Graph:
+def trace(model: nn.Module, inputs: Any, held: Sequence[Held] = ()) -> TracedModel:
     """Run a network once and derive its feature spaces.
 
     The run is on a copy on the CPU in evaluation mode, without gradients; values of the inputs
@@ -106,7 +106,7 @@ def trace(model: nn.Module, inputs: Any, held: Sequence[Held] = ()) -> Graph:
         held: What shall not move, of an earlier proof.
 
     Returns:
-        Graph: With ``spaces``, ``verify()`` and ``pins``.
+        TracedModel: With ``spaces``, ``verify()`` and ``pins``.
 
     Raises:
         TraceError: The network does not run, or an operation cannot be followed; names the
@@ -123,7 +123,7 @@ def trace(model: nn.Module, inputs: Any, held: Sequence[Held] = ()) -> Graph:
     pins = dict.fromkeys([*tracer.pins, *(pin for _, pin in tracer.decisions)])
     branches = tuple(dict.fromkeys(number for number, _ in tracer.decisions if number >= 0))
     unread = tuple(key for key, _ in model.named_parameters() if tracer.chooses and key not in tracer.read)
-    return Graph(model, inputs, spaces, tuple(pins), tuple(held), branches, unread)
+    return TracedModel(model, inputs, spaces, tuple(pins), tuple(held), branches, unread)
 
 
 def _listed(names: Sequence[str]) -> str:

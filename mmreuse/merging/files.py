@@ -6,33 +6,33 @@ import torch
 from torch import Tensor, nn
 
 from mmreuse.errors import ArtefactError, ConfigError
-from mmreuse.graph import Assign, Dense, Graph, verified, verified_each
-from mmreuse.merging.fuse import fuse
-from mmreuse.merging.matching import Matching
-from mmreuse.merging.merged import JointScores, MergedModel, recipe_of
+from mmreuse.graph import Assign, Dense, TracedModel, verified, verified_each
+from mmreuse.merging.matching.matching import Matching
+from mmreuse.merging.merge_weights import merge_weights
+from mmreuse.merging.merged_model import JointScores, MergedModel, recipe_of
 from mmreuse.networks import Edit
 from mmreuse.networks.record import zeros_of
 from mmreuse.registry import EDITS
-from mmreuse.renormalization.places import WEIGHTED
+from mmreuse.renormalization.target_layers import WEIGHTED
 from mmreuse.statistics.passes import inputs_for
 from mmreuse.utils.io import PathLike, load_tensors, save_tensors
 
 
-def skeleton(graphs: Sequence[Graph], recipe: Mapping[str, Any]) -> MergedModel:
+def skeleton(graphs: Sequence[TracedModel], recipe: Mapping[str, Any]) -> MergedModel:
     """Build a merged model of some structure; what its parameters hold means nothing.
 
     Args:
         graphs: The models that were merged, traced, in the same order; their weights do not matter.
         recipe: ``start``, ``stop``, ``models`` (how many), ``sizes`` (merged features by space), ``dense`` (spaces
             whose maps are matrices) and, where the heads are one, ``heads='concat'``, as
-            :func:`~mmreuse.merging.merged.recipe_of` reads it.
+            :func:`~mmreuse.merging.merged_model.recipe_of` reads it.
 
     Returns:
         MergedModel: Ready for ``load_state_dict``.
 
     Raises:
         ArtefactError: The recipe is of another number of models, or of models with other spaces.
-        SpaceError: As :func:`~mmreuse.merging.fuse.fuse`.
+        SpaceError: As :func:`~mmreuse.merging.merge_weights.merge_weights`.
     """
     unknown = [name for name in recipe['sizes'] if any(name not in graph.spaces for graph in graphs)]
     if len(graphs) != recipe['models'] or unknown:
@@ -48,7 +48,7 @@ def skeleton(graphs: Sequence[Graph], recipe: Mapping[str, Any]) -> MergedModel:
         else:
             link = Assign(torch.zeros(sum(sizes), dtype=torch.long), size, torch.zeros(sum(sizes)))
         matchings[name] = Matching(link, sizes, 0.)
-    merged = fuse(graphs, matchings, start=recipe['start'], stop=recipe['stop'])
+    merged = merge_weights(graphs, matchings, start=recipe['start'], stop=recipe['stop'])
     merged.describe(recipe)
     if recipe.get('heads') == 'concat':
         merged.joint = JointScores(recipe['models'])
@@ -92,7 +92,7 @@ def save_merged(path: PathLike, merged: MergedModel) -> None:
     save_tensors(path, state, dict(kind='merged', recipe=recipe_of(state)))
 
 
-def load_merged(path: PathLike, sources: Sequence[Graph | nn.Module],
+def load_merged(path: PathLike, sources: Sequence[TracedModel | nn.Module],
                 inputs: Tensor | tuple[Any, ...] | None = None) -> MergedModel:
     """Read a merged model.
 
@@ -110,9 +110,9 @@ def load_merged(path: PathLike, sources: Sequence[Graph | nn.Module],
         ConfigError: There are networks to be traced and no inputs.
     """
     state, _ = load_tensors(path)
-    if inputs is None and not all(isinstance(source, Graph) for source in sources):
+    if inputs is None and not all(isinstance(source, TracedModel) for source in sources):
         raise ConfigError(f'{path}: networks need `inputs` to be traced, such as torch.zeros(1, 3, 224, 224).')
-    graphs = [source if isinstance(source, Graph) else verified(source, inputs_for(source, inputs))
+    graphs = [source if isinstance(source, TracedModel) else verified(source, inputs_for(source, inputs))
               for source in sources]
     try:
         merged = skeleton(graphs, recipe_of(state))

@@ -7,18 +7,18 @@ from typing import Any
 from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError
-from mmreuse.graph import FeatureSpace, Graph, trace, verified_each
-from mmreuse.merging.fuse import fuse, fuse_stretches, scaled_maps
-from mmreuse.merging.heads import ClassNames, check_outputs, choose_heads, join_heads, place_of_head
-from mmreuse.merging.match import Matcher, match_spaces
-from mmreuse.merging.matching import Matching
-from mmreuse.merging.merged import MergedModel, recipe_of
-from mmreuse.merging.methods import needs_moments
-from mmreuse.merging.preserve_points import Start, find_start
-from mmreuse.merging.refit import refit as refit_matching
-from mmreuse.merging.stops import Place, find_stop
-from mmreuse.merging.stretch import stretches_of
-from mmreuse.merging.undecided import spare_living
+from mmreuse.graph import FeatureSpace, TracedModel, trace, verified_each
+from mmreuse.merging.matching.match_spaces import Matcher, match_spaces
+from mmreuse.merging.matching.matching import Matching
+from mmreuse.merging.matching.refit import refit as refit_matching
+from mmreuse.merging.matching.requirements import needs_moments
+from mmreuse.merging.matching.undecided import spare_living
+from mmreuse.merging.merge_weights import merge_cut_models, merge_weights, scaled_maps
+from mmreuse.merging.merged_model import MergedModel, recipe_of
+from mmreuse.merging.partial.heads import ClassNames, check_outputs, choose_heads, join_heads, place_of_head
+from mmreuse.merging.partial.merge_span import merge_spans
+from mmreuse.merging.partial.preserve_points import Start, find_start
+from mmreuse.merging.partial.stops import Place, find_stop
 from mmreuse.networks import record_edit
 from mmreuse.networks.record import record_of, set_record, shapes_of
 from mmreuse.registry import RENORMALIZERS
@@ -60,13 +60,15 @@ def merge(
         matcher: Name, config or function of :data:`mmreuse.registry.MATCHERS`.
         inputs: What the models run on, e.g. ``torch.zeros(1, 3, 224, 224)``.
         start: Place behind which merging begins: a module's name, a share of the weighted layers, ``dict(index=k)``,
-            ``dict(gmacs=LIMIT)`` or ``dict(params=LIMIT)``; see :func:`~mmreuse.merging.preserve_points.find_start`.
+            ``dict(gmacs=LIMIT)`` or ``dict(params=LIMIT)``; see
+            :func:`~mmreuse.merging.partial.preserve_points.find_start`.
             None for the input.
         stop: Place behind which every model keeps its own layers: a module's name, a share of the weighted layers, or
-            ``dict(gmacs=LIMIT)``; see :func:`~mmreuse.merging.stops.find_stop`. None for the place that ``heads`` says.
+            ``dict(gmacs=LIMIT)``; see :func:`~mmreuse.merging.partial.stops.find_stop`. None for the place that
+            ``heads`` says.
         heads: ``'merge'`` averages heads as any other layer: only where their outputs mean the same. ``'tasks'`` keeps
             each model's own, with an output each. ``'concat'`` also keeps them, and makes of their outputs one that
-            scores the classes of all, see :class:`~mmreuse.merging.merged.JointScores`. None: ``'merge'`` if
+            scores the classes of all, see :class:`~mmreuse.merging.merged_model.JointScores`. None: ``'merge'`` if
             ``class_names`` says that the models have the same classes, or there is one model; ``'tasks'`` otherwise.
         class_names: Of each model's outputs, or one list for all models.
         moments: Joint moments that are known already. Missing ones are added to it, so that the next merge of the same
@@ -74,7 +76,8 @@ def merge(
         samples: How many samples moments and renormalizers use; None for all.
         positions: How many positions of each sample moments use; None for all.
         overrides: Other matchers for some spaces, by regular expression.
-        refit: Unmerge by regression, see :func:`~mmreuse.merging.refit.refit`, in spaces without blocks that are
+        refit: Unmerge by regression, see :func:`~mmreuse.merging.matching.refit.refit`, in spaces without blocks that
+        are
             observed.
         renormalizers: Names, configs or functions of :data:`mmreuse.registry.RENORMALIZERS`, called one after the
             other as ``f(merged, loader, samples=samples)``. One with a parameter ``ends`` also gets the models
@@ -83,7 +86,7 @@ def merge(
         verify: Prove the spaces first, once for every architecture.
 
     Returns:
-        MergedModel: See :func:`~mmreuse.merging.fuse.fuse`.
+        MergedModel: See :func:`~mmreuse.merging.merge_weights.merge_weights`.
 
     Raises:
         SpaceError: The models differ where they are merged, a place is unknown, or the proof fails.
@@ -107,15 +110,15 @@ def merge(
     if heads != 'merge' and stop is None:
         stop = place_of_head(graphs[0])
     start, stop = find_start(graphs[0], start, len(graphs)), find_stop(graphs[0], stop, len(graphs))
-    stretches = stretches_of(graphs, start, stop)
-    spaces = stretches[0].spaces
+    spans = merge_spans(graphs, start, stop)
+    spaces = spans[0].spaces
     moments = {} if moments is None else moments
     if loader is not None and (refit or needs_moments(matcher, overrides)):
         missing = [name for name in spaces if graphs[0].spaces[name].taps and name not in moments]
         if missing:
             moments.update(collect(graphs, loader, missing, samples=samples, positions=positions))
     matchings = match_and_refit(graphs, moments, matcher, spaces=spaces, overrides=overrides, refit=refit)
-    merged = fuse_stretches(graphs, stretches, matchings, start, stop)
+    merged = merge_cut_models(graphs, spans, matchings, start, stop)
     _name_outputs(merged, heads, names)
     record_edit(merged, 'merge', models, inputs=graphs[0].inputs, recipe=recipe_of({'recipe': merged.recipe}),
                 shapes=shapes_of(graphs[0].inputs), matcher=method_name(matcher))
@@ -141,7 +144,7 @@ def _name_outputs(merged: MergedModel, heads: str, names: Sequence[Sequence[str]
 
 
 def match_and_refit(
-    graphs: Sequence[Graph],
+    graphs: Sequence[TracedModel],
     moments: Mapping[str, SpaceMoments] | None,
     matcher: Matcher,
     *,
@@ -149,7 +152,8 @@ def match_and_refit(
     overrides: Mapping[str, Matcher] | None = None,
     refit: bool = False,
 ) -> dict[str, Matching]:
-    """Match spaces as :func:`~mmreuse.merging.match.match_spaces` does; unmerge by regression if ``refit``.
+    """Match spaces as :func:`~mmreuse.merging.matching.match_spaces.match_spaces` does; unmerge by regression if
+    ``refit``.
 
     Inside blocks a dense map would mix what must stay apart, so there the matching stays as it is.
     """
@@ -169,7 +173,8 @@ def _written_once(space: FeatureSpace) -> bool:
     return len({key.rpartition('.')[0] for key in space.writers()}) == 1
 
 
-def renormalize(merged: MergedModel, loader: Iterable, renormalizer: str | dict | Callable, graphs: Sequence[Graph],
+def renormalize(merged: MergedModel, loader: Iterable, renormalizer: str | dict | Callable,
+                graphs: Sequence[TracedModel],
                 matchings: Mapping[str, Matching], *, samples: int | None = None, validation: Iterable | None = None,
                 score: Score | None = None) -> Any:
     """Put the statistics of a merged model right, in place.
@@ -224,11 +229,12 @@ def _fronts_aside(merged: MergedModel) -> Iterator[None]:
         merged._modules.update(fronts=fronts, **rest)  # in their old order
 
 
-def _each_alone(merged: MergedModel, graphs: Sequence[Graph], matchings: Mapping[str, Matching]) -> list[MergedModel]:
+def _each_alone(merged: MergedModel, graphs: Sequence[TracedModel], matchings: Mapping[str,
+                Matching]) -> list[MergedModel]:
     """Every model rewritten by its own maps, with the same module names as the merged one."""
     recipe = recipe_of({'recipe': merged.recipe})
     ends = []
     for graph, maps in zip(graphs, scaled_maps(matchings, len(graphs)), strict=True):
         own = {name: Matching(link, (graph.spaces[name].size,), 1.) for name, link in maps.items()}
-        ends.append(fuse([graph], own, start=recipe['start'], stop=recipe['stop']))
+        ends.append(merge_weights([graph], own, start=recipe['start'], stop=recipe['stop']))
     return ends

@@ -16,8 +16,8 @@ from mmreuse.modularization.masks import (
 )
 from mmreuse.modularization.module_file import (
     AppliedModule,
-    Module,
     ModulePart,
+    ReusableModule,
     apply_module,
     compose,
     load_module,
@@ -30,12 +30,13 @@ from mmreuse.modularization.original import original_labels, restricted_scores
 from mmreuse.modularization.report import ModuleReport
 from mmreuse.modularization.selection import Selection
 from mmreuse.modularization.sizes import load_compacted, resize, save_compacted, size_recipe
-from mmreuse.modularization.states import bake, frozen_hash, load_mask_state, mask_state
+from mmreuse.modularization.states import frozen_hash, load_mask_state, mask_state, materialize
 
 __all__ = [
-    'AppliedModule', 'Cost', 'GatedNetwork', 'Gates', 'Module', 'ModuleHead', 'ModulePart', 'ModuleReport', 'Selection',
+    'AppliedModule', 'Cost', 'GatedNetwork', 'Gates', 'ReusableModule', 'ModuleHead', 'ModulePart', 'ModuleReport',
+    'Selection',
     'add_gates',
-    'apply_masks', 'apply_module', 'bake', 'compact', 'compose', 'count_uses', 'fit_head', 'flop_rates',
+    'apply_masks', 'apply_module', 'materialize', 'compact', 'compose', 'count_uses', 'fit_head', 'flop_rates',
     'frozen_hash', 'gate_spaces', 'hold_budget', 'latency_rates', 'load_compacted', 'load_mask_state',
     'load_module', 'load_published', 'mask_parameters', 'mask_ratio', 'mask_saliency', 'mask_state',
     'masked_tensors', 'measure_cost', 'original_labels', 'problem_masks', 'rank_masks', 'resize',

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from mmreuse.errors import SpaceError
-from mmreuse.graph import FeatureSpace, Graph, Select, copy_model, transform
+from mmreuse.graph import FeatureSpace, Select, TracedModel, copy_model, transform
 from mmreuse.graph.graph import random_like
-from mmreuse.graph.repair import repaired
-from mmreuse.graph.verify import as_double, run_in_double
+from mmreuse.graph.proof.repair import repaired
+from mmreuse.graph.proof.verify import as_double, run_in_double
 from mmreuse.modularization.constant_layers import is_constant, replace_layers
 from mmreuse.modularization.constants import as_double_network, fold_constants
 from mmreuse.networks import Edit, record_change
@@ -66,7 +66,7 @@ def compact(model: nn.Module, inputs: Tensor | tuple[Any, ...]) -> nn.Module:
     return record_change(small, 'compact', model, inputs=inputs)
 
 
-def find_dead(graph: Graph, names: Iterable[str]) -> dict[str, Tensor]:
+def find_dead(graph: TracedModel, names: Iterable[str]) -> dict[str, Tensor]:
     """Members of feature spaces that no parameter reads, or only such parameters as write the dead.
 
     Args:
@@ -116,7 +116,7 @@ def _silence(space: FeatureSpace, dead: Tensor, alive: dict[str, Tensor]) -> Non
             alive[axis.tensor] = alive[axis.tensor] & ~dead[axis.members(alive[axis.tensor].shape)]
 
 
-def shrinkable(graph: Graph, names: Iterable[str]) -> list[str]:
+def shrinkable(graph: TracedModel, names: Iterable[str]) -> list[str]:
     """Those of some feature spaces that can lose members nobody reads, found by trying.
 
     Others do not: code that fixes a width, norms that divide by a mean over channels.
@@ -141,7 +141,7 @@ def shrinkable(graph: Graph, names: Iterable[str]) -> list[str]:
     return search(list(names))
 
 
-def remove(graph: Graph, dead: dict[str, Tensor]) -> nn.Module:
+def remove(graph: TracedModel, dead: dict[str, Tensor]) -> nn.Module:
     """Take dead members out; of a space in which all are, one stays, and nothing is written to it.
 
     Args:

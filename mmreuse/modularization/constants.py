@@ -10,8 +10,8 @@ from torch.nn.modules.conv import _ConvNd
 
 from mmreuse.graph import copy_model
 from mmreuse.graph.graph import fresh_copy, random_like
-from mmreuse.graph.tracer import SILENT, plain_name, tensors_in
-from mmreuse.graph.verify import as_double, run_in_double
+from mmreuse.graph.proof.verify import as_double, run_in_double
+from mmreuse.graph.spaces.tracer import SILENT, plain_name, tensors_in
 from mmreuse.modularization.layers import LayerCall, LayerWatch, parameter_names
 
 #: Largest difference between values of one constant, relative to the largest of the layer's inputs, in float64.

@@ -9,9 +9,9 @@ from torch.autograd.function import once_differentiable
 from torch.func import functional_call
 
 from mmreuse.errors import ConfigError, SpaceError
-from mmreuse.graph import Axis, Graph, copy_model
+from mmreuse.graph import Axis, TracedModel, copy_model
 from mmreuse.graph.graph import random_like
-from mmreuse.graph.recorder import at_rest
+from mmreuse.graph.program.recorder import at_rest
 from mmreuse.modularization.compaction import shrinkable
 from mmreuse.utils.names import nearest
 
@@ -47,7 +47,7 @@ class Gates(nn.Module):
         SpaceError: There is no such space, or none that can lose members.
     """
 
-    def __init__(self, graph: Graph, spaces: Iterable[str] | None = None, step: int = 1) -> None:
+    def __init__(self, graph: TracedModel, spaces: Iterable[str] | None = None, step: int = 1) -> None:
         super().__init__()
         if step < 1:
             raise ConfigError(f'Gates: step={step} is not positive.')
@@ -132,7 +132,7 @@ class Gates(nn.Module):
         return share
 
     @torch.no_grad()
-    def _cuts(self, graph: Graph, name: str) -> bool:
+    def _cuts(self, graph: TracedModel, name: str) -> bool:
         """Whether nothing of the input is left in the output when a space is closed."""
         closed = {key: torch.full_like(gate, key != name) for key, gate in self.named_parameters()}
         gated = self.gated(dict(graph.model.named_parameters()), closed)
@@ -159,7 +159,7 @@ class GatedNetwork(nn.Module):
         return functional_call(self.network, self.gates.gated(dict(self.network.named_parameters())), inputs, options)
 
     @torch.no_grad()
-    def bake(self) -> nn.Module:
+    def materialize(self) -> nn.Module:
         """A copy of the network with the gates multiplied in."""
         network = copy_model(self.network)
         parameters = dict(network.named_parameters())
@@ -168,7 +168,7 @@ class GatedNetwork(nn.Module):
         return network
 
 
-def add_gates(network: nn.Module, graph: Graph, spaces: Iterable[str] | None = None) -> GatedNetwork:
+def add_gates(network: nn.Module, graph: TracedModel, spaces: Iterable[str] | None = None) -> GatedNetwork:
     """Give a network gates.
 
     Args:
@@ -183,7 +183,7 @@ def add_gates(network: nn.Module, graph: Graph, spaces: Iterable[str] | None = N
 
 
 @torch.no_grad()
-def gate_spaces(graph: Graph) -> list[str]:
+def gate_spaces(graph: TracedModel) -> list[str]:
     """Spaces that can lose members nobody reads, found by trying: channels, neurons, and heads as wholes."""
     names = [name for name, space in graph.spaces.items() if space.blocks is None and space.size > 1]
     deaf = copy_model(graph.model)
@@ -195,7 +195,7 @@ def gate_spaces(graph: Graph) -> list[str]:
     return shrinkable(replace(graph, model=deaf), names)
 
 
-def _gated_axes(graph: Graph, name: str) -> list[tuple[Axis, Tensor]]:
+def _gated_axes(graph: TracedModel, name: str) -> list[tuple[Axis, Tensor]]:
     """Axes that a space's gates act on, each with the gate of each member; -1, the last, for places without."""
     space, none = graph.spaces[name], torch.tensor([-1])
     found = [(axis, torch.cat([torch.arange(space.size), none])) for axis in space.axes]

@@ -31,7 +31,7 @@ class ModulePart:
 
 
 @dataclass(frozen=True, eq=False)
-class Module:
+class ReusableModule:
     """The part of a base that some target problems need."""
     masks: dict[str, Tensor]  # bool, by name of the parameter with ``_mask`` behind it
     parts: dict[str, ModulePart]  # by name of the problem
@@ -64,7 +64,7 @@ class AppliedModule(nn.Module):
         return {name: head(logits) for name, head in zip(self.problems, self.module_heads, strict=True)}
 
 
-def save_module(path: PathLike, module: Module) -> None:
+def save_module(path: PathLike, module: ReusableModule) -> None:
     """Write a module as one safetensors file.
 
     Masks take a bit a weight: 1.9 MB of VGG-16, where the published files take 61.
@@ -80,7 +80,7 @@ def save_module(path: PathLike, module: Module) -> None:
                for name, part in module.parts.items()})))
 
 
-def load_module(path: PathLike) -> Module:
+def load_module(path: PathLike) -> ReusableModule:
     """Read a module.
 
     Raises:
@@ -96,7 +96,7 @@ def load_module(path: PathLike) -> Module:
         parts = {name: ModulePart(tensors[f'parts.{name}.weight'], tensors[f'parts.{name}.bias'],
                                   tuple(part['classes']), part['metrics'])
                  for name, part in about['parts'].items()}
-        return Module(masks, parts, about['base'], about['preprocessing'])
+        return ReusableModule(masks, parts, about['base'], about['preprocessing'])
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise ArtefactError(f'{path}: is damaged ({error}). Pack the module again.') from error
 
@@ -110,7 +110,7 @@ def _unpack(packed: Tensor, shape: list[int]) -> Tensor:
 
 
 def load_published(path: PathLike, base: nn.Module, name: str = 'problem',
-                   rename: Callable[[str, nn.Module], str] = lambda name, base: name) -> Module:
+                   rename: Callable[[str, nn.Module], str] = lambda name, base: name) -> ReusableModule:
     """Read a published file: a dict of masks as numbers, kept where above zero, and of the head.
 
     Args:
@@ -131,12 +131,12 @@ def load_published(path: PathLike, base: nn.Module, name: str = 'problem',
     raw = {rename(key.removesuffix(_MASK), base) + _MASK: value for key, value in state.items() if key.endswith(_MASK)}
     _check_shapes(raw, base)
     masks = {key: value > 0 for key, value in raw.items()}
-    module = Module(masks, {name: ModulePart(state[f'{_HEAD}weight'], state[f'{_HEAD}bias'])}, state_hash(base))
+    module = ReusableModule(masks, {name: ModulePart(state[f'{_HEAD}weight'], state[f'{_HEAD}bias'])}, state_hash(base))
     verify_base(module, base)
     return module
 
 
-def save_published(path: PathLike, module: Module) -> None:
+def save_published(path: PathLike, module: ReusableModule) -> None:
     """Write a module as the published files are: masks as float32 numbers, and the head.
 
     Raises:
@@ -151,7 +151,7 @@ def save_published(path: PathLike, module: Module) -> None:
         torch.save(masks | {f'{_HEAD}weight': part.weight, f'{_HEAD}bias': part.bias}, temporary)
 
 
-def verify_base(module: Module, base: nn.Module) -> None:
+def verify_base(module: ReusableModule, base: nn.Module) -> None:
     """Check that a module was made of a network.
 
     Raises:
@@ -176,7 +176,7 @@ def _check_shapes(masks: Mapping[str, Tensor], base: nn.Module) -> None:
 
 
 @torch.no_grad()
-def apply_module(module: Module, base: nn.Module) -> AppliedModule:
+def apply_module(module: ReusableModule, base: nn.Module) -> AppliedModule:
     """Make a network of a base and a module.
 
     Args:
@@ -205,7 +205,7 @@ def apply_module(module: Module, base: nn.Module) -> AppliedModule:
     return applied.train(base.training)
 
 
-def compose(modules: Mapping[str, Module]) -> Module:
+def compose(modules: Mapping[str, ReusableModule]) -> ReusableModule:
     """Join modules of one base into one with a head each: a weight is kept if any of them keeps it.
 
     Heads see the logits of what is kept in common, which are not those that they were trained on; measure before use.
@@ -229,4 +229,4 @@ def compose(modules: Mapping[str, Module]) -> Module:
     parts = {}
     for name, each in modules.items():
         parts |= {name if len(each.parts) == 1 else f'{name}/{own}': part for own, part in each.parts.items()}
-    return Module(masks, parts, modules[first].base, modules[first].preprocessing)
+    return ReusableModule(masks, parts, modules[first].base, modules[first].preprocessing)

@@ -55,7 +55,7 @@ def load_mask_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 
 @torch.no_grad()
-def bake(model: nn.Module, state: Mapping[str, Tensor] | None = None) -> nn.Module:
+def materialize(model: nn.Module, state: Mapping[str, Tensor] | None = None) -> nn.Module:
     """A plain copy of a network, without masks: what is masked out is zero.
 
     Args:

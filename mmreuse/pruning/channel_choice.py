@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mmreuse.errors import DataError, InfeasibleError, SpaceError
-from mmreuse.graph import Axis, FeatureSpace, Graph, Select, transform
+from mmreuse.graph import Axis, FeatureSpace, Select, TracedModel, transform
 from mmreuse.pruning.predicted_macs import predict_macs
 from mmreuse.utils.complexity import count_macs
 from mmreuse.utils.names import nearest
@@ -25,7 +25,7 @@ def macs_share(dense: nn.Module, pruned: nn.Module, inputs: tuple) -> float:
     return count_macs(pruned, inputs) / count_macs(dense, inputs)
 
 
-def prunable_spaces(graph: Graph, spaces: Sequence[str] | None = None, exclude: Sequence[str] = ()) -> list[str]:
+def prunable_spaces(graph: TracedModel, spaces: Sequence[str] | None = None, exclude: Sequence[str] = ()) -> list[str]:
     """Names of the spaces whose members can go one by one: all but those that consist of another one's blocks.
 
     Args:
@@ -47,7 +47,7 @@ def prunable_spaces(graph: Graph, spaces: Sequence[str] | None = None, exclude: 
     return [name for name in free if (spaces is None or fits(spaces, name)) and not fits(exclude, name)]
 
 
-def resizable(graph: Graph, spaces: Sequence[str]) -> list[str]:
+def resizable(graph: TracedModel, spaces: Sequence[str]) -> list[str]:
     """Those of some spaces that the network's code lets shrink, found by trying.
 
     Raises:
@@ -80,14 +80,14 @@ def resizable(graph: Graph, spaces: Sequence[str]) -> list[str]:
     return found
 
 
-def _pins(graph: Graph) -> str:
+def _pins(graph: TracedModel) -> str:
     """What holds channels of a network without a space that could shrink."""
     if not graph.pins:
         return 'Between what it takes and what it gives there is no layer of its own.'
     return f'Channels are held by {"; ".join(dict.fromkeys(map(str, graph.pins[:5])))}.'
 
 
-def channel_scores(graph: Graph, spaces: Sequence[str], scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def channel_scores(graph: TracedModel, spaces: Sequence[str], scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Sum saliencies of weights over everything that belongs to each member of some spaces.
 
     Args:
@@ -133,7 +133,7 @@ def _sum_along(axis: Axis, score: Tensor) -> Tensor:
     return score.movedim(axis.dim, 0).flatten(1).sum(1)
 
 
-def choose_channels(graph: Graph, scores: Mapping[str, Tensor], target: float, cost: Cost = macs_share, *,
+def choose_channels(graph: TracedModel, scores: Mapping[str, Tensor], target: float, cost: Cost = macs_share, *,
                     multiple: int = 1, minimum: float = 0.1, relative: bool = True) -> dict[str, Select]:
     """Choose what stays so that a network costs at most ``target`` of what it does.
 
@@ -220,7 +220,7 @@ def _order(scores: Mapping[str, Tensor], minimum: float, relative: bool) -> list
     return [names[place] for place in torch.cat(values).argsort(stable=True).tolist()]
 
 
-def _rounded(graph: Graph, widths: Mapping[str, int], multiple: int) -> dict[str, int]:
+def _rounded(graph: TracedModel, widths: Mapping[str, int], multiple: int) -> dict[str, int]:
     """Widths rounded up to multiples, but for numbers of heads."""
     heads = {space.block_space for space in graph.spaces.values()}
     return {name: width if name in heads else min(graph.spaces[name].size, ceil(width / multiple) * multiple)

@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError
-from mmreuse.graph import Graph, Select, transform, verified
+from mmreuse.graph import Select, TracedModel, transform, verified
 from mmreuse.networks import Edit, record_change
 from mmreuse.pruning.channel_choice import (
     Cost,
@@ -21,7 +21,7 @@ from mmreuse.pruning.weights import copy_permanent, find_masks, listed_weights
 from mmreuse.registry import EDITS
 from mmreuse.renormalization import apply_renormalizers, measure_ends
 from mmreuse.renormalization.apply import find_methods
-from mmreuse.renormalization.goals import permuted
+from mmreuse.renormalization.target_statistics import permuted
 from mmreuse.statistics import ChannelMoments
 from mmreuse.statistics.data import repeatable
 from mmreuse.statistics.passes import inputs_for
@@ -94,20 +94,20 @@ def prune_channels(
                   cost='MACs' if cost == 'macs' else method_name(cost),
                   saliency=method_name(saliency))
     for function in functions:
-        apply_renormalizers(pruned, loader, function, goals=dense_goals(function, graph, maps, loader))
+        apply_renormalizers(pruned, loader, function, targets=dense_targets(function, graph, maps, loader))
     return pruned
 
 
 def check_renormalizer(function: Callable) -> None:
     """Raise :class:`ConfigError` if a renormalizer compares with the dense network, whose layers are wider."""
-    if takes(function, 'ends') and not takes(function, 'goals'):
+    if takes(function, 'ends') and not takes(function, 'targets'):
         raise ConfigError(f"renormalizer '{getattr(function, '__name__', function)}' takes `ends`, whose layers are "
-                          'wider than those of the pruned network. Take one that goes by `goals`, or reset.')
+                          'wider than those of the pruned network. Take one that goes by `targets`, or reset.')
 
 
-def dense_goals(function: Callable, graph: Graph, maps: Mapping[str, Select],
+def dense_targets(function: Callable, graph: TracedModel, maps: Mapping[str, Select],
                 loader: Iterable) -> list[dict[str, ChannelMoments]] | None:
-    """Statistics, in the dense network, of the channels that are left, for a renormalizer that asks for goals.
+    """Statistics, in the dense network, of the channels that are left, for a renormalizer that asks for targets.
 
     Args:
         function: The renormalizer; its budget is kept.
@@ -115,7 +115,7 @@ def dense_goals(function: Callable, graph: Graph, maps: Mapping[str, Select],
         maps: What is left.
         loader: Images.
     """
-    if not takes(function, 'goals'):
+    if not takes(function, 'targets'):
         return None
     samples = getattr(function, 'keywords', {}).get('samples')
     return [permuted(statistics, graph, maps) for statistics in measure_ends([graph.model], loader, samples=samples)]
@@ -135,7 +135,7 @@ def select_channels(
     spaces: Sequence[str] | None = None,
     exclude: Sequence[str] = (),
     fisher: Fisher | Mapping[str, Any] | None = None,
-) -> tuple[Graph, dict[str, Select]]:
+) -> tuple[TracedModel, dict[str, Select]]:
     """Choose the channels and heads that stay.
 
     The network is traced and its feature spaces proved first. A channel's saliency is the sum of those of all weights

@@ -103,7 +103,7 @@ class Fisher:
         return self.gradients.unflatten(torch.cat(results))
 
     def _blocks(self) -> Iterator[tuple[str, int, int, int]]:
-        """Name, first and last column of stretches, and the size of the equal blocks in each.
+        """Name, first and last column of spans, and the size of the equal blocks in each.
 
         Blocks larger than the number of samples come one by one.
         """

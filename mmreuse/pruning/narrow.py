@@ -6,9 +6,9 @@ import torch
 from torch import Size, Tensor, nn
 
 from mmreuse.errors import ArtefactError, SpaceError
-from mmreuse.graph import FeatureSpace, Graph, Select, transform
-from mmreuse.graph.narrow_attention import NarrowAttention
-from mmreuse.graph.repair import repaired
+from mmreuse.graph import FeatureSpace, Select, TracedModel, transform
+from mmreuse.graph.maps.narrow_attention import NarrowAttention
+from mmreuse.graph.proof.repair import repaired
 from mmreuse.registry import LAYERS
 from mmreuse.statistics.passes import inputs_for
 
@@ -48,7 +48,7 @@ def narrow_to(model: nn.Module, inputs: Tensor | tuple[Any, ...], state: Mapping
     return narrow
 
 
-def _width(space: FeatureSpace, graph: Graph, shapes: Mapping[str, Size]) -> int | None:
+def _width(space: FeatureSpace, graph: TracedModel, shapes: Mapping[str, Size]) -> int | None:
     """How many members are left, by the first axis that holds nothing but this space; None where there is none.
 
     Heads and groups have no such axis of their own: their number is told by what is in them.

@@ -4,13 +4,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
 
-from mmreuse.graph import Axis, FeatureSpace, Graph
+from mmreuse.graph import Axis, FeatureSpace, TracedModel
 from mmreuse.utils.complexity import macs_by_module
 
 Widths = Mapping[str, int]
 
 
-def predict_macs(graph: Graph) -> Callable[[Widths], int]:
+def predict_macs(graph: TracedModel) -> Callable[[Widths], int]:
     """Count a dense network once; what is left of it then follows from widths, without building or running anything.
 
     What layers compute is proportional to the size of their weight, what attention computes between its layers to the
@@ -68,7 +68,7 @@ class _Part:
         return prod(1 - each for each in lost.values()) / groups
 
 
-def _heads(graph: Graph, module: str) -> str | None:
+def _heads(graph: TracedModel, module: str) -> str | None:
     """The space of the heads of which a module's layers write or read the members, if there is only one."""
     found = {space.block_space for space in graph.spaces.values() if space.block_space is not None
              and any(axis.tensor.startswith(f'{module}.' if module else '') for axis in space.axes)}

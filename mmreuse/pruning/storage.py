@@ -144,9 +144,9 @@ class Columns:
         """All columns in float64, ``width`` at a time (None for what 16 MiB hold), and where they stand."""
         samples, total = self.shape
         width = width or max(64, WORK // samples)
-        stretch = max(1, STRETCH // samples // width) * width
-        for first in range(0, total, stretch):
-            made = self._make(first, min(first + stretch, total))
+        span = max(1, STRETCH // samples // width) * width
+        for first in range(0, total, span):
+            made = self._make(first, min(first + span, total))
             for start in range(0, made.shape[1], width):
                 part = made[:, start:start + width].double()
                 yield slice(first + start, first + start + part.shape[1]), part

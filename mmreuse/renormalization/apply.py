@@ -49,8 +49,8 @@ def apply_renormalizers(
         model: The merged or pruned network.
         loader: Batches of images.
         renormalizers: Names, configs or functions.
-        **given: Keywords (``samples``, ``ends``, ``goals``, ``weights``, ``validation``, ...). Each renormalizer gets
-            those that it declares and that its config does not set. ``goals`` and ``moments`` stand in for ``ends``,
+        **given: Keywords (``samples``, ``ends``, ``targets``, ``weights``, ``validation``, ...). Each renormalizer gets
+            those that it declares and that its config does not set. ``targets`` and ``moments`` stand in for ``ends``,
             unless it names layers of its own.
 
     Returns:
@@ -69,9 +69,9 @@ def _accepted(function: Callable, given: Mapping[str, Any]) -> dict[str, Any]:
     bound = getattr(function, 'keywords', {})
     options = {key: value for key, value in given.items()
                if key in declared and key not in bound and value is not None}
-    if {'goals', 'moments'} & bound.keys():
+    if {'targets', 'moments'} & bound.keys():
         options.pop('ends', None)
-    measured = {'goals', 'moments'} & options.keys()
+    measured = {'targets', 'moments'} & options.keys()
     if measured and 'ends' in options:
         # They are of all layers that may be meant, but not of blocks or classifiers that a config names.
         for key in measured if {'layers', 'blocks'} & bound.keys() else ['ends']:

@@ -11,9 +11,9 @@ from mmreuse.errors import SpaceError
 from mmreuse.graph import copy_model
 from mmreuse.registry import RENORMALIZERS
 from mmreuse.renormalization.apply import Methods, apply_renormalizers, find_methods
-from mmreuse.renormalization.goals import Statistics
 from mmreuse.renormalization.measure import measure_ends
 from mmreuse.renormalization.score import Score, scorer
+from mmreuse.renormalization.target_statistics import Statistics
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ def auto(
     candidates: Sequence[Methods] = ('reset', 'repair', 'rescale', 'bias_calibration'),
     samples: int | None = None,
     ends: Sequence[nn.Module] | None = None,
-    goals: Sequence[Statistics] | None = None,
+    targets: Sequence[Statistics] | None = None,
     weights: Sequence[float] | None = None,
     validation: Iterable | None = None,
     score: Score | None = None,
@@ -50,7 +50,7 @@ def auto(
         candidates: Names or configs, or lists of them to be run one after the other.
         samples: How many samples each may use.
         ends: Aligned end models; measured once for all candidates.
-        goals: Their statistics, if measured already.
+        targets: Their statistics, if measured already.
         weights: Of the ends.
         validation: Labelled batches to choose by, not of the test set.
         score: In place of accuracy on ``validation``; larger is better.
@@ -64,9 +64,9 @@ def auto(
     """
     judge = scorer(validation, score)
     methods = {_label(candidate): find_methods(candidate) for candidate in candidates}
-    if goals is None and ends is not None:
-        goals = measure_ends(ends, loader, samples=samples)
-    given = dict(samples=samples, ends=ends, goals=goals, weights=weights, validation=validation, score=score)
+    if targets is None and ends is not None:
+        targets = measure_ends(ends, loader, samples=samples)
+    given = dict(samples=samples, ends=ends, targets=targets, weights=weights, validation=validation, score=score)
     name, best, scores, unfit = 'none', None, {'none': judge(model)}, {}
     for label, functions in methods.items():
         twin = copy_model(model)

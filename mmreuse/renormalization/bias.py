@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from mmreuse.errors import ConfigError, SpaceError
 from mmreuse.graph import copy_model
 from mmreuse.registry import RENORMALIZERS
-from mmreuse.renormalization.fuse import refuse_shared
-from mmreuse.renormalization.goals import check_weights
+from mmreuse.renormalization.fold_affine import refuse_shared
 from mmreuse.renormalization.measure import first_images
-from mmreuse.renormalization.places import Flow, Layers, choose
 from mmreuse.renormalization.score import scorer
+from mmreuse.renormalization.target_layers import Flow, Layers, choose
+from mmreuse.renormalization.target_statistics import check_weights
 from mmreuse.utils.names import nearest
 
 logger = logging.getLogger(__name__)

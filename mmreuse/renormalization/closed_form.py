@@ -9,11 +9,11 @@ from mmreuse.errors import ConfigError, SpaceError
 from mmreuse.graph import Tap
 from mmreuse.registry import RENORMALIZERS
 from mmreuse.renormalization.affine import Affine, correction
-from mmreuse.renormalization.fuse import fuse
-from mmreuse.renormalization.goals import check_weights, combine
+from mmreuse.renormalization.fold_affine import fold_affine
 from mmreuse.renormalization.measure import first_images
-from mmreuse.renormalization.places import Flow, Layers, find_places
 from mmreuse.renormalization.renormalize import report
+from mmreuse.renormalization.target_layers import Flow, Layers, find_places
+from mmreuse.renormalization.target_statistics import check_weights, combine
 from mmreuse.statistics import ChannelMoments, SpaceMoments, collect_taps
 from mmreuse.utils.names import nearest
 
@@ -32,7 +32,7 @@ def matched(moments: SpaceMoments, orders: Sequence[Tensor | None] | None = None
     Args:
         moments: Of one layer's output in N models of equal width.
         orders: For each model, which of its channels is matched to each of the first one's (see
-            :func:`mmreuse.renormalization.goals.output_orders`); None where they are in order.
+            :func:`mmreuse.renormalization.target_statistics.output_orders`); None where they are in order.
 
     Raises:
         SpaceError: The models have different widths.
@@ -59,7 +59,7 @@ def measure_together(
         ends: Models of one structure.
         loader: Batches of images, which can be iterated over again.
         samples: How many samples to use, to the sample; None for all.
-        layers: As :func:`mmreuse.renormalization.places.find_places` takes them.
+        layers: As :func:`mmreuse.renormalization.target_layers.find_places` takes them.
 
     Raises:
         SpaceError: A layer does not exist.
@@ -121,7 +121,7 @@ def closed_form_repair(
         moments = {name: matched(each) for name, each in joint.items()}
     places = find_places(Flow(model, first_images(loader, model)), layers)
     affines = {place.module: _correction(model, place.module, moments, weights, max_gain) for place in places}
-    fuse(model, places, affines)
+    fold_affine(model, places, affines)
     report(affines)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError, DataError, SpaceError
-from mmreuse.renormalization.places import Flow, Layers, Place, find_places
+from mmreuse.renormalization.target_layers import Flow, Layers, Place, find_places
 from mmreuse.statistics import ChannelMomentAccumulator, ChannelMoments
 from mmreuse.statistics.data import batches
 from mmreuse.statistics.passes import evaluating, image_batches, images_of
@@ -27,13 +27,13 @@ def measure_ends(
     """Mean and variance of each channel of each layer's output, over samples and positions, in one pass.
 
     What is measured once serves every renormalizer, every interpolation between the same ends and, through
-    :func:`mmreuse.renormalization.goals.permuted`, every alignment of them.
+    :func:`mmreuse.renormalization.target_statistics.permuted`, every alignment of them.
 
     Args:
         ends: End models of one structure; they run as they are, in evaluation mode.
         loader: Batches of images, see :func:`mmreuse.statistics.passes.images_of`.
         samples: How many samples to use, to the sample; None for all.
-        layers: As :func:`mmreuse.renormalization.places.find_places` takes them.
+        layers: As :func:`mmreuse.renormalization.target_layers.find_places` takes them.
         blocks: Likewise.
 
     Returns:

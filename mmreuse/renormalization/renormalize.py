@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError, DataError, SpaceError
 from mmreuse.renormalization.affine import Affine, correction
-from mmreuse.renormalization.fuse import fuse
-from mmreuse.renormalization.goals import Statistics, check_weights, combine
+from mmreuse.renormalization.fold_affine import fold_affine
 from mmreuse.renormalization.measure import Meters, hooked, measure_ends, start
-from mmreuse.renormalization.places import Layers, Place
+from mmreuse.renormalization.target_layers import Layers, Place
+from mmreuse.renormalization.target_statistics import Statistics, check_weights, combine
 from mmreuse.statistics import ChannelMoments
 from mmreuse.statistics.passes import evaluating, image_batches
 from mmreuse.utils.names import nearest
@@ -29,7 +29,7 @@ def renormalize(
     scale: bool,
     centre: bool,
     ends: Sequence[nn.Module] | None = None,
-    goals: Sequence[Statistics] | None = None,
+    targets: Sequence[Statistics] | None = None,
     weights: Sequence[float] | None = None,
     samples: int | None = None,
     order: str = 'simultaneous',
@@ -52,7 +52,7 @@ def renormalize(
         scale: Match deviations.
         centre: Match means.
         ends: Aligned end models with the module names of ``model``, measured in a pass of their own.
-        goals: In place of ``ends``, their statistics, as :func:`~mmreuse.renormalization.measure.measure_ends` gives
+        targets: In place of ``ends``, their statistics, as :func:`~mmreuse.renormalization.measure.measure_ends` gives
             them.
         weights: Of the ends; None for equal ones.
         samples: How many samples to use in each pass, to the sample; None for all.
@@ -67,13 +67,13 @@ def renormalize(
 
     Raises:
         ConfigError: An option does not exist or does not fit the others.
-        SpaceError: A layer does not exist, cannot be corrected, or is of another size than its goals.
+        SpaceError: A layer does not exist, cannot be corrected, or is of another size than its targets.
         DataError: The loader is empty or too short, or features are not finite. In all cases the model is unchanged.
     """
-    _check_options(ends, goals, weights, order, samples)
-    if goals is None:
-        goals = measure_ends(ends, loader, samples=samples, layers=layers, blocks=blocks)
-    wanted = combine(goals, weights)
+    _check_options(ends, targets, weights, order, samples)
+    if targets is None:
+        targets = measure_ends(ends, loader, samples=samples, layers=layers, blocks=blocks)
+    wanted = combine(targets, weights)
     batches = image_batches(loader, [model], samples, 'statistics of the network')
     if order == 'sequential':
         batches = iter([(torch.cat([images for (images,) in batches]),)])
@@ -85,23 +85,23 @@ def renormalize(
         for (images,) in batches:
             model(images)
     affines = corrector.result()
-    fuse(model, places, affines)
+    fold_affine(model, places, affines)
     report(affines)
     return affines
 
 
 def _check_options(
     ends: Sequence[nn.Module] | None,
-    goals: Sequence[Statistics] | None,
+    targets: Sequence[Statistics] | None,
     weights: Sequence[float] | None,
     order: str,
     samples: int | None,
 ) -> None:
     """Raise :class:`ConfigError` unless the options fit each other."""
-    if (ends is None) == (goals is None):
-        raise ConfigError('statistics of end models are needed: give either `ends` (models) or `goals` (statistics '
+    if (ends is None) == (targets is None):
+        raise ConfigError('statistics of end models are needed: give either `ends` (models) or `targets` (statistics '
                           'measured on them).')
-    check_weights(weights, len(ends if goals is None else goals))
+    check_weights(weights, len(ends if targets is None else targets))
     if order not in ORDERS:
         raise ConfigError(f"there is no order '{order}'. {nearest(order, ORDERS)}")
     if order == 'sequential' and samples is None:
@@ -111,20 +111,21 @@ def _check_options(
 class _Corrector:
     """Measures the outputs of a network and hands them on corrected."""
 
-    def __init__(self, places: Sequence[Place], goals: Mapping[str, ChannelMoments], options: dict, order: str) -> None:
-        missing = [place.module for place in places if place.module not in goals]
+    def __init__(self, places: Sequence[Place], targets: Mapping[str, ChannelMoments], options: dict,
+                 order: str) -> None:
+        missing = [place.module for place in places if place.module not in targets]
         if missing:
-            raise SpaceError(f"there are no goals for '{missing[0]}'. {nearest(missing[0], goals)}")
-        self.goals = goals
+            raise SpaceError(f"there are no targets for '{missing[0]}'. {nearest(missing[0], targets)}")
+        self.targets = targets
         self.options = options
         self.sequential = order == 'sequential'
         self.meters = Meters(places, 'the network to be put right')
 
     def see(self, place: Place, features: Tensor) -> Tensor:
         """Correct one output by its own statistics."""
-        goal = self.goals[place.module]
+        goal = self.targets[place.module]
         if features.shape[place.dim] != len(goal.mean):
-            raise SpaceError(f"'{place.module}' has {features.shape[place.dim]} channels and goals of "
+            raise SpaceError(f"'{place.module}' has {features.shape[place.dim]} channels and targets of "
                              f'{len(goal.mean)}: end models must be aligned to the model.')
         if features.numel() == len(goal.mean):
             raise DataError(f"'{place.module}' gave one value per channel, which has no deviation. Use batches, and a "
@@ -139,7 +140,7 @@ class _Corrector:
 
     def result(self) -> dict[str, Affine]:
         """The corrections by the statistics of all samples."""
-        return {name: correction(_on(self.goals[name], measured.mean), measured, **self.options)
+        return {name: correction(_on(self.targets[name], measured.mean), measured, **self.options)
                 for name, measured in self.meters.result().items()}
 
 

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 from torch import nn
 
 from mmreuse.registry import RENORMALIZERS
-from mmreuse.renormalization.goals import Statistics
-from mmreuse.renormalization.places import Layers
 from mmreuse.renormalization.renormalize import renormalize
+from mmreuse.renormalization.target_layers import Layers
+from mmreuse.renormalization.target_statistics import Statistics
 
 
 @RENORMALIZERS.register_module(name='repair')
@@ -16,7 +16,7 @@ def repair(
     *,
     samples: int | None = None,
     ends: Sequence[nn.Module] | None = None,
-    goals: Sequence[Statistics] | None = None,
+    targets: Sequence[Statistics] | None = None,
     weights: Sequence[float] | None = None,
     order: str = 'simultaneous',
     layers: Layers | None = None,
@@ -27,7 +27,7 @@ def repair(
 
     Arguments and errors are those of :func:`mmreuse.renormalization.renormalize.renormalize`.
     """
-    renormalize(model, loader, scale=True, centre=True, samples=samples, ends=ends, goals=goals, weights=weights,
+    renormalize(model, loader, scale=True, centre=True, samples=samples, ends=ends, targets=targets, weights=weights,
                 order=order, layers=layers, blocks=blocks, max_gain=max_gain)
 
 
@@ -38,7 +38,7 @@ def rescale(
     *,
     samples: int | None = None,
     ends: Sequence[nn.Module] | None = None,
-    goals: Sequence[Statistics] | None = None,
+    targets: Sequence[Statistics] | None = None,
     weights: Sequence[float] | None = None,
     order: str = 'simultaneous',
     layers: Layers | None = None,
@@ -49,7 +49,7 @@ def rescale(
 
     Arguments and errors are those of :func:`mmreuse.renormalization.renormalize.renormalize`.
     """
-    renormalize(model, loader, scale=True, centre=False, samples=samples, ends=ends, goals=goals, weights=weights,
+    renormalize(model, loader, scale=True, centre=False, samples=samples, ends=ends, targets=targets, weights=weights,
                 order=order, layers=layers, blocks=blocks, max_gain=max_gain)
 
 
@@ -60,7 +60,7 @@ def reshift(
     *,
     samples: int | None = None,
     ends: Sequence[nn.Module] | None = None,
-    goals: Sequence[Statistics] | None = None,
+    targets: Sequence[Statistics] | None = None,
     weights: Sequence[float] | None = None,
     order: str = 'simultaneous',
     layers: Layers | None = None,
@@ -70,5 +70,5 @@ def reshift(
 
     Arguments and errors are those of :func:`mmreuse.renormalization.renormalize.renormalize`.
     """
-    renormalize(model, loader, scale=False, centre=True, samples=samples, ends=ends, goals=goals, weights=weights,
+    renormalize(model, loader, scale=False, centre=True, samples=samples, ends=ends, targets=targets, weights=weights,
                 order=order, layers=layers, blocks=blocks)

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mmreuse.reassembly.structures import Candidate, Partition
+from mmreuse.reassembly.zoo.structures import Candidate, Partition
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:

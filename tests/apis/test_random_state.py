@@ -7,7 +7,7 @@ from torch import nn
 
 from mmreuse.apis import merge, modularize, prune
 from mmreuse.graph import cut, trace
-from mmreuse.modularization import Module, ModulePart, apply_module, compact, mask_state
+from mmreuse.modularization import ModulePart, ReusableModule, apply_module, compact, mask_state
 from mmreuse.modularization.masks import apply_masks
 from mmreuse.pruning import prune_channels
 from mmreuse.utils.io import state_hash
@@ -29,7 +29,7 @@ def applied(net):
     masked = copy.deepcopy(net)
     apply_masks(masked)
     part = ModulePart(torch.ones(2, 4), torch.zeros(2))
-    return apply_module(Module(mask_state(masked), {'problem': part}, state_hash(net)), net)
+    return apply_module(ReusableModule(mask_state(masked), {'problem': part}, state_hash(net)), net)
 
 
 @pytest.mark.parametrize('call', [

@@ -13,7 +13,7 @@ from mmreuse.engine.launch import load_config
 from mmreuse.engine.runners import ConnectivityRunner, connectivity
 from mmreuse.errors import ArtefactError, ConfigError, SpaceError
 from mmreuse.graph import trace, transform
-from mmreuse.graph.verify import random_permutations
+from mmreuse.graph.proof.verify import random_permutations
 from mmreuse.registry import MODELS
 from mmreuse.utils.io import load_checkpoint, read_json
 

@@ -22,10 +22,10 @@ from mmreuse.engine.runners import (
 )
 from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.models import CifarResNet
-from mmreuse.reassembly.emit import load_candidates
-from mmreuse.reassembly.partition_io import load_partition
-from mmreuse.reassembly.published_similarity import export_published
-from mmreuse.reassembly.similarity_matrix import load_similarity, save_similarity
+from mmreuse.reassembly.assembly.emit import load_candidates
+from mmreuse.reassembly.partition.files import load_partition
+from mmreuse.reassembly.similarity.published import export_published
+from mmreuse.reassembly.similarity.similarity_matrix import load_similarity, save_similarity
 from mmreuse.registry import MODELS
 from mmreuse.utils.complexity import count_params
 from mmreuse.utils.io import read_json

@@ -7,7 +7,7 @@ from mmreuse.engine.launch import load_config
 from mmreuse.engine.runners.preserve_first import PreserveFirstRunner
 from mmreuse.errors import ArtefactError, ConfigError, SpaceError
 from mmreuse.graph import trace, transform
-from mmreuse.graph.verify import random_permutations
+from mmreuse.graph.proof.verify import random_permutations
 from mmreuse.registry import MODELS
 from mmreuse.utils.complexity import count_macs, count_params
 from mmreuse.utils.io import load_checkpoint, read_json

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mmreuse.errors import SpaceError, TraceError
 from mmreuse.graph import Chain, SizedChain, cut, cut_across, cut_points, sequence_of_nodes, slice_block
-from mmreuse.graph.cut import endpoints
+from mmreuse.graph.program.cut import endpoints
 
 
 class Residual(nn.Module):

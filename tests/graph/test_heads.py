@@ -11,7 +11,7 @@ from torch import nn
 
 from mmreuse.errors import SpaceError
 from mmreuse.graph import Select, trace, transform
-from mmreuse.graph.narrow_attention import NarrowAttention
+from mmreuse.graph.maps.narrow_attention import NarrowAttention
 
 
 class Plain(nn.Module):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mmreuse.errors import SpaceError
 from mmreuse.graph import cut_points, sequence_of_nodes
-from mmreuse.graph.cut import endpoints, resolve
+from mmreuse.graph.program.cut import endpoints, resolve
 from mmreuse.models.backbones.cifar_resnet import CifarResNet
 
 # Counts are those of Yang et al., Deep Model Reassembly (2022), where the family is in its zoo or its tables, and

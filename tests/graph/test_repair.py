@@ -8,8 +8,8 @@ from torch import nn
 
 from mmreuse.errors import SpaceError
 from mmreuse.graph import Held, Permute, carried, cut_across, trace, transform, verified, verified_each
-from mmreuse.graph.tracer import RULES, Tracer
-from mmreuse.graph.verify import random_permutations
+from mmreuse.graph.proof.verify import random_permutations
+from mmreuse.graph.spaces.tracer import RULES, Tracer
 
 
 class Between(nn.Module):
@@ -136,7 +136,7 @@ def test_rows_of_a_table_that_a_trace_did_not_read_move_with_the_others():
 
 
 class Twice(Positions):
-    """Reads two stretches of the table."""
+    """Reads two spans of the table."""
 
     def forward(self, x):
         places = torch.arange(x.shape[1])

@@ -123,7 +123,7 @@ def test_groups_are_removed_as_wholes():
 @pytest.mark.parametrize('build, size', [(lambda: CifarResNet(2), 16), (Flattened, 8), (Shuffled, 16), (Attention, 16)])
 def test_dense_and_index_maps_agree(build, size):
     graph = trace(randomised(build()), image(size))
-    from mmreuse.graph.verify import random_permutations
+    from mmreuse.graph.proof.verify import random_permutations
     maps = random_permutations(graph.spaces, seed=1)
     by_index = transform(graph, maps).state_dict()
     by_matrix = transform(graph, {name: item.dense(item.size) for name, item in maps.items()}).state_dict()

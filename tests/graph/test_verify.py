@@ -8,7 +8,7 @@ from space_models import Attention, CifarResNet, Flattened, Fused, Gated, Shuffl
 
 from mmreuse.errors import SpaceError
 from mmreuse.graph import trace
-from mmreuse.graph.verify import random_permutations
+from mmreuse.graph.proof.verify import random_permutations
 
 MODELS = {
     'cifar_resnet': lambda: CifarResNet(1),

@@ -8,9 +8,9 @@ from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from mmreuse.graph import Graph, Permute, trace, transform
-from mmreuse.graph.verify import random_permutations
-from mmreuse.merging.matching import Matching
+from mmreuse.graph import Permute, TracedModel, trace, transform
+from mmreuse.graph.proof.verify import random_permutations
+from mmreuse.merging.matching.matching import Matching
 
 INPUT = torch.zeros(1, 3, 32, 32)
 
@@ -51,7 +51,7 @@ class Plain(nn.Module):
         return self.head(self.last(x + self.inner(x)).mean((2, 3)))
 
 
-def graph_of(make=Plain, seed: int = 0, **options) -> Graph:
+def graph_of(make=Plain, seed: int = 0, **options) -> TracedModel:
     """A traced network of which no two features are alike and none is dead."""
     torch.manual_seed(seed)
     model = make(**options)
@@ -68,7 +68,7 @@ def graph_of(make=Plain, seed: int = 0, **options) -> Graph:
     return trace(model.eval(), INPUT)
 
 
-def permuted(graph: Graph, seed: int) -> tuple[Graph, dict[str, Permute]]:
+def permuted(graph: TracedModel, seed: int) -> tuple[TracedModel, dict[str, Permute]]:
     """The same function with all spaces permuted at random, and how."""
     planted = random_permutations(graph.spaces, seed)
     return trace(transform(graph, planted).eval(), INPUT), planted
@@ -90,7 +90,7 @@ def assert_planted(matchings: Mapping[str, Matching], planted: Mapping[str, Perm
     assert set(matchings) == set(planted) and not any(wrong.values()), wrong
 
 
-def assert_same_function(graph: Graph, clone: Graph, matchings: Mapping[str, Matching]) -> None:
+def assert_same_function(graph: TracedModel, clone: TracedModel, matchings: Mapping[str, Matching]) -> None:
     """The clone with its spaces in the merged order has the weights of the original."""
     back = transform(clone, {name: Permute(places(matching, 1)) for name, matching in matchings.items()}).eval()
     images = batches(1)[0]

@@ -7,8 +7,8 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from mmreuse.graph import Assign, Graph, trace, transform
-from mmreuse.graph.verify import random_permutations
+from mmreuse.graph import Assign, TracedModel, trace, transform
+from mmreuse.graph.proof.verify import random_permutations
 from mmreuse.merging import Matching
 
 
@@ -89,7 +89,7 @@ def randomised(model: nn.Module, seed: int = 0) -> nn.Module:
     return model.eval()
 
 
-def permuted_clones(model: nn.Module, inputs: Tensor, clones: int = 1) -> tuple[list[Graph], dict[str, Matching]]:
+def permuted_clones(model: nn.Module, inputs: Tensor, clones: int = 1) -> tuple[list[TracedModel], dict[str, Matching]]:
     """A model and clones with all spaces permuted at random, and the matchings that say how."""
     graphs = [trace(model, inputs)]
     index = {name: [torch.arange(space.size)] for name, space in graphs[0].spaces.items()}
@@ -107,7 +107,7 @@ def joined(index: list[Tensor], size: int | None = None) -> Matching:
     return Matching(Assign(torch.cat(index), size), tuple(len(each) for each in index), 1.)
 
 
-def in_order(graphs: list[Graph]) -> dict[str, Matching]:
+def in_order(graphs: list[TracedModel]) -> dict[str, Matching]:
     """Plain averages."""
     return {name: joined([torch.arange(graph.spaces[name].size) for graph in graphs]) for name in graphs[0].spaces}
 

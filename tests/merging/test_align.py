@@ -10,7 +10,7 @@ from merging.architectures import batches, graph_of, permuted
 from merging.planted import independent
 from mmreuse.errors import ConfigError, DataError, SpaceError
 from mmreuse.graph import trace, transform
-from mmreuse.graph.verify import random_permutations
+from mmreuse.graph.proof.verify import random_permutations
 from mmreuse.merging import align, interpolate
 from mmreuse.models import CifarResNet, CifarVGG
 from mmreuse.registry import MODELS

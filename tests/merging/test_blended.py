@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from mmreuse.errors import ConfigError, SpaceError
-from mmreuse.merging.descent import Aligner
-from mmreuse.merging.match import match_spaces
+from mmreuse.merging.interpolation.descent import Aligner
 from mmreuse.merging.matchers.blended import blended
 from mmreuse.merging.matchers.weights import weight_matching
+from mmreuse.merging.matching.match_spaces import match_spaces
 from mmreuse.statistics import collect
 
 from .architectures import Plain, assert_planted, batches, graph_of, permuted, resnext, vit

@@ -11,14 +11,14 @@ from torch import nn
 
 from mmreuse.errors import ConfigError, DataError, SpaceError
 from mmreuse.graph import trace, transform
-from mmreuse.graph.verify import random_permutations
+from mmreuse.graph.proof.verify import random_permutations
 from mmreuse.merging import align, barrier, curve, evaluate_together, interpolate, points
-from mmreuse.merging.evaluate import one_by_one, stacked
+from mmreuse.merging.interpolation.evaluate import one_by_one, stacked
 from mmreuse.renormalization import apply_renormalizers, bias_removal, measure_ends, repair, reset
 from mmreuse.renormalization.score import accuracy
-from mmreuse.statistics.replay import Replay
+from mmreuse.statistics.cached_loader import CachedLoader
 
-curves = importlib.import_module('mmreuse.merging.curve')  # the package has the function under this name
+curves = importlib.import_module('mmreuse.merging.interpolation.curve')  # the package has the function under this name
 X = images(24)
 LABELS = torch.randint(0, 3, (24,), generator=torch.Generator().manual_seed(5))
 TEST = list(zip(X.split(10), LABELS.split(10), strict=True))
@@ -85,7 +85,7 @@ def test_three_ends():
 
 @pytest.mark.parametrize('family', ['vgg', 'vgg-bn', 'resnet'])
 def test_renormalizers_do_nothing_next_to_an_end(family):
-    """Statistics of an end are its goals there; running statistics are those of the images already."""
+    """Statistics of an end are its targets there; running statistics are those of the images already."""
     nets = ends(family)
     for net in nets:
         reset(net, [X])
@@ -113,8 +113,8 @@ def test_statistics_that_were_permuted_serve_as_measured_ones():
     nets = ends('vgg')
     aligned = align(nets, None, inputs=X[:1])
     measured = measure_ends(nets, [X])
-    rows = [curve(aligned, [(.5, .5)], [X], TEST, renormalizers={'it': 'repair'}, goals=goals)[0]['loss']
-            for goals in (None, aligned.permuted(measured))]
+    rows = [curve(aligned, [(.5, .5)], [X], TEST, renormalizers={'it': 'repair'}, targets=targets)[0]['loss']
+            for targets in (None, aligned.permuted(measured))]
     assert rows[0] == pytest.approx(rows[1], rel=1e-9)
 
 
@@ -189,7 +189,7 @@ def test_stacked_networks_compute_what_each_computes_alone(family):
 
 
 def test_many_networks_are_stacked_in_parts(monkeypatch):
-    monkeypatch.setattr('mmreuse.merging.evaluate.STACKED', 2)
+    monkeypatch.setattr('mmreuse.merging.interpolation.evaluate.STACKED', 2)
     runs = stacked(ends('vgg', 5))
     assert [numbers for numbers, _ in runs] == [[0, 1], [2, 3], [4]]
 
@@ -266,13 +266,13 @@ def test_a_budget_below_one_batch_is_kept():
 
 def test_replays_read_on_where_a_pass_ended_and_keep_within_their_limit():
     model, loader = nn.Identity(), Counted(X.split(6))
-    replay = Replay(loader, model)
+    replay = CachedLoader(loader, model)
     first = next(iter(replay))
     assert torch.equal(torch.cat(list(replay)), X) and torch.equal(torch.cat(list(replay)), X)
     assert (loader.passes, loader.taken) == (1, 4) and torch.equal(first, X[:6])
     for room in (0, 1, 3):
         loader = Counted(X.split(6))
-        replay = Replay(loader, model, limit=room * X[:6].nbytes)
+        replay = CachedLoader(loader, model, limit=room * X[:6].nbytes)
         next(iter(replay))
         for _ in range(2):
             assert torch.equal(torch.cat(list(replay)), X)

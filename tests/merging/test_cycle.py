@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from mmreuse.errors import SpaceError
-from mmreuse.merging.descent import Aligner, state_of
-from mmreuse.merging.match import match_spaces
+from mmreuse.merging.interpolation.descent import Aligner, state_of
 from mmreuse.merging.matchers import cycle
 from mmreuse.merging.matchers.cycle import cycle_consistent, merge_many
 from mmreuse.merging.matchers.weights import weight_matching
-from mmreuse.merging.metrics import correlation
+from mmreuse.merging.matching.match_spaces import match_spaces
+from mmreuse.merging.matching.metrics import correlation
 from mmreuse.registry import MATCHERS
 from mmreuse.statistics import SpaceMoments, collect
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mmreuse.graph import trace
-from mmreuse.merging import Matching, fuse
+from mmreuse.merging import Matching, merge_weights
 
 from .planted import FAMILIES, ResNet, images, in_order, independent, outputs, permuted_clones, randomised
 
@@ -22,13 +22,13 @@ def test_onnx_computes_the_same(start, stop, as_matrix):
     if as_matrix:
         matchings = {name: Matching(item.map.dense(sum(item.sizes)), item.sizes, 1.)
                      for name, item in matchings.items()}
-    check(fuse(graphs, matchings, start=start, stop=stop), 16)
+    check(merge_weights(graphs, matchings, start=start, stop=stop), 16)
 
 
 def test_onnx_of_a_cut_inside_an_attention():
     build, size = FAMILIES['vit']
     graphs, matchings = permuted_clones(randomised(build()), images(1, size))
-    check(fuse(graphs, matchings, start='blocks.0.norm1', stop='blocks.1.attn.q_norm'), size)
+    check(merge_weights(graphs, matchings, start='blocks.0.norm1', stop='blocks.1.attn.q_norm'), size)
 
 
 def check(merged: torch.nn.Module, size: int) -> None:

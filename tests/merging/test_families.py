@@ -7,7 +7,7 @@ import torch
 
 from mmreuse.errors import DataError, SpaceError
 from mmreuse.graph import FeatureSpace
-from mmreuse.merging.families import as_matching, assign, families, members, movable, shared_spaces
+from mmreuse.merging.matching.coupled_spaces import as_matching, assign, families, members, movable, shared_spaces
 
 from .architectures import Plain, graph_of, vit
 

@@ -5,8 +5,8 @@ from torch import Tensor, nn
 
 from mmreuse.errors import SpaceError
 from mmreuse.graph import trace
-from mmreuse.merging import MergedModel, fuse
-from mmreuse.merging.grouped import group_fronts
+from mmreuse.merging import MergedModel, merge_weights
+from mmreuse.merging.partial.grouped import group_fronts
 from mmreuse.models.backbones import CifarResNet, CifarVGG
 from mmreuse.utils.complexity import count_macs, count_params
 
@@ -18,7 +18,7 @@ SIZE = 16
 
 def merged(models: list[nn.Module], start: str, size: int = SIZE) -> MergedModel:
     graphs = [trace(randomised(model, seed), images(1, size)) for seed, model in enumerate(models)]
-    return fuse(graphs, in_order(graphs), start=start)
+    return merge_weights(graphs, in_order(graphs), start=start)
 
 
 def resnets(shortcut: str = 'conv1x1') -> list[nn.Module]:

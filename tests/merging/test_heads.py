@@ -8,7 +8,7 @@ from mmreuse.apis import merge
 from mmreuse.errors import ConfigError, SpaceError
 from mmreuse.graph import trace
 from mmreuse.merging import load_merged, save_merged
-from mmreuse.merging.heads import place_of_head
+from mmreuse.merging.partial.heads import place_of_head
 
 TASKS = [[0, 1, 2, 3], [4, 5, 6, 7, 8, 9]]
 

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError, DataError, SpaceError
 from mmreuse.graph import Assign, Dense, trace, transform
-from mmreuse.merging.match import match_spaces
-from mmreuse.merging.matching import Matching
+from mmreuse.merging.matching.match_spaces import match_spaces
+from mmreuse.merging.matching.matching import Matching
 from mmreuse.registry import MATCHERS
 from mmreuse.statistics import SpaceMoments, collect
 

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError, DataError, SpaceError
 from mmreuse.graph import Assign, trace, transform
-from mmreuse.graph.verify import random_permutations
+from mmreuse.graph.proof.verify import random_permutations
 from mmreuse.merging import Matching
 from mmreuse.merging import merge as merge_models
 from mmreuse.registry import RENORMALIZERS
@@ -175,7 +175,7 @@ def test_what_cannot_be_merged():
 @pytest.mark.parametrize('stop', [None, 'layer2'])
 @pytest.mark.parametrize('order', ['simultaneous', 'sequential'])
 def test_repair_of_a_merge_with_a_clone_changes_nothing(stop, order):
-    """Ends, goals and the merged model are one function, wherever the merge ends."""
+    """Ends, targets and the merged model are one function, wherever the merge ends."""
     model = randomised(ResNet())
     reset_bn(model, loader())
     renormalizer = dict(type='repair', samples=16, order=order)

@@ -8,7 +8,7 @@ from torch import nn
 
 from mmreuse.errors import ArtefactError
 from mmreuse.graph import Dense, trace
-from mmreuse.merging import Matching, fuse, load_merged, recipe_of, save_merged, skeleton, stop_points
+from mmreuse.merging import Matching, load_merged, merge_weights, recipe_of, save_merged, skeleton, stop_points
 from mmreuse.utils.complexity import count_params
 
 from .planted import FAMILIES, ResNet, images, in_order, independent, outputs, permuted_clones, randomised, same
@@ -32,7 +32,7 @@ def test_a_stop_anywhere_gives_each_model_back(build):
     most = max(points, key=lambda point: point.tensors)
     assert most.tensors > 1
     for point in [most, *points[::9]]:
-        merged = fuse(graphs, matchings, stop=point.name)
+        merged = merge_weights(graphs, matchings, stop=point.name)
         same(merged, model, images())
         assert len(merged.splits[0]) == point.tensors
 
@@ -44,8 +44,8 @@ def test_every_stop_and_every_start_gives_the_model_back(name):
     model = randomised(build())
     graphs, matchings = permuted_clones(model, images(1, size))
     for point in stop_points(graphs[0]):
-        same(fuse(graphs, matchings, stop=point.name), model, images(size=size))
-        same(fuse(graphs, matchings, start=point.name), model, images(size=size))
+        same(merge_weights(graphs, matchings, stop=point.name), model, images(size=size))
+        same(merge_weights(graphs, matchings, start=point.name), model, images(size=size))
 
 
 @pytest.mark.parametrize('start, stop', [
@@ -53,7 +53,7 @@ def test_every_stop_and_every_start_gives_the_model_back(name):
 def test_fronts_and_tails_stay_with_their_models(start, stop):
     model = randomised(ResNet())
     graphs, matchings = permuted_clones(model, images(1))
-    merged = fuse(graphs, matchings, start=start, stop=stop)
+    merged = merge_weights(graphs, matchings, start=start, stop=stop)
     same(merged, model, images())
     assert len(outputs(merged, images())) == (1 if stop is None else 2)
     assert not torch.equal(*(front.conv1.weight for front in merged.fronts))
@@ -72,7 +72,7 @@ def test_a_stop_before_any_space_is_the_ensemble_bit_for_bit(stop):
     model = randomised(Normalised())
     models = [model, independent(model, 1), independent(model, 2)]
     graphs = [trace(each, images(1)) for each in models]
-    found = outputs(fuse(graphs, in_order(graphs), stop=stop), images())
+    found = outputs(merge_weights(graphs, in_order(graphs), stop=stop), images())
     for output, each in zip(found, models, strict=True):
         assert torch.equal(output, outputs(each, images())[0])
 
@@ -80,16 +80,16 @@ def test_a_stop_before_any_space_is_the_ensemble_bit_for_bit(stop):
 def test_no_weight_is_kept_twice_or_for_nothing():
     graphs = pair()
     whole = count_params(graphs[0].model)
-    assert count_params(fuse(graphs, in_order(graphs))) == whole
-    merged = fuse(graphs, in_order(graphs), start='layer1', stop='layer2')
-    stretch = count_params(graphs[0].model.layer2)
-    assert count_params(merged) == 2 * whole - stretch
-    assert count_params(merged.trunk) == stretch
+    assert count_params(merge_weights(graphs, in_order(graphs))) == whole
+    merged = merge_weights(graphs, in_order(graphs), start='layer1', stop='layer2')
+    span = count_params(graphs[0].model.layer2)
+    assert count_params(merged) == 2 * whole - span
+    assert count_params(merged.trunk) == span
 
 
 def test_an_ordinary_module():
     graphs = pair()
-    merged = fuse(graphs, in_order(graphs), stop='layer2.0.conv1')
+    merged = merge_weights(graphs, in_order(graphs), stop='layer2.0.conv1')
     expected = outputs(merged, images())
     twin = copy.deepcopy(merged)
     with torch.no_grad():
@@ -104,13 +104,13 @@ def test_an_ordinary_module():
     loss = sum(output.sum() for output in twin(images().double()))
     loss.backward()
     assert all(parameter.grad is not None for parameter in twin.parameters())
-    assert fuse([trace(each.model.train(), images(1)) for each in graphs], {}, stop='layer1').training
+    assert merge_weights([trace(each.model.train(), images(1)) for each in graphs], {}, stop='layer1').training
 
 
 def test_tails_that_change_their_input_do_not_disturb_each_other():
     """Behind 'bn1' comes an in-place activation."""
     graphs = pair()
-    merged = fuse(graphs, {}, stop='bn1')
+    merged = merge_weights(graphs, {}, stop='bn1')
     first, second = outputs(merged, images())
     merged.tails, merged.splits = merged.tails[1:], merged.splits[1:]
     assert torch.equal(outputs(merged, images())[0], second) and not torch.equal(first, second)
@@ -123,7 +123,7 @@ def test_a_state_dict_says_its_structure(tmp_path, start, stop, as_matrix):
     if as_matrix:
         matchings = {name: Matching(item.map.dense(sum(item.sizes)), item.sizes, 1.)
                      for name, item in matchings.items()}
-    merged = fuse(graphs, matchings, start=start, stop=stop)
+    merged = merge_weights(graphs, matchings, start=start, stop=stop)
     others = [trace(ResNet(), images(1)) for _ in range(2)]
     built = skeleton(others, recipe_of({f'model.{key}': value for key, value in merged.state_dict().items()}, 'model.'))
     built.load_state_dict(merged.state_dict())
@@ -139,7 +139,7 @@ def test_sizes_are_part_of_the_recipe():
     size = graphs[0].spaces['layer2.0'].size
     matrix = torch.rand(3, 2 * size)
     matchings['layer2.0'] = Matching(Dense(matrix, torch.linalg.pinv(matrix)), (size, size), 0.)
-    merged = fuse(graphs, matchings, stop='layer2.0.bn2')
+    merged = merge_weights(graphs, matchings, stop='layer2.0.bn2')
     built = skeleton(graphs, recipe_of(merged.state_dict()))
     built.load_state_dict(merged.state_dict())
     for found, known in zip(outputs(built, images()), outputs(merged, images()), strict=True):
@@ -150,7 +150,7 @@ def test_sizes_are_part_of_the_recipe():
 def test_files_that_do_not_fit(tmp_path):
     path = tmp_path / 'merged.safetensors'
     graphs = pair()
-    save_merged(path, fuse(graphs, in_order(graphs), stop='layer2'))
+    save_merged(path, merge_weights(graphs, in_order(graphs), stop='layer2'))
     with pytest.raises(ArtefactError, match='made of 2 models .1 were given'):
         load_merged(path, graphs[:1])
     with pytest.raises(ArtefactError, match='merged.safetensors.*size mismatch'):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mmreuse.errors import ConfigError, DataError
-from mmreuse.merging.metrics import METRICS, correlation, cosine, covariance, similarity
+from mmreuse.merging.matching.metrics import METRICS, correlation, cosine, covariance, similarity
 from mmreuse.statistics import MomentAccumulator, SpaceMoments
 
 from .helpers import features, moments_of, normal

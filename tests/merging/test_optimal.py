@@ -5,7 +5,7 @@ import torch
 from mmreuse.errors import SpaceError
 from mmreuse.merging.matchers.optimal import optimal
 from mmreuse.merging.matchers.zip import zip_features
-from mmreuse.merging.metrics import correlation
+from mmreuse.merging.matching.metrics import correlation
 
 from .helpers import features, groups, moments_of, permutation
 

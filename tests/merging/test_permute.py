@@ -7,7 +7,7 @@ import torch
 from mmreuse.errors import ConfigError, SpaceError
 from mmreuse.merging.matchers.identity import identity
 from mmreuse.merging.matchers.permute import permute
-from mmreuse.merging.metrics import METRICS, correlation, similarity
+from mmreuse.merging.matching.metrics import METRICS, correlation, similarity
 
 from .helpers import features, groups, moments_of, normal, permutation
 

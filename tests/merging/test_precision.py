@@ -6,7 +6,7 @@ import torch
 
 from mmreuse.apis import merge
 from mmreuse.graph import trace, transform
-from mmreuse.graph.verify import random_permutations
+from mmreuse.graph.proof.verify import random_permutations
 from mmreuse.merging import align, interpolate
 from mmreuse.renormalization import apply_renormalizers
 

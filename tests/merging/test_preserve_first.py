@@ -8,15 +8,15 @@ import torchvision
 from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError, InfeasibleError, SpaceError, TraceError
-from mmreuse.graph import Dense, Graph, trace
+from mmreuse.graph import Dense, TracedModel, trace
 from mmreuse.merging import (
     Ensemble,
     PreserveFirst,
     find_start,
-    fuse,
     interpolate,
     load_merged,
     merge,
+    merge_weights,
     preserve_first_points,
     preserve_point,
     save_merged,
@@ -39,7 +39,7 @@ def resnet() -> nn.Module:
     return CifarResNet(8, width=4, shortcut='conv1x1', num_classes=5).eval()
 
 
-def pair(build=vgg, size: int = SIZE, **options) -> list[Graph]:
+def pair(build=vgg, size: int = SIZE, **options) -> list[TracedModel]:
     """Two nets from different initialisations."""
     torch.manual_seed(1)
     return [trace(randomised(build(**options), seed), images(1, size)) for seed in range(2)]
@@ -50,7 +50,7 @@ def scored(model: nn.Module, place) -> Tensor:
         return torch.cat([model(rows) for rows, _ in place.test])
 
 
-def sweep(graphs: list[Graph], matchers: dict, starts: list, size: int = SIZE, **options):
+def sweep(graphs: list[TracedModel], matchers: dict, starts: list, size: int = SIZE, **options):
     """Places with some images for statistics and others for tests."""
     loader = [images(8, size), images(8, size) + 1]
     test = [(images(3, size), torch.arange(3)), (images(2, size) - 1, torch.arange(2))]
@@ -130,7 +130,7 @@ def test_costs_are_those_of_the_merged_model(build):
     graphs = [graph] * 3
     for point in [preserve_point(graph, start, 3) for start in (None, dict(index=1), .5)] + preserve_first_points(
             graph, 3)[::3]:
-        merged = fuse(graphs, in_order(graphs), start=point.name or None)
+        merged = merge_weights(graphs, in_order(graphs), start=point.name or None)
         assert (count_params(merged), count_macs(merged, (3, SIZE, SIZE))) == (point.params, point.macs)
 
 
@@ -230,7 +230,7 @@ def test_a_permuted_clone_merges_into_its_original_at_every_point(name):
     points = preserve_first_points(graphs[0])
     assert len(points) > 2
     for point in points[::max(1, len(points) // 4)]:
-        same(fuse(graphs, matchings, start=point.name), model, images(size=size), tolerance=3e-5)
+        same(merge_weights(graphs, matchings, start=point.name), model, images(size=size), tolerance=3e-5)
 
 
 # -- sweeps ------------------------------------------------------------------------------
@@ -247,7 +247,7 @@ def test_a_sweep_is_a_merge_at_every_place(build, size, matchers, memory):
     for place in places:
         for matcher in matchers:
             merged = place.merge(matcher)
-            expected = fuse(graphs, study.whole(matcher).matchings, start=place.start)
+            expected = merge_weights(graphs, study.whole(matcher).matchings, start=place.start)
             wanted = torch.cat([outputs(expected, each)[0] for each in (images(3, size), images(2, size) - 1)])
             torch.testing.assert_close(scored(merged, place), wanted, rtol=1e-4, atol=1e-5)
             same(place.module(merged), expected, images(size=size))
@@ -255,7 +255,7 @@ def test_a_sweep_is_a_merge_at_every_place(build, size, matchers, memory):
 
 def test_everything_is_measured_and_matched_once(monkeypatch):
     calls = []
-    for name in ('collect', 'measure_ends', 'match_spaces', 'fuse'):
+    for name in ('collect', 'measure_ends', 'match_spaces', 'merge_weights'):
         original = getattr(library, name)
         monkeypatch.setattr(library, name, lambda *args, name=name, original=original, **options: (
             calls.append(name), original(*args, **options))[1])
@@ -265,7 +265,8 @@ def test_everything_is_measured_and_matched_once(monkeypatch):
         for matcher in study.matchers:
             for method in PLAIN.values():
                 place.renormalized(place.merge(matcher), matcher, method)
-    assert sorted(calls) == ['collect', 'fuse', 'fuse', 'match_spaces', 'match_spaces', 'measure_ends']
+    assert sorted(calls) == ['collect', 'match_spaces', 'match_spaces', 'measure_ends', 'merge_weights',
+                             'merge_weights']
 
 
 def test_a_cheaper_place_does_not_change_a_later_one():
@@ -284,27 +285,27 @@ def test_goals_are_the_statistics_of_the_rewritten_models():
     study, _ = sweep(graphs, dict(permute='permute', zip='zip', cca='cca'), [])
     whole = study.whole('permute')
     measured = measure_ends(whole.ends, study.images)
-    for name, goal in whole.goals.items():
+    for name, goal in whole.targets.items():
         first, second = (each[name] for each in measured)
         torch.testing.assert_close(goal.mean, (first.mean + second.mean) / 2, rtol=1e-4, atol=1e-6)
         deviation = (first.variance.sqrt() + second.variance.sqrt()) / 2
         torch.testing.assert_close(goal.variance.sqrt(), deviation, rtol=1e-4, atol=1e-6)
-    for name, goal in study.whole('cca').goals.items():
+    for name, goal in study.whole('cca').targets.items():
         assert torch.equal(goal.mean, study.statistics[0][name].mean)
     joined = study.whole('zip')
     index = joined.matchings['features.0'].map.index
     for feature in range(2):
         members = torch.cat([each['features.0'].mean for each in study.statistics])[index == feature]
-        assert float(joined.goals['features.0'].mean[feature]) == pytest.approx(float(members.mean()), rel=1e-5)
+        assert float(joined.targets['features.0'].mean[feature]) == pytest.approx(float(members.mean()), rel=1e-5)
 
 
 def test_goals_need_a_model_in_its_own_frame():
     graphs = pair()
     study, _ = sweep(graphs, dict(identity='identity'), [])
     mixed = torch.linalg.qr(torch.randn(2, 2, dtype=torch.float64))[0]
-    placed = [library.place_maps(graph.spaces, {'features.0': Dense(mixed, mixed.T)}) for graph in graphs]
+    placed = [library.resolve_maps(graph.spaces, {'features.0': Dense(mixed, mixed.T)}) for graph in graphs]
     with pytest.raises(SpaceError, match="'features.0'.*reference model"):
-        library.merged_goals(study.statistics, placed)
+        library.merged_targets(study.statistics, placed)
 
 
 @pytest.mark.parametrize('method', ['repair', 'bias_calibration'])

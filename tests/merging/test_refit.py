@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError, SpaceError
 from mmreuse.graph import Assign, Dense, trace
-from mmreuse.merging import Matching, fuse, refit
+from mmreuse.merging import Matching, merge_weights, refit
 from mmreuse.statistics import MomentAccumulator, SpaceMoments, collect
 
 from .planted import images, joined
@@ -54,7 +54,7 @@ def test_a_fused_pointwise_layer_has_the_weights_of_least_squares():
     graphs = [trace(Pointwise(), images(1, 8)) for _ in range(2)]
     matching = Matching(Assign(torch.arange(12) % 4, 4), (6, 6), 0.)
     moments = collect(graphs, [images(8, 8)])['stem']
-    layer = fuse(graphs, {'stem': refit(matching, moments, ridge=1e-10)}).trunk.read
+    layer = merge_weights(graphs, {'stem': refit(matching, moments, ridge=1e-10)}).trunk.read
     with torch.no_grad():
         features = [graph.model.act(graph.model.stem(images(8, 8))).double().movedim(1, -1).flatten(0, -2)
                     for graph in graphs]
@@ -63,7 +63,7 @@ def test_a_fused_pointwise_layer_has_the_weights_of_least_squares():
     merged = torch.cat(features, 1) @ matching.map.dense(12).merge_matrix.T
     best = torch.linalg.lstsq(merged, target).solution.T
     torch.testing.assert_close(layer.weight.double().flatten(1), best, rtol=1e-4, atol=1e-5)
-    plain = fuse(graphs, {'stem': matching}).trunk.read.weight.detach().double().flatten(1)
+    plain = merge_weights(graphs, {'stem': matching}).trunk.read.weight.detach().double().flatten(1)
     assert error(merged, best, target) < 0.9 * error(merged, plain, target)
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from mmreuse.errors import ConfigError, InfeasibleError, SpaceError
 from mmreuse.graph import trace
-from mmreuse.merging import find_stop, fuse, spaces_between, stop_points
+from mmreuse.merging import find_stop, merge_weights, spaces_between, stop_points
 from mmreuse.models.backbones import CifarResNet
 from mmreuse.utils.complexity import count_macs, macs_by_operator
 
@@ -47,13 +47,13 @@ def test_costs_are_those_of_the_merged_model():
     model = ResNet()
     graph = trace(model, images(1))
     for point in stop_points(graph)[::8]:
-        merged = fuse([graph] * 3, in_order([graph] * 3), stop=point.name)
+        merged = merge_weights([graph] * 3, in_order([graph] * 3), stop=point.name)
         assert count_macs(merged, (3, 16, 16)) == point.front_macs + 3 * point.tail_macs
 
 
 def test_published_costs_of_a_resnet20(resnet20):
     graphs = [resnet20] * 2
-    found = [gmacs(fuse(graphs, {}, stop=stop), 32) for stop in (None, 'layer2', 'layer1')]
+    found = [gmacs(merge_weights(graphs, {}, stop=stop), 32) for stop in (None, 'layer2', 'layer1')]
     assert found == pytest.approx([0.681, 0.908, 1.134], abs=6e-4)
     assert len(resnet20.spaces) == 12 and len(spaces_between(resnet20, stop='layer2')) == 8
 
@@ -63,7 +63,7 @@ def test_published_costs_of_a_resnet50():
     """Those count norms as well."""
     graph = trace(torchvision.models.resnet50(), images(1, 224))
     assert len(graph.spaces) == 37
-    found = [count_macs(fuse([graph] * 2, {}, stop=stop), (3, 224, 224)) / 1e9
+    found = [count_macs(merge_weights([graph] * 2, {}, stop=stop), (3, 224, 224)) / 1e9
              for stop in (None, 'layer3', 'layer2', 'layer1')]
     assert found[0] == pytest.approx(4.11, abs=0.005)
     added = [more - less for less, more in itertools.pairwise(found)]

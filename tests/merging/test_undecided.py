@@ -10,9 +10,9 @@ from torchvision.models.mobilenetv3 import InvertedResidualConfig
 
 from mmreuse.errors import DataError
 from mmreuse.graph import Assign, trace, transform
-from mmreuse.graph.verify import random_permutations
+from mmreuse.graph.proof.verify import random_permutations
 from mmreuse.merging import Matching, match_spaces, merge
-from mmreuse.merging.undecided import spare_living
+from mmreuse.merging.matching.undecided import spare_living
 from mmreuse.statistics import collect
 
 from .helpers import moments_of, normal

@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from mmreuse.errors import ConfigError, DataError, SpaceError
-from mmreuse.graph import Graph, Permute, trace, transform
-from mmreuse.graph.verify import random_permutations
-from mmreuse.merging.descent import Aligner, best_descent, state_of
-from mmreuse.merging.match import match_spaces
+from mmreuse.graph import Permute, TracedModel, trace, transform
+from mmreuse.graph.proof.verify import random_permutations
+from mmreuse.merging.interpolation.descent import Aligner, best_descent, state_of
 from mmreuse.merging.matchers.weights import weight_matching
+from mmreuse.merging.matching.match_spaces import match_spaces
 
 from .architectures import (
     Plain,
@@ -29,9 +29,9 @@ from .architectures import (
 ARCHITECTURES = [Plain, vit, swin, resnext, regnet]
 
 
-def product(graph: Graph, other: Graph, maps: dict[str, Permute], buffers: bool = False) -> float:
+def product(graph: TracedModel, other: TracedModel, maps: dict[str, Permute], buffers: bool = False) -> float:
     """Inner product of two networks' weights along their spaces, the second permuted by `transform`."""
-    target, own = state_of(graph), state_of(Graph(transform(other, maps), other.inputs, other.spaces, ()))
+    target, own = state_of(graph), state_of(TracedModel(transform(other, maps), other.inputs, other.spaces, ()))
     names = {name for name, _ in graph.model.named_parameters()} if not buffers else set(target)
     return sum(float((target[key] * own[key]).sum()) for key in target if key in names)
 

@@ -8,7 +8,7 @@ import torch
 from benchmarks._literal_zip import literal_zip
 from mmreuse.errors import ConfigError
 from mmreuse.merging.matchers.zip import join_greedily, zip_features
-from mmreuse.merging.metrics import correlation
+from mmreuse.merging.matching.metrics import correlation
 
 from .helpers import features, groups, moments_of, normal, permutation, random_table, with_covariance
 

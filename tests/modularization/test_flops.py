@@ -8,7 +8,7 @@ from torch import nn
 from zeros import with_zeros
 
 from mmreuse.models.backbones import CifarResNet, CifarVGG
-from mmreuse.modularization import apply_masks, bake, mask_ratio, mask_state
+from mmreuse.modularization import apply_masks, mask_ratio, mask_state, materialize
 from mmreuse.modularization.flops import count_uses, measure_cost
 
 
@@ -96,7 +96,7 @@ def test_masks_and_their_zeros_count_alike():
     for mask in masked.parameters():
         if mask.requires_grad:
             mask.data.uniform_(-1, 1)
-    with_masks, with_zeroes = measure_cost(model, uses, mask_state(masked)), measure_cost(bake(masked), uses)
+    with_masks, with_zeroes = measure_cost(model, uses, mask_state(masked)), measure_cost(materialize(masked), uses)
     assert (with_masks.kept, with_masks.sparse) == (with_zeroes.kept, with_zeroes.sparse)
     assert with_masks.ratio == pytest.approx(mask_ratio(masked))
     layer = mask_state(masked)['layer1.0.conv1.weight_mask']

@@ -9,7 +9,7 @@ from mmreuse.apis.modules import load_base, read_modules
 from mmreuse.engine.launch import build_runner, load_config
 from mmreuse.errors import ConfigError, DataError
 from mmreuse.models import ModularClassifier
-from mmreuse.modularization import apply_module, bake, compact, count_uses, frozen_hash, measure_cost
+from mmreuse.modularization import apply_module, compact, count_uses, frozen_hash, materialize, measure_cost
 from mmreuse.modularization.budget import hold_gates, rank_gates
 from mmreuse.modularization.compaction import difference
 from mmreuse.utils.io import load_checkpoint
@@ -71,7 +71,7 @@ def test_what_is_kept_computes_the_same_and_compacts(model):
         model.load_kept(state)
         torch.testing.assert_close(model(x), expected)
     assert all(kept.equal(state[name]) for name, kept in model.kept().items())
-    network = nn.Sequential(bake(model.base), model.module_head)
+    network = nn.Sequential(materialize(model.base), model.module_head)
     small = compact(network, x)
     assert difference(network, small, (x,)) < 1e-5
     torch.testing.assert_close(small(x), expected, rtol=0, atol=1e-5 * float(expected.abs().max()))

@@ -6,7 +6,7 @@ from zeros import with_zeros
 
 from mmreuse.errors import SpaceError
 from mmreuse.graph import trace
-from mmreuse.modularization import add_gates, apply_masks, bake, compact, flop_rates, latency_rates
+from mmreuse.modularization import add_gates, apply_masks, compact, flop_rates, latency_rates, materialize
 from mmreuse.modularization.compaction import difference
 from mmreuse.utils.complexity import count_macs
 
@@ -31,7 +31,7 @@ def test_open_gates_change_nothing_and_closed_ones_leave_a_smaller_network(name)
     with torch.no_grad():
         assert torch.equal(gates(x), net(x))
         close(gates)
-        baked = gates.bake()
+        baked = gates.materialize()
         torch.testing.assert_close(baked(x), gates(x))
     small = compact(baked, x)
     graph = trace(small, x)
@@ -76,7 +76,7 @@ def test_the_cost_is_that_of_what_is_left(make):
     rates = flop_rates(net, x)
     assert gates.gates.cost(rates).item() == pytest.approx(1)
     close(gates)
-    baked = gates.bake()
+    baked = gates.materialize()
     small = compact(baked, x)
 
     def layers(model):
@@ -107,6 +107,6 @@ def test_gates_over_masks():
     gates = add_gates(net, graph, ['conv1'])
     close(gates)
     x = torch.randn(2, 3, 7, 7)
-    torch.testing.assert_close(bake(gates.bake())(x), gates(x))
+    torch.testing.assert_close(materialize(gates.materialize())(x), gates(x))
     gates(x).sum().backward()
     assert gates.gates.get_parameter('conv1').grad.abs().sum() > 0 and net.conv1.weight_mask.grad.abs().sum() > 0

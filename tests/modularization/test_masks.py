@@ -15,13 +15,13 @@ from mmreuse.models import CifarResNet
 from mmreuse.modularization import (
     ModuleHead,
     apply_masks,
-    bake,
     fit_head,
     frozen_hash,
     load_mask_state,
     mask_parameters,
     mask_ratio,
     mask_state,
+    materialize,
     select_classes,
     sparsity_loss,
     train_masks,
@@ -99,7 +99,7 @@ def test_masks_multiply_the_weights(name):
     plain.load_state_dict({key: tensor * (masks[f'{key}_mask'] > 0) if f'{key}_mask' in masks else tensor
                            for key, tensor in state.items()})
     torch.testing.assert_close(masked, plain(x))
-    baked = bake(model)
+    baked = materialize(model)
     torch.testing.assert_close(baked(x), masked, rtol=0, atol=0)
     assert baked.state_dict().keys() == state.keys()
     assert [type(module) for module in baked.modules()] == [type(module) for module in plain.modules()]
@@ -117,7 +117,7 @@ def test_masks_of_networks_of_others(name):
     assert model(x).equal(expected)
     randomize(model)
     masked = model(x)
-    assert not masked.equal(expected) and masked.equal(bake(model)(x))
+    assert not masked.equal(expected) and masked.equal(materialize(model)(x))
 
 
 def test_masked_names_are_those_of_their_tensors():
@@ -229,7 +229,7 @@ def test_masks_of_a_state():
     expected = model(x)
     load_mask_state(model, {name: torch.ones_like(mask) for name, mask in kept.items()})
     assert mask_ratio(model) == 1
-    torch.testing.assert_close(bake(model, kept)(x), expected)
+    torch.testing.assert_close(materialize(model, kept)(x), expected)
     load_mask_state(model, kept)
     torch.testing.assert_close(model(x), expected)
     with pytest.raises(ArtefactError, match=r"'0\.weight_mask'.*Nearest: '0\.weight'"):

@@ -11,17 +11,17 @@ from zeros import with_zeros
 from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.models.classifiers.plain import published_name
 from mmreuse.modularization import (
-    Module,
     ModulePart,
+    ReusableModule,
     apply_masks,
     apply_module,
-    bake,
     compact,
     compose,
     load_compacted,
     load_module,
     load_published,
     mask_state,
+    materialize,
     save_compacted,
     save_module,
     save_published,
@@ -54,7 +54,8 @@ def apply_masks_to(base):
 
 def make_module(base, seed=0, **about):
     part = ModulePart(torch.randn(2, 6), torch.randn(2), ('cat', 'rest'), dict(accuracy=93.5))
-    return Module(mask_state(make_masks(base, seed)), {'cat': part}, state_hash(base), dict(mean=[0.5], **about))
+    return ReusableModule(mask_state(make_masks(base, seed)), {'cat': part}, state_hash(base), dict(mean=[0.5],
+                          **about))
 
 
 def test_what_is_read_is_what_was_written(tmp_path):
@@ -81,7 +82,7 @@ def test_applied_it_is_the_masked_network():
     base = make_base()
     before, module, x = state_hash(base), make_module(base), torch.randn(2, 3, 8, 8)
     applied, part = apply_module(module, base), module.parts['cat']
-    logits = bake(make_masks(base, 0))(x)
+    logits = materialize(make_masks(base, 0))(x)
     torch.testing.assert_close(applied(x), logits.relu() @ part.weight.T + part.bias)
     assert state_hash(base) == before
     assert {'module_head.1.weight', 'module_head.1.bias'} < set(applied.state_dict())
@@ -200,8 +201,8 @@ def test_a_published_file(tmp_path):
     torch.save(raw | head, tmp_path / 'module.pth')
     module = load_published(tmp_path / 'module.pth', base)
     x = torch.randn(2, 3, 8, 8)
-    torch.testing.assert_close(apply_module(module, base)(x),
-                               bake(masked)(x).relu() @ head['module_head.1.weight'].T + head['module_head.1.bias'])
+    expected = materialize(masked)(x).relu() @ head['module_head.1.weight'].T + head['module_head.1.bias']
+    torch.testing.assert_close(apply_module(module, base)(x), expected)
     save_published(tmp_path / 'again.pth', module)
     again = load_published(tmp_path / 'again.pth', base)
     assert all(torch.equal(again.masks[key], mask) for key, mask in module.masks.items())

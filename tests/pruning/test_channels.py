@@ -167,8 +167,8 @@ def test_bad_input(options, error, match):
 def test_goals_are_those_of_the_channels_that_are_left():
     net, loader, seen = make_net(), make_loader(), []
 
-    def recorder(model, loader, *, samples=24, goals=None):
-        seen.extend(goals)
+    def recorder(model, loader, *, samples=24, targets=None):
+        seen.extend(targets)
 
     pruned = prune_channels(net, IMAGE, 0.6, loader, renormalizers=[recorder])
     kept = [next(place for place, row in enumerate(net.conv1.weight) if torch.equal(row, own))

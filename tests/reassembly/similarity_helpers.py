@@ -4,9 +4,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mmreuse.reassembly.gram_files import write_grams
-from mmreuse.reassembly.similarity_matrix import SimilarityMatrix
-from mmreuse.reassembly.structures import Node
+from mmreuse.reassembly.similarity.gram_files import write_grams
+from mmreuse.reassembly.similarity.similarity_matrix import SimilarityMatrix
+from mmreuse.reassembly.zoo.structures import Node
 from mmreuse.statistics.grams import GramAccumulator
 
 LayerFeatures = list[Tensor]  # (n, d) each: input of the first node, outputs of all nodes

@@ -2,10 +2,10 @@ import pytest
 import torch
 from torch import nn
 
-from mmreuse.reassembly.adapters import to_layout
-from mmreuse.reassembly.blocks import extract_block
-from mmreuse.reassembly.nodes import member_nodes
-from mmreuse.reassembly.zoo import build_member, parse_zoo
+from mmreuse.reassembly.assembly.adapters import to_layout
+from mmreuse.reassembly.partition.blocks import extract_block
+from mmreuse.reassembly.zoo.nodes import member_nodes
+from mmreuse.reassembly.zoo.zoo import build_member, parse_zoo
 from mmreuse.utils.complexity import count_params
 from mmreuse.utils.io import save_tensors
 

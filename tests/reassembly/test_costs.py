@@ -7,13 +7,13 @@ import torch
 from tiny_zoo import make_partition, make_zoo, resnet, vit
 
 from mmreuse.errors import ConfigError
-from mmreuse.reassembly.assembly import Pieces
-from mmreuse.reassembly.costs import CostTable
-from mmreuse.reassembly.genotype import Rules, is_map, model_config, native_size, strides_for
-from mmreuse.reassembly.lattice import build_assemblies, surrogate_values
-from mmreuse.reassembly.program import Program, enumerate_paths
-from mmreuse.reassembly.similarity_matrix import SimilarityMatrix
-from mmreuse.reassembly.structures import Node
+from mmreuse.reassembly.assembly.assembly import ComponentCache
+from mmreuse.reassembly.assembly.genotype import Rules, is_map, model_config, native_size, strides_for
+from mmreuse.reassembly.search.assembly_milp import AssemblyMILP, enumerate_paths
+from mmreuse.reassembly.search.trellis import build_assemblies, surrogate_values
+from mmreuse.reassembly.similarity.similarity_matrix import SimilarityMatrix
+from mmreuse.reassembly.zoo.costs import CostTable
+from mmreuse.reassembly.zoo.structures import Node
 from mmreuse.registry import MODELS
 from mmreuse.utils.complexity import count_macs, count_params
 
@@ -38,7 +38,7 @@ def test_the_table_counts_what_the_built_classifier_counts(mixed, input_size, st
     zoo, _, nodes = mixed
     rules = dict(cnn_first=False, base_adapter=True, base_channels=6, match_resolution=False, stem=stem)
     assemblies, paths = all_genotypes(mixed, input_size, **rules)
-    pieces = Pieces(zoo, nodes, num_classes=7, pretrained=False, device='meta')
+    pieces = ComponentCache(zoo, nodes, num_classes=7, pretrained=False, device='meta')
     table, modes = CostTable(zoo, nodes, 7, input_size), set()
     for index in np.random.default_rng(0).permutation(len(paths))[:7]:
         path = paths[index]
@@ -129,7 +129,7 @@ def test_the_first_guess_reads_the_boundary_where_blocks_meet(mixed):
 def test_latency_is_measured_only_when_asked_for(mixed):
     zoo, partition, nodes = mixed
     timed = build_assemblies(partition, CostTable(zoo, nodes, 7, (32, 32), latency=True, repeats=1))
-    path, = Program(timed.lattice).best([np.zeros(len(row)) for row in timed.choices], 1)
+    path, = AssemblyMILP(timed.lattice).best([np.zeros(len(row)) for row in timed.choices], 1)
     assert timed.total(path)[2] > 0
     assert all_genotypes(mixed)[0].lattice.positions[0].costs[:, 2].max() == 0
 

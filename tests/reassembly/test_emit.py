@@ -9,13 +9,13 @@ from safetensors.torch import load_file
 from tiny_zoo import make_partition, make_zoo, resnet, vit
 
 from mmreuse.errors import ArtefactError, ConfigError
-from mmreuse.reassembly.assembly import Pieces
-from mmreuse.reassembly.costs import CostTable
-from mmreuse.reassembly.emit import candidate_config, emit_candidates, load_finetune
-from mmreuse.reassembly.genotype import Rules, genotype_from_dict
-from mmreuse.reassembly.lattice import build_assemblies
-from mmreuse.reassembly.scoring import Scorer
-from mmreuse.reassembly.search import search
+from mmreuse.reassembly.assembly.assembly import ComponentCache
+from mmreuse.reassembly.assembly.emit import candidate_config, emit_candidates, load_finetune
+from mmreuse.reassembly.assembly.genotype import Rules, genotype_from_dict
+from mmreuse.reassembly.search.scoring import Scorer
+from mmreuse.reassembly.search.search import search
+from mmreuse.reassembly.search.trellis import build_assemblies
+from mmreuse.reassembly.zoo.costs import CostTable
 from mmreuse.registry import MODELS
 from mmreuse.utils.complexity import count_macs, count_params
 from mmreuse.utils.io import read_json
@@ -39,7 +39,7 @@ def found(tmp_path_factory):
     partition, nodes = make_partition(zoo, num_blocks=2)
     assemblies = build_assemblies(partition, CostTable(zoo, nodes, 5, SIZE), Rules(stem='cifar', strides=(1, 2)))
     generator = torch.Generator().manual_seed(0)
-    scorer = Scorer(Pieces(zoo, nodes, 5), [(torch.randn(4, 3, *SIZE, generator=generator), None)], 'naswot')
+    scorer = Scorer(ComponentCache(zoo, nodes, 5), [(torch.randn(4, 3, *SIZE, generator=generator), None)], 'naswot')
     return zoo, nodes, search(assemblies, scorer, num_candidates=100)
 
 
@@ -77,7 +77,7 @@ def test_the_built_net_computes_what_was_scored(found, written):
     zoo, nodes, result = found
     images = torch.randn(2, 3, *SIZE)
     for path, candidate in list(zip(written[1], result.candidates, strict=True))[:4]:
-        scored = Pieces(zoo, nodes, 5).build(candidate.genotype).eval()
+        scored = ComponentCache(zoo, nodes, 5).build(candidate.genotype).eval()
         built = MODELS.build(Config.fromfile(path).model).eval()
         parts = [built.backbone.stem, *built.backbone.adapters, built.head.fc]
         fresh = [step.module for step in scored.steps if step.key[0] in ('stem', 'adapter', 'head')]

@@ -12,13 +12,13 @@ from similarity_helpers import random_similarity
 
 from mmreuse.errors import ArtefactError, ConfigError, DataError
 from mmreuse.reassembly import partition_solver
-from mmreuse.reassembly.partition import block_similarity, partition
-from mmreuse.reassembly.partition_bound import upper_bound
-from mmreuse.reassembly.partition_io import check_partition, load_partition, save_partition
-from mmreuse.reassembly.partition_solver import Pairs, assign, best_swap, medoids, pair_similarity
-from mmreuse.reassembly.published_similarity import export_published, import_published
-from mmreuse.reassembly.segments import feasible_segments, size_bounds
-from mmreuse.reassembly.structures import Node
+from mmreuse.reassembly.partition.bound import upper_bound
+from mmreuse.reassembly.partition.files import check_partition, load_partition, save_partition
+from mmreuse.reassembly.partition.partition import block_similarity, partition
+from mmreuse.reassembly.partition.solver import Pairs, assign, best_swap, medoids, pair_similarity
+from mmreuse.reassembly.search.segments import feasible_segments, size_bounds
+from mmreuse.reassembly.similarity.published import export_published, import_published
+from mmreuse.reassembly.zoo.structures import Node
 
 ZOO = {'a': 9, 'b': 12, 'c': 14, 'd': 8, 'e': 17}
 

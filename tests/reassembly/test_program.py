@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmreuse.errors import ConfigError, InfeasibleError
-from mmreuse.reassembly.program import QUANTITIES, Bounds, Choices, Lattice, Program, enumerate_paths
+from mmreuse.reassembly.search.assembly_milp import QUANTITIES, AssemblyMILP, Bounds, Choices, Trellis, enumerate_paths
 
 
-def random_lattice(seed: int, positions: int = 3, states: int = 4, one_per_set: bool = True) -> Lattice:
+def random_lattice(seed: int, positions: int = 3, states: int = 4, one_per_set: bool = True) -> Trellis:
     rng = np.random.default_rng(seed)
     before, choices = 1, []
     for _ in range(positions):
@@ -22,10 +22,10 @@ def random_lattice(seed: int, positions: int = 3, states: int = 4, one_per_set: 
                                  rng.random(len(source))]).astype(float)
         choices.append(Choices(source, target, sets[target], costs))
         before = states
-    return Lattice(tuple(choices), one_per_set)
+    return Trellis(tuple(choices), one_per_set)
 
 
-def brute_force(lattice: Lattice, bounds: Bounds) -> list[tuple[int, ...]]:
+def brute_force(lattice: Trellis, bounds: Bounds) -> list[tuple[int, ...]]:
     """Feasible paths by plain iteration over the product of all choices."""
     found = []
     for path in itertools.product(*(range(len(choices)) for choices in lattice.positions)):
@@ -42,7 +42,7 @@ def brute_force(lattice: Lattice, bounds: Bounds) -> list[tuple[int, ...]]:
     return found
 
 
-def random_values(lattice: Lattice, seed: int) -> list[np.ndarray]:
+def random_values(lattice: Trellis, seed: int) -> list[np.ndarray]:
     rng = np.random.default_rng(seed + 1)
     return [rng.integers(-50, 50, len(choices)) / 4 for choices in lattice.positions]
 
@@ -67,8 +67,8 @@ def test_integer_program_is_enumeration_for_the_top_n(case):
     lattice = random_lattice(seed, one_per_set=one_per_set)
     bounds = Bounds(max_params=high, min_flops=low)
     values = random_values(lattice, seed)
-    exact = Program(lattice, bounds, 'enumerate').best(values, 5)
-    solved = Program(lattice, bounds, 'milp').best(values, 5)
+    exact = AssemblyMILP(lattice, bounds, 'enumerate').best(values, 5)
+    solved = AssemblyMILP(lattice, bounds, 'milp').best(values, 5)
     feasible = set(brute_force(lattice, bounds))
     assert len(solved) == len(set(solved)) == len(exact) == min(5, len(feasible))
     assert set(solved) <= feasible
@@ -79,17 +79,17 @@ def test_integer_program_is_enumeration_for_the_top_n(case):
 @pytest.mark.parametrize('method', ['enumerate', 'milp'])
 def test_a_budget_is_exact_to_one_parameter_in_a_hundred_million(method):
     costs = np.array([[100_000_000, 1, 0], [100_000_001, 1, 0]], float)
-    lattice = Lattice((Choices(np.zeros(2, int), np.arange(2), np.zeros(2, int), costs), ))
+    lattice = Trellis((Choices(np.zeros(2, int), np.arange(2), np.zeros(2, int), costs), ))
     values = [np.array([0.0, 1.0])]
-    assert Program(lattice, Bounds(max_params=100_000_000), method).best(values, 2) == [(0, )]
-    assert Program(lattice, Bounds(min_params=100_000_000), method).best(values, 2) == [(1, )]
+    assert AssemblyMILP(lattice, Bounds(max_params=100_000_000), method).best(values, 2) == [(0, )]
+    assert AssemblyMILP(lattice, Bounds(min_params=100_000_000), method).best(values, 2) == [(1, )]
 
 
 @pytest.mark.parametrize('method', ['enumerate', 'milp'])
 def test_excluded_paths_do_not_come_back(method):
     lattice = random_lattice(3)
     values = random_values(lattice, 3)
-    program = Program(lattice, Bounds(), method)
+    program = AssemblyMILP(lattice, Bounds(), method)
     first, second = program.best(values, 2)
     assert program.best(values, 1, exclude=[first]) == [second]
 
@@ -103,29 +103,29 @@ def test_the_binding_bound_is_named_with_its_nearest_value(method, name):
     totals = lattice.totals(paths)[:, column]
     nearest, bound = (totals.min(), totals.min() - 1) if name.startswith('max') else (totals.max(), totals.max())
     with pytest.raises(InfeasibleError, match=f'{name} = .* binds.* {int(nearest):,}\\.'):
-        Program(lattice, Bounds(**{name: bound}, max_latency=1e9), method).check()
+        AssemblyMILP(lattice, Bounds(**{name: bound}, max_latency=1e9), method).check()
 
 
 def test_bounds_that_exclude_each_other_are_all_reported():
     costs = np.array([[10, 100, 0], [100, 10, 0]], float)
-    lattice = Lattice((Choices(np.zeros(2, int), np.arange(2), np.zeros(2, int), costs), ))
+    lattice = Trellis((Choices(np.zeros(2, int), np.arange(2), np.zeros(2, int), costs), ))
     with pytest.raises(InfeasibleError, match='max_params = 50 binds.* 100.*max_flops = 50 binds.* 100'):
-        Program(lattice, Bounds(max_params=50, max_flops=50)).check()
+        AssemblyMILP(lattice, Bounds(max_params=50, max_flops=50)).check()
     with pytest.raises(InfeasibleError, match='No single bound is to blame.* 10\\..* 10\\.'):
-        Program(lattice, Bounds(max_params=5, max_flops=5)).check()
+        AssemblyMILP(lattice, Bounds(max_params=5, max_flops=5)).check()
 
 
 def test_a_structure_without_assembly_is_not_blamed_on_the_budget():
     choices = Choices(np.zeros(1, int), np.zeros(1, int), np.zeros(1, int), np.ones((1, 3)))
     with pytest.raises(InfeasibleError, match='structural rules, whatever the budget'):
-        Program(Lattice((choices, choices)), Bounds(max_params=10)).check()
+        AssemblyMILP(Trellis((choices, choices)), Bounds(max_params=10)).check()
 
 
 def test_samples_are_feasible_distinct_and_seeded():
     lattice, bounds = random_lattice(8), Bounds(max_params=110)
     feasible = set(brute_force(lattice, bounds))
     for method in ('enumerate', 'milp'):
-        program = Program(lattice, bounds, method)
+        program = AssemblyMILP(lattice, bounds, method)
         paths = program.sample(np.random.default_rng(0), 6)
         assert set(paths) <= feasible and len(set(paths)) == len(paths) == min(6, len(feasible))
         assert paths == program.sample(np.random.default_rng(0), 6)
@@ -133,9 +133,9 @@ def test_samples_are_feasible_distinct_and_seeded():
 
 def test_bad_options_are_config_errors():
     with pytest.raises(ConfigError, match="method = 'annealing'.*auto, enumerate, milp"):
-        Program(random_lattice(0), method='annealing')
+        AssemblyMILP(random_lattice(0), method='annealing')
     with pytest.raises(ConfigError, match='min_params = 5 leaves nothing below max_params = 5'):
         Bounds(min_params=5, max_params=5)
     lattice = random_lattice(0)
     with pytest.raises(ConfigError, match='NaN'):
-        Program(lattice).best([np.full(len(choices), math.nan) for choices in lattice.positions], 1)
+        AssemblyMILP(lattice).best([np.full(len(choices), math.nan) for choices in lattice.positions], 1)

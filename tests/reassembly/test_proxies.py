@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import mmreuse.reassembly.proxies  # noqa: F401
+import mmreuse.reassembly.search.proxies  # noqa: F401
 from mmreuse.errors import ConfigError, DataError
-from mmreuse.reassembly.proxies.naswot import AgreementKernel, recording
+from mmreuse.reassembly.search.proxies.naswot import AgreementKernel, recording
 from mmreuse.registry import PROXIES
 
 ALL = ['naswot', 'synflow', 'snip', 'grad_norm', 'fisher', 'jacov', 'ntk']

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from mmreuse.errors import ArtefactError
-from mmreuse.reassembly.partition_io import load_partition, save_partition
-from mmreuse.reassembly.published_partition import import_published_partition
+from mmreuse.reassembly.partition.files import load_partition, save_partition
+from mmreuse.reassembly.partition.published import import_published_partition
 
 NODES = {'resnet50': list('abcd'), 'vit': list('abc')}
 

@@ -8,7 +8,7 @@ import torch
 from similarity_helpers import random_similarity
 
 from mmreuse.errors import ArtefactError
-from mmreuse.reassembly.published_similarity import export_published, import_published, read_pair
+from mmreuse.reassembly.similarity.published import export_published, import_published, read_pair
 
 LENGTHS = {'resnet50': 4, 'resnet50.byol': 3, 'vit': 5}
 

@@ -9,16 +9,16 @@ import torch
 from tiny_zoo import make_partition, make_zoo, resnet
 
 from mmreuse.errors import ArtefactError, ConfigError, DataError, InfeasibleError
-from mmreuse.reassembly.assembly import Pieces
-from mmreuse.reassembly.costs import CostTable
-from mmreuse.reassembly.genotype import Rules, genotype_from_dict, genotype_hash, genotype_to_dict
-from mmreuse.reassembly.lattice import build_assemblies
-from mmreuse.reassembly.prefix import PrefixNaswot
-from mmreuse.reassembly.program import Bounds
-from mmreuse.reassembly.proxies import naswot
-from mmreuse.reassembly.scoring import Scorer
-from mmreuse.reassembly.search import like, pareto_front, random_assembly, search, time_candidates
-from mmreuse.reassembly.structures import Candidate
+from mmreuse.reassembly.assembly.assembly import ComponentCache
+from mmreuse.reassembly.assembly.genotype import Rules, genotype_from_dict, genotype_hash, genotype_to_dict
+from mmreuse.reassembly.assembly.prefix import PrefixNaswot
+from mmreuse.reassembly.search.assembly_milp import Bounds
+from mmreuse.reassembly.search.proxies import naswot
+from mmreuse.reassembly.search.scoring import Scorer
+from mmreuse.reassembly.search.search import like, pareto_front, random_assembly, search, time_candidates
+from mmreuse.reassembly.search.trellis import build_assemblies
+from mmreuse.reassembly.zoo.costs import CostTable
+from mmreuse.reassembly.zoo.structures import Candidate
 from mmreuse.registry import PROXIES
 
 SIZE = (16, 16)
@@ -30,7 +30,7 @@ def ground(tmp_path_factory):
     zoo = make_zoo(tmp_path_factory.mktemp('zoo'), *(resnet(f'width{width}', width) for width in (2, 3, 4, 6)))
     partition, nodes = make_partition(zoo)
     rules = Rules(stem='cifar', match_resolution=False)
-    return build_assemblies(partition, CostTable(zoo, nodes, 5, SIZE), rules), Pieces(zoo, nodes, 5)
+    return build_assemblies(partition, CostTable(zoo, nodes, 5, SIZE), rules), ComponentCache(zoo, nodes, 5)
 
 
 def batches(count: int = 3, size: int = 6) -> list:
@@ -79,14 +79,14 @@ def test_a_genotype_is_the_same_net_whatever_was_built_before(ground):
     assemblies, pieces = ground
     images, _ = batches(1)[0]
     first, *others = genotypes(assemblies, 5)
-    tiny_memory = Pieces(pieces.zoo, pieces.nodes, 5, memory=1)
+    tiny_memory = ComponentCache(pieces.zoo, pieces.nodes, 5, memory=1)
     for genotype in others:
         tiny_memory.build(genotype)
     assert len(tiny_memory._kept) == 1
     state = torch.random.get_rng_state()
     with torch.no_grad():
         assert torch.equal(tiny_memory.build(first)(images), pieces.build(first)(images))
-        other_seed = Pieces(pieces.zoo, pieces.nodes, 5, seed=1).build(first)(images)
+        other_seed = ComponentCache(pieces.zoo, pieces.nodes, 5, seed=1).build(first)(images)
     assert not torch.equal(other_seed, pieces.build(first)(images))
     assert torch.equal(state, torch.random.get_rng_state())
 

@@ -6,9 +6,9 @@ from safetensors.torch import save_file
 from similarity_helpers import biased_cka, chain, explained, hsic1, random_similarity, unbiased_cka, write_zoo
 
 from mmreuse.errors import ArtefactError, ConfigError
-from mmreuse.reassembly.gram_files import GramSet, write_grams
-from mmreuse.reassembly.similarities import compute_similarity
-from mmreuse.reassembly.similarity_matrix import load_similarity, save_similarity
+from mmreuse.reassembly.similarity.gram_files import GramSet, write_grams
+from mmreuse.reassembly.similarity.similarities import compute_similarity
+from mmreuse.reassembly.similarity.similarity_matrix import load_similarity, save_similarity
 from mmreuse.registry import SIMILARITIES
 from mmreuse.statistics.grams import GramAccumulator
 from mmreuse.utils.io import load_tensors, save_tensors

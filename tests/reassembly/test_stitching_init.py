@@ -6,8 +6,8 @@ from torch import nn
 from toy_nets import Toy
 
 from mmreuse.models import CifarResNet, DeRy
-from mmreuse.reassembly.stitching_init import joint_errors, stitch_by_least_squares
-from mmreuse.reassembly.zoo import Preprocess
+from mmreuse.reassembly.assembly.stitching_init import joint_errors, stitch_by_least_squares
+from mmreuse.reassembly.zoo.zoo import Preprocess
 from mmreuse.utils.io import save_tensors
 
 #: The backbone's normalisation, and another one of which nothing but channel order and scale differ.

@@ -4,9 +4,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from mmreuse.reassembly.nodes import member_nodes
-from mmreuse.reassembly.structures import Block, Node, Partition
-from mmreuse.reassembly.zoo import ZooEntry, build_member, parse_zoo
+from mmreuse.reassembly.zoo.nodes import member_nodes
+from mmreuse.reassembly.zoo.structures import Block, Node, Partition
+from mmreuse.reassembly.zoo.zoo import ZooEntry, build_member, parse_zoo
 
 RESNET_NODES = [f'layer{stage}.{block}' for stage in (1, 2, 3) for block in (0, 1)]
 

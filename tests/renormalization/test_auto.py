@@ -77,12 +77,12 @@ def test_a_candidate_with_layers_of_its_own_measures_the_ends_there():
     found = []
 
     @RENORMALIZERS.register_module(name='repair_logits', force=True)
-    def repair_logits(model, loader, *, ends=None, goals=None, layers=('8',)):
-        found.append((ends is None, goals is None))
-        renormalize(model, loader, scale=True, centre=True, ends=ends, goals=goals, layers=layers)
+    def repair_logits(model, loader, *, ends=None, targets=None, layers=('8',)):
+        found.append((ends is None, targets is None))
+        renormalize(model, loader, scale=True, centre=True, ends=ends, targets=targets, layers=layers)
 
     apply_renormalizers(average(*ends), [x], dict(type='repair_logits', layers=['8']), ends=ends,
-                        goals=measure_ends(ends, [x]))
+                        targets=measure_ends(ends, [x]))
     assert found == [(False, True)]
 
 

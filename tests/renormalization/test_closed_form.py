@@ -87,10 +87,10 @@ def test_moments_taken_before_alignment_follow_it():
 def test_it_brings_back_variance_that_averaging_lost():
     ends, x = [make('vgg', 0), make('vgg', 1)], images()
     net = average(*ends)
-    goals = measure_ends(ends, [x])
+    targets = measure_ends(ends, [x])
     closed_form_repair(net, [x], ends=ends)
     got = moments(outputs(net, x)[1]['0'])
-    wanted = (goals[0]['0'].variance.sqrt() + goals[1]['0'].variance.sqrt()) / 2
+    wanted = (targets[0]['0'].variance.sqrt() + targets[1]['0'].variance.sqrt()) / 2
     torch.testing.assert_close(got.variance.sqrt(), wanted, rtol=1e-6, atol=0)
 
 

@@ -9,7 +9,7 @@ from mmreuse.errors import SpaceError
 from mmreuse.graph import trace
 from mmreuse.renormalization import repair
 from mmreuse.renormalization.measure import measure_ends
-from mmreuse.renormalization.places import Flow, Place, find_places
+from mmreuse.renormalization.target_layers import Flow, Place, find_places
 
 from .nets import average, images, make, moments, state
 

@@ -73,10 +73,10 @@ def test_fused_equals_unfused(family, name):
 def test_later_layers_see_inputs_renormalised_by_batch_statistics():
     ends = [make('vgg', 0), make('vgg', 1)]
     net, batches = average(*ends), images().split([20, 12])
-    goals = measure_ends(ends, batches)
-    affines = renormalize(copy.deepcopy(net), batches, goals=goals, **METHODS['repair'])
-    goal_mean = (goals[0]['0'].mean + goals[1]['0'].mean) / 2
-    goal_deviation = (goals[0]['0'].variance.sqrt() + goals[1]['0'].variance.sqrt()) / 2
+    targets = measure_ends(ends, batches)
+    affines = renormalize(copy.deepcopy(net), batches, targets=targets, **METHODS['repair'])
+    goal_mean = (targets[0]['0'].mean + targets[1]['0'].mean) / 2
+    goal_deviation = (targets[0]['0'].variance.sqrt() + targets[1]['0'].variance.sqrt()) / 2
     second = []
     with torch.no_grad():
         for batch in batches:
@@ -85,7 +85,7 @@ def test_later_layers_see_inputs_renormalised_by_batch_statistics():
             z = (z - mean) / deviation * goal_deviation.reshape(-1, 1, 1) + goal_mean.reshape(-1, 1, 1)
             second.append(net[2](torch.relu(z)).movedim(1, -1).reshape(-1, 8))
     measured = moments(torch.cat(second))
-    wanted = (goals[0]['2'].variance.sqrt() + goals[1]['2'].variance.sqrt()) / 2 / measured.variance.sqrt()
+    wanted = (targets[0]['2'].variance.sqrt() + targets[1]['2'].variance.sqrt()) / 2 / measured.variance.sqrt()
     torch.testing.assert_close(affines['2'].gain, wanted, rtol=1e-9, atol=0)
 
 
@@ -127,11 +127,11 @@ def test_no_bias_is_made_where_a_batch_norm_alone_reads_the_layer():
 
 def test_goals_measured_once_serve_as_ends_do():
     ends, x = [make('resnet', 0), make('resnet', 1)], images()
-    goals = measure_ends(ends, [x])
+    targets = measure_ends(ends, [x])
     for share in (.5, .1):
         first, second = average(*ends, share), average(*ends, share)
         run('repair', first, [x], ends=ends, weights=[1 - share, share])
-        run('repair', second, [x], goals=goals, weights=[1 - share, share])
+        run('repair', second, [x], targets=targets, weights=[1 - share, share])
         assert same(state(first), state(second))
 
 
@@ -161,8 +161,8 @@ def test_budget_is_kept_to_the_sample():
         __iter__ = staticmethod(loader)
 
     first, second = average(*ends), average(*ends)
-    goals = measure_ends(ends, Loader(), samples=64)
-    assert {name: each.count for name, each in goals[0].items()} == {'0': 64 * 64, '2': 64 * 64, '6': 64}
+    targets = measure_ends(ends, Loader(), samples=64)
+    assert {name: each.count for name, each in targets[0].items()} == {'0': 64 * 64, '2': 64 * 64, '6': 64}
     run('repair', first, Loader(), ends=ends, samples=64)
     run('repair', second, x[:64].split(24), ends=ends)
     assert same(state(first), state(second))
@@ -235,10 +235,10 @@ def changed_layer(kind):
     ('tied', '3.weight and 5.weight are one parameter')])
 def test_layers_that_cannot_take_a_map_up_are_named_before_anything_changes(kind, message):
     net, x = changed_layer(kind), images()
-    goals = [{name: replace(each, variance=4 * each.variance) for name, each in measure_ends([net], [x])[0].items()}]
+    targets = [{name: replace(each, variance=4 * each.variance) for name, each in measure_ends([net], [x])[0].items()}]
     before = state(net)
     with pytest.raises(SpaceError, match=message):
-        run('repair', net, [x], goals=goals)
+        run('repair', net, [x], targets=targets)
     assert same(before, state(net))
 
 
@@ -249,12 +249,12 @@ def wrong_end():
 
 ERRORS = {
     'no ends': (dict(), ConfigError, 'give either `ends`'),
-    'both': (dict(ends=['vgg'], goals=[{}]), ConfigError, 'give either `ends`'),
+    'both': (dict(ends=['vgg'], targets=[{}]), ConfigError, 'give either `ends`'),
     'empty ends': (dict(ends=[]), ConfigError, 'no end models'),
-    'another net': (dict(ends=['resnet']), SpaceError, "no goals for '0'"),
+    'another net': (dict(ends=['resnet']), SpaceError, "no targets for '0'"),
     'ends differ': (dict(ends=['vgg', 'resnet']), SpaceError, "CifarResNet has no module '0'"),
     'ends of other widths': (dict(ends=['vgg', wrong_end]), SpaceError, "'2' has 9 channels in end 1 and 8 in end 0"),
-    'another width': (dict(ends=[wrong_end]), SpaceError, "'2' has 8 channels and goals of 9"),
+    'another width': (dict(ends=[wrong_end]), SpaceError, "'2' has 8 channels and targets of 9"),
     'weights': (dict(ends=['vgg'], weights=[.5, .5]), ConfigError, 'weights = .* of 1 end'),
     'negative': (dict(ends=['vgg', 'vgg'], weights=[1.5, -.5]), ConfigError, 'at least 0'),
     'order': (dict(ends=['vgg'], order='sequentiel'), ConfigError, "Nearest: 'sequential'"),
@@ -287,10 +287,10 @@ def test_data_that_is_not_there_or_not_finite():
     x[3, 0, 0, 0] = float('nan')
     with pytest.raises(DataError, match=r"output of '0' \(end 0\): .*not finite"):
         run('repair', net, [x], ends=[end])
-    goals = measure_ends([end], [images()])
-    goals[0]['2'].mean[1] = float('nan')
+    targets = measure_ends([end], [images()])
+    targets[0]['2'].mean[1] = float('nan')
     with pytest.raises(DataError, match="statistics of '2' in end 0 are not finite"):
-        run('repair', net, [images()], goals=goals)
+        run('repair', net, [images()], targets=targets)
     assert same(before, state(net))
 
 

@@ -15,8 +15,8 @@ from mmreuse.errors import DataError
 from mmreuse.merging import evaluate_together
 from mmreuse.renormalization.score import accuracy
 from mmreuse.statistics import collect_bn, collect_taps
+from mmreuse.statistics.cached_loader import CachedLoader
 from mmreuse.statistics.passes import own_samples
-from mmreuse.statistics.replay import Replay
 
 SAMPLERS = {
     'mmengine': lambda data: DefaultSampler(data, shuffle=False),
@@ -48,7 +48,7 @@ def measured(make_sampler):
     data, net = dataset(), make_net()
     loader = DataLoader(data, 4, sampler=None if make_sampler is None else make_sampler(data))
     moments = collect_taps(net, loader, {'relu': tap('2', 6)})['relu']
-    norm = collect_bn(net, Replay(loader, net))['1']
+    norm = collect_bn(net, CachedLoader(loader, net))['1']
     return [moments.count, moments.mean, moments.covariance, norm.count, norm.mean, norm.variance,
             accuracy(net, loader), *evaluate_together([net], loader)[0].values()]
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torchvision.models import squeezenet1_1
 
 from mmreuse.errors import ArtefactError
-from mmreuse.reassembly.zoo import IMAGENET_MEAN, IMAGENET_STD
+from mmreuse.reassembly.zoo.zoo import IMAGENET_MEAN, IMAGENET_STD
 from mmreuse.utils.numpy_pickle import load_numpy_pickle
 
 
@@ -128,7 +128,7 @@ def test_converted_networks_recognise_pictures(key, least, real_data, repository
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms import functional as transforms
 
-    from mmreuse.reassembly.zoo import build_member, parse_zoo
+    from mmreuse.reassembly.zoo.zoo import build_member, parse_zoo
     entry = parse_zoo(Config.fromfile(repository / 'configs/_base_/zoos/imagenet_lite.py').zoo)[key]
     monkeypatch.setenv('MMREUSE_DATA_ROOT', str(real_data(entry.weights).parents[1]))
     model, preprocess = build_member(entry), entry.preprocess

@@ -9,7 +9,7 @@ from mmengine.runner import CheckpointLoader
 import mmreuse.engine  # noqa: F401 (installs the loaders)
 from mmreuse.errors import ArtefactError
 from mmreuse.models import CifarResNet
-from mmreuse.reassembly.zoo import build_member, parse_zoo
+from mmreuse.reassembly.zoo.zoo import build_member, parse_zoo
 from mmreuse.utils.downloads import content_hash, download_path, fetch
 from mmreuse.utils.io import file_hash, state_hash
 

@@ -4,7 +4,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from mmreuse.reassembly.structures import Adapter, Block, Candidate, Genotype, Partition
+from mmreuse.reassembly.zoo.structures import Adapter, Block, Candidate, Genotype, Partition
 from mmreuse.visualization import Report, draw_learning_curves, draw_pareto, draw_partition, draw_similarity
 
 

@@ -16,8 +16,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from model_libraries import LIBRARIES, build_model, input_sizes  # noqa: E402
 
 from mmreuse.errors import ConfigError, MMReuseError  # noqa: E402
-from mmreuse.graph import Graph, trace, verified  # noqa: E402
-from mmreuse.graph.cut import cut_points  # noqa: E402
+from mmreuse.graph import TracedModel, trace, verified  # noqa: E402
+from mmreuse.graph.program.cut import cut_points  # noqa: E402
 
 
 def model_of_config(path: str) -> nn.Module:
@@ -33,7 +33,7 @@ def model_of_config(path: str) -> nn.Module:
     return MODELS.build(config.model)
 
 
-def print_graph(graph: Graph, cuts: bool) -> None:
+def print_graph(graph: TracedModel, cuts: bool) -> None:
     """Print all spaces, how much can move and what holds the rest, and the cut points."""
     for space in graph.spaces.values():
         print(f'{space}\n')

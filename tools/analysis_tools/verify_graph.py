@@ -30,7 +30,7 @@ from model_libraries import (  # noqa: E402
 )
 
 from mmreuse.errors import TraceError  # noqa: E402
-from mmreuse.graph import Graph, trace  # noqa: E402
+from mmreuse.graph import TracedModel, trace  # noqa: E402
 from mmreuse.utils.io import write_json  # noqa: E402
 
 
@@ -52,7 +52,7 @@ def examine(library: str, name: str, size: int | None) -> dict[str, Any]:
     return record
 
 
-def trace_smallest(model: torch.nn.Module, sizes: list[int], record: dict[str, Any]) -> Graph:
+def trace_smallest(model: torch.nn.Module, sizes: list[int], record: dict[str, Any]) -> TracedModel:
     """Trace at the first size that the model accepts."""
     for size in sizes[:-1]:
         try:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from mmreuse.errors import ArtefactError, MMReuseError
-from mmreuse.reassembly.zoo import IMAGENET_MEAN, IMAGENET_STD
+from mmreuse.reassembly.zoo.zoo import IMAGENET_MEAN, IMAGENET_STD
 from mmreuse.utils import data_root
 from mmreuse.utils.io import file_hash, save_tensors
 from mmreuse.utils.numpy_pickle import load_numpy_pickle

@@ -8,9 +8,9 @@ from mmengine.config import Config
 from mmreuse.apis.quickstart.common import CONFIGS, METRIC, Trained, print_table
 from mmreuse.apis.stages import reassemble
 from mmreuse.apis.training import learning_curve
-from mmreuse.reassembly.emit import load_candidates
-from mmreuse.reassembly.partition_io import load_partition
-from mmreuse.reassembly.similarity_matrix import load_similarity
+from mmreuse.reassembly.assembly.emit import load_candidates
+from mmreuse.reassembly.partition.files import load_partition
+from mmreuse.reassembly.similarity.similarity_matrix import load_similarity
 from mmreuse.utils.complexity import count_macs, count_params
 from mmreuse.utils.io import atomic_write
 from mmreuse.utils.latency import measure_latency

@@ -9,8 +9,8 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 
 from mmreuse.engine.merging import cached_moments, matching_images, matching_report, merge_metrics
-from mmreuse.engine.models import model_of
-from mmreuse.merging.methods import needs_moments
+from mmreuse.engine.unwrap_model import model_of
+from mmreuse.merging.matching.requirements import needs_moments
 from mmreuse.models.classifiers import MergedClassifier
 from mmreuse.registry import HOOKS
 from mmreuse.utils.io import write_json
@@ -29,7 +29,7 @@ class MergeHook(Hook):
         matcher: Name or config of :data:`mmreuse.registry.MATCHERS`.
         samples: How many images moments are taken of; None for all.
         overrides: Other matchers for some spaces, by regular expression.
-        refit: Unmerge by least squares, see :func:`mmreuse.merging.refit.refit`.
+        refit: Unmerge by least squares, see :func:`mmreuse.merging.matching.refit.refit`.
         cache_dir: Where moments are kept.
     """
     priority = 'NORMAL'

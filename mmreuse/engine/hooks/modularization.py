@@ -10,14 +10,14 @@ from mmengine.runner import Runner
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from mmreuse.engine.models import model_of, models_of
+from mmreuse.engine.unwrap_model import model_of, models_of
 from mmreuse.errors import ConfigError
 from mmreuse.models.classifiers import FrozenClassifier, ModularClassifier
 from mmreuse.modularization import (
-    bake,
     fit_head,
     hold_budget,
     mask_state,
+    materialize,
     rank_masks,
     select_classes,
 )
@@ -57,7 +57,8 @@ def original_logits(model: ModularClassifier, batches: Iterable[dict]) -> list[t
         model: Its masks do not matter.
         batches: Prepared.
     """
-    plain = bake(model.base, {name: torch.ones_like(mask) for name, mask in mask_state(model.base).items()}).eval()
+    everything = {name: torch.ones_like(mask) for name, mask in mask_state(model.base).items()}
+    plain = materialize(model.base, everything).eval()
     found: list[list[tuple[Tensor, Tensor]]] = [[] for _ in range(model.problems or 1)]
     for batch in batches:
         for sample, logits in zip(batch['data_samples'], plain(batch['inputs']), strict=True):

@@ -9,7 +9,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from mmreuse.engine.hooks.modularization import MaskBudgetHook, original_logits, target_classes
-from mmreuse.engine.models import model_of, models_of
+from mmreuse.engine.unwrap_model import model_of, models_of
 from mmreuse.errors import ConfigError, DataError
 from mmreuse.models.classifiers import ModularClassifier
 from mmreuse.modularization import Selection, original_labels

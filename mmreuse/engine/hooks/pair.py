@@ -9,7 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from mmreuse.engine.models import model_of
+from mmreuse.engine.unwrap_model import model_of
 from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.merging import barrier, curve, points
 from mmreuse.models.classifiers import ClassifierPair
@@ -123,7 +123,8 @@ class InterpolationHook(Hook):
     Args:
         fraction: Of the training between two probes; the first is before training, the last behind it.
         number: Points on the line, the ends included.
-        renormalizers: Names to configs, or lists of them, as :func:`mmreuse.merging.curve` takes them. The networks as
+        renormalizers: Names to configs, or lists of them, as :func:`mmreuse.merging.interpolation.curve` takes them.
+        The networks as
             they are, ``none``, are always measured.
         samples: How many pictures of the training data renormalizers take statistics of.
 

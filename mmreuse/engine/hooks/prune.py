@@ -9,7 +9,7 @@ from mmengine.optim import OptimWrapperDict
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from mmreuse.engine.models import model_of, models_of
+from mmreuse.engine.unwrap_model import model_of, models_of
 from mmreuse.errors import ConfigError
 from mmreuse.pruning import apply_masks, find_masks, listed_weights, make_permanent, polynomial, prune_weights
 from mmreuse.pruning.scoring import check_options

@@ -6,7 +6,7 @@ from typing import Any
 from mmengine.hooks import Hook
 
 from mmreuse.engine.merging import matching_images, validation_score
-from mmreuse.engine.models import model_of
+from mmreuse.engine.unwrap_model import model_of
 from mmreuse.errors import ConfigError
 from mmreuse.models.classifiers import MergedClassifier
 from mmreuse.registry import HOOKS, RENORMALIZERS

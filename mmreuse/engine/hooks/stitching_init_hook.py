@@ -6,11 +6,11 @@ from mmengine.dist import broadcast
 from mmengine.hooks import Hook
 from torch import Tensor, nn
 
-from mmreuse.engine.models import model_of
+from mmreuse.engine.unwrap_model import model_of
 from mmreuse.errors import ConfigError
 from mmreuse.models.backbones import DeRy
-from mmreuse.reassembly.stitching_init import stitch_by_least_squares
-from mmreuse.reassembly.zoo import Preprocess
+from mmreuse.reassembly.assembly.stitching_init import stitch_by_least_squares
+from mmreuse.reassembly.zoo.zoo import Preprocess
 from mmreuse.registry import HOOKS
 from mmreuse.statistics.passes import images_of
 
@@ -24,7 +24,7 @@ class StitchingInitHook(Hook):
 
     Args:
         samples: Images to use.
-        ridge: Penalty on the weights, see :func:`mmreuse.reassembly.stitching_init.stitch_by_least_squares`.
+        ridge: Penalty on the weights, see :func:`mmreuse.reassembly.assembly.stitching_init.stitch_by_least_squares`.
 
     Raises:
         ConfigError: ``samples`` is no positive whole number, or ``ridge`` no positive number.

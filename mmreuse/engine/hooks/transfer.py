@@ -7,7 +7,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from mmreuse.engine.models import model_of
+from mmreuse.engine.unwrap_model import model_of
 from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.graph import copy_model
 from mmreuse.models.classifiers import load_pretrained

@@ -7,7 +7,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from mmreuse.engine.models import model_of, models_of
+from mmreuse.engine.unwrap_model import model_of, models_of
 from mmreuse.errors import ConfigError
 from mmreuse.models.classifiers import FrozenClassifier
 from mmreuse.modularization import frozen_hash, mask_parameters, mask_ratio, mask_state

@@ -12,7 +12,7 @@ from mmreuse.engine.runners.sweep import plain
 from mmreuse.errors import ConfigError
 from mmreuse.graph import transform
 from mmreuse.models.classifiers import NarrowClassifier
-from mmreuse.pruning.channels import check_renormalizer, dense_goals, select_channels
+from mmreuse.pruning.channels import check_renormalizer, dense_targets, select_channels
 from mmreuse.registry import ENGINES, MODELS, RUNNERS
 from mmreuse.utils.complexity import count_macs, count_params
 from mmreuse.utils.io import atomic_path
@@ -76,9 +76,9 @@ class ChannelPruningRunner(PruningSweep):
                     ('dense_ms', 1e3 * dense), ('pruned_ms', 1e3 * own), ('speedup', dense / own))}
         return pruned
 
-    def goals(self, function: Callable) -> dict[str, Any]:
+    def targets(self, function: Callable) -> dict[str, Any]:
         """Statistics of the channels that are left in the dense network."""
-        return dict(goals=dense_goals(function, self.graph, self.maps, self.images))
+        return dict(targets=dense_targets(function, self.graph, self.maps, self.images))
 
     def measured(self, model: nn.Module, cell: dict[str, Any]) -> None:
         """Write a checkpoint."""

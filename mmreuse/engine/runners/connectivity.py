@@ -11,13 +11,13 @@ from mmreuse.engine.runners.sweep import SweepRunner, plain
 from mmreuse.errors import ConfigError
 from mmreuse.graph import verified_each
 from mmreuse.merging import Aligned, align_graphs, barrier, curve, points
-from mmreuse.merging.methods import needs_moments
+from mmreuse.merging.matching.requirements import needs_moments
 from mmreuse.registry import MATCHERS, RUNNERS
 from mmreuse.renormalization import measure_ends, measure_together
 from mmreuse.renormalization.apply import chooses, find_methods
-from mmreuse.renormalization.fit import check_fit
+from mmreuse.renormalization.requirements import check_fit
 from mmreuse.statistics import collect
-from mmreuse.statistics.replay import Replay
+from mmreuse.statistics.cached_loader import CachedLoader
 from mmreuse.utils.io import file_hash
 from mmreuse.utils.methods import find_method, takes
 from mmreuse.visualization import draw_connectivity
@@ -75,7 +75,7 @@ class ConnectivityRunner(SweepRunner):
         for name, pair in self.part['pairs'].items():
             if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:
                 raise ConfigError(f"{self.cfg.filename}: connectivity.pairs['{name}'] = {pair}: give two checkpoints. "
-                                  'Between more networks mmreuse.merging.curve measures.')
+                                  'Between more networks mmreuse.merging.interpolation.curve measures.')
         for matcher in self.part['matchers'].values():
             find_method(MATCHERS, matcher)
         if not self._alphas():
@@ -134,11 +134,11 @@ class ConnectivityRunner(SweepRunner):
 
     def _measure(self, pair: str, ends: list[nn.Module], missing: list[tuple[str, str]]) -> None:
         """Measure curves between two networks; pictures are read, and the ends' statistics taken, once for all."""
-        images = Replay(self.pictures(self.seed), ends[0])
-        data = dict(test=Replay(self.test_loader, ends[0], labelled=True), loader=images, validation=None)
+        images = CachedLoader(self.pictures(self.seed), ends[0])
+        data = dict(test=CachedLoader(self.test_loader, ends[0], labelled=True), loader=images, validation=None)
         if 'val_dataloader' in self.settings:
             loader = Runner.build_dataloader(plain(self.cfg.val_dataloader))
-            data['validation'] = Replay(loader, ends[0], labelled=True)
+            data['validation'] = CachedLoader(loader, ends[0], labelled=True)
         graphs = verified_each(ends, torch.zeros_like(next(iter(images))[:1]))
         matchers = {name: self.part['matchers'][name] for name, _ in missing}
         samples, moments = self.part.get('samples'), None
@@ -153,17 +153,17 @@ class ConnectivityRunner(SweepRunner):
             for name in [name for which, name in missing if which == matcher]:
                 self._add_curve(aligned, dict(pair=pair, matcher=matcher, renormalizer=name), {**data, **followed})
 
-    def _statistics(self, ends: list[nn.Module], images: Replay, renormalizers: list[str]) -> dict[str, Any]:
+    def _statistics(self, ends: list[nn.Module], images: CachedLoader, renormalizers: list[str]) -> dict[str, Any]:
         """What these renormalizers have to know of the ends before alignment."""
         functions = [function for name in renormalizers for function in self._methods()[name]]
-        given = dict(goals=measure_ends, moments=measure_together)
+        given = dict(targets=measure_ends, moments=measure_together)
         return {key: measure(ends, images, samples=self.part.get('samples')) for key, measure in given.items()
                 if any(takes(function, key) for function in functions)}
 
     @staticmethod
     def _followed(aligned: Aligned, measured: Mapping[str, Any]) -> dict[str, Any]:
         """Statistics follow an alignment; nothing is measured again."""
-        follow = dict(goals=aligned.permuted, moments=aligned.matched)
+        follow = dict(targets=aligned.permuted, moments=aligned.matched)
         return {key: follow[key](value) for key, value in measured.items()}
 
     def _add_curve(self, aligned: Aligned, cell: Mapping[str, str], data: Mapping[str, Any]) -> None:

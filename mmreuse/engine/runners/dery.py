@@ -18,23 +18,23 @@ from torch.utils.data import DataLoader
 from mmreuse.datasets.samples import SampleView
 from mmreuse.engine.runners.zoo_stage import ZooStage
 from mmreuse.errors import ArtefactError
-from mmreuse.reassembly.assembly import KEPT_PIECES, Pieces
-from mmreuse.reassembly.costs import CostTable
-from mmreuse.reassembly.emit import candidate_config, emit_candidates, load_finetune
-from mmreuse.reassembly.genotype import Rules, describe
-from mmreuse.reassembly.gram_files import STACKED_GRAMS, gram_facts, write_grams
-from mmreuse.reassembly.lattice import Assemblies, build_assemblies, surrogate_values
-from mmreuse.reassembly.nodes import inout_shapes, member_nodes, node_macs
-from mmreuse.reassembly.partition import check_options, partition
-from mmreuse.reassembly.partition_io import save_partition
-from mmreuse.reassembly.partition_solver import PAIRS_AT_ONCE
-from mmreuse.reassembly.program import Bounds
-from mmreuse.reassembly.scoring import Scorer, find_proxy
-from mmreuse.reassembly.search import Progress, SearchResult, like, random_assembly, search, time_candidates
-from mmreuse.reassembly.similarities import compute_similarity, find_similarity
-from mmreuse.reassembly.similarity_matrix import save_similarity
-from mmreuse.reassembly.structures import Candidate
-from mmreuse.reassembly.zoo import Preprocess, ZooEntry, build_member
+from mmreuse.reassembly.assembly.assembly import KEPT_PIECES, ComponentCache
+from mmreuse.reassembly.assembly.emit import candidate_config, emit_candidates, load_finetune
+from mmreuse.reassembly.assembly.genotype import Rules, describe
+from mmreuse.reassembly.partition.files import save_partition
+from mmreuse.reassembly.partition.partition import check_options, partition
+from mmreuse.reassembly.partition.solver import PAIRS_AT_ONCE
+from mmreuse.reassembly.search.assembly_milp import Bounds
+from mmreuse.reassembly.search.scoring import Scorer, find_proxy
+from mmreuse.reassembly.search.search import Progress, SearchResult, like, random_assembly, search, time_candidates
+from mmreuse.reassembly.search.trellis import Assemblies, build_assemblies, surrogate_values
+from mmreuse.reassembly.similarity.gram_files import STACKED_GRAMS, gram_facts, write_grams
+from mmreuse.reassembly.similarity.similarities import compute_similarity, find_similarity
+from mmreuse.reassembly.similarity.similarity_matrix import save_similarity
+from mmreuse.reassembly.zoo.costs import CostTable
+from mmreuse.reassembly.zoo.nodes import inout_shapes, member_nodes, node_macs
+from mmreuse.reassembly.zoo.structures import Candidate
+from mmreuse.reassembly.zoo.zoo import Preprocess, ZooEntry, build_member
 from mmreuse.registry import RUNNERS
 from mmreuse.statistics.grams import MIN_SAMPLES, collect_grams
 from mmreuse.utils.cache import StageCache
@@ -194,7 +194,7 @@ class SimilarityRunner(ZooStage):
 class PartitionRunner(ZooStage):
     """Cut every net into K blocks and put them into K equivalence sets.
 
-    Config: ``partition``, the keywords of :func:`mmreuse.reassembly.partition.partition`;
+    Config: ``partition``, the keywords of :func:`mmreuse.reassembly.partition.partition.partition`;
     ``similarity_file`` instead of what the similarity stage wrote.
 
     Writes ``partition/partition.json``.
@@ -237,8 +237,8 @@ class PartitionRunner(ZooStage):
 class ReassemblyRunner(ZooStage):
     """Search the best assemblies within a budget and write them as configs that train.
 
-    Config: ``reassembly`` with ``bounds`` (:class:`~mmreuse.reassembly.program.Bounds`), ``rules``
-    (:class:`~mmreuse.reassembly.genotype.Rules`), ``proxy`` (``dict(type='naswot')``), ``num_batches`` (5) of
+    Config: ``reassembly`` with ``bounds`` (:class:`~mmreuse.reassembly.search.assembly_milp.Bounds`), ``rules``
+    (:class:`~mmreuse.reassembly.assembly.genotype.Rules`), ``proxy`` (``dict(type='naswot')``), ``num_batches`` (5) of
     ``batch_size`` (32) images the proxy sees, ``num_candidates`` (100), ``finalists`` (10), ``top`` (5)
     configs to write, ``num_classes``, ``input_size``, ``latency`` (False: do not time the top),
     ``finetune`` (file with data, schedule and runtime that the written configs start from).
@@ -304,7 +304,7 @@ class ReassemblyRunner(ZooStage):
         self.require_memory(2 * 4 * 3 * images * height * width + min(KEPT_PIECES, weights),
                             'Take smaller reassembly.num_batches, batch_size or input_size.')
         assemblies = self.assemblies()
-        pieces = Pieces(self.zoo, self.nodes, options['num_classes'], device=self.device, seed=self.seed)
+        pieces = ComponentCache(self.zoo, self.nodes, options['num_classes'], device=self.device, seed=self.seed)
         scorer = Scorer(pieces, self._batches(), dict(options['proxy']), log=self._log())
         values = surrogate_values(assemblies, self.partition, self.similarity)
         result = search(

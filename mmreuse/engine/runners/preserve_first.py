@@ -10,14 +10,14 @@ from torch import nn
 
 from mmreuse.engine.runners.sweep import SweepRunner
 from mmreuse.errors import ConfigError
-from mmreuse.graph import Graph, verified, verified_each
+from mmreuse.graph import TracedModel, verified, verified_each
 from mmreuse.merging import PreservePoint, evaluate_together, preserve_first_points, preserve_point
-from mmreuse.merging.preserve_first import Ensemble, Place, PreserveFirst
+from mmreuse.merging.partial.preserve_first import Ensemble, Place, PreserveFirst
 from mmreuse.registry import MATCHERS, RUNNERS
 from mmreuse.renormalization.apply import chooses, find_methods
-from mmreuse.renormalization.fit import check_fit
+from mmreuse.renormalization.requirements import check_fit
+from mmreuse.statistics.cached_loader import CachedLoader
 from mmreuse.statistics.passes import images_of
-from mmreuse.statistics.replay import Replay
 from mmreuse.utils.io import atomic_path, file_hash
 from mmreuse.utils.methods import find_method
 from mmreuse.utils.names import nearest
@@ -141,14 +141,14 @@ class PreserveFirstRunner(SweepRunner):
         """The functions of each renormalizer."""
         return {NONE: [], **{name: find_methods(each) for name, each in self.part.get('renormalizers', {}).items()}}
 
-    def _graphs(self, pair: str) -> list[Graph]:
+    def _graphs(self, pair: str) -> list[TracedModel]:
         networks = [self.load_classifier(path) for path in self.part['pairs'][pair]]
         return verified_each(networks, self._image(networks[0]))
 
     def _image(self, network: nn.Module) -> torch.Tensor:
         return torch.zeros_like(images_of(next(iter(self.pictures(self.seed))), network)[:1])
 
-    def _points(self, graphs: list[Graph]) -> list[PreservePoint]:
+    def _points(self, graphs: list[TracedModel]) -> list[PreservePoint]:
         """The points that are wanted, in execution order."""
         wanted = self.part.get('points', 'all')
         if wanted == 'all':
@@ -162,7 +162,7 @@ class PreserveFirstRunner(SweepRunner):
                 if not self.has(pair=pair, matcher=matcher, renormalizer=name, point=point.name or 'input')]
 
     @staticmethod
-    def _ends(graphs: list[Graph]) -> dict[str, tuple[nn.Module, dict[str, int]]]:
+    def _ends(graphs: list[TracedModel]) -> dict[str, tuple[nn.Module, dict[str, int]]]:
         """The networks themselves and their ensemble, with their costs."""
         networks = [graph.model for graph in graphs]
         whole, last = _point(graphs, None), preserve_first_points(graphs[0])[-1]
@@ -171,14 +171,14 @@ class PreserveFirstRunner(SweepRunner):
         return {**{f'net {number}': (network, cost) for number, network in enumerate(networks, 1)},
                 'ensemble': (Ensemble(networks), both)}
 
-    def _study(self, graphs: list[Graph]) -> PreserveFirst:
+    def _study(self, graphs: list[TracedModel]) -> PreserveFirst:
         return PreserveFirst(graphs, self.part['matchers'], self.pictures(self.seed), samples=self.part.get('samples'),
                              memory=1e9 * self.part.get('memory_gb', 2))
 
-    def _measure(self, pair: str, graphs: list[Graph], ends: dict | None, points: list[PreservePoint],
+    def _measure(self, pair: str, graphs: list[TracedModel], ends: dict | None, points: list[PreservePoint],
                  wanted: dict[str, list[tuple[str, str]]]) -> None:
         study = self._study(graphs)
-        test = Replay(self.test_loader, graphs[0].model, labelled=True, limit=int(study.memory))
+        test = CachedLoader(self.test_loader, graphs[0].model, labelled=True, limit=int(study.memory))
         bf16 = bool(self.cfg.get('test_cfg', {}).get('fp16'))
         if ends:
             cells = [dict(matcher=NONE, renormalizer=NONE, point=name, **cost) for name, (_, cost) in ends.items()]
@@ -203,6 +203,6 @@ class PreserveFirstRunner(SweepRunner):
         self.write()
 
 
-def _point(graphs: Sequence[Graph], start: Any) -> PreservePoint:
+def _point(graphs: Sequence[TracedModel], start: Any) -> PreservePoint:
     """The place that a config means, where numbers are indices."""
     return preserve_point(graphs[0], dict(index=start) if isinstance(start, int) else start, len(graphs))

@@ -18,8 +18,8 @@ from mmreuse.pruning.weights import copy_permanent, find_masks, listed_weights
 from mmreuse.registry import RUNNERS
 from mmreuse.renormalization import apply_renormalizers
 from mmreuse.renormalization.apply import chooses, find_methods
-from mmreuse.renormalization.fit import check_fit
-from mmreuse.statistics.replay import Replay
+from mmreuse.renormalization.requirements import check_fit
+from mmreuse.statistics.cached_loader import CachedLoader
 from mmreuse.utils.io import file_hash
 from mmreuse.utils.names import nearest
 from mmreuse.visualization import draw_pruning
@@ -80,7 +80,7 @@ class PruningSweep(SweepRunner):
         """What a row says of a network beside its accuracy."""
 
     @abstractmethod
-    def goals(self, function: Callable) -> dict[str, Any]:
+    def targets(self, function: Callable) -> dict[str, Any]:
         """What a renormalizer goes by."""
 
     def measured(self, model: nn.Module, cell: dict[str, Any]) -> None:
@@ -124,7 +124,7 @@ class PruningSweep(SweepRunner):
         for seed in self.part.get('seeds', (0,)):
             loader = self.pictures(seed)
             self._check_budgets(len(loader.dataset))
-            self.images = Replay(loader, self.model, labelled=True)
+            self.images = CachedLoader(loader, self.model, labelled=True)
             self.drawn: tuple[dict[str, int], PerSampleGradients] | None = None
             if not self.has(method='dense'):
                 self._add(self.model, dict(method='dense', seed=0, renormalizer='none') | {self.level: self.untouched})
@@ -197,9 +197,9 @@ class PruningSweep(SweepRunner):
         validation = None
         if 'val_dataloader' in self.settings:
             loader = Runner.build_dataloader(plain(self.cfg.val_dataloader))
-            validation = Replay(loader, self.model, labelled=True)
+            validation = CachedLoader(loader, self.model, labelled=True)
         for function in functions:
-            apply_renormalizers(model, self.images, function, **self.goals(function), validation=validation)
+            apply_renormalizers(model, self.images, function, **self.targets(function), validation=validation)
 
     def _add(self, model: nn.Module, cell: dict[str, Any]) -> None:
         metrics, = self.evaluate([model])
@@ -237,7 +237,7 @@ class PruningRunner(PruningSweep):
         prune_weights(pruned, None, level, **options, **self.listed)
         return pruned
 
-    def goals(self, function: Callable) -> dict[str, Any]:
+    def targets(self, function: Callable) -> dict[str, Any]:
         """The dense network."""
         return dict(ends=[self.model])
 

@@ -11,14 +11,14 @@ from mmengine.dataset import Compose
 from mmreuse.datasets.samples import SampleView, pick_samples, samples_hash
 from mmreuse.engine.runners.stage import StageRunner
 from mmreuse.errors import ArtefactError, ConfigError
-from mmreuse.reassembly.adapters import Size
-from mmreuse.reassembly.nodes import member_nodes
-from mmreuse.reassembly.partition_io import load_partition
-from mmreuse.reassembly.published_partition import import_published_partition
-from mmreuse.reassembly.published_similarity import import_published
-from mmreuse.reassembly.similarity_matrix import SimilarityMatrix, load_similarity
-from mmreuse.reassembly.structures import Partition
-from mmreuse.reassembly.zoo import Preprocess, ZooEntry, member_hash, parse_zoo
+from mmreuse.reassembly.assembly.adapters import Size
+from mmreuse.reassembly.partition.files import load_partition
+from mmreuse.reassembly.partition.published import import_published_partition
+from mmreuse.reassembly.similarity.published import import_published
+from mmreuse.reassembly.similarity.similarity_matrix import SimilarityMatrix, load_similarity
+from mmreuse.reassembly.zoo.nodes import member_nodes
+from mmreuse.reassembly.zoo.structures import Partition
+from mmreuse.reassembly.zoo.zoo import Preprocess, ZooEntry, member_hash, parse_zoo
 from mmreuse.registry import DATASETS, TRANSFORMS
 from mmreuse.utils.io import file_hash
 from mmreuse.utils.memory import require_memory

@@ -7,17 +7,17 @@ import torch
 from torch import Tensor
 
 from mmreuse.errors import ConfigError
-from mmreuse.graph import Graph
-from mmreuse.merging.descent import Aligner, best_descent, state_of
-from mmreuse.merging.families import as_matching, check_moments, correlations, shared_spaces
-from mmreuse.merging.matching import Matching
+from mmreuse.graph import TracedModel
+from mmreuse.merging.interpolation.descent import Aligner, best_descent, state_of
+from mmreuse.merging.matching.coupled_spaces import as_matching, check_moments, correlations, shared_spaces
+from mmreuse.merging.matching.matching import Matching
 from mmreuse.registry import MATCHERS
 from mmreuse.statistics import SpaceMoments
 
 
 @MATCHERS.register_module(name='blended')
 def blended(
-    graphs: Sequence[Graph],
+    graphs: Sequence[TracedModel],
     moments: Mapping[str, SpaceMoments],
     *,
     spaces: Sequence[str] | None = None,
@@ -80,7 +80,7 @@ def blended(
     return matchings
 
 
-def _aligner(graph: Graph, names: Sequence[str], target: Mapping[str, Tensor], pairs: Mapping[str, Tensor],
+def _aligner(graph: TracedModel, names: Sequence[str], target: Mapping[str, Tensor], pairs: Mapping[str, Tensor],
              weight: float, include_buffers: bool) -> Aligner:
     """An aligner whose linear term are the correlations, in units of the weights of each family."""
     aligner = Aligner(graph, names, target, weight=1 - weight, include_buffers=include_buffers)

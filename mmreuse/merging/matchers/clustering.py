@@ -7,9 +7,9 @@ from sklearn.cluster import AgglomerativeClustering, KMeans
 from sklearn.exceptions import ConvergenceWarning
 
 from mmreuse.errors import ConfigError
-from mmreuse.merging.joining import by_groups, in_order, merged_size
-from mmreuse.merging.matching import Matching
-from mmreuse.merging.metrics import similarity
+from mmreuse.merging.matching.build_matching import by_groups, in_order, merged_size
+from mmreuse.merging.matching.matching import Matching
+from mmreuse.merging.matching.metrics import similarity
 from mmreuse.registry import MATCHERS
 from mmreuse.statistics import SpaceMoments
 from mmreuse.utils.names import nearest
@@ -27,7 +27,7 @@ def kmeans(moments: SpaceMoments, *, size: int | None = None, metric: str = 'cor
     Args:
         moments: Joint moments of N models of any widths, covariance of shape (O, O).
         size: Number of merged features; None for that of the widest model.
-        metric: One of :data:`mmreuse.merging.metrics.METRICS`.
+        metric: One of :data:`mmreuse.merging.matching.metrics.METRICS`.
         restarts: Number of k-means++ starts, of which the best counts.
         seed: Of the starts.
 
@@ -54,7 +54,7 @@ def agglomerative(moments: SpaceMoments, *, size: int | None = None, metric: str
     Args:
         moments: Joint moments of N models of any widths, covariance of shape (O, O).
         size: Number of merged features; None for that of the widest model.
-        metric: One of :data:`mmreuse.merging.metrics.METRICS`.
+        metric: One of :data:`mmreuse.merging.matching.metrics.METRICS`.
         linkage: What counts between groups: the 'average' similarity, the least ('complete') or greatest ('single').
 
     Returns:

@@ -7,12 +7,12 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from mmreuse.graph import Graph
-from mmreuse.merging.descent import Aligner, best_descent, state_of
-from mmreuse.merging.families import as_matching, shared_spaces
-from mmreuse.merging.joining import by_groups, equal_width
-from mmreuse.merging.matching import Matching
-from mmreuse.merging.metrics import correlation
+from mmreuse.graph import TracedModel
+from mmreuse.merging.interpolation.descent import Aligner, best_descent, state_of
+from mmreuse.merging.matching.build_matching import by_groups, equal_width
+from mmreuse.merging.matching.coupled_spaces import as_matching, shared_spaces
+from mmreuse.merging.matching.matching import Matching
+from mmreuse.merging.matching.metrics import correlation
 from mmreuse.registry import MATCHERS
 from mmreuse.statistics import SpaceMoments
 
@@ -79,7 +79,7 @@ def _rematch(table: Tensor, places: Tensor, model: int) -> bool:
 
 @MATCHERS.register_module(name='merge_many')
 def merge_many(
-    graphs: Sequence[Graph],
+    graphs: Sequence[TracedModel],
     moments: Mapping[str, SpaceMoments] | None = None,
     *,
     spaces: Sequence[str] | None = None,

@@ -1,9 +1,9 @@
 """Plain weight averaging."""
 import torch
 
-from mmreuse.merging.joining import by_groups, equal_width
-from mmreuse.merging.matching import Matching
-from mmreuse.merging.metrics import correlation
+from mmreuse.merging.matching.build_matching import by_groups, equal_width
+from mmreuse.merging.matching.matching import Matching
+from mmreuse.merging.matching.metrics import correlation
 from mmreuse.registry import MATCHERS
 from mmreuse.statistics import SpaceMoments
 

@@ -3,9 +3,9 @@ import networkx as nx
 import torch
 
 from mmreuse.errors import SpaceError
-from mmreuse.merging.joining import by_groups, in_order
-from mmreuse.merging.matching import Matching
-from mmreuse.merging.metrics import similarity
+from mmreuse.merging.matching.build_matching import by_groups, in_order
+from mmreuse.merging.matching.matching import Matching
+from mmreuse.merging.matching.metrics import similarity
 from mmreuse.registry import MATCHERS
 from mmreuse.statistics import SpaceMoments
 
@@ -20,7 +20,7 @@ def optimal(moments: SpaceMoments, *, metric: str = 'correlation') -> Matching:
 
     Args:
         moments: Joint moments of two models, covariance of shape (O, O).
-        metric: One of :data:`mmreuse.merging.metrics.METRICS`.
+        metric: One of :data:`mmreuse.merging.matching.metrics.METRICS`.
 
     Returns:
         Matching: Half as many merged features, each of two; an odd one stays alone.

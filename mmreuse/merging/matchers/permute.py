@@ -3,9 +3,9 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from mmreuse.errors import SpaceError
-from mmreuse.merging.joining import by_groups, check_reference
-from mmreuse.merging.matching import Matching
-from mmreuse.merging.metrics import similarity
+from mmreuse.merging.matching.build_matching import by_groups, check_reference
+from mmreuse.merging.matching.matching import Matching
+from mmreuse.merging.matching.metrics import similarity
 from mmreuse.registry import MATCHERS
 from mmreuse.statistics import SpaceMoments
 
@@ -19,7 +19,7 @@ def permute(moments: SpaceMoments, *, metric: str = 'correlation', reference: in
 
     Args:
         moments: Joint moments of N models, covariance of shape (O, O).
-        metric: One of :data:`mmreuse.merging.metrics.METRICS`.
+        metric: One of :data:`mmreuse.merging.matching.metrics.METRICS`.
         reference: The model all others are permuted onto; merged features stand in its order. Narrower models are
             spread over its features.
 

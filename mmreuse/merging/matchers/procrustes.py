@@ -1,9 +1,9 @@
 """Orthogonal alignment of every model with one of them."""
 import torch
 
-from mmreuse.merging.joining import by_maps, check_reference, cross_moments, equal_width
-from mmreuse.merging.matching import Matching
-from mmreuse.merging.metrics import covariance
+from mmreuse.merging.matching.build_matching import by_maps, check_reference, cross_moments, equal_width
+from mmreuse.merging.matching.matching import Matching
+from mmreuse.merging.matching.metrics import covariance
 from mmreuse.registry import MATCHERS
 from mmreuse.statistics import SpaceMoments
 

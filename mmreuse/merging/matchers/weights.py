@@ -5,17 +5,17 @@ from statistics import mean
 
 import torch
 
-from mmreuse.graph import Graph
-from mmreuse.merging.descent import Aligner, best_descent, state_of
-from mmreuse.merging.families import as_matching, shared_spaces
-from mmreuse.merging.matching import Matching
+from mmreuse.graph import TracedModel
+from mmreuse.merging.interpolation.descent import Aligner, best_descent, state_of
+from mmreuse.merging.matching.coupled_spaces import as_matching, shared_spaces
+from mmreuse.merging.matching.matching import Matching
 from mmreuse.registry import MATCHERS
 from mmreuse.statistics import SpaceMoments
 
 
 @MATCHERS.register_module(name='weight_matching')
 def weight_matching(
-    graphs: Sequence[Graph],
+    graphs: Sequence[TracedModel],
     moments: Mapping[str, SpaceMoments] | None = None,
     *,
     spaces: Sequence[str] | None = None,

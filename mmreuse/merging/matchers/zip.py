@@ -3,9 +3,9 @@ import numpy as np
 import torch
 
 from mmreuse.errors import ConfigError
-from mmreuse.merging.joining import by_groups, in_order, merged_size
-from mmreuse.merging.matching import Matching
-from mmreuse.merging.metrics import similarity
+from mmreuse.merging.matching.build_matching import by_groups, in_order, merged_size
+from mmreuse.merging.matching.matching import Matching
+from mmreuse.merging.matching.metrics import similarity
 from mmreuse.registry import MATCHERS
 from mmreuse.statistics import SpaceMoments
 
@@ -41,7 +41,7 @@ def zip_features(
         beta: Share of each model's part of the joins that may be within it.
         size: Number n' of merged features. By default that of the widest model.
         reduction: The same as a share: ``n' = int(O * (1 - reduction))``.
-        metric: One of :data:`mmreuse.merging.metrics.METRICS`.
+        metric: One of :data:`mmreuse.merging.matching.metrics.METRICS`.
 
     Returns:
         Matching: n' groups in the order of their first members.

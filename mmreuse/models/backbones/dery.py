@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmreuse.errors import ConfigError
-from mmreuse.reassembly.adapters import Size, StitchingLayer, build_adapter, feature_kind, to_layout
-from mmreuse.reassembly.block_list import BlockSpec, parse_block_list
-from mmreuse.reassembly.blocks import ZooBlock, extract_block
-from mmreuse.reassembly.stem import conv_stem
-from mmreuse.reassembly.structures import Adapter, Layout
-from mmreuse.reassembly.zoo import ZooEntry, parse_zoo
+from mmreuse.reassembly.assembly.adapters import Size, StitchingLayer, build_adapter, feature_kind, to_layout
+from mmreuse.reassembly.assembly.stem import conv_stem
+from mmreuse.reassembly.partition.block_list import BlockSpec, parse_block_list
+from mmreuse.reassembly.partition.blocks import ZooBlock, extract_block
+from mmreuse.reassembly.zoo.structures import Adapter, Layout
+from mmreuse.reassembly.zoo.zoo import ZooEntry, parse_zoo
 from mmreuse.registry import MODELS
 from mmreuse.utils.io import load_checkpoint
 from mmreuse.utils.state_fit import load_strictly, weights_of
@@ -33,9 +33,9 @@ class DeRy(BaseBackbone):
 
     Args:
         block_list: The blocks in order: ``dict(model=KEY_OR_ZOO_ENTRY, first=NODE, last=NODE)``, or
-            the published forms (see :func:`mmreuse.reassembly.block_list.parse_block_list`).
+            the published forms (see :func:`mmreuse.reassembly.partition.block_list.parse_block_list`).
         adapter_list: One stitching layer between each block and the next: fields of
-            :class:`mmreuse.reassembly.structures.Adapter`, or the published
+            :class:`mmreuse.reassembly.zoo.structures.Adapter`, or the published
             ``input_channel``/``output_channel`` form. May be None for a single block.
         base_adapter: Stitching layer between stem and first block, which lets tokens come first.
         zoo: Entries that ``block_list`` names by key.

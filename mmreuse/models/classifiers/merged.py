@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.graph import verified_each
-from mmreuse.merging import Matching, find_start, find_stop, fuse, recipe_of, skeleton, spaces_between
+from mmreuse.merging import Matching, find_start, find_stop, merge_weights, recipe_of, skeleton, spaces_between
 from mmreuse.merging.files import add_biases
-from mmreuse.merging.match import Matcher
+from mmreuse.merging.matching.match_spaces import Matcher
 from mmreuse.merging.merge import match_and_refit, renormalize
-from mmreuse.merging.preserve_points import Start
-from mmreuse.merging.stops import Place
+from mmreuse.merging.partial.preserve_points import Start
+from mmreuse.merging.partial.stops import Place
 from mmreuse.models.classifiers.sources import Scatter, build_source, class_scorer, common_preprocessor
 from mmreuse.registry import MODELS
 from mmreuse.statistics import SpaceMoments, collect
@@ -81,14 +81,14 @@ class MergedClassifier(BaseModel):
                         for source, classes in zip(built, own, strict=True)]
         self.graphs = verified_each([source.model for source in built], image)
         self.matchings: dict[str, Matching] = {}
-        self.set_stretch(start, stop)
+        self.set_span(start, stop)
 
     @property
     def shares_outputs(self) -> bool:
         """Whether the sources' outputs have one meaning, so that heads can be merged as well."""
         return len(self.tasks) == 1 or not any(isinstance(scorer, Scatter) for scorer in self.scorers)
 
-    def set_stretch(self, start: Start = None, stop: Place = None) -> None:
+    def set_span(self, start: Start = None, stop: Place = None) -> None:
         """Merge from ``start`` to ``stop`` from now on; where that is new, :attr:`merged` means nothing until then.
 
         Raises:
@@ -148,7 +148,7 @@ class MergedClassifier(BaseModel):
 
         Args:
             moments: Of :meth:`collect`; None for matchers that need none.
-            matcher: See :func:`mmreuse.merging.match.match_spaces`.
+            matcher: See :func:`mmreuse.merging.matching.match_spaces.match_spaces`.
             overrides: Likewise.
             refit: Unmerge by least squares, see :func:`mmreuse.merging.refit`.
 
@@ -156,13 +156,13 @@ class MergedClassifier(BaseModel):
             dict[str, float]: Seconds of ``matching`` and ``fusing``.
 
         Raises:
-            SpaceError, ConfigError: As :func:`~mmreuse.merging.match.match_spaces`.
+            SpaceError, ConfigError: As :func:`~mmreuse.merging.matching.match_spaces.match_spaces`.
         """
         started = time.perf_counter()
         matchings = match_and_refit(
             self.graphs, moments, matcher, spaces=self.spaces, overrides=overrides, refit=refit)
         matched = time.perf_counter()
-        self.merged = fuse(self.graphs, matchings, start=self.start, stop=self.stop)
+        self.merged = merge_weights(self.graphs, matchings, start=self.start, stop=self.stop)
         self.matchings = dict(matchings)
         return dict(matching=matched - started, fusing=time.perf_counter() - matched)
 

@@ -18,9 +18,9 @@ from mmreuse.modularization import (
     Gates,
     ModuleHead,
     apply_masks,
-    bake,
     mask_parameters,
     mask_state,
+    materialize,
     problem_masks,
     sparsity_loss,
     train_masks,
@@ -124,7 +124,7 @@ class ModularClassifier(BaseModel):
             ArtefactError: It is missing, or does not fit.
         """
         if self.checkpoint is not None:
-            plain = bake(self.base)
+            plain = materialize(self.base)
             Source('base', plain, self.checkpoint, None).load()
             self.base.load_state_dict(plain.state_dict(), strict=False)
 
@@ -178,7 +178,7 @@ class ModularClassifier(BaseModel):
         if self.cost == 'weights':
             return {name.removesuffix('_mask'): 1. for name in mask_parameters(self.base)}
         images = torch.zeros(_BATCH, *self.input_size)
-        return weight_rates(self.cost, bake(self.base).cpu(), images)
+        return weight_rates(self.cost, materialize(self.base).cpu(), images)
 
     def forward(self, inputs: Tensor, data_samples: list[DataSample] | None = None,
                 mode: str = 'tensor') -> Tensor | dict[str, Tensor] | list[DataSample]:

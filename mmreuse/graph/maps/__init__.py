@@ -1,0 +1,1 @@
+"""Linear maps of feature spaces, applied to every parameter that holds them."""

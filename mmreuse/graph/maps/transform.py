@@ -1,0 +1,348 @@
+"""One function that changes a network: one linear map for every feature space."""
+from collections import defaultdict
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mmreuse.errors import SpaceError
+from mmreuse.graph.copying import copy_model
+from mmreuse.graph.graph import TracedModel, fresh_copy, frozen_random, random_like, refresh
+from mmreuse.graph.maps.attributes import adjust_attributes
+from mmreuse.graph.maps.linear_maps import Select, SpaceMap
+from mmreuse.graph.maps.resolve_maps import ResolvedMap, resolve_maps
+from mmreuse.graph.proof.doubles import as_double, run_in_double
+from mmreuse.graph.proof.values import tensors_within
+from mmreuse.graph.spaces.derive import Axis, FeatureSpace
+
+#: Largest difference of a network without some heads from what is expected, relative to the largest output.
+TOLERANCE = 1e-6
+
+
+def transform(graph: TracedModel, maps: dict[str, SpaceMap]) -> nn.Module:
+    """Apply one linear map to each of some feature spaces.
+
+    What writes a space or accompanies it (weights, biases, norms, statistics) becomes
+    ``merge @ x`` along its axis, what reads it ``x @ unmerge``. Where an axis holds
+    every member several times (a flattened map, say) the map acts on each repetition.
+    Permutations leave the function as it is. A selection does if what is left out is zero.
+    For ``Assign`` and ``Dense`` nothing is promised: a norm divides every channel by its own
+    deviation, which no linear map passes through; reset running statistics afterwards.
+
+    A space whose blocks are another space moves with it: a map of heads alone moves all that
+    is in them. A map of members alone must leave every member in its block.
+
+    Args:
+        graph: The traced network; its model is not touched.
+        maps: By name of the space; spaces without a map stay as they are.
+
+    Returns:
+        nn.Module: A copy with the same module names and an ordinary state_dict, sizes of its layers adjusted.
+
+    Raises:
+        SpaceError: A space is unknown, a map does not fit, or the network's code does not allow the new sizes.
+    """
+    model, guessed = rewrite(graph.model, graph.spaces, maps)
+    resized = {name: item for name, item in resolve_maps(graph.spaces, maps).items() if item.resizes}
+    if not resized:
+        return model
+    try:
+        _prove_runs(graph, model, resized)
+        if guessed:
+            _prove_heads(graph, resized)
+    except SpaceError:
+        if not guessed:
+            raise
+        model, _ = rewrite(graph.model, graph.spaces, maps, widths=False)
+        _prove_runs(graph, model, resized)
+    return model
+
+
+def rewrite(model: nn.Module, spaces: dict[str, FeatureSpace], maps: dict[str, SpaceMap],
+            widths: bool = True) -> tuple[nn.Module, bool]:
+    """What :func:`transform` does, without the proof that the result runs.
+
+    Args:
+        model: Left as it is; on any device, also on the meta device.
+        spaces: Of it.
+        maps: By name of the space.
+        widths: See :func:`mmreuse.graph.maps.attributes.adjust_attributes`.
+
+    Returns:
+        tuple: A copy, and whether numbers were changed in it that are known by their value alone.
+
+    Raises:
+        SpaceError: A space is unknown, or a map does not fit.
+    """
+    placed = resolve_maps(spaces, maps)
+    model = copy_model(model)
+    groups = apply_maps(model, placed)
+    resized = {name: item for name, item in placed.items() if item.resizes}
+    guessed = adjust_attributes(model, resized, groups, widths) if resized else False
+    refresh(model)
+    return model, guessed
+
+
+def apply_maps(model: nn.Module, placed: dict[str, ResolvedMap]) -> dict[str, int]:
+    """Change the parameters and buffers of a network in place.
+
+    Returns:
+        dict: Number of groups of every grouped kernel that was changed, by module.
+    """
+    state = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
+    owners, groups = _owners(model), {}
+    with torch.no_grad():
+        for key, axes in _axes_by_tensor(placed).items():
+            old = state.pop(key)
+            _store(old, _map_tensor(old, axes, key), owners)
+            groups.update({key.rpartition('.')[0]: _new_groups(axis, item) for axis, item in axes if axis.groups > 1})
+    return groups
+
+
+def _axes_by_tensor(placed: dict[str, ResolvedMap]) -> dict[str, list[tuple[Axis, ResolvedMap]]]:
+    axes = defaultdict(list)
+    for item in placed.values():
+        for axis in item.space.axes:
+            axes[axis.tensor].append((axis, item))
+    return axes
+
+
+@dataclass(frozen=True, eq=False)
+class AxisPlan:
+    """How one axis is rebuilt: some positions stay, others hold mapped members."""
+    length: int
+    old: Tensor  # positions that stay, before
+    new: Tensor  # and after
+    # map, role, positions (n, repeats) before and (n', repeats) after
+    parts: list[tuple[ResolvedMap, str, Tensor, Tensor]]
+
+    def apply(self, x: Tensor, dim: int) -> Tensor:
+        if all(isinstance(item.map, Select) for item, *_ in self.parts):
+            return x.index_select(dim, self.sources().to(x.device))
+        x = x.movedim(dim, 0)
+        out = x.new_zeros((self.length, *x.shape[1:]))
+        out[self.new.to(x.device)] = x[self.old.to(x.device)]
+        for item, role, before, after in self.parts:
+            rows = x[before.flatten().to(x.device)].reshape(*before.shape, *x.shape[1:])
+            mapped = item.map.unmerge(rows) if role == 'read' else item.map.merge(rows)
+            out[after.flatten().to(x.device)] = mapped.reshape(-1, *x.shape[1:])
+        return out.movedim(0, dim)
+
+    def sources(self) -> Tensor:
+        """Old position of every new one, where no numbers are combined."""
+        sources = torch.empty(self.length, dtype=torch.long)
+        sources[self.new] = self.old
+        for item, _, before, after in self.parts:
+            sources[after] = before[item.map.index]
+        return sources
+
+
+def plan_axis(axes: list[tuple[Axis, ResolvedMap]]) -> AxisPlan:
+    """Say how an axis is rebuilt whose positions hold members of some spaces."""
+    length = len(axes[0][0].index)
+    # every position of the result: its place in the old order, part (-1: it stays), member (or position), repeat
+    table = torch.stack([torch.arange(length), torch.full((length,), -1), torch.arange(length),
+                         torch.zeros(length, dtype=torch.long)], 1)
+    grown = []
+    for part, (axis, item) in enumerate(axes):
+        positions = _positions(axis.index, item.space.size)
+        repeats = positions.shape[1]
+        rank = torch.full((item.space.size,), -1)
+        rank[item.kept] = torch.arange(len(item.kept))
+        table[positions.flatten(), 1] = part
+        table[positions.flatten(), 2] = rank.repeat_interleave(repeats)
+        table[positions.flatten(), 3] = torch.arange(repeats).repeat(item.space.size)
+        if item.size > item.space.size:
+            grown.append(_growth(part, item, positions[-1].tolist()))
+    table = torch.cat([table[table[:, 2] >= 0], *grown])
+    return _collect(table[table[:, 0].argsort(stable=True), 1:], axes)
+
+
+def _growth(part: int, item: ResolvedMap, last: list[int]) -> Tensor:
+    """New members stand after the last old one, behind each unbroken run of its repetitions."""
+    rows, start = [], 0
+    members = torch.arange(item.space.size, item.size)
+    for number, position in enumerate(last):
+        if number + 1 == len(last) or last[number + 1] != position + 1:
+            places = torch.cartesian_prod(members, torch.arange(start, number + 1))
+            rows.append(torch.cat([torch.tensor([[position, part]]).expand(len(places), 2), places], 1))
+            start = number + 1
+    return torch.cat(rows)
+
+
+def _positions(index: Tensor, size: int) -> Tensor:
+    """Positions of every member, shape (size, repeats), ascending."""
+    order = index.argsort(stable=True)
+    return order[(index < 0).sum():].reshape(size, -1)
+
+
+def _collect(table: Tensor, axes: list[tuple[Axis, ResolvedMap]]) -> AxisPlan:
+    """Read a plan off the rows (part, member or old position, repeat) of all new positions."""
+    places = torch.arange(len(table))
+    stay = table[:, 0] < 0
+    parts = []
+    for part, (axis, item) in enumerate(axes):
+        before = _positions(axis.index, item.space.size)
+        mine = table[:, 0] == part
+        after = torch.empty(item.size, before.shape[1], dtype=torch.long)
+        after[table[mine, 1], table[mine, 2]] = places[mine]
+        parts.append((item, axis.role, before, after))
+    return AxisPlan(len(table), table[stay, 1], places[stay], parts)
+
+
+def _map_tensor(x: Tensor, axes: list[tuple[Axis, ResolvedMap]], key: str) -> Tensor:
+    """Map one parameter or buffer along all its axes."""
+    grouped = next(((axis, item) for axis, item in axes if axis.groups > 1), None)
+    if grouped is not None:
+        return _map_grouped(x, axes, grouped[0].groups, _new_groups(*grouped), key)
+    places = defaultdict(list)
+    for axis, item in axes:
+        places[axis.dim, axis.shape].append((axis, item))
+    for (dim, shape), together in places.items():
+        old = x.shape
+        x = plan_axis(together).apply(x if shape is None else x.reshape(shape), dim)
+        if shape is not None:
+            x = _unview(x, dim, old, shape, key)
+    return x.contiguous()
+
+
+def _unview(x: Tensor, dim: int, old: torch.Size, view: tuple[int, ...], key: str) -> Tensor:
+    """Undo the view of several axes as one; of those at most one may have changed."""
+    if x.shape[dim] == view[dim]:
+        return x.reshape(old)
+    span = len(old) - len(view) + 1
+    joined = list(old[dim:dim + span])
+    wide = [number for number, size in enumerate(joined) if size > 1]
+    if len(wide) != 1:
+        raise SpaceError(f"'{key}' of shape {tuple(old)} holds the space on several axes at once and cannot change "
+                         'its size; keep the number of features.')
+    joined[wide[0]] = x.shape[dim]
+    return x.reshape(*old[:dim], *joined, *old[dim + span:])
+
+
+def _new_groups(axis: Axis, item: ResolvedMap) -> int:
+    """Number of groups of a kernel after the map of the space that it reads group by group."""
+    return axis.groups * len(item.blocks.unique()) // item.space.num_blocks
+
+
+def _map_grouped(x: Tensor, axes: list[tuple[Axis, ResolvedMap]], groups: int, new_groups: int, key: str) -> Tensor:
+    """Map a grouped kernel (rows, inside, ...), whose second axis stands for groups * inside columns."""
+    rows, columns = x.shape[0], x.shape[1] * groups
+    plans = [plan_axis(together) if together else None
+             for together in ([(axis, item) for axis, item in axes if axis.dim == dim] for dim in (0, 1))]
+    new_rows, new_columns = (length if plan is None else plan.length
+                             for plan, length in zip(plans, (rows, columns), strict=True))
+    if new_rows % new_groups or new_columns % new_groups:
+        raise SpaceError(f"'{key}' of shape {tuple(x.shape)} in {groups} groups would have {new_rows} rows and "
+                         f'{new_columns} columns, which {new_groups} equal groups cannot hold.')
+    if all(isinstance(item.map, Select) for _, item in axes):
+        out = _pick_grouped(x, plans, groups, new_groups)
+    else:
+        out = _mix_grouped(x, plans, groups, new_groups)
+    if out is None:
+        raise SpaceError(f"'{key}': the maps of its input and of its output move the {groups} groups differently.")
+    return out
+
+
+def _pick_grouped(x: Tensor, plans: list[AxisPlan | None], groups: int, new_groups: int) -> Tensor | None:
+    """Rows and columns of a grouped kernel in new places; None where that would leave its groups."""
+    inside = x.shape[1]
+    rows, columns = (torch.arange(length) if plan is None else plan.sources()
+                     for plan, length in zip(plans, (x.shape[0], inside * groups), strict=True))
+    table = columns.reshape(new_groups, -1).repeat_interleave(len(rows) // new_groups, 0)  # columns of each row
+    if bool((table // inside != (rows // (x.shape[0] // groups))[:, None]).any()):
+        return None
+    return x[rows.to(x.device)[:, None], (table % inside).to(x.device)]
+
+
+def _mix_grouped(x: Tensor, plans: list[AxisPlan | None], groups: int, new_groups: int) -> Tensor | None:
+    """Map a grouped kernel through its block-diagonal form; None where something is left outside the diagonal."""
+    rows, inside = x.shape[:2]
+    wide = x.new_zeros((groups, rows // groups, groups, inside, *x.shape[2:]))
+    diagonal = torch.arange(groups, device=x.device)
+    wide[diagonal, :, diagonal] = x.reshape(groups, rows // groups, inside, *x.shape[2:])
+    wide = wide.reshape(rows, groups * inside, *x.shape[2:])
+    for dim, plan in enumerate(plans):
+        wide = wide if plan is None else plan.apply(wide, dim)
+    wide = wide.reshape(new_groups, wide.shape[0] // new_groups, new_groups, -1, *x.shape[2:])
+    diagonal = torch.arange(new_groups, device=x.device)
+    out = wide[diagonal, :, diagonal].clone()
+    wide[diagonal, :, diagonal] = 0
+    outside = bool((wide.abs() > 1e-9 * x.abs().max()).any())
+    return None if outside else out.reshape(-1, *out.shape[2:])
+
+
+def _owners(model: nn.Module) -> dict[int, list[tuple[dict, str]]]:
+    """Every place where a module keeps a parameter or buffer, by its identity: some have several names."""
+    owners = defaultdict(list)
+    for module in model.modules():
+        for table in (module._parameters, module._buffers):
+            for name, tensor in table.items():
+                if tensor is not None:
+                    owners[id(tensor)].append((table, name))
+    return owners
+
+
+def _store(old: Tensor, new: Tensor, owners: dict[int, list[tuple[dict, str]]]) -> None:
+    """Put a new value wherever the old one was kept."""
+    new = new.to(old)
+    value = nn.Parameter(new, requires_grad=old.requires_grad) if isinstance(old, nn.Parameter) else new
+    for table, name in owners[id(old)]:
+        table[name] = value
+
+
+def _prove_runs(graph: TracedModel, model: nn.Module, resized: dict[str, ResolvedMap]) -> None:
+    """Run the result once: code may fix a width that the new sizes break."""
+    inputs = random_like(graph.inputs, device='cpu')  # wherever the network lives
+    twin, stack = fresh_copy(model).cpu(), []
+
+    def leave(module: nn.Module, args: tuple, output: object) -> None:
+        stack.pop()
+
+    for name, module in twin.named_modules():
+        module.register_forward_pre_hook(lambda module, args, name=name: stack.append(name))
+        module.register_forward_hook(leave)
+    try:
+        with torch.no_grad(), frozen_random(0):
+            before = [tensor.shape for tensor in tensors_within(fresh_copy(graph.model).cpu()(*inputs))]
+            after = [tensor.shape for tensor in tensors_within(twin(*inputs))]
+    except Exception as error:
+        place = stack[-1] if stack else ''
+        inside = [name for name, item in resized.items()
+                  if any(axis.tensor.startswith(place) for axis in item.space.axes)] or list(resized)
+        raise SpaceError(f"The code of module '{place}' ({type(twin.get_submodule(place)).__name__}) does not run with "
+                         f"the new sizes of {', '.join(inside)}: {type(error).__name__}: {error}. "
+                         'It fixes a width in its forward; leave these spaces at their size.') from error
+    if before != after:
+        raise SpaceError(f'The output would change its shape from {before} to {after}.')
+
+
+def _prove_heads(graph: TracedModel, resized: dict[str, ResolvedMap]) -> None:
+    """Compare a network without some heads with one in which nothing reads these heads.
+
+    Raises:
+        SpaceError: They differ: a number that was changed for its value means something else.
+    """
+    outer = {item.space.block_space for item in resized.values()} & resized.keys()
+    heads = {name: resized[name].map for name in outer if isinstance(resized[name].map, Select)}
+    model = fresh_copy(graph.model).cpu().double()
+    with torch.no_grad(), frozen_random(0):
+        for parameter in model.parameters():
+            if not parameter.any():  # a layer that starts at zero would hide the difference
+                parameter.normal_()
+    silent = fresh_copy(model)
+    state = silent.state_dict()
+    for item in resolve_maps(graph.spaces, heads).values():
+        gone = torch.ones(item.space.size + 1, dtype=torch.bool)  # the last: what is not of this space
+        gone[torch.cat([item.map.index, torch.tensor([item.space.size])])] = False
+        for axis in item.space.axes:
+            if axis.role == 'read':
+                tensor = state[axis.tensor]
+                tensor.masked_fill_(gone[axis.members(tensor.shape)], 0)
+    refresh(silent)
+    inputs = as_double(random_like(graph.inputs, device='cpu'))
+    expected = run_in_double(silent, inputs)
+    error = (run_in_double(rewrite(model, graph.spaces, heads)[0], inputs) - expected).abs().max()
+    if not error <= TOLERANCE * expected.abs().max():
+        raise SpaceError(f'without some of {", ".join(heads)} {type(graph.model).__name__} differs by {error:.1e} from '
+                         'what it computes where nothing reads them; leave these spaces at their size.')

@@ -1,0 +1,1 @@
+"""Record what a network does, and cut it."""

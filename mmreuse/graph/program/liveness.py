@@ -1,0 +1,85 @@
+"""Where exactly one tensor crosses: the places at which a recorded model comes apart in two."""
+from typing import Literal
+
+from torch import fx, nn
+
+from mmreuse.graph.program.emit import Program, is_tensor_node, needed
+from mmreuse.graph.program.recorder import Recording
+
+Layout = Literal['nchw', 'nhwc', 'nlc']
+
+_MAP_MODULES = (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
+_MAP_FUNCTIONS = ('conv2d', 'max_pool2d', 'avg_pool2d', 'adaptive_avg_pool2d', 'interpolate')
+
+
+def live_values(recording: Recording | Program) -> dict[fx.Node, list[fx.Node]]:
+    """Return, for each node that matters, the values still needed once it has run, in execution order.
+
+    Only values that depend on the model's inputs count: others can be computed wherever they are needed.
+    """
+    output = next(iter(reversed(recording.graph.nodes)))
+    impure = [node for node in recording.graph.nodes if node.meta['mutates'] and node.meta['dynamic']]
+    reached = needed([output, *impure])
+    live: dict[fx.Node, int] = {}  # value still needed -> position of its last use
+    found = {}
+    for node in recording.graph.nodes:
+        if node in reached and node.meta['dynamic'] and node is not output:
+            live[node] = max((user.meta['position'] for user in node.users if user in reached), default=-1)
+            live = {held: use for held, use in live.items() if use > node.meta['position']}
+            found[node] = list(live)
+    return found
+
+
+def live_after(recording: Recording | Program) -> list[list[fx.Node]]:
+    """Return, for each position, the values that cross from what runs up to it to what runs behind it."""
+    live, here = live_values(recording), []
+    return [here := live.get(node, here) for node in recording.graph.nodes]
+
+
+def crossings(recording: Recording | Program) -> dict[fx.Node, int]:
+    """Find the nodes whose value, a tensor, alone crosses from what has run up to them to what runs afterwards.
+
+    The model's inputs are not among the nodes; the last one may be what the model returns.
+
+    Returns:
+        dict: node -> position behind which it crosses alone, in execution order.
+    """
+    return {node: node.meta['position'] for node, live in live_values(recording).items()
+            if live == [node] and is_tensor_node(node) and node.op != 'placeholder'}
+
+
+def guess_layout(node: fx.Node, model: nn.Module) -> Layout | None:
+    """Guess how a feature tensor is laid out, from the layers nearest to it that tell.
+
+    Args:
+        node: Its value has shape (N, ...).
+        model: Holds the modules that the node's graph calls.
+
+    Returns:
+        Layout | None: 'nlc' for two axes beside the batch, 'nchw' or 'nhwc' for three; None for other ranks.
+    """
+    rank = len(node.meta['shape']) - 1
+    if rank != 3:
+        return 'nlc' if rank == 2 else None
+    seen, queue = {node}, [node]
+    while queue:  # breadth first over neighbours of the same shape: layers that change the layout change the shape
+        here = queue.pop(0)
+        for layer in (here, *here.users):
+            kind = _layer_layout(layer, model)
+            if kind is not None and (layer is here or here in layer.args[:1]):
+                return kind
+        neighbours = [*here.users, *here.all_input_nodes]
+        fresh = [other for other in neighbours
+                 if other not in seen and other.meta['shape'] == node.meta['shape'] and other.meta['dynamic']]
+        seen.update(fresh)
+        queue.extend(fresh)
+    first, second, third = node.meta['shape'][1:]
+    return 'nhwc' if first == second != third else 'nchw'
+
+
+def _layer_layout(node: fx.Node, model: nn.Module) -> Layout | None:
+    if node.op == 'call_module':
+        layer = model.get_submodule(node.target)
+        return 'nchw' if isinstance(layer, _MAP_MODULES) else 'nhwc' if isinstance(layer, nn.Linear) else None
+    name = getattr(node.target, '__name__', '') if node.op == 'call_function' else ''
+    return 'nchw' if name in _MAP_FUNCTIONS else 'nhwc' if name == 'linear' else None

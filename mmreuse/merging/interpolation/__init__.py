@@ -1,0 +1,1 @@
+"""Align networks by permutations, and measure the line between them."""

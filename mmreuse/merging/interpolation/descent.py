@@ -1,0 +1,248 @@
+"""Coordinate descent over the permutations of a network's spaces (Ainsworth et al., *Git Re-Basin*, 2023, 3.2).
+
+The model is permuted in place as the search goes on. What remains to be found for a space is then always relative
+to the present order, and the sum over all axes of ``unfold(target) @ unfold(weight).T`` needs no other permutation.
+"""
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from mmreuse.errors import ConfigError
+from mmreuse.graph import Axis, Permute, TracedModel, copy_model
+from mmreuse.graph.maps.resolve_maps import resolve_maps
+from mmreuse.graph.maps.transform import apply_maps
+from mmreuse.merging.matching.coupled_spaces import Spaces, assign, families, movable
+
+#: Smallest gain that counts, relative to the norms of what is compared.
+TOLERANCE = 1e-12
+
+
+def state_of(graph: TracedModel) -> dict[str, Tensor]:
+    """What lies along the spaces of a network, by state-dict key, in float64."""
+    keys = {axis.tensor for space in graph.spaces.values() for axis in space.axes}
+    state = dict(graph.model.named_parameters(remove_duplicate=False))
+    state |= dict(graph.model.named_buffers(remove_duplicate=False))
+    return {key: state[key].detach().double() for key in keys if state[key].is_floating_point()}
+
+
+class Aligner:
+    """One network on its way to a target of the same structure.
+
+    Maximises ``weight * <target, W> + sum over spaces of tr(linear[:, places])``, with ``W`` everything that lies
+    along the spaces. Tensors whose shape differs from the target's (heads for other classes) do not take part.
+
+    Args:
+        graph: The network; it is copied.
+        names: Spaces to permute. Blocks of which one space is not among them stay where they are.
+        target: What to come close to, by state-dict key, as :func:`state_of` gives it.
+        weight: Of the inner product with the target.
+        include_buffers: Let running statistics take part in it.
+
+    Attributes:
+        places: By space, the member of the network at each place, shape (n,).
+        linear: By space, similarity of each place to each member, shape (n, n); empty unless set.
+    """
+
+    def __init__(self, graph: TracedModel, names: Sequence[str], target: Mapping[str, Tensor], *, weight: float = 1.,
+                 include_buffers: bool = False) -> None:
+        self.spaces: Spaces = graph.spaces
+        self.model = copy_model(graph.model).double().requires_grad_(False)
+        self.units = families(self.spaces, movable(self.spaces, names))
+        self.target = target
+        self.weight = weight
+        self.linear: dict[str, Tensor] = {}
+        self.places = {name: torch.arange(self.spaces[name].size) for name in names}
+        buffers = set() if include_buffers else {name for name, _ in self.model.named_buffers(remove_duplicate=False)}
+        keys = {axis.tensor for space in self.spaces.values() for axis in space.axes} & set(target) - buffers
+        self._owners = {key: (self.model.get_submodule(key.rpartition('.')[0]), key.rpartition('.')[2]) for key in keys}
+        self.usable = {key for key in keys if self._own(key).shape == target[key].shape}
+        self._touched = [self._keys(unit) for unit in self.units]
+        self._neighbours = [{other for other, keys in enumerate(self._touched) if other != number and keys & mine}
+                            for number, mine in enumerate(self._touched)]
+
+    def state(self) -> dict[str, Tensor]:
+        """What takes part, as it is now."""
+        return {key: self._own(key) for key in self.usable}
+
+    def _own(self, key: str) -> Tensor:
+        module, name = self._owners[key]
+        return getattr(module, name)
+
+    def _keys(self, names: Sequence[str]) -> set[str]:
+        return {axis.tensor for name in names for axis in self.spaces[name].axes} & self.usable
+
+    def value(self, names: Sequence[str]) -> float:
+        """The part of the objective that a move of these spaces changes."""
+        product = sum(float(self.target[key].flatten() @ self._own(key).to(self.target[key]).flatten())
+                      for key in sorted(self._keys(names)))
+        return self.weight * product + sum(
+            float(self.linear[name][torch.arange(len(places)), places].sum())
+            for name, places in ((name, self.places[name]) for name in names) if name in self.linear)
+
+    def _bound(self, names: Sequence[str]) -> float:
+        """What the value of these spaces cannot exceed."""
+        product = sum(float(self.target[key].norm()) * float(self._own(key).norm()) for key in self._keys(names))
+        return self.weight * product + sum(
+            float(self.linear[name].abs().sum()) for name in names if name in self.linear)
+
+    def objective(self) -> float:
+        """What the descent maximises."""
+        return self.value(list(self.places))
+
+    def similarity(self, name: str) -> Tensor:
+        """Similarity of each place to the member that is now at each place, shape (n, n)."""
+        size = self.spaces[name].size
+        total = torch.zeros(size, size, dtype=torch.float64)
+        if self.weight:
+            total += self.weight * sum((target @ own.T).cpu() for target, own in self._unfolded(name))
+        return total + self.linear[name][:, self.places[name]].cpu() if name in self.linear else total
+
+    def norms(self, *names: str) -> float:
+        """Product of the norms of target and network along some spaces: what their inner product cannot exceed."""
+        squares = [(float(target.square().sum()), float(own.square().sum()))
+                   for name in names for target, own in self._unfolded(name)]
+        return (sum(target for target, _ in squares) * sum(own for _, own in squares)) ** .5
+
+    def cosine(self, name: str) -> float:
+        """Cosine of target and network along one space and all of which it is the blocks; 0 where that is nothing."""
+        inside = [child for child, space in self.spaces.items() if space.block_space == name]
+        together = [name, *inside]
+        product = sum(float((target * own).sum()) for part in together for target, own in self._unfolded(part))
+        return product / (self.norms(*together) or 1.)
+
+    def _unfolded(self, name: str) -> Iterator[tuple[Tensor, Tensor]]:
+        size = self.spaces[name].size
+        for axis in self.spaces[name].axes:
+            if axis.tensor in self.usable:
+                target = self.target[axis.tensor]
+                yield unfold(target, axis, size), unfold(self._own(axis.tensor).to(target), axis, size)
+
+    def descend(self, max_sweeps: int, generator: torch.Generator, only: Collection[str] | None = None) -> bool:
+        """Visit families in random order until none can be improved; whether anything was.
+
+        A family is left out while nothing that shares a tensor with it has changed.
+
+        Args:
+            max_sweeps: Bound on the visits of each family.
+            generator: Of the order.
+            only: Spaces whose families are visited; None for all.
+        """
+        visited = {number for number, unit in enumerate(self.units) if only is None or not set(only).isdisjoint(unit)}
+        stale, improved = set(visited), False
+        for _ in range(max_sweeps):
+            for number in torch.randperm(len(self.units), generator=generator).tolist():
+                if number not in stale:
+                    continue
+                stale.discard(number)
+                if self._improve(self.units[number]):
+                    improved = True
+                    stale |= self._neighbours[number] & visited
+            if not stale:
+                break
+        return improved
+
+    def match_outwards(self) -> None:
+        """Match every family once, from what is fixed (inputs, outputs) inwards.
+
+        Each is matched by the tensors that it shares with nothing or with families matched before, and the next is
+        always the one of which these tell the largest part. A visit in random order would compare the first families
+        along axes that stand in any order, and fit them to noise from which a residual stream does not come free.
+        """
+        usable, spread = self.usable, [self._spread(unit) for unit in self.units]
+        matched: set[int] = set()
+
+        def fixed(number: int) -> set[str]:
+            others = [self._touched[other] for other in self._neighbours[number] - matched]
+            return self._touched[number].difference(*others)
+
+        def share(number: int) -> float:
+            return sum(spread[number][key] for key in fixed(number)) / (sum(spread[number].values()) or 1.)
+
+        for _ in self.units:
+            number = max(set(range(len(self.units))) - matched, key=share)
+            self.usable = fixed(number)
+            self._improve(self.units[number])
+            matched.add(number)
+        self.usable = usable
+
+    def _spread(self, unit: list[str]) -> dict[str, float]:
+        """How much members of a family differ in each tensor of the target."""
+        spread = dict.fromkeys(self._keys(unit), 0.)
+        for name in unit:
+            for axis in self.spaces[name].axes:
+                if axis.tensor in spread:
+                    rows = unfold(self.target[axis.tensor], axis, self.spaces[name].size)
+                    spread[axis.tensor] += float((rows - rows.mean(0)).square().sum())
+        return spread
+
+    def _improve(self, unit: list[str]) -> bool:
+        """Solve one family. Where it lies on two axes of a tensor, which is not linear, go on until nothing moves."""
+        if not self._meets_itself(unit):
+            return self._step(unit)
+        steps = [unit, *([name] for name in unit if len(unit) > 1)]
+        improved = False
+        while any([self._step(names) for names in steps]):
+            improved = True
+        return improved
+
+    def _meets_itself(self, unit: list[str]) -> bool:
+        axes = {(axis.tensor, axis.dim) for name in unit for axis in self.spaces[name].axes}
+        return len({tensor for tensor, _ in axes}) < len(axes)
+
+    def _step(self, names: list[str]) -> bool:
+        """Permute some spaces of a family; undone unless the objective grows."""
+        found = assign(self.spaces, self.spaces, names, {name: self.similarity(name) for name in names})
+        if all(torch.equal(index, torch.arange(len(index))) for index in found.values()):
+            return False
+        before = self.value(names)
+        self.move(found)
+        if self.value(names) > before + TOLERANCE * self._bound(names):
+            return True
+        self.move({name: index.argsort() for name, index in found.items()})
+        return False
+
+    def move(self, permutations: Mapping[str, Tensor]) -> None:
+        """Permute some spaces: by space, the present place of the member that goes to each place."""
+        maps = {name: Permute(index) for name, index in permutations.items()}
+        apply_maps(self.model, resolve_maps(self.spaces, maps))
+        for name, index in permutations.items():
+            self.places[name] = self.places[name][index]
+
+
+def unfold(tensor: Tensor, axis: Axis, size: int) -> Tensor:
+    """What a tensor holds for each member of a space along one of its axes, shape (n, values a member).
+
+    Columns of a grouped kernel are seen by the rows of their own group only.
+    """
+    if axis.shape is not None:
+        tensor = tensor.reshape(axis.shape)
+    if axis.groups > 1:
+        rows = tensor.unflatten(0, (axis.groups, -1)).movedim(2, 1).flatten(0, 1)
+    else:
+        rows = tensor.movedim(axis.dim, 0)
+    order = axis.index.argsort(stable=True)[(axis.index < 0).sum():]
+    return rows.reshape(len(rows), -1)[order.to(rows.device)].reshape(size, -1)
+
+
+def best_descent(make: Callable[[], Aligner], restarts: int, max_sweeps: int, seed: int) -> Aligner:
+    """The best of several descents, with orders of their own.
+
+    The first starts from the identity, as published: the best start for networks that share an initialisation. The
+    others start from :meth:`Aligner.match_outwards`, which is mostly better for those that do not.
+
+    Raises:
+        ConfigError: No descent is asked for.
+    """
+    if restarts < 1 or max_sweeps < 1:
+        raise ConfigError(f'restarts = {restarts}, max_sweeps = {max_sweeps}: at least one of each is needed.')
+    generator = torch.Generator().manual_seed(seed)
+    best = None
+    for number in range(restarts):
+        aligner = make()
+        if number > 0:
+            aligner.match_outwards()
+        aligner.descend(max_sweeps, generator)
+        if best is None or aligner.objective() > best.objective():
+            best = aligner
+    return best

@@ -1,0 +1,1 @@
+"""Merge between two places: where that is possible, what crosses there, and what it costs."""

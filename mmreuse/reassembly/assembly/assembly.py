@@ -1,0 +1,172 @@
+"""Assembled nets as a row of pieces, which candidates of a search share.
+
+The weights of what is not pretrained (stem, adapters, head) are drawn from a seed and from
+what the piece is, so a genotype always becomes the same net, whatever was built before, and
+two candidates that begin alike compute alike.
+"""
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from mmreuse.graph.graph import frozen_random
+from mmreuse.reassembly.assembly.adapters import build_adapter, to_layout
+from mmreuse.reassembly.assembly.genotype import Nodes, Size
+from mmreuse.reassembly.assembly.stem import conv_stem
+from mmreuse.reassembly.partition.blocks import extract_block
+from mmreuse.reassembly.zoo.structures import Adapter, Block, Genotype, Layout
+from mmreuse.reassembly.zoo.zoo import ZooEntry, find_entry
+
+#: Bytes of weights that are kept.
+KEPT_PIECES = 4 << 30
+
+
+class Step(nn.Module):
+    """One piece of an assembled net: takes features and the size of their map, hands on both.
+
+    Args:
+        key: What the piece is; pieces of equal keys are equal.
+        module: What computes.
+        channels: Channels it takes.
+        layout: Layout it takes.
+    """
+
+    def __init__(self, key: tuple, module: nn.Module, channels: int, layout: Layout) -> None:
+        super().__init__()
+        self.key, self.module, self.channels, self.layout = key, module, channels, layout
+
+    def in_shape(self, size: Size) -> tuple[int, ...]:
+        """Shape of one image's features on a map of ``size``."""
+        if self.layout == 'nlc':
+            return size[0] * size[1], self.channels
+        return (*size, self.channels) if self.layout == 'nhwc' else (self.channels, *size)
+
+    def forward(self, x: Tensor, size: Size) -> tuple[Tensor, Size]:
+        return self.module(x, size)
+
+
+class StemStep(Step):
+    """Images to maps."""
+
+    def forward(self, x: Tensor, size: Size) -> tuple[Tensor, Size]:
+        x = self.module(x)
+        return x, tuple(x.shape[2:])
+
+
+class AdapterStep(Step):
+    """A stitching layer that knows the layouts on its sides."""
+
+    def __init__(self, key: tuple, module: nn.Module, channels: int, layout: Layout, target: Layout) -> None:
+        super().__init__(key, module, channels, layout)
+        self.target: Layout = target
+
+    def forward(self, x: Tensor, size: Size) -> tuple[Tensor, Size]:
+        return self.module(x, size, self.layout, self.target)
+
+
+class HeadStep(Step):
+    """Global average pooling and the linear classifier: logits (N, classes)."""
+
+    def forward(self, x: Tensor, size: Size) -> tuple[Tensor, Size]:
+        x = to_layout(x, size, self.layout, 'nchw')
+        return self.module(x.mean((2, 3))), size
+
+
+class AssembledNet(nn.Module):
+    """A classifier over shared pieces: ``model(images)`` are logits (N, classes)."""
+
+    def __init__(self, steps: list[Step]) -> None:
+        super().__init__()
+        self.steps = nn.ModuleList(steps)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x, size = images, tuple(images.shape[2:])
+        for step in self.steps:
+            x, size = step(x, size)
+        return x
+
+
+class ComponentCache:
+    """Builds pieces, keeping those used last.
+
+    Args:
+        zoo: Entries by key.
+        nodes: Nodes of each net.
+        num_classes: Outputs of the head.
+        in_channels: Channels of the images.
+        pretrained: Blocks carry their weights; False for counting and timing.
+        device: Where the pieces live; 'meta' for counting.
+        seed: Of all weights that are not pretrained.
+        memory: Bytes of weights to keep; at least the last piece is.
+    """
+
+    def __init__(self, zoo: Mapping[str, ZooEntry], nodes: Nodes, num_classes: int, in_channels: int = 3,
+                 pretrained: bool = True, device: torch.device | str = 'cpu', seed: int = 0,
+                 memory: int = KEPT_PIECES) -> None:
+        self.zoo, self.nodes, self.num_classes, self.in_channels = zoo, nodes, num_classes, in_channels
+        self.pretrained, self.device, self.seed, self.memory = pretrained, torch.device(device), seed, memory
+        self._kept: OrderedDict[tuple, tuple[Step, int]] = OrderedDict()  # with bytes
+        self._bytes = 0
+
+    def stem(self, width: int, kind: str = 'imagenet') -> Step:
+        """The stem of ``width`` channels."""
+        key = ('stem', kind, self.in_channels, width)
+        return self._piece(
+            key, lambda: StemStep(key, conv_stem(self.in_channels, width, kind), self.in_channels, 'nchw'))
+
+    def block(self, block: Block) -> Step:
+        """``block``, with its own weights where ``pretrained``."""
+        key = ('block', block.model, block.first, block.last)
+        return self._piece(key, lambda: self._extract(key, block))
+
+    def adapter(self, adapter: Adapter, source: Layout, target: Layout) -> Step:
+        """``adapter`` between features of two layouts."""
+        key = ('adapter', adapter, source, target)
+        return self._piece(
+            key, lambda: AdapterStep(key, build_adapter(adapter), adapter.in_channels, source, target))
+
+    def head(self, channels: int, layout: Layout) -> Step:
+        """The classifier on ``channels`` channels."""
+        key = ('head', channels, layout, self.num_classes)
+        return self._piece(key, lambda: HeadStep(key, nn.Linear(channels, self.num_classes), channels, layout))
+
+    def steps(self, genotype: Genotype) -> list[Step]:
+        """All pieces of ``genotype``, in order: stem, [base adapter,] block, adapter, block, ..., head."""
+        steps = [self.stem(genotype.base_channels, genotype.stem)]
+        layout, channels = 'nchw', genotype.base_channels
+        for adapter, block in zip((genotype.base_adapter, *genotype.adapters), genotype.blocks, strict=True):
+            first, last = (self.nodes[block.model][index] for index in (block.first, block.last))
+            if adapter is not None:
+                steps.append(self.adapter(adapter, layout, first.in_layout))
+            steps.append(self.block(block))
+            layout, channels = last.out_layout, last.out_channels
+        return [*steps, self.head(channels, layout)]
+
+    def build(self, genotype: Genotype) -> AssembledNet:
+        """The net of ``genotype``; it shares its pieces with other nets of these ``ComponentCache``."""
+        return AssembledNet(self.steps(genotype))
+
+    def _extract(self, key: tuple, block: Block) -> Step:
+        nodes = self.nodes[block.model]
+        module = extract_block(find_entry(self.zoo, block.model), nodes[block.first].name, nodes[block.last].name,
+                               pretrained=self.pretrained, empty=self.device.type == 'meta')
+        return Step(key, module, nodes[block.first].in_channels, nodes[block.first].in_layout)
+
+    def _piece(self, key: tuple, make: Callable[[], Step]) -> Step:
+        if key not in self._kept:
+            digest = hashlib.sha256(repr((self.seed, key)).encode()).digest()
+            with frozen_random(int.from_bytes(digest[:7], 'big')):
+                step = make().to(self.device).eval()
+            self._kept[key] = step, sum(p.nbytes for p in step.parameters() if not p.is_meta)
+            self._bytes += self._kept[key][1]
+            self._forget()
+        self._kept.move_to_end(key)
+        return self._kept[key][0]
+
+    def _forget(self) -> None:
+        """Drop what was used longest ago until the rest fits."""
+        while self._bytes > self.memory and len(self._kept) > 1:
+            _, (_, size) = self._kept.popitem(last=False)
+            self._bytes -= size

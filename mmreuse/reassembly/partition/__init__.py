@@ -1,0 +1,1 @@
+"""Partition the nodes of a zoo into blocks and equivalence sets."""

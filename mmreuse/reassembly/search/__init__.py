@@ -1,0 +1,1 @@
+"""Choose assemblies within limits: an integer program, scored by proxies."""

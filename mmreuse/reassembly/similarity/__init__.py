@@ -1,0 +1,1 @@
+"""How alike the nodes of a zoo are."""

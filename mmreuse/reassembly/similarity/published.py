@@ -1,0 +1,120 @@
+"""The published similarity files: one NumPy pickle ``net1.net2.pkl`` a pair of nets, self pairs included.
+
+Each holds ``dict(sim=(L1, L2) float32, model1=dict(arch, model_name), model2=...)`` with the
+similarity of node outputs; inputs of first nodes are not in it. A pickle can run anything, so these
+are read as data (:mod:`mmreuse.utils.numpy_pickle`), never unpickled.
+"""
+import pickle
+from collections.abc import Mapping, Sequence
+from itertools import combinations_with_replacement
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mmreuse.errors import ArtefactError
+from mmreuse.reassembly.similarity.similarity_matrix import SimilarityMatrix
+from mmreuse.utils.io import PathLike, atomic_write
+from mmreuse.utils.numpy_pickle import load_numpy_pickle
+
+#: Missing pairs that an error names.
+_LISTED = 50
+
+
+def export_published(folder: PathLike, similarity: SimilarityMatrix,
+                     archs: Mapping[str, str] | None = None) -> list[Path]:
+    """Write one file for each unordered pair of nets.
+
+    Args:
+        folder: Target.
+        similarity: Of the zoo. Of a directed metric, rows of the first net given the second are written.
+        archs: Constructor of each net without its pretraining tag; the net's key where it is not given.
+
+    Returns:
+        list[Path]: The files.
+    """
+    archs = {key: key for key in similarity.keys} | dict(archs or {})
+    paths = []
+    for left, right in combinations_with_replacement(similarity.keys, 2):
+        rows, columns = similarity.rows(left), similarity.rows(right)
+        outputs = similarity.values[rows.start + 1:rows.stop, columns.start + 1:columns.stop]
+        content = dict(
+            sim=np.ascontiguousarray(outputs.float().numpy()),
+            model1=dict(arch=archs[left], model_name=left), model2=dict(arch=archs[right], model_name=right))
+        paths.append(Path(folder) / f'{left}.{right}.pkl')
+        with atomic_write(paths[-1], 'wb') as file:
+            pickle.dump(content, file, protocol=4)
+    return paths
+
+
+def import_published(folder: PathLike, node_names: Mapping[str, Sequence[str]],
+                     metric: str = 'cka') -> SimilarityMatrix:
+    """Read the files of a zoo, whichever net of a pair comes first in them.
+
+    A pair gives both directions: the transpose stands for the other one.
+
+    Args:
+        folder: Holds the ``.pkl`` files; names of nets are taken from inside them.
+        node_names: Names of the nodes of each wanted net, in the order of the rows (execution order). Files of
+            other nets are left alone.
+        metric: What the files hold; they do not say.
+
+    Returns:
+        SimilarityMatrix: ``has_inputs=False``; rows and columns of first inputs are NaN.
+
+    Raises:
+        ArtefactError: Pairs are missing, a file is truncated, holds more than
+            arrays and plain values, or does not fit the nodes.
+    """
+    keys = tuple(node_names)
+    offsets = [0]
+    for key in keys:
+        offsets.append(offsets[-1] + len(node_names[key]) + 1)
+    start = dict(zip(keys, offsets, strict=False))
+    values = torch.full((offsets[-1], offsets[-1]), float('nan'))
+    missing = set(combinations_with_replacement(keys, 2))
+    for path in sorted(Path(folder).glob('*.pkl')):
+        left, right, pair = read_pair(path)
+        if left not in start or right not in start:
+            continue
+        expected = (len(node_names[left]), len(node_names[right]))
+        if pair.shape != expected:
+            raise ArtefactError(f'{path}: holds {tuple(pair.shape)} similarities where {left} and {right} have '
+                                f'{expected} nodes. It is of other nets, or made with another list of nodes.')
+        rows = slice(start[left] + 1, start[left] + 1 + pair.shape[0])
+        columns = slice(start[right] + 1, start[right] + 1 + pair.shape[1])
+        values[columns, rows] = pair.T
+        values[rows, columns] = pair
+        missing -= {(left, right), (right, left)}
+    if missing:
+        pairs = ', '.join(' - '.join(pair) for pair in sorted(missing)[:_LISTED])
+        raise ArtefactError(f'{folder}: no similarity file for {len(missing)} pairs of nets: {pairs}'
+                            f'{", ..." if len(missing) > _LISTED else ""}. Compute them, or leave these nets out.')
+    inner = values[~values.isnan()]
+    if len(inner) != sum(len(names) for names in node_names.values())**2:
+        raise ArtefactError(f'{folder}: some similarities are NaN, as the published code makes them of an empty chunk. '
+                            f'Compute them again.')
+    return SimilarityMatrix(
+        keys=keys, offsets=tuple(offsets), values=values, metric=metric,
+        symmetric=bool(torch.equal(values.nan_to_num(), values.nan_to_num().T)),
+        node_names={key: tuple(names) for key, names in node_names.items()}, has_inputs=False)
+
+
+def read_pair(path: PathLike) -> tuple[str, str, torch.Tensor]:
+    """Names of the two nets and their similarities (L1, L2) from one published file.
+
+    Raises:
+        ArtefactError: The file is truncated, or holds more than arrays and plain values.
+    """
+    with open(path, 'rb') as file:
+        content = load_numpy_pickle(file, str(path))
+    try:
+        values = content['sim']
+        names = [content[model]['model_name'] for model in ('model1', 'model2')]
+    except (KeyError, TypeError) as error:
+        raise ArtefactError(f'{path}: is not a published similarity file: it lacks {error}.') from error
+    if not isinstance(values, np.ndarray) or values.dtype.kind != 'f' or values.ndim != 2:
+        raise ArtefactError(f'{path}: sim is a {type(values).__name__}, not a matrix of floats.')
+    if not all(isinstance(name, str) for name in names):
+        raise ArtefactError(f'{path}: model_name is not the name of a net.')
+    return names[0], names[1], torch.from_numpy(values.astype(np.float32))

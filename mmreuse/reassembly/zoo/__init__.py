@@ -1,0 +1,1 @@
+"""The networks that blocks are taken from: their weights, nodes and costs."""
