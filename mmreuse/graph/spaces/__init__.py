@@ -1,1 +1,1 @@
-"""Derive feature spaces: a tracer labels channels with atoms while a network runs, rules say what operations do to them."""
+"""Derive feature spaces: channels are labelled with atoms while a network runs, rules say what operations do to them."""
