@@ -1,1 +1,1 @@
-"""Derive feature spaces: channels are labelled with atoms while a network runs, rules say what operations do to them."""
+"""Derive feature spaces: channels get labels while a network runs, and rules say what operations do to them."""
