@@ -134,7 +134,7 @@ class Python(Library):
         return network
 
 
-def create(name: str | Mapping[str, Any], **options: Any) -> nn.Module:
+def create(name: str | Mapping[str, Any], *, trust_code: bool = True, **options: Any) -> nn.Module:
     """Build a network with random weights that knows where it comes from.
 
     ::
@@ -146,6 +146,7 @@ def create(name: str | Mapping[str, Any], **options: Any) -> nn.Module:
 
     Args:
         name: ``library:name``, ``module:callable`` of your own code, or a model config.
+        trust_code: Import and call code of your own.
         **options: Plain values for the library's builder.
 
     Raises:
@@ -154,14 +155,14 @@ def create(name: str | Mapping[str, Any], **options: Any) -> nn.Module:
     """
     if isinstance(name, Mapping):
         options = {**{key: value for key, value in name.items() if key != 'type'}, **options}
-        base = dict(base='mmpretrain', name=name['type'], options=options)
+        base = dict(base='mmpretrain', name=name['type'], options=_without_init(options))
     else:
         library, _, own = name.partition(':')
         base = dict(base=library, name=own) if library in BASES.module_dict else dict(base='python', name=name)
         base['options'] = options
     if refused := [key for key in options if key in _REFUSED]:
         raise ConfigError(f"create('{name}'): '{refused[0]}' would fetch weights. Load them into the network instead.")
-    return set_record(build_base(base, trust_code=True), Record(base))
+    return set_record(build_base(base, trust_code=trust_code), Record(base))
 
 
 def build_base(base: Mapping[str, Any], *, trust_code: bool = False) -> nn.Module:

@@ -1,0 +1,134 @@
+"""References: how configs and command lines name a network that has its weights."""
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from mmreuse.errors import ArtefactError, ConfigError
+from mmreuse.networks.bases import create
+from mmreuse.networks.network_file import load
+from mmreuse.networks.record import record_of, set_record
+from mmreuse.utils.config_files import read_config
+from mmreuse.utils.io import PathLike, load_checkpoint
+from mmreuse.utils.names import nearest
+from mmreuse.utils.safe_loading import checkpoint_path
+from mmreuse.utils.state_fit import load_strictly, weights_of
+
+NETWORK_FILE = 'network.safetensors'
+_CONFIGS = ('.py', '.yml', '.yaml', '.json')
+_KEYS = {'config': ('config', 'checkpoint', 'options'), 'base': ('base', 'weights', 'options')}
+
+Reference = str | Path | Mapping[str, Any] | nn.Module
+
+
+def open_network(reference: Reference, *, trust_code: bool = False) -> nn.Module:
+    """Return a network with weights.
+
+    ::
+
+        open_network('a.safetensors')                                   # a network file
+        open_network('configs/dery/net.py')                             # the result of that config's run
+        open_network(dict(config='configs/dery/net.py', checkpoint='net.pth'))
+        open_network(dict(base='timm:resnet18', weights='resnet18.pth', options=dict(num_classes=10)))
+
+    Args:
+        reference: A network file; a config, whose own work_dir then holds the result of its run; ``dict(config=PATH,
+            checkpoint=PATH, options={})`` with ``options`` set in the config by dotted keys; ``dict(base=NAME or model
+            config, weights=PATH, options={})`` with the arguments of :func:`~mmreuse.networks.create`. A network
+            itself is returned as it is.
+        trust_code: Import and call the code of networks that are of no library.
+
+    Returns:
+        nn.Module: On the CPU, in evaluation mode, with its record.
+
+    Raises:
+        ConfigError: The reference is none of these, or gives no weights.
+        ArtefactError: A file is missing, damaged, or does not fit.
+    """
+    if isinstance(reference, nn.Module):
+        return reference
+    if isinstance(reference, str | Path):
+        if is_network_file(reference):
+            return load(reference, trust_code=trust_code)
+        if Path(reference).suffix not in _CONFIGS:
+            raise ConfigError(f"'{reference}' names no network with weights. Give a network file (.safetensors), a "
+                              'config, dict(config=PATH, checkpoint=PATH) or dict(base=NAME, weights=PATH).')
+        reference = dict(config=reference)
+    kind = _kind_of(reference)
+    options = dict(reference.get('options') or {})
+    if kind == 'base':
+        if reference.get('weights') is None:
+            raise ConfigError(f"the base '{reference['base']}' has no weights: give weights=PATH, a file of its trained "
+                              'ones.')
+        network = create(reference['base'], trust_code=trust_code, **options)
+        return load_weights(network, reference['weights'])
+    path = reference['config']
+    cfg = read_config(path)
+    cfg.merge_from_dict(options)
+    if not isinstance(cfg.get('model'), Mapping):
+        raise ConfigError(f'{path}: has no model, so that it is no reference to a network.')
+    checkpoint = reference.get('checkpoint') or result_of(path, cfg.get('work_dir'))
+    if is_network_file(checkpoint):
+        return load(checkpoint, trust_code=trust_code)
+    model = cfg.model.to_dict()
+    preprocessing = model.pop('data_preprocessor', None) or dict(cfg.get('data_preprocessor') or {})
+    network = load_weights(create(model), checkpoint)
+    return set_record(network, replace(record_of(network), preprocessing=preprocessing))
+
+
+def is_network_file(path: PathLike) -> bool:
+    """Return whether a path is that of a network file, as far as its name tells."""
+    return Path(path).suffix == '.safetensors'
+
+
+def load_weights(network: nn.Module, path: PathLike) -> nn.Module:
+    """Load a file of weights into a network, strictly, and put it into evaluation mode.
+
+    Args:
+        network: Of any origin.
+        path: A file, or an address as in :func:`~mmreuse.utils.safe_loading.checkpoint_path`.
+
+    Raises:
+        ArtefactError: The file is missing, damaged, or does not fit.
+    """
+    load_strictly(network, weights_of(load_checkpoint(checkpoint_path(path)), path), path)
+    return network.eval()
+
+
+def result_of(config: PathLike, work_dir: PathLike | None = None) -> Path:
+    """Return the network that a config's run left: its network file, or else its best or last checkpoint.
+
+    Args:
+        config: Path of the config.
+        work_dir: The folder of its run; by default ``work_dirs/<config name>``.
+
+    Raises:
+        ArtefactError: There is none yet.
+    """
+    folder = Path(work_dir or Path('work_dirs', Path(config).stem))
+    pointer = folder / 'last_checkpoint'
+    last = [Path(pointer.read_text(encoding='utf-8', errors='replace').strip())] if pointer.is_file() else []
+    best = sorted(folder.glob('best_*.pth'), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in (folder / NETWORK_FILE, *best, *last):
+        if path.is_file():
+            return path
+    raise ArtefactError(f'{config}: its run has left no network in {folder}. Run it first (python tools/train.py '
+                        f'{config}), or give checkpoint=PATH.')
+
+
+def _kind_of(reference: Any) -> str:
+    """Return which keys a reference has to have.
+
+    Raises:
+        ConfigError: It is no reference.
+    """
+    kinds = [kind for kind in _KEYS if isinstance(reference, Mapping) and reference.get(kind) is not None]
+    if len(kinds) != 1:
+        raise ConfigError(f'{reference!r} names no network: give a network file (.safetensors), a config, '
+                          'dict(config=PATH, checkpoint=PATH) or dict(base=NAME, weights=PATH).')
+    if unknown := [key for key in reference if key not in _KEYS[kinds[0]]]:
+        raise ConfigError(f"the network {dict(reference)} has the key '{unknown[0]}'. "
+                          f'{nearest(unknown[0], _KEYS[kinds[0]])}')
+    return kinds[0]
