@@ -60,8 +60,8 @@ def open_network(reference: Reference, *, trust_code: bool = False) -> nn.Module
     options = dict(reference.get('options') or {})
     if kind == 'base':
         if reference.get('weights') is None:
-            raise ConfigError(f"the base '{reference['base']}' has no weights: give weights=PATH, a file of its trained "
-                              'ones.')
+            raise ConfigError(f"the base '{reference['base']}' has no weights: give weights=PATH, the file of its "
+                              'trained ones.')
         network = create(reference['base'], trust_code=trust_code, **options)
         return load_weights(network, reference['weights'])
     path = reference['config']

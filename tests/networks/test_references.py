@@ -91,7 +91,7 @@ def test_a_network_is_its_own_reference():
     (dict(base='timm:test_resnet'), "'timm:test_resnet' has no weights"),
     (dict(base='timm:test_resnet', weigths='a.pth'), "has the key 'weigths'. Nearest: 'weights'"),
     ('configs/no_such.py', 'no such file'),
-    ('configs/dery/README.md', "names no network"),
+    ('configs/dery/README.md', 'names no network'),
     ('missing.safetensors', 'is not a file'),
 ])
 def test_refuses_what_names_no_network(reference, message, repository, monkeypatch):
