@@ -5,11 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from mmreuse.datasets.samples import balanced_order
 from mmreuse.datasets.superclasses import superclass
 from mmreuse.errors import ConfigError, DataError
 from mmreuse.registry import DATASETS
-from mmreuse.utils.class_split import Classes, resolve_classes
+from mmreuse.utils.class_split import Classes, balanced_order, resolve_classes
 from mmreuse.utils.names import nearest
 
 

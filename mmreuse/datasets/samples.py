@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import Dataset
 
 from mmreuse.errors import DataError
+from mmreuse.utils.class_split import balanced_order
 
 
 def pick_samples(dataset: Any, num_samples: int, seed: int) -> list[int]:
@@ -30,27 +31,6 @@ def pick_samples(dataset: Any, num_samples: int, seed: int) -> list[int]:
     if len(labels) == 0:
         raise DataError(f'{type(dataset).__name__} at {getattr(dataset, "data_root", "?")} holds no samples')
     return balanced_order(labels, seed)[:num_samples].tolist()
-
-
-def balanced_order(labels: np.ndarray, seed: int) -> np.ndarray:
-    """Indices in a random order whose every beginning is as even over the classes as the data allows.
-
-    Args:
-        labels: (N,).
-        seed: Of the order.
-
-    Returns:
-        np.ndarray: (N,), one of each class, then the next one of each class, ...
-    """
-    generator = np.random.default_rng(seed)
-    order = generator.permutation(len(labels))
-    turn = np.empty(len(labels), dtype=np.int64)
-    for label in np.unique(labels):
-        members = order[labels[order] == label]
-        turn[members] = np.arange(len(members))
-    position = np.empty(len(labels), dtype=np.int64)
-    position[order] = np.arange(len(labels))
-    return np.lexsort((position, turn))
 
 
 def samples_hash(dataset: Any, indices: Sequence[int]) -> str:

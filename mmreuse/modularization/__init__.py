@@ -5,6 +5,7 @@ from mmreuse.modularization.costs import flop_rates, latency_rates, weight_rates
 from mmreuse.modularization.flops import Cost, count_uses, measure_cost
 from mmreuse.modularization.gates import GatedNetwork, Gates, add_gates, gate_spaces
 from mmreuse.modularization.head import ModuleHead, fit_head, select_classes
+from mmreuse.modularization.learner import modularize
 from mmreuse.modularization.masks import (
     apply_masks,
     mask_parameters,
@@ -39,7 +40,7 @@ __all__ = [
     'apply_masks', 'apply_module', 'materialize', 'compact', 'compose', 'count_uses', 'fit_head', 'flop_rates',
     'frozen_hash', 'gate_spaces', 'hold_budget', 'latency_rates', 'load_compacted', 'load_mask_state',
     'load_module', 'load_published', 'mask_parameters', 'mask_ratio', 'mask_saliency', 'mask_state',
-    'masked_tensors', 'measure_cost', 'original_labels', 'problem_masks', 'rank_masks', 'resize',
+    'masked_tensors', 'measure_cost', 'modularize', 'original_labels', 'problem_masks', 'rank_masks', 'resize',
     'restricted_scores', 'save_compacted', 'save_module', 'save_published', 'select_classes', 'size_recipe',
     'sparsity_loss', 'train_masks', 'verify_base', 'weight_rates',
 ]

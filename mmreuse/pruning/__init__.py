@@ -5,7 +5,6 @@ from mmreuse.pruning.gradients import per_sample_gradients
 from mmreuse.pruning.narrow import narrow_to
 from mmreuse.pruning.prune import prune, prune_weights
 from mmreuse.pruning.saliencies import diagonal_fisher, magnitude, woodfisher
-from mmreuse.pruning.schedule import polynomial
 from mmreuse.pruning.selection import select_masks
 from mmreuse.pruning.storage import PerSampleGradients
 from mmreuse.pruning.weights import (
@@ -16,6 +15,7 @@ from mmreuse.pruning.weights import (
     make_permanent,
     measure_sparsity,
 )
+from mmreuse.utils.schedule import polynomial
 
 __all__ = [
     'Fisher', 'PerSampleGradients', 'Sparsity', 'apply_masks', 'diagonal_fisher', 'find_masks', 'listed_weights',

@@ -84,3 +84,24 @@ def _split_options(options: Mapping[str, int], *more: str) -> dict[str, int]:
         if not isinstance(options[key], int) or options[key] < 0:
             raise ConfigError(f'classes: {key} = {options[key]!r} is no whole number from 0.')
     return dict(options)
+
+
+def balanced_order(labels: np.ndarray, seed: int) -> np.ndarray:
+    """Indices in a random order whose every beginning is as even over the classes as the data allows.
+
+    Args:
+        labels: (N,).
+        seed: Of the order.
+
+    Returns:
+        np.ndarray: (N,), one of each class, then the next one of each class, ...
+    """
+    generator = np.random.default_rng(seed)
+    order = generator.permutation(len(labels))
+    turn = np.empty(len(labels), dtype=np.int64)
+    for label in np.unique(labels):
+        members = order[labels[order] == label]
+        turn[members] = np.arange(len(members))
+    position = np.empty(len(labels), dtype=np.int64)
+    position[order] = np.arange(len(labels))
+    return np.lexsort((position, turn))

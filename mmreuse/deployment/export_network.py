@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mmreuse.deployment import export_onnx
+from mmreuse.deployment.export import export_onnx
 from mmreuse.deployment.program import export_program
 from mmreuse.errors import ConfigError
 from mmreuse.networks import load, record_of

@@ -1,4 +1,4 @@
-"""Learn modules from a notebook."""
+"""Learn the module of a trained classifier."""
 import copy
 import math
 from collections.abc import Collection, Iterator, Set
@@ -10,34 +10,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmreuse.apis.data import BATCH_SIZE, Data, batches
-from mmreuse.datasets.samples import balanced_order
 from mmreuse.errors import ConfigError, DataError
 from mmreuse.graph import copy_model
 from mmreuse.graph.graph import frozen_random
-from mmreuse.modularization import (
-    ModuleHead,
-    apply_masks,
-    fit_head,
-    hold_budget,
-    mask_parameters,
-    mask_ratio,
-    mask_saliency,
-    mask_state,
-    materialize,
-    original_labels,
-    rank_masks,
-    select_classes,
-    train_masks,
-)
-from mmreuse.modularization.budget import check_share
+from mmreuse.modularization.budget import check_share, hold_budget, mask_saliency, rank_masks
+from mmreuse.modularization.head import ModuleHead, fit_head, select_classes
+from mmreuse.modularization.masks import apply_masks, mask_parameters, mask_ratio, train_masks
+from mmreuse.modularization.original import original_labels
 from mmreuse.modularization.report import recalls, report_of
+from mmreuse.modularization.states import mask_state, materialize
 from mmreuse.networks import record_edit, record_of
 from mmreuse.networks.record import set_record
-from mmreuse.pruning import polynomial
-from mmreuse.statistics.data import logits_of
+from mmreuse.statistics.data import BATCH_SIZE, Data, batches, logits_of
 from mmreuse.statistics.passes import device_of, labelled
+from mmreuse.utils.class_split import balanced_order
 from mmreuse.utils.progress import progress
+from mmreuse.utils.schedule import polynomial
 
 #: Steps between two corrections of the masks.
 _INTERVAL = 10
