@@ -34,7 +34,6 @@ def prune(
     saliency: Method = 'magnitude',
     *,
     renormalizers: Sequence[Method] = (),
-    renormalization_loader: Iterable | None = None,
     validation: Iterable | None = None,
     **options: Any,
 ) -> nn.Module:
@@ -49,7 +48,6 @@ def prune(
         renormalizers: Names, configs or functions of :data:`mmreuse.registry.RENORMALIZERS`, run one after the other.
             Goals are the statistics of the dense network. A budget is an option of theirs:
             ``dict(type='reset', samples=64)``.
-        renormalization_loader: Data for the renormalizers, if not ``loader``.
         validation: Labelled batches, not of the test set, for renormalizers that choose by accuracy on them.
         **options: ``scope``, ``update``, ``fisher``, ``modules``, ``exclude`` of :func:`prune_weights`.
 
@@ -62,15 +60,14 @@ def prune(
     """
     renormalizers = [find_method(RENORMALIZERS, each) for each in renormalizers]
     loader = None if loader is None else repeatable(loader)
-    data = loader if renormalization_loader is None else repeatable(renormalization_loader)
-    if renormalizers and data is None:
+    if renormalizers and loader is None:
         raise ConfigError('renormalizers need data: give a loader, or leave them out.')
     if validation is None and any(map(chooses, renormalizers)):
         raise ConfigError('a renormalizer chooses on labelled data: give `validation`, or its own option `score`.')
     pruned = copy_permanent(model)
     prune_weights(pruned, loader, sparsity, saliency, **options)
     record_edit(pruned, 'prune', [model], sparsity=sparsity, saliency=method_name(saliency))
-    apply_renormalizers(pruned, data, renormalizers, ends=[model], validation=validation)
+    apply_renormalizers(pruned, loader, renormalizers, ends=[model], validation=validation)
     return pruned
 
 

@@ -69,7 +69,6 @@ def collect_taps(
     samples: int | None = None,
     positions: int | None = None,
     seed: int = 0,
-    one_at_a_time: bool = False,
 ) -> dict[str, SpaceMoments]:
     """Moments of what is observed at taps, over samples and positions, on all processes together.
 
@@ -82,7 +81,6 @@ def collect_taps(
         samples: How many samples to use, to the sample; None for all.
         positions: How many positions of each sample to use, drawn at random; None for all.
         seed: Of that draw.
-        one_at_a_time: Hold the (n, n) sums of one name at a time, for one pass over the loader each.
 
     Returns:
         dict[str, SpaceMoments]: By name; features of N models one after the other.
@@ -99,12 +97,7 @@ def collect_taps(
     taps = [{name: _several(tap) for name, tap in each.items()} for each in taps]
     if any(list(each) != list(taps[0]) for each in taps):
         raise ConfigError(f'models are tapped under different names: {", ".join(str(list(each)) for each in taps)}.')
-    groups = [[name] for name in taps[0]] if one_at_a_time else [list(taps[0])]
-    moments = {}
-    for names in groups:
-        chosen = [{name: each[name] for name in names} for each in taps]
-        moments |= _one_pass(models, loader, chosen, samples, PositionSampler(positions, seed))
-    return moments
+    return _one_pass(models, loader, taps, samples, PositionSampler(positions, seed))
 
 
 def _several(tap: TapLike | Sequence[TapLike]) -> tuple[TapLike, ...]:

@@ -9,7 +9,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from mmreuse.errors import ArtefactError
 from mmreuse.utils.downloads import content_hash
 from mmreuse.utils.io import PathLike, file_hash, read_json, write_json
 from mmreuse.version import __version__
@@ -125,30 +124,3 @@ def read_manifest(folder: PathLike) -> dict[str, Any]:
         ArtefactError: It is missing, truncated or of another kind.
     """
     return read_json(Path(folder) / NAME, required=_KEYS)
-
-
-def check_manifest(folder: PathLike, *, stage: str, inputs: Mapping[str, str]) -> dict[str, Any]:
-    """Make sure that an artefact was made by ``stage`` from ``inputs``.
-
-    Args:
-        folder: Where the artefact lies.
-        stage: What should have made it.
-        inputs: Hashes it should have been made from; the manifest may name more.
-
-    Returns:
-        dict: The manifest.
-
-    Raises:
-        ArtefactError: It was made by another stage or from other inputs (named).
-    """
-    manifest = read_manifest(folder)
-    path = Path(folder) / NAME
-    if manifest['stage'] != stage:
-        raise ArtefactError(f"{path}: was made by '{manifest['stage']}', not by '{stage}'. Point to the folder that "
-                            f"'{stage}' wrote.")
-    for name, expected in inputs.items():
-        found = manifest['inputs'].get(name)
-        if found != expected:
-            raise ArtefactError(f"{path}: was made from another '{name}' ({found} instead of {expected}). Run "
-                                f"'{stage}' again.")
-    return manifest

@@ -5,6 +5,7 @@ import shutil
 import sys
 import types
 from dataclasses import replace
+from itertools import combinations_with_replacement
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,6 @@ from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.models import CifarResNet
 from mmreuse.reassembly.assembly.emit import load_candidates
 from mmreuse.reassembly.partition.files import load_partition
-from mmreuse.reassembly.similarity.published import export_published
 from mmreuse.reassembly.similarity.similarity_matrix import load_similarity, save_similarity
 from mmreuse.registry import MODELS
 from mmreuse.utils.complexity import count_params
@@ -194,12 +194,17 @@ def test_a_partition_of_another_similarity_is_refused(pipeline, tmp_path):
 def test_published_similarities_serve_a_config(pipeline, tmp_path):
     """A folder of the published pickles instead of the stage's own file."""
     similarity = load_similarity(Path(pipeline.work_dir) / 'similarity' / 'similarity.safetensors')
-    export_published(tmp_path / 'pickles', similarity)
-    cfg = changed(pipeline, tmp_path / 'work', similarity_file=str(tmp_path / 'pickles'))
+    folder = tmp_path / 'pickles'
+    folder.mkdir()
+    for left, right in combinations_with_replacement(similarity.keys, 2):
+        values = similarity.values[similarity.rows(left), similarity.rows(right)][1:, 1:].numpy().copy()
+        content = dict(sim=values, model1=dict(model_name=left), model2=dict(model_name=right))
+        (folder / f'{left}.{right}.pkl').write_bytes(pickle.dumps(content))
+    cfg = changed(pipeline, tmp_path / 'work', similarity_file=str(folder))
     PartitionRunner(cfg).run()
     assert load_partition(tmp_path / 'work' / 'partition' / 'partition.json').block_input == 'first_node'
     manifest = (tmp_path / 'work' / 'partition' / 'manifest.json').read_text()
-    (tmp_path / 'pickles' / 'wide.wide.pkl').write_bytes((tmp_path / 'pickles' / 'narrow.narrow.pkl').read_bytes())
+    (folder / 'wide.wide.pkl').write_bytes((folder / 'narrow.narrow.pkl').read_bytes())
     with pytest.raises(ArtefactError, match='wide - wide'):
         PartitionRunner(cfg).run()
     assert (tmp_path / 'work' / 'partition' / 'manifest.json').read_text() == manifest

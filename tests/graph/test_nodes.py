@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from mmreuse.errors import SpaceError
-from mmreuse.graph import cut_points, sequence_of_nodes
-from mmreuse.graph.program.cut import endpoints, resolve
+from mmreuse.graph import sequence_of_nodes
+from mmreuse.graph.program.cut import endpoints, places, resolve
+from mmreuse.graph.program.recorder import record
 from mmreuse.models.backbones.cifar_resnet import CifarResNet
 
 # Counts are those of Yang et al., Deep Model Reassembly (2022), where the family is in its zoo or its tables, and
@@ -108,8 +109,8 @@ def test_down_sampling_of_swin_is_a_node_of_its_own() -> None:
 @pytest.mark.parametrize('name', ['resnet18', 'swin_t', 'densenet121', 'squeezenet1_1', 'vgg11_bn'])
 def test_one_tensor_crosses_behind_every_node(name: str) -> None:
     model, x = on_meta(lambda: torchvision_model(name))
-    places = {key for point in cut_points(model, x) for key in (point.name, *point.aliases)}
-    assert {endpoints(node)[1] for node in sequence_of_nodes(model, x)} <= places
+    crossings = {call.key for calls in places(record(model, x)).values() for call in calls}
+    assert {endpoints(node)[1] for node in sequence_of_nodes(model, x)} <= crossings
 
 
 class Block(nn.Module):

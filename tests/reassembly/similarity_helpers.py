@@ -1,4 +1,6 @@
 """Gram files of made-up features, and float64 pairwise references of the similarities."""
+import pickle
+from itertools import combinations_with_replacement
 from pathlib import Path
 
 import torch
@@ -77,3 +79,15 @@ def random_similarity(lengths: dict[str, int], seed: int = 0, wander: float = 0.
         tuple(lengths), tuple(offsets.tolist()), values, 'cka', True,
         {key: tuple(f'layer.{index}' for index in range(length)) for key, length in lengths.items()},
         weights_hashes={key: f'sha256:{key}' for key in lengths}, data_hash='sha256:0')
+
+
+def write_published(folder: Path, similarity: SimilarityMatrix) -> list[Path]:
+    """Write a pickle for each unordered pair of nets, as the published code does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for left, right in combinations_with_replacement(similarity.keys, 2):
+        values = similarity.values[similarity.rows(left), similarity.rows(right)][1:, 1:].numpy().copy()
+        content = dict(sim=values, model1=dict(arch=left, model_name=left), model2=dict(arch=right, model_name=right))
+        paths.append(folder / f'{left}.{right}.pkl')
+        paths[-1].write_bytes(pickle.dumps(content, protocol=4))
+    return paths

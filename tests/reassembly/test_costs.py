@@ -112,18 +112,23 @@ def test_the_first_guess_reads_the_boundary_where_blocks_meet(mixed):
     values = rng.random((offsets[-1], offsets[-1])).astype(np.float32)
     similarity = SimilarityMatrix(tuple(nodes), tuple(map(int, offsets)), torch.from_numpy(values), 'lr', False,
                                   partition.node_names)
-    quality = {key: index / 10 for index, key in enumerate(nodes)}
-    guess = surrogate_values(assemblies, partition, similarity, quality)
+    guess = surrogate_values(assemblies, partition, similarity)
     start = dict(zip(nodes, offsets, strict=False))
+
+    def likeness(block):
+        """Of the ends of a block to those of its set's anchor."""
+        anchor = partition.anchors[block.set]
+        rows, columns = ((start[each.model] + each.first, start[each.model] + each.last + 1)
+                         for each in (anchor, block))
+        return float(values[rows[0], columns[0]] + values[rows[1], columns[1]]) / 2
+
     for path in paths:
         blocks = assemblies.genotype(path).blocks
-        expected = sum(quality[block.model] for block in blocks) / 3
+        expected = sum(likeness(block) for block in blocks)
         for before, after in itertools.pairwise(blocks):
             # What the block before gives tells what the block behind saw: the output of the node before it.
             expected += values[start[after.model] + after.first, start[before.model] + before.last + 1]
         assert assemblies.lattice.values(np.array([path]), guess)[0] == pytest.approx(expected, rel=1e-6)
-    with pytest.raises(ConfigError, match=r"quality: nets \['wide'\]"):
-        surrogate_values(assemblies, partition, None, {'narrow': 1.0, 'tokens': 1.0})
 
 
 def test_latency_is_measured_only_when_asked_for(mixed):

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from similarity_helpers import random_similarity
+from similarity_helpers import random_similarity, write_published
 
 from mmreuse.errors import ArtefactError, ConfigError, DataError
-from mmreuse.reassembly import partition_solver
+from mmreuse.reassembly.partition import solver as partition_solver
 from mmreuse.reassembly.partition.bound import upper_bound
 from mmreuse.reassembly.partition.files import check_partition, load_partition, save_partition
-from mmreuse.reassembly.partition.partition import block_similarity, partition
+from mmreuse.reassembly.partition.partition import partition
 from mmreuse.reassembly.partition.solver import Pairs, assign, best_swap, medoids, pair_similarity
 from mmreuse.reassembly.search.segments import feasible_segments, size_bounds
-from mmreuse.reassembly.similarity.published import export_published, import_published
+from mmreuse.reassembly.similarity.published import import_published
 from mmreuse.reassembly.zoo.structures import Node
 
 ZOO = {'a': 9, 'b': 12, 'c': 14, 'd': 8, 'e': 17}
@@ -31,6 +31,15 @@ def make_nodes(lengths, params=1):
 def run(lengths=ZOO, similarity=None, epsilon=0.5, **options):
     similarity = random_similarity(lengths) if similarity is None else similarity
     return partition(similarity, make_nodes(lengths), epsilon=epsilon, **options)
+
+
+def block_similarity(similarity, left, right, block_input='true'):
+    """``S(B, B') = s(in, in') + s(out, out')``, averaged over both directions."""
+    skip = 0 if block_input == 'true' else 1
+    a, b = (similarity.rows(block.model).start for block in (left, right))
+    pairs = [(a + left.first + skip, b + right.first + skip), (a + left.last + 1, b + right.last + 1)]
+    values = similarity.values
+    return float(sum(values[x, y].double() + values[y, x].double() for x, y in pairs)) / 2
 
 
 def objective_of(similarity, result):
@@ -233,7 +242,7 @@ def test_directed_similarities_are_averaged():
 
 def test_published_files_are_partitioned_by_first_nodes(tmp_path, caplog):
     similarity = random_similarity(ZOO)
-    export_published(tmp_path, similarity)
+    write_published(tmp_path, similarity)
     published = import_published(tmp_path, similarity.node_names)
     result = run(similarity=published, restarts=3)
     assert "block_input='first_node'" in caplog.text

@@ -6,8 +6,9 @@ from torch import nn
 from toy_nets import Toy
 
 from mmreuse.models import CifarResNet, DeRy
-from mmreuse.reassembly.assembly.stitching_init import joint_errors, stitch_by_least_squares
+from mmreuse.reassembly.assembly.stitching_init import _error, _Joint, stitch_by_least_squares
 from mmreuse.reassembly.zoo.zoo import Preprocess
+from mmreuse.statistics.passes import evaluating
 from mmreuse.utils.io import save_tensors
 
 #: The backbone's normalisation, and another one of which nothing but channel order and scale differ.
@@ -91,6 +92,12 @@ def random_resnets(path):
         save_tensors(file, net.state_dict())
         yield dict(key=key, library='local', model='CifarResNet', args=dict(depth=depth, width=8, num_classes=3),
                    weights=str(file), preprocess=dict(resize=32, crop=32))
+
+
+def joint_errors(backbone, loader):
+    """How far every block's input is from the one in its own network, as the backbone stands."""
+    with evaluating(backbone), torch.no_grad():
+        return [_error(_Joint(backbone, index, Preprocess()), loader, None) for index in range(len(backbone.specs))]
 
 
 def test_only_stem_and_adapters_change_and_modes_come_back(tmp_path):

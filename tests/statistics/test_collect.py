@@ -145,8 +145,7 @@ def test_windows_of_an_image_belong_to_one_sample():
     assert_moments(collect_taps(Windows(), batches, taps)['tokens'], to_rows(torch.cat(batches)))
 
 
-@pytest.mark.parametrize('one_at_a_time', [False, True])
-def test_budget_is_kept_to_the_sample_and_no_batch_is_drawn_in_vain(one_at_a_time):
+def test_budget_is_kept_to_the_sample_and_no_batch_is_drawn_in_vain():
     drawn = []
 
     class Loader:
@@ -156,10 +155,9 @@ def test_budget_is_kept_to_the_sample_and_no_batch_is_drawn_in_vain(one_at_a_tim
                 yield batch
 
     net = make_net()
-    moments = collect_taps(net, Loader(), {'head': tap('4', 5), 'relu': tap('2', 6)}, samples=14,
-                           one_at_a_time=one_at_a_time)
+    moments = collect_taps(net, Loader(), {'head': tap('4', 5), 'relu': tap('2', 6)}, samples=14)
     assert moments['head'].count == 14 and moments['relu'].count == 14 * 16
-    assert sum(drawn) == 14 * (2 if one_at_a_time else 1)
+    assert sum(drawn) == 14
     with torch.no_grad():
         assert_moments(moments['head'], net.eval()(torch.cat(make_batches())[:14]))
     with pytest.raises(DataError, match='after 28 of 30 samples'):

@@ -3,10 +3,8 @@ import time
 
 import pytest
 
-from mmreuse.errors import ArtefactError
 from mmreuse.utils.manifest import (
     changed_outputs,
-    check_manifest,
     hash_named_files,
     read_manifest,
     versions,
@@ -61,23 +59,3 @@ def test_files_that_settings_name_count_by_content(tmp_path):
     (data / 'cat/1.png').write_text('1')
     second = hash_named_files(settings)
     assert all(second[key] != first[key] for key in first)
-
-
-def test_check_names_what_does_not_fit(folder):
-    assert check_manifest(folder, stage='partition', inputs=dict(similarity='sha256:1'))['seed'] == 3
-    with pytest.raises(ArtefactError, match="manifest.json: was made by 'partition', not by 'search'"):
-        check_manifest(folder, stage='search', inputs={})
-    with pytest.raises(ArtefactError, match="another 'similarity' .sha256:1 instead of sha256:2.*'partition' again"):
-        check_manifest(folder, stage='partition', inputs=dict(similarity='sha256:2'))
-    with pytest.raises(ArtefactError, match="another 'zoo'"):
-        check_manifest(folder, stage='partition', inputs=dict(zoo='sha256:1'))
-
-
-def test_damaged_manifests_are_refused(folder):
-    path = folder / 'manifest.json'
-    path.write_text(path.read_text()[:40])
-    with pytest.raises(ArtefactError, match='manifest.json: is truncated'):
-        read_manifest(folder)
-    path.write_text('{"stage": "x"}')
-    with pytest.raises(ArtefactError, match="lacks 'config'"):
-        read_manifest(folder)

@@ -29,7 +29,6 @@ class CutPoint:
     name: str  # outermost module whose output it is ('@1', '@2', ...: of its second, third, ... call)
     shape: tuple[int, ...]  # of the tensor, without the batch
     layout: Layout | None  # None for a plain vector of features
-    aliases: tuple[str, ...] = ()  # modules inside that end with the same tensor
 
 
 def cut_points(model: nn.Module | Any, inputs: Any = None) -> list[CutPoint]:
@@ -47,8 +46,7 @@ def cut_points(model: nn.Module | Any, inputs: Any = None) -> list[CutPoint]:
     recording = record(model, inputs)
     points = []
     for node, calls in places(recording).items():
-        names = [call.key for call in calls]
-        points.append(CutPoint(names[0], node.meta['shape'][1:], guess_layout(node, model), tuple(names[1:])))
+        points.append(CutPoint(calls[0].key, node.meta['shape'][1:], guess_layout(node, model)))
     return points
 
 

@@ -16,6 +16,8 @@ from mmreuse.merging.matching.coupled_spaces import Spaces, assign, families, mo
 
 #: Smallest gain that counts, relative to the norms of what is compared.
 TOLERANCE = 1e-12
+#: Bound on the number of times that everything is visited; mostly nothing improves long before.
+MAX_SWEEPS = 100
 
 
 def state_of(graph: TracedModel) -> dict[str, Tensor]:
@@ -118,19 +120,18 @@ class Aligner:
                 target = self.target[axis.tensor]
                 yield unfold(target, axis, size), unfold(self._own(axis.tensor).to(target), axis, size)
 
-    def descend(self, max_sweeps: int, generator: torch.Generator, only: Collection[str] | None = None) -> bool:
+    def descend(self, generator: torch.Generator, only: Collection[str] | None = None) -> bool:
         """Visit families in random order until none can be improved; whether anything was.
 
         A family is left out while nothing that shares a tensor with it has changed.
 
         Args:
-            max_sweeps: Bound on the visits of each family.
             generator: Of the order.
             only: Spaces whose families are visited; None for all.
         """
         visited = {number for number, unit in enumerate(self.units) if only is None or not set(only).isdisjoint(unit)}
         stale, improved = set(visited), False
-        for _ in range(max_sweeps):
+        for _ in range(MAX_SWEEPS):
             for number in torch.randperm(len(self.units), generator=generator).tolist():
                 if number not in stale:
                     continue
@@ -225,7 +226,7 @@ def unfold(tensor: Tensor, axis: Axis, size: int) -> Tensor:
     return rows.reshape(len(rows), -1)[order.to(rows.device)].reshape(size, -1)
 
 
-def best_descent(make: Callable[[], Aligner], restarts: int, max_sweeps: int, seed: int) -> Aligner:
+def best_descent(make: Callable[[], Aligner], restarts: int, seed: int) -> Aligner:
     """The best of several descents, with orders of their own.
 
     The first starts from the identity, as published: the best start for networks that share an initialisation. The
@@ -234,15 +235,15 @@ def best_descent(make: Callable[[], Aligner], restarts: int, max_sweeps: int, se
     Raises:
         ConfigError: No descent is asked for.
     """
-    if restarts < 1 or max_sweeps < 1:
-        raise ConfigError(f'restarts = {restarts}, max_sweeps = {max_sweeps}: at least one of each is needed.')
+    if restarts < 1:
+        raise ConfigError(f'restarts = {restarts}: at least one is needed.')
     generator = torch.Generator().manual_seed(seed)
     best = None
     for number in range(restarts):
         aligner = make()
         if number > 0:
             aligner.match_outwards()
-        aligner.descend(max_sweeps, generator)
+        aligner.descend(generator)
         if best is None or aligner.objective() > best.objective():
             best = aligner
     return best

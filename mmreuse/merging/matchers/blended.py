@@ -24,7 +24,6 @@ def blended(
     weight: float = 0.5,
     include_buffers: bool = False,
     restarts: int = 2,
-    max_sweeps: int = 100,
     seed: int = 0,
 ) -> dict[str, Matching]:
     """Permute every model towards the first by a blend of the similarities of activations and of weights.
@@ -44,7 +43,6 @@ def blended(
         include_buffers: Let running statistics take part in the weights, with their raw scale.
         restarts: Number of descents of which the best counts: the first from the identity, the others from a match
             outwards from what is fixed, each in an order of its own.
-        max_sweeps: Bound on the visits of each family in a descent.
         seed: Of the orders.
 
     Returns:
@@ -68,7 +66,7 @@ def blended(
         pairs.append({name: table[:len(table) // len(graphs)].chunk(len(graphs), 1)[number]
                       for name, table in tables.items()})
         make = partial(_aligner, graph, names, target, pairs[-1], weight, include_buffers)
-        aligners.append(best_descent(make, restarts, max_sweeps, seed))
+        aligners.append(best_descent(make, restarts, seed))
     matchings = {}
     for name in names:
         places = [aligner.places[name] for aligner in aligners]

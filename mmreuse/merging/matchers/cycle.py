@@ -8,7 +8,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from mmreuse.graph import TracedModel
-from mmreuse.merging.interpolation.descent import Aligner, best_descent, state_of
+from mmreuse.merging.interpolation.descent import MAX_SWEEPS, Aligner, best_descent, state_of
 from mmreuse.merging.matching.build_matching import by_groups, equal_width
 from mmreuse.merging.matching.coupled_spaces import as_matching, shared_spaces
 from mmreuse.merging.matching.matching import Matching
@@ -18,7 +18,7 @@ from mmreuse.statistics import SpaceMoments
 
 
 @MATCHERS.register_module(name='cycle_consistent')
-def cycle_consistent(moments: SpaceMoments, *, max_sweeps: int = 100) -> Matching:
+def cycle_consistent(moments: SpaceMoments) -> Matching:
     """Permute all models into one frame so that the correlations of all pairs of them add up to the most.
 
     Every model maps to the frame, so that ``P_ij = P_ik P_kj`` holds for all of them. Starts from the best of the N
@@ -28,7 +28,6 @@ def cycle_consistent(moments: SpaceMoments, *, max_sweeps: int = 100) -> Matchin
 
     Args:
         moments: Joint moments of N models of equal width n.
-        max_sweeps: Bound on the number of times that each model is matched to the others.
 
     Returns:
         Matching: Features stand in the first model's order; the score is the mean correlation of joined features
@@ -43,7 +42,7 @@ def cycle_consistent(moments: SpaceMoments, *, max_sweeps: int = 100) -> Matchin
     table = similarity.reshape(models, size, models, size).transpose(1, 2)
     stars = [torch.stack([_best(table[centre, other]) for other in range(models)]) for centre in range(models)]
     places = max(stars, key=lambda star: _agreement(table, star))
-    for _ in range(max_sweeps):
+    for _ in range(MAX_SWEEPS):
         improved = [_rematch(table, places, model) for model in range(models)]
         if not any(improved):
             break
@@ -85,7 +84,6 @@ def merge_many(
     spaces: Sequence[str] | None = None,
     include_buffers: bool = False,
     restarts: int = 2,
-    max_sweeps: int = 100,
     seed: int = 0,
 ) -> dict[str, Matching]:
     """Permute all models into one frame so that the inner products of the weights of all pairs add up to the most.
@@ -99,8 +97,6 @@ def merge_many(
         spaces: Names of spaces to match, the others keep their order; None for all.
         include_buffers: Let running statistics take part, with their raw scale.
         restarts: Number of descents with which each model is first matched to the first one.
-        max_sweeps: Bound on the number of times that each model is matched to the others, and on the visits of each
-            family of spaces in one such match.
         seed: Of the orders.
 
     Returns:
@@ -117,11 +113,11 @@ def merge_many(
               if all(key in state and state[key].shape == value.shape for state in states)}
     aligners = [Aligner(graphs[0], names, target, include_buffers=include_buffers)]
     aligners += [best_descent(partial(Aligner, graph, names, target, include_buffers=include_buffers),
-                              restarts, max_sweeps, seed) for graph in graphs[1:]]
+                              restarts, seed) for graph in graphs[1:]]
     generator = torch.Generator().manual_seed(seed)
-    for _ in range(max_sweeps):
+    for _ in range(MAX_SWEEPS):
         order = torch.randperm(len(graphs), generator=generator).tolist()
-        if not any([_rejoin(aligners, number, max_sweeps, generator) for number in order]):
+        if not any([_rejoin(aligners, number, generator) for number in order]):
             break
     matchings = {}
     for name in names:
@@ -131,11 +127,11 @@ def merge_many(
     return matchings
 
 
-def _rejoin(aligners: Sequence[Aligner], number: int, max_sweeps: int, generator: torch.Generator) -> bool:
+def _rejoin(aligners: Sequence[Aligner], number: int, generator: torch.Generator) -> bool:
     """Match one model to the sum of the others as they are now; whether it moved."""
     others = [aligner.state() for other, aligner in enumerate(aligners) if other != number]
     if not others:
         return False
     mine = aligners[number]
     mine.target = {key: sum(state[key] for state in others) for key in mine.usable}
-    return mine.descend(max_sweeps, generator)
+    return mine.descend(generator)

@@ -21,7 +21,6 @@ def weight_matching(
     spaces: Sequence[str] | None = None,
     include_buffers: bool = False,
     restarts: int = 2,
-    max_sweeps: int = 100,
     seed: int = 0,
 ) -> dict[str, Matching]:
     """Permute every model towards the first so that the inner product of their weights is largest.
@@ -37,7 +36,6 @@ def weight_matching(
         include_buffers: Let running statistics take part, with their raw scale.
         restarts: Number of descents of which the best counts: the first from the identity, the others from a match
             outwards from what is fixed, each in an order of its own.
-        max_sweeps: Bound on the visits of each family in a descent.
         seed: Of the orders.
 
     Returns:
@@ -50,7 +48,7 @@ def weight_matching(
     names = shared_spaces(graphs, spaces, same_size=True)
     target = state_of(graphs[0])
     aligners = [best_descent(partial(Aligner, graph, names, target, include_buffers=include_buffers),
-                             restarts, max_sweeps, seed) for graph in graphs[1:]]
+                             restarts, seed) for graph in graphs[1:]]
     matchings = {}
     for name in names:
         cosines = [aligner.cosine(name) for aligner in aligners]

@@ -26,7 +26,6 @@ logger = logging.getLogger(__name__)
 TIE = 1e-4
 #: How much a difference of correlations counts beside one of weights, as cosines: one of 1e-3 as much as all of it.
 _CORRELATIONS_FIRST = 1e3
-_SWEEPS = 20
 #: Share of constant features from which on images are no evidence.
 MOSTLY = 0.5
 #: Correlations of independent features reach 0.5 by chance on fewer images in wide spaces.
@@ -132,7 +131,7 @@ def _align(first: TracedModel, graph: TracedModel, number: int, names: Sequence[
     for name in undecided:
         scale = aligner.norms(name) / graph.spaces[name].size or 1.
         aligner.linear[name] = pairs[name] * (_CORRELATIONS_FIRST * scale)
-    aligner.descend(_SWEEPS, torch.Generator().manual_seed(0), only=undecided)
+    aligner.descend(torch.Generator().manual_seed(0), only=undecided)
     return aligner
 
 

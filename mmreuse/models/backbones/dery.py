@@ -90,11 +90,6 @@ class DeRy(BaseBackbone):
         self._block_versions = self._versions()
 
     @property
-    def num_stages(self) -> int:
-        """Number of blocks, K."""
-        return len(self.blocks)
-
-    @property
     def out_channels(self) -> tuple[int, ...]:
         """Channels of the maps returned."""
         return tuple(self.blocks[index].last.out_channels for index in self.out_indices)

@@ -82,20 +82,6 @@ def stitch_by_least_squares(
     return errors
 
 
-@torch.no_grad()
-def joint_errors(
-    backbone: Assembled,
-    loader: Iterable,
-    preprocess: Preprocess | None = None,
-    samples: int | None = None,
-) -> list[float]:
-    """Measure how far every block's input is from the one in its own network; arguments and result as
-    :func:`stitch_by_least_squares`, the backbone unchanged."""
-    with evaluating(backbone):
-        return [_error(_Joint(backbone, index, preprocess or Preprocess()), loader, samples)
-                for index in range(len(backbone.specs))]
-
-
 class _Joint:
     """What meets in front of one block: features of the assembled net, and those of the block's own network."""
 

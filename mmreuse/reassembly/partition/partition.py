@@ -22,27 +22,6 @@ _TOGETHER = 32
 _MAX_BIJECTIVE = 10
 
 
-def block_similarity(similarity: SimilarityMatrix, left: Block, right: Block,
-                     block_input: Literal['true', 'first_node'] = 'true') -> float:
-    """``S(B, B') = s(in, in') + s(out, out')`` (Yang et al., 2022, eq. 1), in both directions averaged.
-
-    Args:
-        similarity: Of the zoo.
-        left: B.
-        right: B'.
-        block_input: ``'true'``: a block's input is what enters its first node. ``'first_node'``: the output of its
-            first node stands for it, as in the published code.
-
-    Returns:
-        float: At most 2.
-    """
-    skip = 0 if block_input == 'true' else 1
-    a, b = (similarity.rows(block.model).start for block in (left, right))
-    pairs = [(a + left.first + skip, b + right.first + skip), (a + left.last + 1, b + right.last + 1)]
-    values = similarity.values
-    return float(sum(values[x, y].double() + values[y, x].double() for x, y in pairs)) / 2
-
-
 def partition(
     similarity: SimilarityMatrix,
     nodes: Mapping[str, Sequence[Node]],
@@ -59,7 +38,8 @@ def partition(
     """Cut every net into K blocks and put like blocks into one set (Yang et al., 2022, eq. 2).
 
     Cuts and sets given the anchors are optimal (dynamic programming); anchors given the sets are their medoids;
-    the two alternate from several starts. Every block holds fewer than ``(1 + epsilon) / K`` of its net.
+    the two alternate from several starts. The similarity of two blocks is that of their inputs plus that of their
+    outputs (eq. 1), averaged over both directions. Every block holds fewer than ``(1 + epsilon) / K`` of its net.
 
     Args:
         similarity: Of the zoo; it may hold further nets. A directed one is averaged over both directions.
@@ -70,8 +50,9 @@ def partition(
         seed: Equal seeds give equal partitions.
         balance: What "holds" counts.
         bijective: Give the K blocks of a net K different sets.
-        block_input: See :func:`block_similarity`. A similarity without inputs (the published files) has only
-            ``'first_node'``; that it is used instead is logged and recorded.
+        block_input: ``'true'``: a block's input is what enters its first node. ``'first_node'``: the output of its
+            first node stands for it, as in the published code. A similarity without inputs (the published files)
+            has only ``'first_node'``; that it is used instead is logged and recorded.
         legacy: Use the published procedure (stage-index rule, local moves) for comparison. It does not hold
             the size bound; ``balance`` and ``bijective`` are not its options.
         flops: Multiply-accumulates of each node, by net; needed for ``balance='flops'``.

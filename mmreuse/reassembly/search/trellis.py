@@ -1,6 +1,6 @@
 """All nets a partition allows, as the layered graph that the integer program chooses from."""
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -184,33 +184,28 @@ def _nothing_fits(position: int, builder: _Builder, rules: Rules) -> str:
                       'The partition has no blocks there.')
 
 
-def surrogate_values(assemblies: Assemblies, partition: Partition, similarity: SimilarityMatrix | None = None,
-                     quality: Mapping[str, float] | None = None) -> list[np.ndarray]:
+def surrogate_values(assemblies: Assemblies, partition: Partition, similarity: SimilarityMatrix) -> list[np.ndarray]:
     """A linear guess of how good each choice is, for the program's objective.
 
     A choice is worth the similarity between what the block before gives and what the block
-    saw in its own net, plus the quality of the block: ``quality[net] / K`` where given, else how
-    similar its ends are to those of its set's anchor.
+    saw in its own network, plus how similar the ends of the block are to those of its set's anchor.
 
     Args:
         assemblies: The lattice.
         partition: For the anchors.
-        similarity: Of the zoo; without it only ``quality`` counts.
-        quality: By net, e.g. its accuracy in 0..1.
+        similarity: Of the zoo.
 
     Returns:
         list: By position, one value per choice, (n,) float64.
 
     Raises:
-        ConfigError: A net is missing in ``quality`` or in the similarity matrix.
+        ConfigError: A network is missing in the similarity matrix.
     """
-    if quality is not None and (missing := sorted(set(partition.blocks) - set(quality))):
-        raise ConfigError(f'quality: nets {missing} have none; give one number for each net of the partition')
     values = []
     for position, (choices, states) in enumerate(zip(assemblies.choices, assemblies.states, strict=True)):
-        worth = [_block_worth(state.block, partition, similarity, quality) for state in states]
+        worth = [_block_worth(state.block, partition, similarity) for state in states]
         row = np.array([worth[choice.target] for choice in choices])
-        if position and similarity is not None:
+        if position:
             before = np.array([_row_out(state.block, similarity) for state in assemblies.states[position - 1]])
             after = np.array([_row_in(state.block, similarity) for state in states])
             pairs = assemblies.lattice.positions[position]
@@ -221,12 +216,7 @@ def surrogate_values(assemblies: Assemblies, partition: Partition, similarity: S
     return values
 
 
-def _block_worth(block: Block, partition: Partition, similarity: SimilarityMatrix | None,
-                 quality: Mapping[str, float] | None) -> float:
-    if quality is not None:
-        return quality[block.model] / partition.num_blocks
-    if similarity is None:
-        return 0.0
+def _block_worth(block: Block, partition: Partition, similarity: SimilarityMatrix) -> float:
     anchor = partition.anchors[block.set]
     ends = ((_row_in(anchor, similarity), _row_in(block, similarity)),
             (_row_out(anchor, similarity), _row_out(block, similarity)))

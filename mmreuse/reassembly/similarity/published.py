@@ -4,7 +4,6 @@ Each holds ``dict(sim=(L1, L2) float32, model1=dict(arch, model_name), model2=..
 similarity of node outputs; inputs of first nodes are not in it. A pickle can run anything, so these
 are read as data (:mod:`mmreuse.utils.numpy_pickle`), never unpickled.
 """
-import pickle
 from collections.abc import Mapping, Sequence
 from itertools import combinations_with_replacement
 from pathlib import Path
@@ -14,37 +13,11 @@ import torch
 
 from mmreuse.errors import ArtefactError
 from mmreuse.reassembly.similarity.similarity_matrix import SimilarityMatrix
-from mmreuse.utils.io import PathLike, atomic_write
+from mmreuse.utils.io import PathLike
 from mmreuse.utils.numpy_pickle import load_numpy_pickle
 
 #: Missing pairs that an error names.
 _LISTED = 50
-
-
-def export_published(folder: PathLike, similarity: SimilarityMatrix,
-                     archs: Mapping[str, str] | None = None) -> list[Path]:
-    """Write one file for each unordered pair of nets.
-
-    Args:
-        folder: Target.
-        similarity: Of the zoo. Of a directed metric, rows of the first net given the second are written.
-        archs: Constructor of each net without its pretraining tag; the net's key where it is not given.
-
-    Returns:
-        list[Path]: The files.
-    """
-    archs = {key: key for key in similarity.keys} | dict(archs or {})
-    paths = []
-    for left, right in combinations_with_replacement(similarity.keys, 2):
-        rows, columns = similarity.rows(left), similarity.rows(right)
-        outputs = similarity.values[rows.start + 1:rows.stop, columns.start + 1:columns.stop]
-        content = dict(
-            sim=np.ascontiguousarray(outputs.float().numpy()),
-            model1=dict(arch=archs[left], model_name=left), model2=dict(arch=archs[right], model_name=right))
-        paths.append(Path(folder) / f'{left}.{right}.pkl')
-        with atomic_write(paths[-1], 'wb') as file:
-            pickle.dump(content, file, protocol=4)
-    return paths
 
 
 def import_published(folder: PathLike, node_names: Mapping[str, Sequence[str]],
