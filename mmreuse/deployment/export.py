@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mmreuse.errors import ArtefactError, ConfigError, DataError
-from mmreuse.graph.spaces.tracer import tensors_in
+from mmreuse.graph import tensors_in
 from mmreuse.statistics.passes import evaluating
 from mmreuse.utils.io import atomic_path
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mmreuse.deployment.engines import Call
 from mmreuse.deployment.export import check_outputs
 from mmreuse.errors import ConfigError
-from mmreuse.graph.graph import fresh_copy
+from mmreuse.graph import fresh_copy
 from mmreuse.registry import ENGINES
 from mmreuse.utils.latency import Latency, time_in_turns
 from mmreuse.utils.methods import Method, find_method

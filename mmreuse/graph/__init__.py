@@ -1,22 +1,34 @@
 """Any network as feature spaces that can be mapped, measured and cut."""
-from mmreuse.graph.copying import copy_model
-from mmreuse.graph.graph import Held, TracedModel, trace
+from mmreuse.graph.copying import copy_model, fresh_copy, refresh
 from mmreuse.graph.maps.linear_maps import Assign, Dense, Permute, Select, SpaceMap
-from mmreuse.graph.maps.transform import transform
+from mmreuse.graph.maps.narrow_attention import NarrowAttention, fit_attention
+from mmreuse.graph.maps.resolve_maps import ResolvedMap, resolve_maps
+from mmreuse.graph.maps.transform import AxisPlan, apply_maps, plan_axis, transform
 from mmreuse.graph.program.capture import capture
-from mmreuse.graph.program.cut import CutPoint, cut, cut_across, cut_points, endpoints, slice_block
+from mmreuse.graph.program.cut import CutPoint, cut, cut_across, cut_points, endpoints, find_call, slice_block
 from mmreuse.graph.program.cut_interface import CrossingTensor, carried
-from mmreuse.graph.program.emit import Program
+from mmreuse.graph.program.emit import Call, GraphModule, Program
+from mmreuse.graph.program.liveness import guess_layout, live_after
 from mmreuse.graph.program.nodes import sequence_of_nodes
+from mmreuse.graph.program.recorder import Recording, at_rest, record
 from mmreuse.graph.program.sequential_block import Chain, SizedChain
-from mmreuse.graph.proof.repair import verified, verified_each
+from mmreuse.graph.proof.doubles import as_double, run_in_double
+from mmreuse.graph.proof.repair import repaired, verified, verified_each
 from mmreuse.graph.proof.verify import VerifyReport
 from mmreuse.graph.spaces.derive import Axis, FeatureSpace
-from mmreuse.graph.spaces.taps import Tap
+from mmreuse.graph.spaces.operations import DECOMPOSITIONS, SILENT, plain_name
+from mmreuse.graph.spaces.taps import Tap, operations_shown
+from mmreuse.graph.traced_model import Held, TracedModel
+from mmreuse.graph.tracing import trace
+from mmreuse.graph.values import as_positional, frozen_random, map_tensors, random_like, tensors_in
 
 __all__ = [
-    'Assign', 'Axis', 'CrossingTensor', 'Chain', 'CutPoint', 'Dense', 'FeatureSpace', 'TracedModel', 'Held', 'Permute',
-    'Program', 'Select', 'SizedChain', 'SpaceMap', 'Tap', 'VerifyReport', 'capture', 'carried', 'copy_model', 'cut',
-    'cut_across', 'cut_points', 'endpoints', 'sequence_of_nodes', 'slice_block', 'trace', 'transform', 'verified',
+    'Assign', 'Axis', 'AxisPlan', 'Call', 'Chain', 'CrossingTensor', 'CutPoint', 'DECOMPOSITIONS', 'Dense',
+    'FeatureSpace', 'GraphModule', 'Held', 'NarrowAttention', 'Permute', 'Program', 'Recording', 'ResolvedMap',
+    'SILENT', 'Select', 'SizedChain', 'SpaceMap', 'Tap', 'TracedModel', 'VerifyReport', 'apply_maps', 'as_double',
+    'as_positional', 'at_rest', 'capture', 'carried', 'copy_model', 'cut', 'cut_across', 'cut_points', 'endpoints',
+    'find_call', 'fit_attention', 'fresh_copy', 'frozen_random', 'guess_layout', 'live_after', 'map_tensors',
+    'operations_shown', 'plain_name', 'plan_axis', 'random_like', 'record', 'refresh', 'repaired', 'resolve_maps',
+    'run_in_double', 'sequence_of_nodes', 'slice_block', 'tensors_in', 'trace', 'transform', 'verified',
     'verified_each',
 ]

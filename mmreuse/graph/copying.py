@@ -67,3 +67,19 @@ def _opaque_kind(model: Any) -> tuple[str | None, str]:
     if not isinstance(model, nn.Module):
         return 'is no torch.nn.Module', 'the network as a module'
     return None, ''
+
+
+def fresh_copy(model: nn.Module) -> nn.Module:
+    """A copy in evaluation mode, in which nothing is left of what modules computed from other parameters."""
+    twin = copy_model(model).eval()
+    refresh(twin)
+    return twin
+
+
+def refresh(model: nn.Module) -> None:
+    """Make modules compute anew what they keep for evaluation (a bias gathered from a table, say)."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.train()
+    model.eval()
+    for module, mode in modes:
+        module.training = mode

@@ -7,10 +7,20 @@ import torch
 from torch import nn
 
 from mmreuse.errors import SpaceError
-from mmreuse.graph import Assign, Axis, CrossingTensor, Dense, TracedModel, copy_model, transform
-from mmreuse.graph.graph import refresh
-from mmreuse.graph.maps.resolve_maps import ResolvedMap, resolve_maps
-from mmreuse.graph.maps.transform import AxisPlan, plan_axis
+from mmreuse.graph import (
+    Assign,
+    Axis,
+    AxisPlan,
+    CrossingTensor,
+    Dense,
+    ResolvedMap,
+    TracedModel,
+    copy_model,
+    plan_axis,
+    refresh,
+    resolve_maps,
+    transform,
+)
 from mmreuse.merging.matching.matching import Matching
 from mmreuse.merging.merged_model import BoundaryMerge, Copy, MergedModel
 from mmreuse.merging.partial.boundary_maps import Merge, Unmerge

@@ -7,10 +7,17 @@ import torch
 from torch import Tensor, nn
 
 from mmreuse.errors import SpaceError
-from mmreuse.graph import FeatureSpace, Select, TracedModel, copy_model, transform
-from mmreuse.graph.graph import random_like
-from mmreuse.graph.proof.repair import repaired
-from mmreuse.graph.proof.verify import as_double, run_in_double
+from mmreuse.graph import (
+    FeatureSpace,
+    Select,
+    TracedModel,
+    as_double,
+    copy_model,
+    random_like,
+    repaired,
+    run_in_double,
+    transform,
+)
 from mmreuse.modularization.constant_layers import is_constant, replace_layers
 from mmreuse.modularization.constants import as_double_network, fold_constants
 from mmreuse.networks import Edit, record_change

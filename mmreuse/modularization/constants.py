@@ -8,10 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from mmreuse.graph import copy_model
-from mmreuse.graph.graph import fresh_copy, random_like
-from mmreuse.graph.proof.verify import as_double, run_in_double
-from mmreuse.graph.spaces.tracer import SILENT, plain_name, tensors_in
+from mmreuse.graph import SILENT, as_double, copy_model, fresh_copy, plain_name, random_like, run_in_double, tensors_in
 from mmreuse.modularization.layers import LayerCall, LayerWatch, parameter_names
 
 #: Largest difference between values of one constant, relative to the largest of the layer's inputs, in float64.

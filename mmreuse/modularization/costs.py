@@ -5,7 +5,7 @@ from statistics import median
 from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError
-from mmreuse.graph.program.recorder import at_rest
+from mmreuse.graph import at_rest
 from mmreuse.modularization.flops import count_uses
 from mmreuse.modularization.layers import LayerCall, LayerWatch, parameter_names
 from mmreuse.utils.names import nearest

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmreuse.graph.program.recorder import at_rest
+from mmreuse.graph import at_rest
 from mmreuse.modularization.layers import LayerCall, LayerWatch, parameter_names
 from mmreuse.utils.complexity import macs_by_operator
 

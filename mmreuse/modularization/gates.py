@@ -9,9 +9,7 @@ from torch.autograd.function import once_differentiable
 from torch.func import functional_call
 
 from mmreuse.errors import ConfigError, SpaceError
-from mmreuse.graph import Axis, TracedModel, copy_model
-from mmreuse.graph.graph import random_like
-from mmreuse.graph.program.recorder import at_rest
+from mmreuse.graph import Axis, TracedModel, at_rest, copy_model, random_like
 from mmreuse.modularization.compaction import shrinkable
 from mmreuse.utils.names import nearest
 

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from mmreuse.graph.spaces.tracer import DECOMPOSITIONS, plain_name
+from mmreuse.graph import DECOMPOSITIONS, plain_name
 
 _CONVOLUTION = ('input', 'weight', 'bias', 'stride', 'padding', 'dilation', 'groups')
 _TRANSPOSED = ('input', 'weight', 'bias', 'stride', 'padding', 'output_padding', 'groups', 'dilation')

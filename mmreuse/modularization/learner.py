@@ -11,8 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError, DataError
-from mmreuse.graph import copy_model
-from mmreuse.graph.graph import frozen_random
+from mmreuse.graph import copy_model, frozen_random
 from mmreuse.modularization.budget import check_share, hold_budget, mask_saliency, rank_masks
 from mmreuse.modularization.head import ModuleHead, fit_head, select_classes
 from mmreuse.modularization.masks import apply_masks, mask_parameters, mask_ratio, train_masks

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mmreuse.errors import ArtefactError, ConfigError
-from mmreuse.graph import copy_model
-from mmreuse.graph.graph import frozen_random
+from mmreuse.graph import copy_model, frozen_random
 from mmreuse.modularization.head import ModuleHead
 from mmreuse.utils.io import PathLike, atomic_path, load_checkpoint, load_tensors, save_tensors, state_hash
 from mmreuse.utils.names import nearest

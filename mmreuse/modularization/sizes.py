@@ -6,8 +6,7 @@ import torch
 from torch import nn
 
 from mmreuse.errors import ArtefactError
-from mmreuse.graph import copy_model
-from mmreuse.graph.maps.narrow_attention import fit_attention
+from mmreuse.graph import copy_model, fit_attention
 from mmreuse.modularization.constant_layers import ConstantLayer, replace_layers
 from mmreuse.utils.io import PathLike, load_tensors, save_tensors
 from mmreuse.utils.names import nearest

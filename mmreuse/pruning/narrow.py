@@ -6,9 +6,7 @@ import torch
 from torch import Size, Tensor, nn
 
 from mmreuse.errors import ArtefactError, SpaceError
-from mmreuse.graph import FeatureSpace, Select, TracedModel, transform
-from mmreuse.graph.maps.narrow_attention import NarrowAttention
-from mmreuse.graph.proof.repair import repaired
+from mmreuse.graph import FeatureSpace, NarrowAttention, Select, TracedModel, repaired, transform
 from mmreuse.registry import LAYERS
 from mmreuse.statistics.passes import inputs_for
 

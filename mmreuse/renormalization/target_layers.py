@@ -8,9 +8,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmreuse.errors import ConfigError, SpaceError
-from mmreuse.graph.program.emit import Call
-from mmreuse.graph.program.liveness import guess_layout
-from mmreuse.graph.program.recorder import Recording, record
+from mmreuse.graph import Call, Recording, guess_layout, record
 from mmreuse.utils.names import nearest
 
 WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)

@@ -4,9 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from torch import Tensor
 
 from mmreuse.errors import ConfigError, DataError, SpaceError
-from mmreuse.graph import Select, SpaceMap, TracedModel
-from mmreuse.graph.maps.resolve_maps import resolve_maps
-from mmreuse.graph.maps.transform import plan_axis
+from mmreuse.graph import Select, SpaceMap, TracedModel, plan_axis, resolve_maps
 from mmreuse.statistics import ChannelMoments
 from mmreuse.utils.names import nearest
 

@@ -9,7 +9,7 @@ from mmengine.dist import get_rank, get_world_size
 from torch import Tensor, nn
 
 from mmreuse.errors import DataError
-from mmreuse.graph.proof.values import map_tensors
+from mmreuse.graph import map_tensors
 from mmreuse.statistics.data import IMAGES, LABELS, as_labels, batches
 from mmreuse.utils.progress import progress
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError, SpaceError
-from mmreuse.graph.spaces.taps import operations_shown
+from mmreuse.graph import operations_shown
 from mmreuse.utils.names import nearest
 
 

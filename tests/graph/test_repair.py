@@ -9,7 +9,8 @@ from torch import nn
 from mmreuse.errors import SpaceError
 from mmreuse.graph import Held, Permute, carried, cut_across, trace, transform, verified, verified_each
 from mmreuse.graph.proof.verify import random_permutations
-from mmreuse.graph.spaces.tracer import RULES, Tracer
+from mmreuse.graph.spaces.operations import RULES
+from mmreuse.graph.spaces.tracer import Tracer
 
 
 class Between(nn.Module):
@@ -151,7 +152,7 @@ def test_rows_that_several_uses_leave_out_move_too():
 
 
 def test_spaces_are_proved_at_a_second_size(monkeypatch):
-    monkeypatch.setattr('mmreuse.graph.graph.cover', lambda atoms, labels: labels)
+    monkeypatch.setattr('mmreuse.graph.tracing.cover', lambda atoms, labels: labels)
     graph = trace(Positions(), torch.zeros(1, 5, 3))
     with pytest.raises(SpaceError, match=r'on inputs of shapes \(1, 10, 3\)'):
         graph.verify()

@@ -16,8 +16,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 from model_libraries import LIBRARIES, build_model, input_sizes  # noqa: E402
 
 from mmreuse.errors import ConfigError, MMReuseError  # noqa: E402
-from mmreuse.graph import TracedModel, trace, verified  # noqa: E402
-from mmreuse.graph.program.cut import cut_points  # noqa: E402
+from mmreuse.graph import (  # noqa: E402
+    TracedModel,
+    cut_points,
+    trace,
+    verified,
+)
 
 
 def model_of_config(path: str) -> nn.Module:

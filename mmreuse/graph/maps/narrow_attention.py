@@ -1,7 +1,7 @@
 """PyTorch's attention with fewer heads than its embedding is wide."""
 from torch import Tensor, nn
 
-from mmreuse.graph.spaces.decompose import multi_head_attention
+from mmreuse.graph.spaces.rules.decompose import multi_head_attention
 
 
 class NarrowAttention(nn.MultiheadAttention):

@@ -1,19 +1,24 @@
 """One function that changes a network: one linear map for every feature space."""
+from __future__ import annotations
+
 from collections import defaultdict
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from mmreuse.errors import SpaceError
-from mmreuse.graph.copying import copy_model
-from mmreuse.graph.graph import TracedModel, fresh_copy, frozen_random, random_like, refresh
+from mmreuse.graph.copying import copy_model, fresh_copy, refresh
 from mmreuse.graph.maps.attributes import adjust_attributes
 from mmreuse.graph.maps.linear_maps import Select, SpaceMap
 from mmreuse.graph.maps.resolve_maps import ResolvedMap, resolve_maps
 from mmreuse.graph.proof.doubles import as_double, run_in_double
-from mmreuse.graph.proof.values import tensors_within
 from mmreuse.graph.spaces.derive import Axis, FeatureSpace
+from mmreuse.graph.values import frozen_random, random_like, tensors_within
+
+if TYPE_CHECKING:
+    from mmreuse.graph.traced_model import TracedModel
 
 #: Largest difference of a network without some heads from what is expected, relative to the largest output.
 TOLERANCE = 1e-6

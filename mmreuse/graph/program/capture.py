@@ -13,8 +13,8 @@ from torch import Tensor, fx, nn
 
 from mmreuse.errors import TraceError
 from mmreuse.graph.program.emit import Program, emit
-from mmreuse.graph.program.recorder import ADVICE, LeafRule, Recording, at_rest, is_leaf, record, tensors_in
-from mmreuse.graph.proof.values import map_tensors
+from mmreuse.graph.program.recorder import ADVICE, LeafRule, Recording, at_rest, is_leaf, record
+from mmreuse.graph.values import map_tensors, tensors_in
 
 
 def capture(model: nn.Module, inputs: Any, leaf: LeafRule = is_leaf) -> Program:

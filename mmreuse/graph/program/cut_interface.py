@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from mmreuse.errors import TraceError
-from mmreuse.graph.graph import TracedModel, follow, hold
 from mmreuse.graph.program.emit import GraphModule
 from mmreuse.graph.spaces.derive import Axis, FeatureSpace, derive_spaces
+from mmreuse.graph.traced_model import TracedModel
+from mmreuse.graph.tracing import follow, hold
 
 
 @dataclass(frozen=True, eq=False)

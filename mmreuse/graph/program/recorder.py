@@ -22,6 +22,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from mmreuse.errors import TraceError
 from mmreuse.graph.copying import refuse_opaque
 from mmreuse.graph.program.emit import Call
+from mmreuse.graph.values import tensors_in
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict, nn.Transformer,
                nn.TransformerEncoder, nn.TransformerDecoder)
@@ -284,19 +285,6 @@ def _operation(func: Callable, args: tuple) -> tuple[str, Any, tuple]:
     if is_tensor_method_or_property(func):
         return 'call_method', func.__name__, args
     return 'call_function', func, args
-
-
-def tensors_in(value: Any) -> list[Tensor]:
-    """Return the tensors in a nest of containers."""
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, dict):
-        value = value.values()
-    elif is_dataclass(value) and not isinstance(value, type):
-        value = [getattr(value, part.name) for part in fields(value)]
-    elif not isinstance(value, (tuple, list)) or isinstance(value, torch.Size):
-        return []
-    return [tensor for item in value for tensor in tensors_in(item)]
 
 
 def _tensor_names(model: nn.Module) -> WeakIdKeyDictionary:

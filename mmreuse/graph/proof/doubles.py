@@ -6,9 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from mmreuse.graph.graph import frozen_random
-from mmreuse.graph.proof.values import map_tensors, tensors_within
-from mmreuse.graph.spaces.tracer import plain_name
+from mmreuse.graph.spaces.operations import plain_name
+from mmreuse.graph.values import frozen_random, map_tensors, tensors_within
 
 
 class InDouble(TorchFunctionMode):

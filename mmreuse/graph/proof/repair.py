@@ -8,13 +8,14 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from mmreuse.errors import SpaceError
-from mmreuse.graph.graph import Held, TracedModel, trace
 from mmreuse.graph.maps.linear_maps import Permute
 from mmreuse.graph.proof.doubles import run_in_double
-from mmreuse.graph.proof.values import tensors_within
 from mmreuse.graph.proof.verify import Case, Proof
+from mmreuse.graph.spaces.operations import Pin, plain_name
 from mmreuse.graph.spaces.source_lines import calling_line
-from mmreuse.graph.spaces.tracer import Pin, plain_name
+from mmreuse.graph.traced_model import Held, TracedModel
+from mmreuse.graph.tracing import trace
+from mmreuse.graph.values import tensors_within
 
 #: Rounds in which a wrong space is split into what moves; later ones hold it as a whole.
 GENTLE = 3

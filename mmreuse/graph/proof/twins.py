@@ -1,14 +1,19 @@
 """Networks with random parameters and inputs of many kinds, on which spaces are proved."""
+from __future__ import annotations
+
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from mmreuse.graph.graph import TracedModel, fresh_copy
+from mmreuse.graph.copying import fresh_copy
 from mmreuse.graph.proof.doubles import call_in_double, run_in_double
-from mmreuse.graph.proof.values import map_tensors, tensors_within
+from mmreuse.graph.values import map_tensors, tensors_within
+
+if TYPE_CHECKING:
+    from mmreuse.graph.traced_model import TracedModel
 
 
 def random_twin(graph: TracedModel, seed: int, everything: bool = False) -> nn.Module:

@@ -1,21 +1,26 @@
 """The proof: a network rewritten by random permutations of its spaces computes the same function."""
+from __future__ import annotations
+
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from mmreuse.errors import SpaceError
-from mmreuse.graph.graph import TracedModel, fresh_copy, random_like, refresh
+from mmreuse.graph.copying import fresh_copy, refresh
 from mmreuse.graph.maps.linear_maps import Permute
 from mmreuse.graph.maps.resolve_maps import resolve_maps
 from mmreuse.graph.maps.transform import apply_maps
 from mmreuse.graph.proof.doubles import as_double, run_in_double
 from mmreuse.graph.proof.twins import accepts, calibrate, grown, random_twin, repeated, vary_integers
-from mmreuse.graph.proof.values import map_tensors, tensors_within
 from mmreuse.graph.spaces.derive import FeatureSpace
+from mmreuse.graph.values import map_tensors, random_like, tensors_within
+
+if TYPE_CHECKING:
+    from mmreuse.graph.traced_model import TracedModel
 
 #: Largest allowed difference, relative to how much the output changes with the input.
 TOLERANCE = 1e-6

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from mmreuse.graph.spaces.exchangeability import AtomClass, Partitioner, tie_repeated
+from mmreuse.graph.spaces.operations import Label, Pin
 from mmreuse.graph.spaces.taps import Tap, taps_of
-from mmreuse.graph.spaces.tracer import Label, Pin, Tracer
+from mmreuse.graph.spaces.tracer import Tracer
 
 Role = Literal['write', 'read', 'accompany']
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mmreuse.errors import TraceError
 from mmreuse.graph.spaces.atoms import PINNED, Atoms
-from mmreuse.graph.spaces.tracer import Label
+from mmreuse.graph.spaces.operations import Label
 
 _PRIMES = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93], np.uint64)
 

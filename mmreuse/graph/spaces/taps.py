@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from mmreuse.graph.spaces.tracer import Seen, plain_name
+from mmreuse.graph.spaces.operations import Seen, plain_name
 
 #: Where a tap shows fewer positions than a layer reads by this factor they were pooled; a stride or padding is less.
 POOLED = 4

@@ -9,9 +9,7 @@ import torch
 from torch import Tensor
 
 from mmreuse.errors import ConfigError
-from mmreuse.graph import Axis, Permute, TracedModel, copy_model
-from mmreuse.graph.maps.resolve_maps import resolve_maps
-from mmreuse.graph.maps.transform import apply_maps
+from mmreuse.graph import Axis, Permute, TracedModel, apply_maps, copy_model, resolve_maps
 from mmreuse.merging.matching.coupled_spaces import Spaces, assign, families, movable
 
 #: Smallest gain that counts, relative to the norms of what is compared.

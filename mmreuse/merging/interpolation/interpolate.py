@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError, SpaceError
-from mmreuse.graph import copy_model
-from mmreuse.graph.graph import refresh
+from mmreuse.graph import copy_model, refresh
 
 
 @torch.no_grad()

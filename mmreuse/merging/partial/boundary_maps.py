@@ -4,8 +4,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mmreuse.graph import Dense
-from mmreuse.graph.maps.transform import AxisPlan
+from mmreuse.graph import AxisPlan, Dense
 
 
 class _AxisMap(nn.Module):

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmreuse.errors import SpaceError
-from mmreuse.graph import copy_model
-from mmreuse.graph.graph import random_like
+from mmreuse.graph import copy_model, random_like
 from mmreuse.merging.merged_model import MergedModel
 from mmreuse.merging.partial.merge_layer import MergeLayer
 from mmreuse.statistics.passes import device_of

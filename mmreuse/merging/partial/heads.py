@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError, DataError, SpaceError
-from mmreuse.graph import TracedModel
-from mmreuse.graph.proof.values import as_positional, map_tensors
+from mmreuse.graph import TracedModel, as_positional, map_tensors
 from mmreuse.merging.merged_model import JointScores, MergedModel
 from mmreuse.merging.partial.stops import INPUT, stop_points
 from mmreuse.statistics import ChannelMomentAccumulator

@@ -4,9 +4,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mmreuse.graph import copy_model
-from mmreuse.graph.maps.transform import AxisPlan
-from mmreuse.graph.program.emit import GraphModule
+from mmreuse.graph import AxisPlan, GraphModule, copy_model
 
 _KINDS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 

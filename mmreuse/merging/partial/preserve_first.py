@@ -5,8 +5,7 @@ from functools import cached_property
 from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError, SpaceError
-from mmreuse.graph import TracedModel, copy_model, cut_across, transform
-from mmreuse.graph.maps.resolve_maps import resolve_maps
+from mmreuse.graph import TracedModel, copy_model, cut_across, resolve_maps, transform
 from mmreuse.merging.matching.match_spaces import Matcher, match_spaces
 from mmreuse.merging.matching.matching import Matching
 from mmreuse.merging.matching.requirements import needs_moments

@@ -7,10 +7,7 @@ from typing import Any
 from torch import fx, nn
 
 from mmreuse.errors import ConfigError, InfeasibleError, SpaceError
-from mmreuse.graph import TracedModel
-from mmreuse.graph.program.cut import find_call
-from mmreuse.graph.program.emit import Call
-from mmreuse.graph.program.recorder import Recording, record
+from mmreuse.graph import Call, Recording, TracedModel, find_call, record
 from mmreuse.merging.partial.merge_layer import can_merge
 from mmreuse.merging.partial.stops import INPUT, find_stop, layers_before, one_sample
 from mmreuse.utils.complexity import count_params, macs_so_far

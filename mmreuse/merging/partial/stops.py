@@ -6,11 +6,7 @@ from typing import Any
 from torch import Tensor, fx, nn
 
 from mmreuse.errors import ConfigError, InfeasibleError
-from mmreuse.graph import TracedModel
-from mmreuse.graph.graph import random_like
-from mmreuse.graph.program.cut import find_call
-from mmreuse.graph.program.liveness import live_after
-from mmreuse.graph.program.recorder import Recording, record
+from mmreuse.graph import Recording, TracedModel, find_call, live_after, random_like, record
 from mmreuse.statistics.passes import device_of
 from mmreuse.utils.complexity import macs_so_far
 

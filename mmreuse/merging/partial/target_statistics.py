@@ -5,9 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 
 from mmreuse.errors import SpaceError
-from mmreuse.graph import Dense
-from mmreuse.graph.maps.resolve_maps import ResolvedMap
-from mmreuse.graph.maps.transform import AxisPlan, plan_axis
+from mmreuse.graph import AxisPlan, Dense, ResolvedMap, plan_axis
 from mmreuse.renormalization.target_statistics import Statistics
 from mmreuse.statistics import ChannelMoments
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from mmreuse.graph.graph import frozen_random
+from mmreuse.graph import frozen_random
 from mmreuse.reassembly.assembly.adapters import build_adapter, to_layout
 from mmreuse.reassembly.assembly.genotype import Nodes, Size
 from mmreuse.reassembly.assembly.stem import conv_stem

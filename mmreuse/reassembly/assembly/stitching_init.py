@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmreuse.errors import DataError
-from mmreuse.graph.program.cut import endpoints
+from mmreuse.graph import endpoints
 from mmreuse.reassembly.assembly.adapters import Size, StitchingLayer, to_layout
 from mmreuse.reassembly.partition.block_list import BlockSpec
 from mmreuse.reassembly.partition.blocks import ZooBlock

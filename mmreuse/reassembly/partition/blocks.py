@@ -8,8 +8,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError
-from mmreuse.graph.program.cut import slice_block
-from mmreuse.graph.program.sequential_block import Chain, SizedChain
+from mmreuse.graph import Chain, SizedChain, slice_block
 from mmreuse.reassembly.assembly.adapters import Size
 from mmreuse.reassembly.zoo.nodes import member_nodes
 from mmreuse.reassembly.zoo.structures import Layout, Node

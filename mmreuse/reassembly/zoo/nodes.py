@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmreuse.errors import ConfigError
-from mmreuse.graph.program.cut import endpoints, slice_block
-from mmreuse.graph.program.nodes import sequence_of_nodes
+from mmreuse.graph import endpoints, sequence_of_nodes, slice_block
 from mmreuse.reassembly.zoo.structures import Layout, Node
 from mmreuse.reassembly.zoo.zoo import ZooEntry, build_member
 from mmreuse.statistics.passes import evaluating

@@ -3,9 +3,11 @@ from torch import Tensor
 
 from mmreuse.graph.spaces.atoms import varying
 from mmreuse.graph.spaces.combine import Operand, combine_weight
-from mmreuse.graph.spaces.rules_elementwise import elementwise
+from mmreuse.graph.spaces.operations import Call, rule
+from mmreuse.graph.spaces.rules.elementwise import elementwise
 from mmreuse.graph.spaces.state import Activation, Weight, get_state, set_state
-from mmreuse.graph.spaces.tracer import Call, Tracer, rule, tensors_in
+from mmreuse.graph.spaces.tracer import Tracer
+from mmreuse.graph.values import tensors_in
 
 REDUCTIONS = """mean sum amax amin max min var std var_mean std_mean norm vector_norm prod logsumexp median nansum
     argmax argmin any all aminmax count_nonzero linalg_norm linalg_vector_norm nanmean frobenius_norm""".split()

@@ -6,9 +6,11 @@ from torch import Tensor
 
 from mmreuse.graph.spaces.atoms import varying
 from mmreuse.graph.spaces.combine import Operand, combine, combine_weight
-from mmreuse.graph.spaces.rules_reduce import channel_ids, meet_vector, spread
+from mmreuse.graph.spaces.operations import Call, rule
+from mmreuse.graph.spaces.rules.reduce import channel_ids, meet_vector, spread
 from mmreuse.graph.spaces.state import Activation, Weight, get_state, set_state
-from mmreuse.graph.spaces.tracer import Call, Tracer, rule, tensors_in
+from mmreuse.graph.spaces.tracer import Tracer
+from mmreuse.graph.values import tensors_in
 
 ZERO = torch.zeros(1, dtype=torch.long)
 

@@ -9,8 +9,10 @@ from torch import Tensor
 from mmreuse.errors import TraceError
 from mmreuse.graph.spaces.atoms import narrow, varying
 from mmreuse.graph.spaces.combine import Operand, combine
+from mmreuse.graph.spaces.operations import Call, rule
 from mmreuse.graph.spaces.state import Activation, Constant, get_state, set_state
-from mmreuse.graph.spaces.tracer import Call, Tracer, rule, tensors_in
+from mmreuse.graph.spaces.tracer import Tracer
+from mmreuse.graph.values import tensors_in
 
 #: What is done to every channel alike: the elements keep their order.
 PLAIN = """view reshape flatten unflatten squeeze unsqueeze expand expand_as broadcast_to view_as reshape_as ravel

@@ -1,9 +1,6 @@
-"""The traced network."""
+"""Run a network once under the tracer and derive its feature spaces."""
 import warnings
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,85 +8,16 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from mmreuse.errors import MMReuseError, TraceError
-from mmreuse.graph.copying import copy_model, refuse_opaque
-from mmreuse.graph.proof.coverage import cover
-from mmreuse.graph.proof.values import as_positional, map_tensors, tensors_within
-from mmreuse.graph.spaces import (  # noqa: F401
-    decompose,
-    rules_elementwise,
-    rules_layout,
-    rules_linear,
-    rules_recurrent,
-    rules_reduce,
-)
-from mmreuse.graph.spaces.derive import Axis, FeatureSpace, derive_spaces
+from mmreuse.graph.copying import fresh_copy, refresh, refuse_opaque
+from mmreuse.graph.spaces import rules  # noqa: F401 (fills the tables)
+from mmreuse.graph.spaces.coverage import cover
+from mmreuse.graph.spaces.derive import Axis, derive_spaces
 from mmreuse.graph.spaces.source_lines import failing_line
 from mmreuse.graph.spaces.state import Activation, set_state
 from mmreuse.graph.spaces.taps import operations_shown
-from mmreuse.graph.spaces.tracer import Pin, Tracer
-
-
-@dataclass(frozen=True, eq=False)
-class Held:
-    """Features that a proof found to be fixed."""
-    axes: tuple[Axis, ...]  # where they stand
-    cells: Tensor  # (size,) features of one cell may be exchanged, cells keep their places
-    together: bool = False  # instead: cells move as wholes, their features in order
-
-
-@dataclass(frozen=True, eq=False)
-class TracedModel:
-    """A network as feature spaces.
-
-    Attributes:
-        model: The network as it was given.
-        inputs: Arguments of its forward, as they were given.
-        spaces: By name, in the order in which they are first written.
-        pins: What was kept from moving, and by which operation.
-        held: What a proof had to hold in addition.
-        unread: Parameters that no operation took in the run, where the run chose rows by their values.
-        branches: Numbers, among all branches on tensors, of those on values that are computed from the inputs.
-    """
-    model: nn.Module
-    inputs: tuple[Any, ...]
-    spaces: dict[str, FeatureSpace]
-    pins: tuple[Pin, ...]
-    held: tuple[Held, ...] = ()
-    branches: tuple[int, ...] = ()
-    unread: tuple[str, ...] = ()
-
-    def verify(self, seed: int = 0) -> 'VerifyReport':  # noqa: F821
-        """Prove the spaces: see :func:`mmreuse.graph.proof.verify.verify`."""
-        from mmreuse.graph.proof.verify import verify
-        return verify(self, seed=seed)
-
-    @property
-    def share(self) -> float:
-        """Share of the network's parameters in which some feature can move."""
-        parameters = dict(self.model.named_parameters())
-        moving = {key: torch.zeros(tensor.shape, dtype=torch.bool) for key, tensor in parameters.items()}
-        for axis in (axis for space in self.spaces.values() for axis in space.axes if axis.tensor in moving):
-            moving[axis.tensor] |= axis.members(moving[axis.tensor].shape) >= 0
-        return sum(int(mask.sum()) for mask in moving.values()) / max(1, sum(map(Tensor.numel, moving.values())))
-
-    def report(self) -> str:
-        """Say how much can move, and what holds the rest."""
-        free = {axis.tensor for space in self.spaces.values() for axis in space.axes}
-        rest = [name for name, _ in self.model.named_parameters() if name not in free and name not in self.unread]
-        lines = [f'{self.share:.1%} of the parameters can move, in {len(self.spaces)} feature spaces']
-        alike = defaultdict(list)
-        for pin in self.pins:
-            alike[pin.operation, pin.reason].append(pin)
-        lines += [f'held: {first}{f" (and in {len(more)} more places)" if more else ""}'
-                  for first, *more in alike.values()]
-        if self.unread:
-            lines.append(f'not used on these inputs: {_listed(self.unread)}')
-        if rest:
-            lines.append(f'in no space: {_listed(rest)}')
-        return '\n'.join(lines)
-
-    def __str__(self) -> str:
-        return '\n'.join(str(space) for space in self.spaces.values())
+from mmreuse.graph.spaces.tracer import Tracer
+from mmreuse.graph.traced_model import Held, TracedModel
+from mmreuse.graph.values import as_positional, frozen_random, map_tensors, random_like, tensors_within
 
 
 def trace(model: nn.Module, inputs: Any, held: Sequence[Held] = ()) -> TracedModel:
@@ -124,10 +52,6 @@ def trace(model: nn.Module, inputs: Any, held: Sequence[Held] = ()) -> TracedMod
     branches = tuple(dict.fromkeys(number for number, _ in tracer.decisions if number >= 0))
     unread = tuple(key for key, _ in model.named_parameters() if tracer.chooses and key not in tracer.read)
     return TracedModel(model, inputs, spaces, tuple(pins), tuple(held), branches, unread)
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ', '.join(names[:12]) + (f' and {len(names) - 12} more' if names[12:] else '')
 
 
 def _materialise(model: nn.Module, inputs: tuple[Any, ...]) -> None:
@@ -238,42 +162,3 @@ def _failure(model: nn.Module, inputs: tuple[Any, ...], tracer: Tracer, error: E
     operation = f"operation '{tracer.current.name}'" if tracer.current else 'the first operation'
     return (f'{name} runs, but could not be traced: {type(error).__name__}: {error} in {place}, after {operation}. '
             'This is a limit of tracing: write that line with other torch operations.')
-
-
-def fresh_copy(model: nn.Module) -> nn.Module:
-    """A copy in evaluation mode, in which nothing is left of what modules computed from other parameters."""
-    twin = copy_model(model).eval()
-    refresh(twin)
-    return twin
-
-
-def refresh(model: nn.Module) -> None:
-    """Make modules compute anew what they keep for evaluation (a bias gathered from a table, say)."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.train()
-    model.eval()
-    for module, mode in modes:
-        module.training = mode
-
-
-def random_like(inputs: Any, seed: int = 0, device: str | None = None) -> Any:
-    """Inputs of the same shapes with random values in place of floating-point ones; on their own device or another."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def draw(tensor: Tensor) -> Tensor:
-        values = torch.randn(tensor.shape, generator=generator) if tensor.is_floating_point() else tensor.clone()
-        return values.to(device or tensor.device, tensor.dtype)
-
-    return map_tensors(inputs, draw)
-
-
-@contextmanager
-def frozen_random(seed: int) -> Iterator[None]:
-    """Draw the same random numbers in every run, and leave the global generators, of all devices, as they were."""
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices):
-        # torch.manual_seed would also seed devices that are used later, which nobody restores.
-        torch.default_generator.manual_seed(seed)
-        if devices:
-            torch.cuda.manual_seed_all(seed)
-        yield

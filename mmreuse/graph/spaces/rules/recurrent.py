@@ -3,9 +3,10 @@ import torch
 from torch import Tensor
 
 from mmreuse.graph.spaces.combine import Operand
-from mmreuse.graph.spaces.rules_linear import new_channels
-from mmreuse.graph.spaces.rules_reduce import channel_ids, meet_vector, spread
-from mmreuse.graph.spaces.tracer import Call, Tracer, rule
+from mmreuse.graph.spaces.operations import Call, rule
+from mmreuse.graph.spaces.rules.linear import new_channels
+from mmreuse.graph.spaces.rules.reduce import channel_ids, meet_vector, spread
+from mmreuse.graph.spaces.tracer import Tracer
 
 GATES = {'lstm': 4, 'gru': 3, 'rnn_tanh': 1, 'rnn_relu': 1}
 

@@ -2,9 +2,11 @@
 import copy
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from mmreuse.errors import TraceError
@@ -28,6 +30,19 @@ def map_tensors(values: Any, function: Callable[[Tensor], Tensor]) -> Any:
             object.__setattr__(mapped, part.name, map_tensors(getattr(values, part.name), function))
         return mapped
     return values
+
+
+def tensors_in(value: Any) -> list[Tensor]:
+    """Return the tensors in a nest of containers and dataclasses; see :func:`tensors_within` for other objects."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, dict):
+        value = value.values()
+    elif is_dataclass(value) and not isinstance(value, type):
+        value = [getattr(value, part.name) for part in fields(value)]
+    elif not isinstance(value, (tuple, list)) or isinstance(value, torch.Size):
+        return []
+    return [tensor for item in value for tensor in tensors_in(item)]
 
 
 def tensors_within(value: Any, seen: set[int] | None = None) -> Iterator[Tensor]:
@@ -90,3 +105,26 @@ def _bound(model: nn.Module, keywords: dict[str, Any]) -> tuple[Any, ...]:
                              'handed on by position: wrap the network in a module whose forward takes them in order.')
     names = list(bound.arguments)
     return tuple(bound.arguments[name] for name in names[:names.index(last[0]) + 1]) if last else ()
+
+
+def random_like(inputs: Any, seed: int = 0, device: str | None = None) -> Any:
+    """Inputs of the same shapes with random values in place of floating-point ones; on their own device or another."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(tensor: Tensor) -> Tensor:
+        values = torch.randn(tensor.shape, generator=generator) if tensor.is_floating_point() else tensor.clone()
+        return values.to(device or tensor.device, tensor.dtype)
+
+    return map_tensors(inputs, draw)
+
+
+@contextmanager
+def frozen_random(seed: int) -> Iterator[None]:
+    """Draw the same random numbers in every run, and leave the global generators, of all devices, as they were."""
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices):
+        # torch.manual_seed would also seed devices that are used later, which nobody restores.
+        torch.default_generator.manual_seed(seed)
+        if devices:
+            torch.cuda.manual_seed_all(seed)
+        yield

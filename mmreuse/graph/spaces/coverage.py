@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from mmreuse.graph.spaces.atoms import Atoms
-from mmreuse.graph.spaces.tracer import Label
+from mmreuse.graph.spaces.operations import Label
 
 
 def cover(atoms: Atoms, labels: list[Label]) -> list[Label]:

@@ -4,8 +4,10 @@ from torch import Tensor
 
 from mmreuse.graph.spaces.atoms import hashed
 from mmreuse.graph.spaces.combine import Operand, combine, combine_weight
+from mmreuse.graph.spaces.operations import Call, rule
 from mmreuse.graph.spaces.state import CONSTANT, Activation, Weight, get_state, set_state
-from mmreuse.graph.spaces.tracer import Call, Tracer, rule, tensors_in
+from mmreuse.graph.spaces.tracer import Tracer
+from mmreuse.graph.values import tensors_in
 
 UNARY = """relu relu6 gelu silu mish sigmoid tanh exp expm1 log log1p log2 log10 sqrt rsqrt square abs neg negative
     positive reciprocal hardswish hardsigmoid hardtanh leaky_relu elu selu celu softplus softsign logsigmoid tanhshrink

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmreuse.graph.spaces.tracer import DECOMPOSITIONS
+from mmreuse.graph.spaces.operations import DECOMPOSITIONS
 
 
 def multi_head_attention(query: Tensor, key: Tensor, value: Tensor, embed_dim_to_check: int, num_heads: int,
