@@ -1,11 +1,13 @@
 """Checks of a whole config before anything starts."""
 import inspect
+import logging
 import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from mmengine import registry as root
 from mmengine.config import Config
+from mmengine.logging import print_log
 from mmengine.registry import Registry
 from mmengine.runner import Runner
 from mmengine.utils.dl_utils import set_multi_processing
@@ -257,7 +259,7 @@ class _Check:
                        given_by_code=None if self.partial else _ADDED['loop'])
 
     def check_schedules(self) -> None:
-        """Check that every schedule begins before it ends, and while the training lasts."""
+        """Check that every schedule begins before it ends; warn of one that begins when training is over."""
         training = self.values.get('train_cfg') or {}
         by_epoch = training.get('by_epoch', 'max_epochs' in training)
         key = 'max_epochs' if by_epoch else 'max_iters'
@@ -273,8 +275,9 @@ class _Check:
                 raise ConfigError(f'{place}: begin = {begin} is not before end = {end}.')
             if length is not None and each.get('by_epoch', True) == by_epoch and begin >= length:
                 unit = 'epoch' if by_epoch else 'iteration'
-                raise ConfigError(f'{place}: begins at {unit} {begin}, and training is over at {length}. Begin '
-                                  f'earlier, or raise train_cfg.max_{"epochs" if by_epoch else "iters"}.')
+                # No error: whoever cuts a training short to try it out leaves the schedule as it is.
+                print_log(f'{place}: begins at {unit} {begin}, and training is over at {length}: it has no effect.',
+                          'current', logging.WARNING)
 
     def build_checked(self) -> None:
         """Build what costs nothing to build: metrics and hooks of mmreuse, which check their own keywords."""

@@ -152,7 +152,7 @@ def test_calls_take_data_of_all_kinds(kind):
     data, image = LABELLED[kind], torch.zeros(1, 3, 5, 5)
     assert prune_channels(make(), image, 0.6, data, renormalizers=['reset']).conv.out_channels < 8
     assert prune_channels(make(), image, 0.6, data, 'diagonal_fisher', fisher=dict(samples=20)).conv.out_channels < 8
-    assert merge([make(), make()], data, 'permute')(IMAGES).shape == (130, 4)
+    assert merge([make(), make()], data, 'permute', heads='merge')(IMAGES).shape == (130, 4)
     assert modularize(make(), data, [1], epochs=1)(IMAGES).shape == (130, 2)
 
 
