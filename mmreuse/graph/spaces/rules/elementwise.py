@@ -70,7 +70,7 @@ def combine_weights(tracer: Tracer, tensors: list[Tensor], out: Tensor) -> None:
 @rule(*SAME, treats=False)
 def same(tracer: Tracer, call: Call) -> None:
     """The same values, maybe in another type, place or object."""
-    set_state(call.out, get_state(next(tensors_in([call.args, call.kwargs]))))
+    set_state(call.out, get_state(tensors_in([call.args, call.kwargs])[0]))
 
 
 @rule(*UNARY, *BINARY)
