@@ -21,7 +21,7 @@ from mmreuse.merging import (
     preserve_point,
     save_merged,
 )
-from mmreuse.merging import preserve_first as library
+from mmreuse.merging.partial import preserve_first as library
 from mmreuse.models.backbones import CifarResNet, CifarVGG
 from mmreuse.renormalization import measure_ends
 from mmreuse.utils.complexity import count_macs, count_params

@@ -7,8 +7,8 @@ from torch import nn
 
 from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.models import CifarResNet
-from mmreuse.reassembly import weights as weights_module
 from mmreuse.reassembly.partition.blocks import extract_block
+from mmreuse.reassembly.zoo import weights as weights_module
 from mmreuse.reassembly.zoo.nodes import inout_shapes, member_nodes
 from mmreuse.reassembly.zoo.zoo import Preprocess, ZooEntry, build_member, entry_to_dict, parse_zoo
 from mmreuse.utils.io import file_hash, save_tensors, state_hash
