@@ -42,7 +42,7 @@ def export(network: nn.Module | str | Path, path: str | Path, inputs: Tensor | S
     if not isinstance(network, nn.Module):
         network = load(network)
     if inputs is None:
-        inputs = zeros_of(record_of(network).inputs)
+        inputs = zeros_of(record_of(network).inputs, network)
         if not inputs:
             raise ConfigError(f'{path}: it is not known what {type(network).__name__} takes. Give `inputs`, such as '
                               'torch.zeros(1, 3, 224, 224).')

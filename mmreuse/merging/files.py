@@ -61,7 +61,7 @@ class MergeEdit(Edit):
 
     def rebuild(self, networks: Sequence[nn.Module], settings: Mapping[str, Any]) -> nn.Module:
         """Build a merged model with the sizes that the recipe has."""
-        inputs = zeros_of(settings['shapes'])
+        inputs = zeros_of(settings['shapes'], networks[0])
         return skeleton(verified_each(networks, inputs), settings['recipe'])
 
     def phrase(self, settings: Mapping[str, Any]) -> str:

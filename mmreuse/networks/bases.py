@@ -10,6 +10,7 @@ from torch import nn
 from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.networks.record import Record, set_record
 from mmreuse.registry import BASES, MODELS
+from mmreuse.utils.components import refuse_code
 from mmreuse.utils.names import nearest
 
 #: Options that would fetch weights, or read files.
@@ -90,6 +91,7 @@ class MMPretrain(Library):
         from mmengine.registry import init_default_scope
         cfg = _without_init(dict(options, type=name))
         _check_types(cfg)
+        refuse_code(cfg, f'the model config of {name}')
         init_default_scope('mmreuse')
         return MODELS.build(cfg)
 
@@ -125,10 +127,11 @@ class Python(Library):
     def build(self, name: str, options: Mapping[str, Any]) -> nn.Module:
         module, _, attribute = name.partition(':')
         try:
-            network = getattr(importlib.import_module(module), attribute)(**options)
-        except (ImportError, AttributeError) as error:
+            builder = getattr(importlib.import_module(module), attribute)
+        except Exception as error:  # a module of somebody's own may raise anything while it is imported
             raise ArtefactError(f"the network's own code '{name}' cannot be imported ({error}). Put the folder that "
                                 f"holds {module.split('.')[0]} on PYTHONPATH, or install its package.") from error
+        network = builder(**options)
         if not isinstance(network, nn.Module):
             raise ArtefactError(f"'{name}' gives a {type(network).__name__}, not a network.")
         return network
@@ -182,7 +185,7 @@ def build_base(base: Mapping[str, Any], *, trust_code: bool = False) -> nn.Modul
         raise ArtefactError(f"the network's class, {name}, is of no library that mmreuse knows, so that it cannot be "
                             "built again. Build it by mmreuse.create('module:callable', ...), or pass "
                             "base='module:callable' when saving.")
-    if library not in BASES.module_dict:
+    if not isinstance(library, str) or library not in BASES.module_dict:
         raise ArtefactError(f"the network is of the library '{library}', which this version of mmreuse does not know. "
                             f'{nearest(str(library), BASES.module_dict)}')
     if library == 'python' and not trust_code:
@@ -195,8 +198,9 @@ def build_base(base: Mapping[str, Any], *, trust_code: bool = False) -> nn.Modul
         return BASES.module_dict[library]().build(name, dict(options))
     except ImportError as error:
         raise ArtefactError(f"the network is of the library '{library}', which cannot be imported here ({error}). "
-                            f'Install it: pip install {library}.') from error
-    except (TypeError, ValueError, KeyError, RuntimeError, AssertionError) as error:
+                            f'Install it: pip install {error.name or library}.') from error
+    except (TypeError, ValueError, LookupError, AttributeError, RuntimeError, AssertionError,
+            ConfigError) as error:
         raise ArtefactError(f"{library} cannot build '{name}' with the options of the file ({type(error).__name__}: "
                             f'{error}). Another version of {library} may have made it.') from error
     finally:

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from mmreuse.errors import ArtefactError
 from mmreuse.networks.edits import find_edit
 from mmreuse.networks.network_file import read
 from mmreuse.networks.record import Record, record_of
@@ -32,15 +33,24 @@ def describe(network: nn.Module | PathLike) -> str:
         record = Record(about['structure'], about['inputs'], about['classes'], about['preprocessing'], about['metrics'])
         parameters = sum(tensor.numel() for tensor in tensors.values() if tensor.is_floating_point())
         lines.append(f'{Path(network).name} ({Path(network).stat().st_size / 1e6:.2f} MB)')
-    lines.append(history(record.structure))
-    lines.append(f'{parameters / 1e6:.3f} M parameters')
+    try:
+        return '\n'.join([*lines, history(record.structure), f'{parameters / 1e6:.3f} M parameters', *_meaning(record)])
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        name = type(network).__name__ if isinstance(network, nn.Module) else network
+        raise ArtefactError(f'{name}: its record is damaged ({type(error).__name__}: {error}). Save the network again.'
+                            ) from error
+
+
+def _meaning(record: Record) -> list[str]:
+    lines = []
     if record.inputs:
         lines.append('inputs ' + ', '.join(' x '.join(map(str, shape)) for shape, _ in record.inputs))
     if record.classes:
         lines.append('classes ' + ', '.join(map(str, record.classes)))
     if record.metrics:
-        lines.append(', '.join(f'{key} {value:.4g}' for key, value in record.metrics.items()))
-    return '\n'.join(lines)
+        lines.append(', '.join(f'{key} {value:.4g}' if isinstance(value, int | float) else f'{key} {value}'
+                               for key, value in record.metrics.items()))
+    return lines
 
 
 def history(structure: Mapping[str, Any]) -> str:

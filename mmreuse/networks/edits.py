@@ -43,7 +43,7 @@ class Edit:
     def phrase(self, settings: Mapping[str, Any]) -> str:
         """Say what was done, to be read behind the network it was done to."""
         shown = {key: value for key, value in settings.items()
-                 if key != 'edit' and isinstance(value, str | int | float | bool)}
+                 if key not in ('edit', 'weights') and isinstance(value, str | int | float | bool)}
         options = ', '.join(f'{key} {value}' for key, value in shown.items())
         return f'{self.verb} ({options})' if options else self.verb
 
@@ -83,7 +83,7 @@ def rebuild(structure: Mapping[str, Any], *, trust_code: bool = False) -> nn.Mod
         raise ArtefactError('the structure is neither a base nor an edit of networks.')
     edit = find_edit(structure['edit'])
     networks = [rebuild(each, trust_code=trust_code) for each in structure['of']]
-    settings = {key: value for key, value in structure.items() if key not in ('edit', 'of')}
+    settings = {key: value for key, value in structure.items() if key not in ('edit', 'of', 'weights')}
     try:
         return edit.rebuild(networks, settings)
     except (KeyError, ValueError, TypeError, IndexError, AttributeError, RuntimeError) as error:

@@ -1,22 +1,24 @@
 """Save and load networks: tensors, and how the structure comes about, in one safetensors file."""
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mmreuse.errors import ArtefactError
+from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.graph import copy_model
 from mmreuse.networks import resize as sizes
 from mmreuse.networks.bases import create
 from mmreuse.networks.edits import rebuild
-from mmreuse.networks.record import Record, record_of, set_record, shapes_of, structure_of
+from mmreuse.networks.record import Record, record_of, set_record, shapes_of, structure_of, zeros_of
 from mmreuse.utils.io import PathLike, load_tensors, save_tensors, state_hash
 from mmreuse.utils.manifest import versions
 
 FORMAT = 1
 _KEY = 'network'
+_KINDS = dict(structure=dict, inputs=list, classes=list, preprocessing=dict, metrics=dict, state=str)
 #: In front of buffers that a state dict leaves out and the base does not make again.
 _BUFFER = 'buffer:'
 
@@ -41,8 +43,11 @@ def save(network: nn.Module, path: PathLike, *, base: str | Mapping[str, Any] | 
         metrics: Measured values, such as ``dict(accuracy=91.2)``.
 
     Raises:
+        ConfigError: The path has another ending.
         ArtefactError: It is not known where the network comes from, or its structure cannot be rebuilt.
     """
+    if Path(path).suffix != '.safetensors':
+        raise ConfigError(f'{path}: network files end in .safetensors. Name it so.')
     record = record_of(network)
     given = dict(classes=classes, preprocessing=preprocessing, metrics=metrics,
                  inputs=None if inputs is None else shapes_of(inputs))
@@ -101,10 +106,9 @@ def read(path: PathLike) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if about.get('format') != FORMAT:
         raise ArtefactError(f"{path}: is of format {about.get('format')}, this version of mmreuse reads {FORMAT}. "
                             'Update mmreuse.')
-    missing = [key for key in ('structure', 'inputs', 'classes', 'preprocessing', 'metrics', 'state')
-               if key not in about]
-    if missing or not isinstance(about['structure'], dict):
-        raise ArtefactError(f"{path}: is damaged, it lacks '{(missing or ['structure'])[0]}'. Save the network again.")
+    wrong = [key for key, kind in _KINDS.items() if not isinstance(about.get(key), kind)]
+    if wrong:
+        raise ArtefactError(f"{path}: is damaged, it lacks '{wrong[0]}'. Save the network again.")
     if state_hash(tensors) != about['state']:
         raise ArtefactError(f'{path}: is damaged, its tensors are not those that were written. Fetch or save it again.')
     return tensors, about
@@ -113,7 +117,8 @@ def read(path: PathLike) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def _with_base(structure: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
     """A structure whose unknown bases are replaced."""
     if 'base' in structure:
-        return dict(base, weights=structure.get('weights')) if structure['base'] is None else dict(structure)
+        known = {key: structure[key] for key in ('weights',) if key in structure}
+        return dict(base, **known) if structure['base'] is None else dict(structure)
     return dict(structure, of=[_with_base(each, base) for each in structure['of']])
 
 
@@ -121,7 +126,8 @@ def _other_buffers(network: nn.Module, skeleton: nn.Module) -> dict[str, Tensor]
     """Buffers outside the state dict that differ from what the base makes."""
     kept, known = network.state_dict(), dict(skeleton.named_buffers())
     return {f'{_BUFFER}{key}': buffer.detach().cpu() for key, buffer in network.named_buffers()
-            if key not in kept and not (key in known and torch.equal(known[key].cpu(), buffer.cpu()))}
+            if key not in kept and not (key in known and known[key].dtype == buffer.dtype
+                                        and torch.equal(known[key].cpu(), buffer.cpu()))}
 
 
 @torch.no_grad()
@@ -129,7 +135,7 @@ def _fill(network: nn.Module, tensors: Mapping[str, Tensor], path: PathLike) -> 
     """Put the tensors of a file in place of those of a rebuilt structure.
 
     Raises:
-        ArtefactError: One is missing, left over, or of another shape or type.
+        ArtefactError: One is missing, left over, or of another shape; or two that are one parameter have two values.
     """
     own = {**network.state_dict(keep_vars=True),
            **{f'{_BUFFER}{key}': buffer for key, buffer in network.named_buffers() if f'{_BUFFER}{key}' in tensors}}
@@ -138,8 +144,15 @@ def _fill(network: nn.Module, tensors: Mapping[str, Tensor], path: PathLike) -> 
             raise ArtefactError(f"{path}: does not fit the structure it names: '{key}' is "
                                 f"{_shape(tensors.get(key))} in the file, {_shape(own.get(key))} in the network. "
                                 'Another version of its library may have made it, or the file was changed.')
+    filled: dict[int, str] = {}
     for key, tensor in tensors.items():
-        own[key].data = tensor.clone()
+        twin = filled.setdefault(id(own[key]), key)
+        if twin == key:
+            own[key].data = tensor.clone()
+        elif own[key].dtype != tensor.dtype or not torch.equal(own[key], tensor):
+            raise ArtefactError(f"{path}: '{twin}' and '{key}' are one parameter in the network that the structure "
+                                'says, and have two values. Build the network by a callable that leaves them apart, '
+                                'and save it with base=.')
 
 
 def _shape(tensor: Tensor | None) -> str:
@@ -151,15 +164,18 @@ def _prove(network: nn.Module, skeleton: nn.Module, inputs: Sequence[Sequence[An
     if not inputs:
         return
     generator = torch.Generator().manual_seed(0)
-    floating = next((tensor.dtype for tensor in network.parameters() if tensor.is_floating_point()), torch.float32)
-    kinds = [getattr(torch, kind) for _, kind in inputs]
-    values = [torch.randn(shape, generator=generator).to(floating if kind.is_floating_point else kind)
-              for (shape, _), kind in zip(inputs, kinds, strict=True)]
+    values = [torch.randn(zeros.shape, generator=generator).to(zeros.dtype) for zeros in zeros_of(inputs, network)]
     outputs = []
     for each in (copy_model(network).cpu(), skeleton):
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            outputs.append(_flat(each.eval()(*(value.clone() for value in values))))
+        try:
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                outputs.append(_flat(each.eval()(*(value.clone() for value in values))))
+        except (RuntimeError, TypeError, ValueError, AssertionError, IndexError, AttributeError) as error:
+            what = type(network).__name__ + (' that was rebuilt' if outputs else '')
+            raise ArtefactError(f'{path}: the {what} does not run on inputs of {[list(value.shape) for value in values]} '
+                                f'({type(error).__name__}: {error}), so that it was not written. Give `inputs`, such '
+                                'as one image that it takes.') from error
     if len(outputs[0]) != len(outputs[1]) or not all(map(_same, *outputs)):
         raise ArtefactError(f'{path}: {type(network).__name__} computes something else when it is rebuilt, so that it '
                             'was not written: something of it is neither a tensor nor a plain value. Build it by '

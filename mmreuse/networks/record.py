@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmreuse.errors import ArtefactError
+from mmreuse.errors import ArtefactError, DataError
 from mmreuse.networks.resize import difference
 from mmreuse.utils.io import state_hash
 
@@ -19,8 +19,9 @@ class Record:
     """What a network file says beside its tensors; everything in it is JSON.
 
     Attributes:
-        structure: A tree. A leaf is a base, ``dict(base=LIBRARY, name=NAME, options={}, weights=HASH)``; a node is an
-            edit of one or several networks, ``dict(edit=NAME, of=[...], **settings)``.
+        structure: A tree. A leaf is a base, ``dict(base=LIBRARY, name=NAME, options={})``; a node is an edit of one or
+            several networks, ``dict(edit=NAME, of=[...], **settings)``. Networks that were edited have ``weights``, the
+            hash that their tensors had then.
         inputs: Shape and type of each argument of forward, ``[[1, 3, 224, 224], 'float32']``; empty where unknown.
         classes: Names or ids of the outputs, in their order; one list for each output of a network with several.
         preprocessing: How images become inputs, such as the config of a data preprocessor.
@@ -45,7 +46,7 @@ def record_of(network: nn.Module) -> Record:
     from mmreuse.networks.bases import recognise
     base = recognise(network) or dict(base=None, name=f'{type(network).__module__}:{type(network).__qualname__}')
     inputs = base.pop('inputs', ())
-    return Record(dict(base, weights=state_hash(network)), inputs)
+    return Record(base, inputs)
 
 
 def structure_of(network: nn.Module) -> dict[str, Any]:
@@ -66,7 +67,8 @@ def record_edit(network: nn.Module, edit: str, sources: Sequence[nn.Module], *,
     Args:
         network: The result.
         edit: Name of an :class:`~mmreuse.networks.edits.Edit`.
-        sources: What it was made of; the first one lends preprocessing, and inputs if none are given.
+        sources: What it was made of, or the network itself where it was changed in place; the first one lends
+            preprocessing, and inputs if none are given.
         inputs: Arguments of the network's forward.
         **settings: What the edit needs to rebuild the structure, and what a reader wants to know. JSON values.
 
@@ -74,7 +76,9 @@ def record_edit(network: nn.Module, edit: str, sources: Sequence[nn.Module], *,
         nn.Module: The network.
     """
     records = [record_of(source) for source in sources]
-    structure = dict(edit=edit, of=[dict(record.structure) for record in records], **settings)
+    origins = [dict(record.structure) if source is network else dict(record.structure, weights=_hash(source))
+               for source, record in zip(sources, records, strict=True)]
+    structure = dict(edit=edit, of=origins, **settings)
     known = shapes_of(inputs) if inputs is not None else records[0].inputs
     return set_record(network, replace(records[0], structure=structure, inputs=known, metrics={}))
 
@@ -92,9 +96,20 @@ def record_change(network: nn.Module, edit: str, source: nn.Module, *, inputs: T
     return record_edit(network, edit, [source], inputs=inputs, **settings, **sizes)
 
 
-def zeros_of(shapes: Sequence[Sequence[Any]]) -> tuple[Tensor, ...]:
-    """Return zeros of shapes and types that :func:`shapes_of` has noted."""
-    return tuple(torch.zeros(shape, dtype=getattr(torch, kind)) for shape, kind in shapes)
+def _hash(network: nn.Module) -> str | None:
+    """Hash of a network's tensors; None where its state holds something else."""
+    try:
+        return state_hash(network)
+    except DataError:
+        return None
+
+
+def zeros_of(shapes: Sequence[Sequence[Any]], network: nn.Module) -> tuple[Tensor, ...]:
+    """Return zeros of the shapes that :func:`shapes_of` has noted, numbers in the precision of a network."""
+    floating = next((tensor.dtype for tensor in network.parameters() if tensor.is_floating_point()), torch.float32)
+    kinds = [getattr(torch, kind) for _, kind in shapes]
+    return tuple(torch.zeros(shape, dtype=floating if kind.is_floating_point else kind)
+                 for (shape, _), kind in zip(shapes, kinds, strict=True))
 
 
 def shapes_of(inputs: Tensor | Sequence[Any]) -> list[list[Any]]:

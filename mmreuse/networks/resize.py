@@ -27,9 +27,9 @@ def difference(before: nn.Module, after: nn.Module) -> dict[str, Any]:
 
     Returns:
         dict: ``layers``, settings of layers that are new or of another type, by name; ``kinds``, registered types that
-        stand in for those they derive from; ``children``, names in order of
-        those modules whose children differ; ``shapes`` and ``types`` of parameters and buffers that differ or are new
-        (None: it is gone); ``attributes`` that differ, by module.
+        stand in for those they derive from; ``children``, names in order of those modules whose children differ;
+        ``shapes`` of parameters and buffers that differ or are new (None: it is gone); ``attributes`` that differ, by
+        module. Types of tensors are not structure: a network takes on those of its file.
 
     Raises:
         ArtefactError: A layer is of another type, which is not registered.
@@ -42,7 +42,7 @@ def difference(before: nn.Module, after: nn.Module) -> dict[str, Any]:
               if name not in kept and name.rpartition('.')[0] in kept}
     children = {name: list(module._modules) for name, module in kept.items()
                 if list(old[name]._modules) != list(module._modules)}
-    shapes, types, attributes = {}, {}, {}
+    shapes, attributes = {}, {}
     for name, module in kept.items():
         prefix = f'{name}.' if name else ''
         own, known = _tensors(module), _tensors(old[name])
@@ -52,12 +52,10 @@ def difference(before: nn.Module, after: nn.Module) -> dict[str, Any]:
                 shapes[prefix + key] = None
             elif other is not None and (one is None or one.shape != other.shape):
                 shapes[prefix + key] = list(other.shape)
-            if other is not None and other.dtype != (one if one is not None else torch.zeros(())).dtype:
-                types[prefix + key] = str(other.dtype).removeprefix('torch.')
         now, then = _attributes(module), _attributes(old[name])
         if changed := {key: value for key, value in now.items() if key not in then or then[key] != value}:
             attributes[name] = changed
-    found = dict(layers=layers, kinds=kinds, children=children, shapes=shapes, types=types, attributes=attributes)
+    found = dict(layers=layers, kinds=kinds, children=children, shapes=shapes, attributes=attributes)
     return {key: value for key, value in found.items() if value}
 
 
@@ -91,12 +89,14 @@ def resize(network: nn.Module, sizes: Mapping[str, Any]) -> nn.Module:
         kept = {child: module._modules[child] for child in order}
         module._modules.clear()
         module._modules.update(kept)
+    tied: dict[int, list[str]] = {}
+    for key, parameter in network.named_parameters(remove_duplicate=False):
+        tied.setdefault(id(parameter), []).append(key)
     for key, shape in sizes.get('shapes', {}).items():
         _reshape(network, key, shape)
-    for key, kind in sizes.get('types', {}).items():
-        path, _, own = key.rpartition('.')
-        tensor = _tensors(_submodule(network, path))[own]
-        tensor.data = tensor.data.to(getattr(torch, kind))
+    for first, *others in tied.values():
+        for key in others:
+            _tie(network, first, key)
     for name, values in sizes.get('attributes', {}).items():
         for key, value in values.items():
             if key.startswith('__'):
@@ -119,6 +119,14 @@ def _reshape(network: nn.Module, key: str, shape: list[int] | None) -> None:
                  if tensor is not None), torch.zeros(()))
     value = torch.zeros((), dtype=like.dtype, device=like.device).expand(shape)
     table[own] = value if table is module._buffers else nn.Parameter(value, requires_grad=like.requires_grad)
+
+
+def _tie(network: nn.Module, first: str, key: str) -> None:
+    """Let two names stand for one parameter again, where they have the same shape."""
+    (path, _, own), (first_path, _, first_own) = key.rpartition('.'), first.rpartition('.')
+    module, known = _submodule(network, path), _submodule(network, first_path)._parameters[first_own]
+    if known is not None and module._parameters[own] is not None and module._parameters[own].shape == known.shape:
+        module._parameters[own] = known
 
 
 def _submodule(network: nn.Module, name: str) -> nn.Module:

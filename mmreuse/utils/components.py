@@ -82,6 +82,7 @@ def refuse_code(values: Any, file: str) -> None:
             refuse_code(value, file)
     elif isinstance(values, list | tuple):
         for value in values:
+            _refuse_value('an entry', value, {}, file)
             refuse_code(value, file)
 
 
@@ -93,11 +94,12 @@ def _refuse_value(key: str, value: Any, beside: Mapping[str, Any], file: str) ->
             problem = 'which is no registered component'
     elif key in ('_scope_', 'default_scope') and value not in SCOPES:
         problem = f'and scopes are {", ".join(SCOPES)}'
-    elif key in ('config', 'finetune') and isinstance(value, str) and value.endswith('.py'):
+    elif isinstance(value, str) and value.endswith('.py'):
         problem = 'which is code'
     if problem:
-        raise ConfigError(f"{file}: {key} = '{value}', {problem}. A config in YAML or JSON is data: it cannot name "
-                          'objects by their import path, nor run files. Write a Python config for that.')
+        raise ConfigError(f"{file}: {key} = '{value}', {problem}. A config in YAML or JSON, or in a network file, is "
+                          'data: it cannot name objects by their import path, nor run files. Write a Python config for '
+                          'that.')
 
 
 def find_component(name: str | Callable, registry: Registry | None, scope: str | None = None) -> Callable | None:

@@ -5,17 +5,19 @@ import subprocess
 import sys
 
 import pytest
+import timm
 import torch
 from file_nets import JOBS, NETS, build, merged
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from mmreuse.errors import ArtefactError
+from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.networks import create, describe, load, record_of, save
 from mmreuse.networks.network_file import read
+from mmreuse.networks.resize import resize
 from mmreuse.pruning import prune_channels
-from mmreuse.utils.io import load_tensors, save_tensors
+from mmreuse.utils.io import load_tensors, save_tensors, state_hash
 
 
 def outputs(network, images):
@@ -107,7 +109,49 @@ def test_types_and_tied_parameters_come_back(images, tmp_path):
     assert torch.equal(network(images.bfloat16()), again(images.bfloat16()))
     tied = create('test_network_file:Tied')
     save(tied, tmp_path / 'b.safetensors', inputs=torch.zeros(1, 4))
-    assert load(tmp_path / 'b.safetensors', trust_code=True).one.weight.shape == (4, 4)
+    again = load(tmp_path / 'b.safetensors', trust_code=True)
+    assert again.one.weight is again.two.weight and torch.equal(again.one.weight, tied.one.weight)
+    sizes = dict(shapes={'one.weight': [2, 2], 'two.weight': [2, 2]})
+    smaller = resize(again, sizes)
+    assert smaller.one.weight is smaller.two.weight and smaller.one.weight.shape == (2, 2)
+    apart = create('test_network_file:Tied')
+    apart.two.weight = nn.Parameter(torch.zeros(4, 4))
+    with pytest.raises(ArtefactError, match="'one.weight' and 'two.weight' are one parameter.*have two values"):
+        save(apart, tmp_path / 'c.safetensors')
+
+
+@pytest.mark.parametrize('precision', [torch.float16, torch.bfloat16, torch.float64])
+def test_jobs_in_every_precision(precision, images, tmp_path):
+    images = images.to(precision)
+    network = merged([prune_channels(build('test_resnet', seed).to(precision), images[:1], 0.8) for seed in (0, 0)],
+                     images)
+    save(network, tmp_path / 'a.safetensors')
+    again = load(tmp_path / 'a.safetensors')
+    assert all(map(torch.equal, outputs(network, images), outputs(again, images)))
+    assert {tensor.dtype for tensor in again.parameters()} == {precision}
+    sizes = record_of(again).structure['of'][0]['sizes']
+    assert set(sizes) == {'shapes', 'attributes'}, 'a precision is no structure'
+
+
+def test_says_of_which_weights_a_network_was_made(images):
+    network = build('test_resnet')
+    narrow = prune_channels(network, images[:1], 0.8)
+    before = record_of(narrow).structure['of'][0]
+    assert before['weights'] == state_hash(network)
+    with torch.no_grad():
+        next(network.parameters()).add_(1)
+    made = prune_channels(prune_channels(network, images[:1], 0.8), images[:1], 0.9)
+    assert record_of(made).structure['of'][0]['of'][0]['weights'] == state_hash(network) != before['weights']
+
+
+def test_inputs_that_the_library_names_wrongly(tmp_path):
+    network = timm.create_model('test_resnet', in_chans=1)
+    with pytest.raises(ArtefactError, match='does not run on inputs of .*Give `inputs`'):
+        save(network, tmp_path / 'a.safetensors')
+    save(network, tmp_path / 'a.safetensors', inputs=torch.zeros(1, 1, 64, 64))
+    assert load(tmp_path / 'a.safetensors')(torch.zeros(2, 1, 64, 64)).shape == (2, 1000)
+    with pytest.raises(ConfigError, match=r'a\.pth: network files end in \.safetensors'):
+        save(network, tmp_path / 'a.pth')
 
 
 class Tied(nn.Module):
@@ -177,6 +221,13 @@ def edited(saved, path, change):
      'trust_code=True'),
     (lambda about: about.update(structure=dict(base='mmpretrain', name='os.system', options=dict(command='true'))),
      'not registered'),
+    (lambda about: about.update(structure=dict(base='mmpretrain', name='DeRy', options=dict(
+        block_list=[dict(model=dict(key='a', library='local', model='os.system', args=dict(command='true')))]))),
+     'no registered component'),
+    (lambda about: about.update(structure=dict(base='mmpretrain', name='MergedClassifier', options=dict(
+        sources=['nearby.py'], tasks=[[0]], input_size=[3, 8, 8]))), 'which is code'),
+    (lambda about: about.update(structure=dict(base=['timm'], name='resnet18', options={})), 'does not know'),
+    (lambda about: about.update(metrics=[]), "lacks 'metrics'"),
     (lambda about: about['structure']['sizes']['attributes'].update({'no.module': dict(a=1)}), "no module 'no.module'"),
     (lambda about: about['structure']['sizes']['shapes'].update({'conv1.weight': [10 ** 6, 10 ** 6, 3, 3]}),
      'does not fit'),
@@ -195,6 +246,10 @@ def test_refuses_damaged_files(saved, tmp_path):
         path.write_bytes(damaged)
         with pytest.raises(ArtefactError, match=path.name):
             load(path)
+    for change in (lambda about: about['structure'].pop('of'), lambda about: about.update(inputs=[3]),
+                   lambda about: about.update(structure=dict(edit=['a'], of=[]))):
+        with pytest.raises(ArtefactError, match=r'e\.safetensors.*damaged'):
+            describe(edited(saved, tmp_path / 'e.safetensors', change))
     plain = tmp_path / 'plain.safetensors'
     save_file(load_file(saved), plain)
     with pytest.raises(ArtefactError, match='holds tensors, but no network'):
