@@ -173,7 +173,7 @@ def _prove(network: nn.Module, skeleton: nn.Module, inputs: Sequence[Sequence[An
                 outputs.append(_flat(each.eval()(*(value.clone() for value in values))))
         except (RuntimeError, TypeError, ValueError, AssertionError, IndexError, AttributeError) as error:
             what = type(network).__name__ + (' that was rebuilt' if outputs else '')
-            raise ArtefactError(f'{path}: the {what} does not run on inputs of {[list(value.shape) for value in values]} '
+            raise ArtefactError(f'{path}: the {what} does not run on inputs of {[shape for shape, _ in inputs]} '
                                 f'({type(error).__name__}: {error}), so that it was not written. Give `inputs`, such '
                                 'as one image that it takes.') from error
     if len(outputs[0]) != len(outputs[1]) or not all(map(_same, *outputs)):
