@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from mmreuse.errors import ArtefactError, ConfigError, DataError
 from mmreuse.graph import tensors_in
-from mmreuse.statistics.passes import evaluating
 from mmreuse.utils.io import atomic_path
+from mmreuse.utils.modes import evaluating
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from mmreuse.deployment.export import check_outputs, output_arrays
 from mmreuse.errors import ArtefactError
-from mmreuse.statistics.passes import evaluating
 from mmreuse.utils.io import atomic_path
+from mmreuse.utils.modes import evaluating
 
 
 def export_program(model: nn.Module, inputs: Tensor | tuple[Any, ...], path: str | Path, *,

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from mmreuse.errors import ConfigError, DataError
 from mmreuse.statistics import ChannelMomentAccumulator
 from mmreuse.statistics.data import logits_of
-from mmreuse.statistics.passes import evaluating, image_batches
+from mmreuse.statistics.passes import image_batches
+from mmreuse.utils.modes import evaluating
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from mmreuse.merging import Matching
 from mmreuse.models.classifiers import MergedClassifier
 from mmreuse.statistics import SpaceMoments
 from mmreuse.statistics.moment_files import load_moments, save_moments
-from mmreuse.statistics.passes import evaluating
 from mmreuse.utils.cache import StageCache
 from mmreuse.utils.complexity import count_macs, count_params
 from mmreuse.utils.io import state_hash
+from mmreuse.utils.modes import evaluating
 
 
 class MatchingImages:

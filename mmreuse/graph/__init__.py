@@ -8,10 +8,10 @@ from mmreuse.graph.program.capture import capture
 from mmreuse.graph.program.cut import CutPoint, cut, cut_across, cut_points, endpoints, find_call, slice_block
 from mmreuse.graph.program.cut_interface import CrossingTensor, carried
 from mmreuse.graph.program.emit import Call, GraphModule, Program
-from mmreuse.graph.program.liveness import guess_layout, live_after
+from mmreuse.graph.program.liveness import Layout, guess_layout, live_after
 from mmreuse.graph.program.nodes import sequence_of_nodes
-from mmreuse.graph.program.recorder import Recording, at_rest, record
-from mmreuse.graph.program.sequential_block import Chain, SizedChain
+from mmreuse.graph.program.recorder import Recording, record
+from mmreuse.graph.program.sequential_block import Chain, Size, SizedChain
 from mmreuse.graph.proof.doubles import as_double, run_in_double
 from mmreuse.graph.proof.repair import repaired, verified, verified_each
 from mmreuse.graph.proof.verify import VerifyReport
@@ -24,11 +24,11 @@ from mmreuse.graph.values import as_positional, frozen_random, map_tensors, rand
 
 __all__ = [
     'Assign', 'Axis', 'AxisPlan', 'Call', 'Chain', 'CrossingTensor', 'CutPoint', 'DECOMPOSITIONS', 'Dense',
-    'FeatureSpace', 'GraphModule', 'Held', 'NarrowAttention', 'Permute', 'Program', 'Recording', 'ResolvedMap',
-    'SILENT', 'Select', 'SizedChain', 'SpaceMap', 'Tap', 'TracedModel', 'VerifyReport', 'apply_maps', 'as_double',
-    'as_positional', 'at_rest', 'capture', 'carried', 'copy_model', 'cut', 'cut_across', 'cut_points', 'endpoints',
-    'find_call', 'fit_attention', 'fresh_copy', 'frozen_random', 'guess_layout', 'live_after', 'map_tensors',
-    'operations_shown', 'plain_name', 'plan_axis', 'random_like', 'record', 'refresh', 'repaired', 'resolve_maps',
-    'run_in_double', 'sequence_of_nodes', 'slice_block', 'tensors_in', 'trace', 'transform', 'verified',
-    'verified_each',
+    'FeatureSpace', 'GraphModule', 'Held', 'Layout', 'NarrowAttention', 'Permute', 'Program', 'Recording',
+    'ResolvedMap', 'SILENT', 'Select', 'Size', 'SizedChain', 'SpaceMap', 'Tap', 'TracedModel', 'VerifyReport',
+    'apply_maps', 'as_double', 'as_positional', 'capture', 'carried', 'copy_model', 'cut', 'cut_across',
+    'cut_points', 'endpoints', 'find_call', 'fit_attention', 'fresh_copy', 'frozen_random', 'guess_layout',
+    'live_after', 'map_tensors', 'operations_shown', 'plain_name', 'plan_axis', 'random_like', 'record', 'refresh',
+    'repaired', 'resolve_maps', 'run_in_double', 'sequence_of_nodes', 'slice_block', 'tensors_in', 'trace',
+    'transform', 'verified', 'verified_each',
 ]

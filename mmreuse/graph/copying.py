@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from mmreuse.errors import TraceError
+from mmreuse.utils.modes import kept_modes
 
 
 class _Detaching(TorchFunctionMode):
@@ -78,8 +79,6 @@ def fresh_copy(model: nn.Module) -> nn.Module:
 
 def refresh(model: nn.Module) -> None:
     """Make modules compute anew what they keep for evaluation (a bias gathered from a table, say)."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.train()
-    model.eval()
-    for module, mode in modes:
-        module.training = mode
+    with kept_modes(model):
+        model.train()
+        model.eval()

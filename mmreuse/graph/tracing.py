@@ -18,6 +18,7 @@ from mmreuse.graph.spaces.taps import operations_shown
 from mmreuse.graph.spaces.tracer import Tracer
 from mmreuse.graph.traced_model import Held, TracedModel
 from mmreuse.graph.values import as_positional, frozen_random, map_tensors, random_like, tensors_within
+from mmreuse.utils.modes import evaluating
 
 
 def trace(model: nn.Module, inputs: Any, held: Sequence[Held] = ()) -> TracedModel:
@@ -57,16 +58,12 @@ def trace(model: nn.Module, inputs: Any, held: Sequence[Held] = ()) -> TracedMod
 def _materialise(model: nn.Module, inputs: tuple[Any, ...]) -> None:
     """Run lazy modules once, so that they have their parameters."""
     if any(is_lazy(tensor) for tensor in [*model.parameters(), *model.buffers()]):
-        modes = [(module, module.training) for module in model.modules()]
         try:
-            with torch.no_grad(), frozen_random(0):
-                model.eval()(*map_tensors(inputs, torch.clone))
+            with evaluating(model), torch.no_grad(), frozen_random(0):
+                model(*map_tensors(inputs, torch.clone))
         except Exception as error:
             raise TraceError(f'{type(model).__name__} has lazy modules and does not run: {type(error).__name__}: '
                              f'{error} ({failing_line(error)}). Give inputs that it accepts.') from error
-        finally:
-            for module, mode in modes:
-                module.training = mode
 
 
 def _warn(model: nn.Module, tracer: Tracer) -> None:

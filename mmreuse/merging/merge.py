@@ -26,8 +26,9 @@ from mmreuse.renormalization import apply_renormalizers
 from mmreuse.renormalization.apply import chooses
 from mmreuse.renormalization.score import Score
 from mmreuse.statistics import SpaceMoments, collect
-from mmreuse.statistics.passes import evaluating, inputs_for
+from mmreuse.statistics.passes import inputs_for
 from mmreuse.utils.methods import find_method, method_name, takes
+from mmreuse.utils.modes import evaluating
 
 
 def merge(

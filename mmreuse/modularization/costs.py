@@ -2,12 +2,13 @@
 import time
 from statistics import median
 
+import torch
 from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError
-from mmreuse.graph import at_rest
 from mmreuse.modularization.flops import count_uses
 from mmreuse.modularization.layers import LayerCall, LayerWatch, parameter_names
+from mmreuse.utils.modes import evaluating
 from mmreuse.utils.names import nearest
 
 
@@ -46,7 +47,7 @@ def latency_rates(network: nn.Module, inputs: Tensor, repeats: int = 10) -> dict
         repeats: Runs of each layer; their median counts.
     """
     clock = _Clock(network, repeats)
-    with at_rest(network), clock:
+    with evaluating(network), torch.no_grad(), clock:
         network(inputs)
     return clock.rates
 

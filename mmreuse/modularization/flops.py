@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmreuse.graph import at_rest
 from mmreuse.modularization.layers import LayerCall, LayerWatch, parameter_names
 from mmreuse.utils.complexity import macs_by_operator
+from mmreuse.utils.modes import evaluating
 
 #: FLOPs an element of what a norm in evaluation mode computes, as fvcore counts them.
 _NORMS = dict(batch_norm=2, layer_norm=5, group_norm=5)
@@ -87,7 +87,7 @@ def count_uses(model: nn.Module, inputs: Tensor) -> Uses:
         inputs: What it runs on; counts are for the whole batch.
     """
     counter = _Counter(model)
-    with at_rest(model), counter:
+    with evaluating(model), torch.no_grad(), counter:
         model(inputs)
     parameters = dict(model.named_parameters())
     products = sum(count for name, count in macs_by_operator(model, inputs).items() if 'bmm' in name)

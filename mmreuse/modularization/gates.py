@@ -9,8 +9,9 @@ from torch.autograd.function import once_differentiable
 from torch.func import functional_call
 
 from mmreuse.errors import ConfigError, SpaceError
-from mmreuse.graph import Axis, TracedModel, at_rest, copy_model, random_like
+from mmreuse.graph import Axis, TracedModel, copy_model, random_like
 from mmreuse.modularization.compaction import shrinkable
+from mmreuse.utils.modes import evaluating
 from mmreuse.utils.names import nearest
 
 
@@ -134,7 +135,7 @@ class Gates(nn.Module):
         """Whether nothing of the input is left in the output when a space is closed."""
         closed = {key: torch.full_like(gate, key != name) for key, gate in self.named_parameters()}
         gated = self.gated(dict(graph.model.named_parameters()), closed)
-        with at_rest(graph.model):
+        with evaluating(graph.model), torch.no_grad():
             one, other = (functional_call(graph.model, gated, random_like(graph.inputs, seed)) for seed in (0, 1))
         return torch.equal(one, other)
 

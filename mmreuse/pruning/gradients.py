@@ -13,7 +13,8 @@ from mmreuse.pruning.layers import factors, groups_of, layers_of
 from mmreuse.pruning.storage import Kept, PerSampleGradients, Products
 from mmreuse.pruning.weights import copy_permanent
 from mmreuse.statistics.data import batches, logits_of
-from mmreuse.statistics.passes import evaluating, labelled
+from mmreuse.statistics.passes import labelled
+from mmreuse.utils.modes import evaluating
 from mmreuse.utils.progress import progress
 
 Loss = Callable[[Tensor, Tensor], Tensor]

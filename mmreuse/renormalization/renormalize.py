@@ -13,7 +13,8 @@ from mmreuse.renormalization.measure import Meters, hooked, measure_ends, start
 from mmreuse.renormalization.target_layers import Layers, Place
 from mmreuse.renormalization.target_statistics import Statistics, check_weights, combine
 from mmreuse.statistics import ChannelMoments
-from mmreuse.statistics.passes import evaluating, image_batches
+from mmreuse.statistics.passes import image_batches
+from mmreuse.utils.modes import evaluating
 from mmreuse.utils.names import nearest
 
 logger = logging.getLogger(__name__)

@@ -7,7 +7,8 @@ from torch import nn
 
 from mmreuse.errors import ConfigError, DataError
 from mmreuse.statistics.data import logits_of
-from mmreuse.statistics.passes import device_of, evaluating, labelled_batches
+from mmreuse.statistics.passes import device_of, labelled_batches
+from mmreuse.utils.modes import evaluating
 
 Score = Callable[[nn.Module], float]
 

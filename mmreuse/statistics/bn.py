@@ -9,7 +9,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmreuse.errors import DataError, SpaceError
 from mmreuse.statistics.moments import ChannelMomentAccumulator, ChannelMoments
-from mmreuse.statistics.passes import evaluating, image_batches
+from mmreuse.statistics.passes import image_batches
+from mmreuse.utils.modes import evaluating
 
 
 def measured_norms(model: nn.Module) -> dict[str, _BatchNorm]:

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError, DataError, SpaceError
 from mmreuse.statistics.moments import MomentAccumulator, SpaceMoments
-from mmreuse.statistics.passes import evaluating, image_batches
+from mmreuse.statistics.passes import image_batches
 from mmreuse.statistics.taps import PositionSampler, TapLike, describe, observed, rows_of
+from mmreuse.utils.modes import evaluating
 from mmreuse.utils.names import nearest
 
 Taps = Mapping[str, TapLike | Sequence[TapLike]]

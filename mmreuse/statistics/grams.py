@@ -18,8 +18,9 @@ from torch.nn import functional
 from mmreuse.errors import ConfigError, DataError
 from mmreuse.graph import endpoints
 from mmreuse.statistics.data import batches
-from mmreuse.statistics.passes import evaluating, images_of
+from mmreuse.statistics.passes import images_of
 from mmreuse.statistics.taps import observed
+from mmreuse.utils.modes import evaluating
 from mmreuse.utils.precision import full_precision
 
 logger = logging.getLogger(__name__)

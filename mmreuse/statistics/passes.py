@@ -1,6 +1,5 @@
 """One pass over data: batches of whatever kind become images, budgets are kept to the sample."""
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -12,18 +11,6 @@ from mmreuse.errors import DataError
 from mmreuse.graph import map_tensors
 from mmreuse.statistics.data import IMAGES, LABELS, as_labels, batches
 from mmreuse.utils.progress import progress
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put every module into evaluation mode in the block, and each back into its own mode afterwards."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from mmreuse.utils.modes import evaluating
+
 #: A shape without the batch dimension, one tensor, or all positional arguments of ``forward``.
 Inputs = Sequence[int] | Tensor | tuple[Any, ...]
 
@@ -87,20 +89,16 @@ def _count(module: nn.Module, inputs: Inputs) -> dict[str, Counter[str]]:
 @contextmanager
 def _counting(module: nn.Module) -> Iterator[FlopCounterMode]:
     """Count in evaluation mode, without gradients and without operators that the counter does not know."""
-    modes = {child: child.training for child in module.modules()}
-    module.eval()
     fast_attention = torch.backends.mha.get_fastpath_enabled()
     # The fast path is one opaque operator; the plain path shows its projections and products.
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         counter = FlopCounterMode(display=False, custom_mapping=_NORMS)
         # The counter knows fused attention on some devices only; unfused, it is products, which are counted on all.
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+        with evaluating(module), torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
             yield counter
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_attention)
-        for child, mode in modes.items():
-            child.training = mode
 
 
 def _arguments(module: nn.Module, inputs: Inputs) -> tuple:

@@ -11,7 +11,7 @@ from mmengine.dataset import Compose
 from mmreuse.datasets.samples import SampleView, pick_samples, samples_hash
 from mmreuse.engine.runners.stage import StageRunner
 from mmreuse.errors import ArtefactError, ConfigError
-from mmreuse.reassembly.assembly.adapters import Size
+from mmreuse.graph import Size
 from mmreuse.reassembly.partition.files import load_partition
 from mmreuse.reassembly.partition.published import import_published_partition
 from mmreuse.reassembly.similarity.published import import_published

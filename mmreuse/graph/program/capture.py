@@ -13,8 +13,9 @@ from torch import Tensor, fx, nn
 
 from mmreuse.errors import TraceError
 from mmreuse.graph.program.emit import Program, emit
-from mmreuse.graph.program.recorder import ADVICE, LeafRule, Recording, at_rest, is_leaf, record
+from mmreuse.graph.program.recorder import ADVICE, LeafRule, Recording, is_leaf, record
 from mmreuse.graph.values import map_tensors, tensors_in
+from mmreuse.utils.modes import evaluating
 
 
 def capture(model: nn.Module, inputs: Any, leaf: LeafRule = is_leaf) -> Program:
@@ -119,7 +120,7 @@ def _at(model: nn.Module, node: fx.Node) -> str:
 
 
 def _prove(model: nn.Module, program: Program, run: Recording) -> None:
-    with at_rest(model):
+    with evaluating(model), torch.no_grad():
         output = emit(program)(*run.inputs)
     if not agree(run.output, output):
         raise TraceError(f'{type(model).__name__}: the recorded graph does not compute what the model computes on '

@@ -19,8 +19,9 @@ from mmreuse.graph.copying import refuse_opaque
 from mmreuse.graph.program.capture import agree, capture, resample
 from mmreuse.graph.program.emit import Call, GraphModule, Program, emit, is_tensor_node
 from mmreuse.graph.program.liveness import Layout, crossings, guess_layout, live_after
-from mmreuse.graph.program.recorder import Recording, as_arguments, at_rest, outside, record
+from mmreuse.graph.program.recorder import Recording, as_arguments, outside, record
 from mmreuse.graph.program.sequential_block import chain_between
+from mmreuse.utils.modes import evaluating
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ def _prove_parts(program: Program, parts: Sequence[GraphModule], inputs: Any, na
     if program.device == torch.device('meta'):
         return
     fresh = resample(inputs, 5)
-    with at_rest(program.model):
+    with evaluating(program.model), torch.no_grad():
         args, kwargs = as_arguments(copy.deepcopy(fresh))
         expected = program.model(*args, **kwargs)
         args, kwargs = as_arguments(fresh)
@@ -226,7 +227,7 @@ def _prove_block(program: Program, block: GraphModule, entry: fx.Node, leave: fx
     if program.device == torch.device('meta'):
         return
     args, kwargs = as_arguments(resample(inputs, 5))
-    with at_rest(program.model):
+    with evaluating(program.model), torch.no_grad():
         given, expected = (emit(program, output=end)(*copy.deepcopy(args), **kwargs) for end in (entry, leave))
         computed = block(given)
     if not agree(expected, computed):

@@ -6,6 +6,7 @@ from torch import fx, nn
 from mmreuse.graph.program.emit import Program, is_tensor_node, needed
 from mmreuse.graph.program.recorder import Recording
 
+#: How a feature tensor is laid out: (N, C, H, W) maps, (N, H, W, C) maps, or (N, L, C) tokens.
 Layout = Literal['nchw', 'nhwc', 'nlc']
 
 _MAP_MODULES = (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)

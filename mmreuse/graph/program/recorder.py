@@ -23,6 +23,7 @@ from mmreuse.errors import TraceError
 from mmreuse.graph.copying import refuse_opaque
 from mmreuse.graph.program.emit import Call
 from mmreuse.graph.values import tensors_in
+from mmreuse.utils.modes import evaluating
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict, nn.Transformer,
                nn.TransformerEncoder, nn.TransformerDecoder)
@@ -311,19 +312,6 @@ def _patched_calls(recorder: Recorder) -> Iterator[None]:
         nn.Module.__call__ = original
 
 
-@contextlib.contextmanager
-def at_rest(model: nn.Module) -> Iterator[None]:
-    """Put the model into eval mode and every module's own mode back afterwards."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-
-
 def as_arguments(inputs: Any) -> tuple[tuple, dict]:
     """Read ``inputs``: a tensor, a tuple of positional arguments or a dict of keyword arguments."""
     if isinstance(inputs, dict):
@@ -355,7 +343,7 @@ def record(model: nn.Module, inputs: Any, leaf: LeafRule = is_leaf) -> Recording
     recorder = Recorder(model, leaf)
     for name, value in zip(_argument_names(model, args, kwargs), (*args, *kwargs.values()), strict=True):
         recorder.add('placeholder', name, (), {}, value)
-    with at_rest(model), _patched_calls(recorder), recorder:
+    with evaluating(model), torch.no_grad(), _patched_calls(recorder), recorder:
         try:
             output = model(*args, **kwargs)
         except TraceError:

@@ -10,6 +10,7 @@ from mmreuse.graph.program.emit import Call, attach
 from mmreuse.graph.program.recorder import Recording
 
 #: Height and width of the map that a sequence of tokens stands for.
+#: Height and width of the map that a feature tensor stands for.
 Size = tuple[int, int]
 
 

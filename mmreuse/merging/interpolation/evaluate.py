@@ -12,7 +12,8 @@ from torch.func import functional_call, stack_module_state
 
 from mmreuse.errors import ConfigError, DataError
 from mmreuse.statistics.data import logits_of
-from mmreuse.statistics.passes import device_of, evaluating, labelled_batches
+from mmreuse.statistics.passes import device_of, labelled_batches
+from mmreuse.utils.modes import evaluating
 
 #: Networks that run at once on an accelerator; what they compute is held for all of them.
 STACKED = 16

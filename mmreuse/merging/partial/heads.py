@@ -11,7 +11,8 @@ from mmreuse.graph import TracedModel, as_positional, map_tensors
 from mmreuse.merging.merged_model import JointScores, MergedModel
 from mmreuse.merging.partial.stops import INPUT, stop_points
 from mmreuse.statistics import ChannelMomentAccumulator
-from mmreuse.statistics.passes import device_of, evaluating, image_batches
+from mmreuse.statistics.passes import device_of, image_batches
+from mmreuse.utils.modes import evaluating
 from mmreuse.utils.names import nearest
 
 HEADS = ('tasks', 'concat', 'merge')

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmreuse.errors import ConfigError
-from mmreuse.reassembly.assembly.adapters import Size, StitchingLayer, build_adapter, feature_kind, to_layout
+from mmreuse.graph import Layout, Size
+from mmreuse.reassembly.assembly.adapters import StitchingLayer, build_adapter, feature_kind, hand_over, to_layout
 from mmreuse.reassembly.assembly.stem import conv_stem
 from mmreuse.reassembly.partition.block_list import BlockSpec, parse_block_list
 from mmreuse.reassembly.partition.blocks import ZooBlock, extract_block
-from mmreuse.reassembly.zoo.structures import Adapter, Layout
+from mmreuse.reassembly.zoo.structures import Adapter
 from mmreuse.reassembly.zoo.zoo import ZooEntry, parse_zoo
 from mmreuse.registry import MODELS
 from mmreuse.utils.io import load_checkpoint
@@ -131,13 +132,8 @@ class DeRy(BaseBackbone):
         Returns:
             tuple: Features, their map's size, their layout.
         """
-        block, adapter = self.blocks[index], self.adapter_before(index)
-        if adapter is None:
-            x = to_layout(x, size, layout, block.in_layout)
-        else:
-            x, size = adapter(x, size, layout, block.in_layout)
-        x, size = block(x, size)
-        return x, size, block.out_layout
+        block = self.blocks[index]
+        return *block(*hand_over(x, size, layout, block.in_layout, self.adapter_before(index))), block.out_layout
 
     def adapter_before(self, index: int) -> StitchingLayer | None:
         """The stitching layer in front of a block."""

@@ -5,10 +5,8 @@ from typing import Literal, get_args, get_type_hints
 from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError, DataError
-from mmreuse.reassembly.zoo.structures import Adapter, Layout, Node
-
-#: Height and width of the map that a feature tensor stands for.
-Size = tuple[int, int]
+from mmreuse.graph import Layout, Size
+from mmreuse.reassembly.zoo.structures import Adapter, Node
 
 MODES = get_args(get_type_hints(Adapter)['mode'])
 
@@ -154,6 +152,16 @@ class StitchingLayer(nn.Module):
 
     def extra_repr(self) -> str:
         return self.adapter.mode
+
+
+def hand_over(x: Tensor, size: Size, source: Layout, target: Layout,
+              adapter: StitchingLayer | None) -> tuple[Tensor, Size]:
+    """Bring features into the layout of the next block, through the stitching layer in front of it if there is one.
+
+    Returns:
+        tuple: Features in layout ``target``, and their map's size.
+    """
+    return (to_layout(x, size, source, target), size) if adapter is None else adapter(x, size, source, target)
 
 
 def build_adapter(adapter: Adapter | dict) -> StitchingLayer:

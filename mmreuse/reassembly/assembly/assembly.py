@@ -5,19 +5,19 @@ what the piece is, so a genotype always becomes the same net, whatever was built
 two candidates that begin alike compute alike.
 """
 import hashlib
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 
-from mmreuse.graph import frozen_random
+from mmreuse.graph import Layout, Size, frozen_random
 from mmreuse.reassembly.assembly.adapters import build_adapter, to_layout
-from mmreuse.reassembly.assembly.genotype import Nodes, Size
+from mmreuse.reassembly.assembly.genotype import Nodes
 from mmreuse.reassembly.assembly.stem import conv_stem
 from mmreuse.reassembly.partition.blocks import extract_block
-from mmreuse.reassembly.zoo.structures import Adapter, Block, Genotype, Layout
+from mmreuse.reassembly.zoo.structures import Adapter, Block, Genotype
 from mmreuse.reassembly.zoo.zoo import ZooEntry, find_entry
+from mmreuse.utils.byte_cache import ByteCache
 
 #: Bytes of weights that are kept.
 KEPT_PIECES = 4 << 30
@@ -99,16 +99,15 @@ class ComponentCache:
         pretrained: Blocks carry their weights; False for counting and timing.
         device: Where the pieces live; 'meta' for counting.
         seed: Of all weights that are not pretrained.
-        memory: Bytes of weights to keep; at least the last piece is.
+        memory: Bytes of weights to keep.
     """
 
     def __init__(self, zoo: Mapping[str, ZooEntry], nodes: Nodes, num_classes: int, in_channels: int = 3,
                  pretrained: bool = True, device: torch.device | str = 'cpu', seed: int = 0,
                  memory: int = KEPT_PIECES) -> None:
         self.zoo, self.nodes, self.num_classes, self.in_channels = zoo, nodes, num_classes, in_channels
-        self.pretrained, self.device, self.seed, self.memory = pretrained, torch.device(device), seed, memory
-        self._kept: OrderedDict[tuple, tuple[Step, int]] = OrderedDict()  # with bytes
-        self._bytes = 0
+        self.pretrained, self.device, self.seed = pretrained, torch.device(device), seed
+        self.kept: ByteCache[Step] = ByteCache(memory)
 
     def stem(self, width: int, kind: str = 'imagenet') -> Step:
         """The stem of ``width`` channels."""
@@ -155,18 +154,10 @@ class ComponentCache:
         return Step(key, module, nodes[block.first].in_channels, nodes[block.first].in_layout)
 
     def _piece(self, key: tuple, make: Callable[[], Step]) -> Step:
-        if key not in self._kept:
-            digest = hashlib.sha256(repr((self.seed, key)).encode()).digest()
-            with frozen_random(int.from_bytes(digest[:7], 'big')):
-                step = make().to(self.device).eval()
-            self._kept[key] = step, sum(p.nbytes for p in step.parameters() if not p.is_meta)
-            self._bytes += self._kept[key][1]
-            self._forget()
-        self._kept.move_to_end(key)
-        return self._kept[key][0]
-
-    def _forget(self) -> None:
-        """Drop what was used longest ago until the rest fits."""
-        while self._bytes > self.memory and len(self._kept) > 1:
-            _, (_, size) = self._kept.popitem(last=False)
-            self._bytes -= size
+        if key in self.kept:
+            return self.kept[key]
+        digest = hashlib.sha256(repr((self.seed, key)).encode()).digest()
+        with frozen_random(int.from_bytes(digest[:7], 'big')):
+            step = make().to(self.device).eval()
+        self.kept.keep(key, step, sum(p.nbytes for p in step.parameters() if not p.is_meta))
+        return step

@@ -14,9 +14,9 @@ from typing import Any
 from mmengine.config import Config
 
 from mmreuse.errors import ArtefactError, ConfigError
+from mmreuse.graph import Size
 from mmreuse.reassembly.assembly.genotype import (
     Nodes,
-    Size,
     describe,
     genotype_from_dict,
     genotype_hash,

@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from mmreuse.errors import ArtefactError, ConfigError
+from mmreuse.graph import Size
 from mmreuse.reassembly.assembly.adapters import choose_adapter
 from mmreuse.reassembly.assembly.stem import STEMS
 from mmreuse.reassembly.zoo.structures import Adapter, Block, Genotype, Node
 from mmreuse.reassembly.zoo.zoo import ZooEntry, entry_to_dict, find_entry
 
-Size = tuple[int, int]  # height, width
 Nodes = Mapping[str, tuple[Node, ...]]
 
 

@@ -4,17 +4,17 @@ The kernel of NASWOT is a sum over units, and the pieces of a net run one after 
 what a prefix of pieces adds to the kernel and what it hands on say all about it. Counts are
 integers, so the score is that of the plain proxy to the last bit.
 """
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from mmreuse.graph import Size
 from mmreuse.reassembly.assembly.assembly import Step
-from mmreuse.reassembly.assembly.genotype import Size
 from mmreuse.reassembly.search.proxies.naswot import AgreementKernel, Units, kernel_score, recording
 from mmreuse.reassembly.search.proxies.state import require_finite, scoring_state
+from mmreuse.utils.byte_cache import ByteCache
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,8 @@ class PrefixNaswot:
     """
 
     def __init__(self, units: Units = 'published', normalise: bool = False, memory: int = 1 << 30) -> None:
-        self.units, self.normalise, self.memory = units, normalise, memory
-        self._kept: OrderedDict[tuple, _Prefix] = OrderedDict()
-        self._bytes = 0
+        self.units, self.normalise = units, normalise
+        self.kept: ByteCache[_Prefix] = ByteCache(memory)
         self.pieces_run = self.pieces_saved = 0
 
     @torch.no_grad()
@@ -75,23 +74,14 @@ class PrefixNaswot:
                 x, size = step(x, size)
             # Only what a block hands on is kept: an adapter or the head comes next, which does not work in place.
             if step.key[0] == 'block' and index < len(steps) - 1:
-                self._keep((batch, keys[:index + 1]), _Prefix(x, size, kernel.matrix.clone(), kernel.units))
+                reached = _Prefix(x, size, kernel.matrix.clone(), kernel.units)
+                self.kept.keep((batch, keys[:index + 1]), reached, reached.nbytes)
         self.pieces_run += len(steps) - done
         self.pieces_saved += done
         return kernel_score(kernel, self.units, self.normalise)
 
     def _longest(self, keys: tuple, batch: int) -> tuple[int, _Prefix | None]:
         for length in range(len(keys) - 1, 0, -1):
-            if (batch, keys[:length]) in self._kept:
-                self._kept.move_to_end((batch, keys[:length]))
-                return length, self._kept[batch, keys[:length]]
+            if (batch, keys[:length]) in self.kept:
+                return length, self.kept[batch, keys[:length]]
         return 0, None
-
-    def _keep(self, key: tuple, prefix: _Prefix) -> None:
-        if key in self._kept or prefix.nbytes > self.memory:
-            return
-        self._kept[key] = prefix
-        self._bytes += prefix.nbytes
-        while self._bytes > self.memory:
-            _, oldest = self._kept.popitem(last=False)
-            self._bytes -= oldest.nbytes

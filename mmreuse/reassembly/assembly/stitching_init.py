@@ -14,14 +14,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmreuse.errors import DataError
-from mmreuse.graph import endpoints
-from mmreuse.reassembly.assembly.adapters import Size, StitchingLayer, to_layout
+from mmreuse.graph import Layout, Size, endpoints
+from mmreuse.reassembly.assembly.adapters import StitchingLayer, hand_over, to_layout
 from mmreuse.reassembly.partition.block_list import BlockSpec
 from mmreuse.reassembly.partition.blocks import ZooBlock
-from mmreuse.reassembly.zoo.structures import Layout, Node
+from mmreuse.reassembly.zoo.structures import Node
 from mmreuse.reassembly.zoo.zoo import Preprocess, ZooEntry, build_member
 from mmreuse.statistics.moments import CrossMomentAccumulator, CrossMoments, least_squares
-from mmreuse.statistics.passes import device_of, evaluating, image_batches
+from mmreuse.statistics.passes import device_of, image_batches
+from mmreuse.utils.modes import evaluating
 
 #: Extra tokens (class, distillation, registers) that a sequence of map tokens may start with.
 _MAX_EXTRA_TOKENS = 8
@@ -103,11 +104,8 @@ class _Joint:
 
     def arriving(self, images: Tensor) -> Tensor:
         """What the block gets in the assembled net, as a map (N, C, H, W)."""
-        x, size, layout = self.before(images)
-        if self.adapter is not None:
-            x, size = self.adapter(x, size, layout, self.node.in_layout)
-            layout = self.node.in_layout
-        return to_layout(x, size, layout, 'nchw')
+        x, size = hand_over(*self.before(images), self.node.in_layout, self.adapter)
+        return to_layout(x, size, self.node.in_layout, 'nchw')
 
     def wanted(self, images: Tensor, size: Size) -> Tensor:
         """What the block got in its own network from the same images, as a map (N, C, *size)."""

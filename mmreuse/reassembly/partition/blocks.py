@@ -8,10 +8,9 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError
-from mmreuse.graph import Chain, SizedChain, slice_block
-from mmreuse.reassembly.assembly.adapters import Size
+from mmreuse.graph import Chain, Layout, Size, SizedChain, slice_block
 from mmreuse.reassembly.zoo.nodes import member_nodes
-from mmreuse.reassembly.zoo.structures import Layout, Node
+from mmreuse.reassembly.zoo.structures import Node
 from mmreuse.reassembly.zoo.weights import load_part, resolve_weights
 from mmreuse.reassembly.zoo.zoo import ZooEntry, build_member
 from mmreuse.utils.names import nearest

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from mmreuse.errors import ConfigError
+from mmreuse.graph import Size
 from mmreuse.reassembly.assembly.assembly import ComponentCache
-from mmreuse.reassembly.assembly.genotype import Size
 from mmreuse.reassembly.search.assembly_milp import AssemblyMILP, Bounds, Path
 from mmreuse.reassembly.search.scoring import Scorer
 from mmreuse.reassembly.search.surrogate import LinearGuide

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmreuse.errors import ConfigError
+from mmreuse.graph import Size
 from mmreuse.reassembly.assembly.genotype import (
     Nodes,
     Rules,
-    Size,
     is_map,
     may_follow,
     may_start,
@@ -206,8 +206,8 @@ def surrogate_values(assemblies: Assemblies, partition: Partition, similarity: S
         worth = [_block_worth(state.block, partition, similarity) for state in states]
         row = np.array([worth[choice.target] for choice in choices])
         if position:
-            before = np.array([_row_out(state.block, similarity) for state in assemblies.states[position - 1]])
-            after = np.array([_row_in(state.block, similarity) for state in states])
+            before = np.array([similarity.row_out(state.block) for state in assemblies.states[position - 1]])
+            after = np.array([similarity.row_in(state.block) for state in states])
             pairs = assemblies.lattice.positions[position]
             row += similarity.values.numpy()[after[pairs.target], before[pairs.source]]
         values.append(row)
@@ -218,16 +218,6 @@ def surrogate_values(assemblies: Assemblies, partition: Partition, similarity: S
 
 def _block_worth(block: Block, partition: Partition, similarity: SimilarityMatrix) -> float:
     anchor = partition.anchors[block.set]
-    ends = ((_row_in(anchor, similarity), _row_in(block, similarity)),
-            (_row_out(anchor, similarity), _row_out(block, similarity)))
+    ends = ((similarity.row_in(anchor), similarity.row_in(block)),
+            (similarity.row_out(anchor), similarity.row_out(block)))
     return sum(float(similarity.values[pair]) for pair in ends) / 2
-
-
-def _row_out(block: Block, similarity: SimilarityMatrix) -> int:
-    return similarity.rows(block.model).start + block.last + 1
-
-
-def _row_in(block: Block, similarity: SimilarityMatrix) -> int:
-    start = similarity.rows(block.model).start + block.first
-    # Published files do not hold the input of a first node; its output stands in, as in their block similarity.
-    return start + 1 if block.first == 0 and not similarity.has_inputs else start

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from mmreuse.errors import ArtefactError
+from mmreuse.reassembly.similarity.similarity_matrix import row_offsets
 from mmreuse.reassembly.zoo.structures import Node
 from mmreuse.statistics.grams import MIN_SAMPLES, Grams
 from mmreuse.utils.io import PathLike, save_tensors
@@ -102,13 +103,9 @@ class GramSet:
                                 f'give one file a net.')
         self.nodes = {item['key']: tuple(_node(node) for node in item['nodes']) for item in self.metadata}
         self.sizes: tuple[int, ...] = tuple(self.metadata[0]['sizes'])
-        offsets = [0]
-        widths = []
-        for nodes in self.nodes.values():
-            offsets.append(offsets[-1] + len(nodes) + 1)
-            widths += [nodes[0].in_channels, *(node.out_channels for node in nodes)]
-        self.offsets = tuple(offsets)
-        self.widths = torch.tensor(widths)
+        self.offsets = row_offsets(self.nodes)
+        self.widths = torch.tensor([width for nodes in self.nodes.values()
+                                    for width in (nodes[0].in_channels, *(node.out_channels for node in nodes))])
 
     def __len__(self) -> int:
         return self.offsets[-1]

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from mmreuse.errors import ArtefactError
-from mmreuse.reassembly.similarity.similarity_matrix import SimilarityMatrix
+from mmreuse.reassembly.similarity.similarity_matrix import SimilarityMatrix, row_offsets
 from mmreuse.utils.io import PathLike
 from mmreuse.utils.numpy_pickle import load_numpy_pickle
 
@@ -40,9 +40,7 @@ def import_published(folder: PathLike, node_names: Mapping[str, Sequence[str]],
             arrays and plain values, or does not fit the nodes.
     """
     keys = tuple(node_names)
-    offsets = [0]
-    for key in keys:
-        offsets.append(offsets[-1] + len(node_names[key]) + 1)
+    offsets = row_offsets(node_names)
     start = dict(zip(keys, offsets, strict=False))
     values = torch.full((offsets[-1], offsets[-1]), float('nan'))
     missing = set(combinations_with_replacement(keys, 2))
@@ -68,7 +66,7 @@ def import_published(folder: PathLike, node_names: Mapping[str, Sequence[str]],
         raise ArtefactError(f'{folder}: some similarities are NaN, as the published code makes them of an empty chunk. '
                             f'Compute them again.')
     return SimilarityMatrix(
-        keys=keys, offsets=tuple(offsets), values=values, metric=metric,
+        keys=keys, offsets=offsets, values=values, metric=metric,
         symmetric=bool(torch.equal(values.nan_to_num(), values.nan_to_num().T)),
         node_names={key: tuple(names) for key, names in node_names.items()}, has_inputs=False)
 

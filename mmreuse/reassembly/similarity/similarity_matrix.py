@@ -1,15 +1,23 @@
 """The similarity of every pair of places in a zoo, and its file."""
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sized
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from mmreuse.errors import ArtefactError, ConfigError
+from mmreuse.reassembly.zoo.structures import Block
 from mmreuse.utils.io import PathLike, load_tensors, save_tensors, state_hash
 
 KIND = 'mmreuse.similarity'
 VERSION = 1
+
+
+def row_offsets(nodes: Mapping[str, Sized]) -> tuple[int, ...]:
+    """Return the first row of each network and the number of rows: its input's, then one per node's output."""
+    return tuple(accumulate((len(each) + 1 for each in nodes.values()), initial=0))
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,15 @@ class SimilarityMatrix:
         index = self.keys.index(key)
         return slice(self.offsets[index], self.offsets[index + 1])
 
+    def row_in(self, block: Block) -> int:
+        """Row of what enters a block, or of its first node's output where inputs of networks were not measured."""
+        unknown = block.first == 0 and not self.has_inputs
+        return self.rows(block.model).start + block.first + unknown
+
+    def row_out(self, block: Block) -> int:
+        """Row of what leaves a block."""
+        return self.rows(block.model).start + block.last + 1
+
     def sub(self, keys: tuple[str, ...] | list[str]) -> 'SimilarityMatrix':
         """The same for some of the nets, in the order given.
 
@@ -57,15 +74,11 @@ class SimilarityMatrix:
         """
         if tuple(keys) == self.keys:
             return self
-        spans = [torch.arange(len(self.values))[self.rows(key)] for key in keys]
-        rows = torch.cat(spans)
-        offsets = [0]
-        for span in spans:
-            offsets.append(offsets[-1] + len(span))
-        return SimilarityMatrix(
-            tuple(keys), tuple(offsets), self.values[rows[:, None], rows], self.metric, self.symmetric,
-            {key: self.node_names[key] for key in keys}, self.options,
-            {key: value for key, value in self.weights_hashes.items() if key in keys}, self.data_hash, self.has_inputs)
+        rows = torch.cat([torch.arange(len(self.values))[self.rows(key)] for key in keys])
+        names = {key: self.node_names[key] for key in keys}
+        return replace(self, keys=tuple(keys), offsets=row_offsets(names), node_names=names,
+                       values=self.values[rows[:, None], rows],
+                       weights_hashes={key: value for key, value in self.weights_hashes.items() if key in keys})
 
     def content_hash(self) -> str:
         """Hash of the values and of what their rows are."""

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError
+from mmreuse.graph import Layout, Size
 from mmreuse.reassembly.assembly.assembly import ComponentCache, Step
-from mmreuse.reassembly.assembly.genotype import Nodes, Size
-from mmreuse.reassembly.zoo.structures import Adapter, Block, Genotype, Layout
+from mmreuse.reassembly.assembly.genotype import Nodes
+from mmreuse.reassembly.zoo.structures import Adapter, Block, Genotype
 from mmreuse.reassembly.zoo.zoo import ZooEntry
 from mmreuse.utils.complexity import count_macs, count_params
 from mmreuse.utils.latency import measure_latency

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmreuse.errors import ConfigError
-from mmreuse.graph import endpoints, sequence_of_nodes, slice_block
-from mmreuse.reassembly.zoo.structures import Layout, Node
+from mmreuse.graph import Layout, endpoints, sequence_of_nodes, slice_block
+from mmreuse.reassembly.zoo.structures import Node
 from mmreuse.reassembly.zoo.zoo import ZooEntry, build_member
-from mmreuse.statistics.passes import evaluating
 from mmreuse.utils.complexity import count_params, macs_by_module
+from mmreuse.utils.modes import evaluating
 from mmreuse.utils.names import nearest
 
 

@@ -9,8 +9,7 @@ one assembled net: K blocks and the adapters that stitch them.
 from dataclasses import dataclass, field
 from typing import Literal
 
-#: How a feature tensor is laid out: (N, C, H, W) maps, (N, H, W, C) maps, or (N, L, C) tokens.
-Layout = Literal['nchw', 'nhwc', 'nlc']
+from mmreuse.graph import Layout
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmreuse.errors import ConfigError, DataError
+from mmreuse.utils.modes import kept_modes
 
 
 @contextmanager
@@ -22,20 +23,18 @@ def scoring_state(model: nn.Module, compat: bool = False) -> Iterator[None]:
         compat: Plain train mode as published: dropout and stochastic depth are at work, drawn
             anew every time. Buffers are restored all the same.
     """
-    modes = {module: module.training for module in model.modules()}
     requiring = {parameter: parameter.requires_grad for parameter in model.parameters()}
-    tracking = {m: m.track_running_stats for m in modes if isinstance(m, _BatchNorm)}
+    tracking = {m: m.track_running_stats for m in model.modules() if isinstance(m, _BatchNorm)}
     buffers = {buffer: buffer.detach().clone() for buffer in model.buffers()} if compat else {}
     try:
-        for parameter in requiring:
-            parameter.requires_grad_(parameter.is_floating_point())
-        model.train(compat)
-        for norm in () if compat else tracking:
-            norm.training, norm.track_running_stats = True, False
-        yield
+        with kept_modes(model):
+            for parameter in requiring:
+                parameter.requires_grad_(parameter.is_floating_point())
+            model.train(compat)
+            for norm in () if compat else tracking:
+                norm.training, norm.track_running_stats = True, False
+            yield
     finally:
-        for module, mode in modes.items():
-            module.training = mode
         for norm, tracks in tracking.items():
             norm.track_running_stats = tracks
         for parameter, requires in requiring.items():
