@@ -89,6 +89,7 @@ RENORMALIZERS = Registry('renormalizer', build_func=bind_function, scope=SCOPE, 
 SALIENCIES = Registry('saliency', build_func=bind_function, scope=SCOPE, locations=['mmreuse.pruning.saliencies'])
 ATTACKS = Registry('attack', build_func=bind_function, scope=SCOPE, locations=['mmreuse.robustness.attacks'])
 ENGINES = Registry('engine', build_func=bind_function, scope=SCOPE, locations=['mmreuse.deployment.engines'])
+JOBS = Registry('job', build_func=bind_function, scope=SCOPE, locations=['mmreuse.engine.jobs'])
 BASES = Registry('base', scope=SCOPE, locations=['mmreuse.networks.bases'])
 EDITS = Registry(
     'edit', scope=SCOPE, locations=['mmreuse.networks.edits', 'mmreuse.merging', 'mmreuse.modularization',

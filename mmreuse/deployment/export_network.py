@@ -11,7 +11,8 @@ from mmreuse.errors import ConfigError
 from mmreuse.networks import load, record_of
 from mmreuse.networks.record import zeros_of
 
-_WRITERS = {'.onnx': export_onnx, '.pt2': export_program}
+#: How each format is written, by the ending of its files.
+FORMATS = {'.onnx': export_onnx, '.pt2': export_program}
 
 
 def export(network: nn.Module | str | Path, path: str | Path, inputs: Tensor | Sequence[Any] | None = None,
@@ -36,9 +37,9 @@ def export(network: nn.Module | str | Path, path: str | Path, inputs: Tensor | S
         ConfigError: The ending is another, or it is not known what the network takes.
         ArtefactError: The network's file is damaged, or PyTorch cannot export the network.
     """
-    write = _WRITERS.get(Path(path).suffix)
+    write = FORMATS.get(Path(path).suffix)
     if write is None:
-        raise ConfigError(f'{path}: ends in none of {", ".join(_WRITERS)}, the formats that can be written.')
+        raise ConfigError(f'{path}: ends in none of {", ".join(FORMATS)}, the formats that can be written.')
     if not isinstance(network, nn.Module):
         network = load(network)
     if inputs is None:

@@ -21,7 +21,7 @@ from mmreuse.utils.config_keys import check_keys
 from mmreuse.utils.names import misspells, nearest
 
 _FUNCTIONS = (ours.SIMILARITIES, ours.PROXIES, ours.MATCHERS, ours.RENORMALIZERS, ours.SALIENCIES, ours.ATTACKS,
-              ours.ENGINES)
+              ours.ENGINES, ours.JOBS)
 #: In which registry a component stands that is given under a key, wherever that is.
 _KINDS: dict[str, Registry] = {
     **dict.fromkeys(('model', 'classifier', 'backbone', 'neck', 'head', 'loss', 'data_preprocessor'), ours.MODELS),
@@ -33,7 +33,7 @@ _KINDS: dict[str, Registry] = {
     **dict.fromkeys(('default_hooks', 'custom_hooks'), ours.HOOKS),
     **dict.fromkeys(('matcher', 'matchers', 'overrides'), ours.MATCHERS),
     'renormalizers': ours.RENORMALIZERS, 'saliency': ours.SALIENCIES, 'attacks': ours.ATTACKS,
-    'engines': ours.ENGINES, 'proxy': ours.PROXIES, 'similarity': ours.SIMILARITIES,
+    'engines': ours.ENGINES, 'job': ours.JOBS, 'proxy': ours.PROXIES, 'similarity': ours.SIMILARITIES,
     'optim_wrapper': ours.OPTIM_WRAPPERS, 'optimizer': root.OPTIMIZERS, 'param_scheduler': root.PARAM_SCHEDULERS,
     'visualizer': root.VISUALIZERS, 'vis_backends': root.VISBACKENDS, 'log_processor': root.LOG_PROCESSORS,
     'init_cfg': root.WEIGHT_INITIALIZERS, 'augments': BATCH_AUGMENTS,
@@ -60,6 +60,8 @@ _SECTIONS = {'env_cfg': ('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limi
 _PARAMWISE = ('lr_mult', 'decay_mult', 'bias_lr_mult', 'bias_decay_mult', 'norm_decay_mult', 'dwconv_decay_mult',
               'flat_decay_mult', 'dcn_offset_lr_mult', 'bypass_duplicate', 'custom_keys')
 _LOOPS = {'train_cfg': None, 'val_cfg': 'ValLoop', 'test_cfg': 'TestLoop'}
+#: Keys of one stage of a pipeline; those beside the first three stand in for those of the config.
+_STAGE = ('name', 'job', 'networks', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'test_evaluator', 'seed')
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 #: Numbers that must be above zero wherever they are given, alone or in lists.
 _POSITIVE = ('batch_size', 'batch_sizes', 'num_batches', 'num_samples', 'minibatch', 'samples', 'num_candidates',
@@ -106,6 +108,8 @@ class _Check:
                 check_keywords(place, Runner.set_randomness, {'self': None, **value})
             elif key == 'runner_type':
                 self.find(place, value, ours.RUNNERS, None)
+            elif key == 'stages':
+                self.check_stages(place, value)
             elif key in _SECTIONS:
                 self.check_section(place, value, _SECTIONS[key])
             else:
@@ -199,6 +203,19 @@ class _Check:
             if key == 'mp_cfg':
                 self.check_dict(f'{place}.{key}', each)
                 check_keywords(f'{place}.{key}', set_multi_processing, each)
+
+    def check_stages(self, place: str, value: Any) -> None:
+        """Check the stages of a pipeline, each as a config of its own."""
+        if not isinstance(value, list | tuple) or not value:
+            raise ConfigError(f'{place} = {value!r}: expected a list of dict(name=..., job=dict(type=...), ...).')
+        for number, stage in enumerate(value):
+            own = f'{place}[{number}]'
+            self.check_section(own, stage, _STAGE)
+            for key, each in stage.items():
+                if key in _LOADERS:
+                    self.check_loader(f'{own}.{key}', each)
+                else:
+                    self.walk(f'{own}.{key}', key, each, _KINDS.get(key))
 
     def check_optimizer(self) -> None:
         """Check how the optimizer is put together, and that default hooks are no misspelt ones."""

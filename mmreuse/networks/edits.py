@@ -54,6 +54,24 @@ class Resize(Edit):
     verb = 'resized'
 
 
+@EDITS.register_module(name='train')
+class Train(Edit):
+    """Weights trained."""
+
+    def phrase(self, settings: Mapping[str, Any]) -> str:
+        """Say for how long."""
+        return f"trained for {settings['epochs']} epochs"
+
+
+@EDITS.register_module(name='reassemble')
+class Reassemble(Edit):
+    """Blocks of trained networks put into an assembly of them."""
+
+    def phrase(self, settings: Mapping[str, Any]) -> str:
+        """Say of which networks."""
+        return f"assembled of blocks of {', '.join(settings['blocks'])}"
+
+
 def find_edit(name: str) -> Edit:
     """Return a registered edit.
 

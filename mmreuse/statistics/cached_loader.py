@@ -31,6 +31,9 @@ class CachedLoader:
         self.kept: list[Tensor | tuple[Tensor, Tensor]] | None = []
         self._rest: Iterator | None = None
 
+    def __len__(self) -> int:
+        return len(self.loader)
+
     def __iter__(self) -> Iterator[Tensor | tuple[Tensor, Tensor]]:
         if self.kept is None:
             yield from map(self._prepare, self.loader)

@@ -11,10 +11,11 @@ from mmreuse.engine.runners.dery import (
     ZooAccuracyRunner,
 )
 from mmreuse.engine.runners.modularization import ModularizationRunner
+from mmreuse.engine.runners.network import NetworkRunner
 from mmreuse.engine.runners.preserve_first import PreserveFirstRunner
 from mmreuse.engine.runners.pruning import PruningRunner
 from mmreuse.engine.runners.robustness import RobustnessRunner
 
 __all__ = ['ChannelPruningRunner', 'ConnectivityRunner', 'DeRyRunner', 'FeatureExtractionRunner',
-           'ModularizationRunner', 'NodeShapeRunner', 'PartitionRunner', 'PreserveFirstRunner', 'PruningRunner',
-           'ReassemblyRunner', 'RobustnessRunner', 'SimilarityRunner', 'ZooAccuracyRunner']
+           'ModularizationRunner', 'NetworkRunner', 'NodeShapeRunner', 'PartitionRunner', 'PreserveFirstRunner',
+           'PruningRunner', 'ReassemblyRunner', 'RobustnessRunner', 'SimilarityRunner', 'ZooAccuracyRunner']

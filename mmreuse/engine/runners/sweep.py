@@ -5,15 +5,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
 from matplotlib.figure import Figure
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.evaluator import Evaluator
-from mmengine.runner import Runner, autocast, set_random_seed
+from mmengine.runner import Runner, set_random_seed
 from torch import nn
 from torch.utils.data import DataLoader
 
+from mmreuse.engine.evaluation import evaluate
 from mmreuse.engine.runners.stage import StageRunner
 from mmreuse.errors import ConfigError
 from mmreuse.registry import MODELS
@@ -89,21 +88,10 @@ class SweepRunner(StageRunner):
         set_random_seed(seed)
         return Runner.build_dataloader(plain(self.cfg.train_dataloader), seed=seed)
 
-    @torch.no_grad()
     def evaluate(self, models: Sequence[nn.Module]) -> list[dict[str, float]]:
         """Metrics of each model, in one pass over the test data."""
-        evaluators = [Evaluator(plain(self.cfg.test_evaluator)) for _ in models]
-        for evaluator in evaluators:
-            evaluator.dataset_meta = getattr(self.test_loader.dataset, 'metainfo', None)
-        with autocast(enabled=self.cfg.get('test_cfg', {}).get('fp16', False)):
-            for batch in self.test_loader:
-                for model, evaluator in zip(models, evaluators, strict=True):
-                    # A model marks the samples with what it predicts.
-                    own = copy.copy(batch)
-                    own['data_samples'] = [sample.clone() for sample in batch['data_samples']]
-                    evaluator.process(data_samples=model.test_step(own), data_batch=own)
-        size = len(self.test_loader.dataset)
-        return [{key: float(value) for key, value in evaluator.evaluate(size).items()} for evaluator in evaluators]
+        half = self.cfg.get('test_cfg', {}).get('fp16', False)
+        return evaluate(models, self.test_loader, self.cfg.test_evaluator, half)
 
     def add(self, metrics: Mapping[str, float], **cell: Any) -> None:
         """Add a row; write table and figure."""

@@ -1,0 +1,15 @@
+"""Jobs: plain functions from networks to a network, by name from a config."""
+from mmreuse.engine.jobs.compact import compact
+from mmreuse.engine.jobs.export import export
+from mmreuse.engine.jobs.job import Job, find_job, register_job
+from mmreuse.engine.jobs.merge import merge
+from mmreuse.engine.jobs.modularize import modularize
+from mmreuse.engine.jobs.prune import prune
+from mmreuse.engine.jobs.prune_channels import prune_channels
+from mmreuse.engine.jobs.reassemble import reassemble
+from mmreuse.engine.jobs.renormalize import renormalize
+from mmreuse.engine.jobs.train import train
+from mmreuse.engine.jobs.unite import unite
+
+__all__ = ['Job', 'compact', 'export', 'find_job', 'merge', 'modularize', 'prune', 'prune_channels', 'reassemble',
+           'register_job', 'renormalize', 'train', 'unite']

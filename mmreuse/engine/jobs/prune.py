@@ -1,0 +1,39 @@
+"""Set weights of a network to zero."""
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from mmreuse.engine.jobs.job import register_job
+from mmreuse.pruning import prune as prune_model
+from mmreuse.pruning.scoring import check_options
+from mmreuse.pruning.selection import check_sparsity
+from mmreuse.utils.methods import Method, method_name
+
+
+def _check(options: Mapping[str, Any]) -> None:
+    check_sparsity(options['sparsity'])
+    check_options(options.get('saliency', 'magnitude'), options.get('scope', 'global'), options.get('update'),
+                  options.get('fisher'))
+
+
+def simpler(saliency: Method, seed: int) -> Method:
+    """Return the saliency to compare with: magnitudes, or random numbers for magnitudes themselves."""
+    return dict(type='random', seed=seed) if method_name(saliency) == 'magnitude' else 'magnitude'
+
+
+def _other_choice(networks: Sequence[nn.Module], result: nn.Module, images: Iterable | None, *,
+                  labelled: Iterable | None = None, seed: int = 0, **options: Any) -> nn.Module:
+    options = {**options, 'saliency': simpler(options.get('saliency', 'magnitude'), seed), 'update': None}
+    return prune(networks, images, labelled=labelled, seed=seed, **options)
+
+
+@register_job(needs=(), equal_cost=_other_choice, check=_check)
+def prune(networks: Sequence[nn.Module], images: Iterable | None = None, *, labelled: Iterable | None = None,
+          validation: Iterable | None = None, seed: int = 0, sparsity: float, saliency: Method = 'magnitude',
+          scope: str = 'global', update: str | None = None, fisher: Mapping[str, Any] | None = None,
+          modules: Sequence[str] | None = None, exclude: Sequence[str] = (),
+          renormalizers: Sequence[Method] = ()) -> nn.Module:
+    """Prune a network to a sparsity, see :func:`mmreuse.pruning.prune`."""
+    return prune_model(networks[0], labelled, sparsity, saliency, scope=scope, update=update, fisher=fisher,
+                       modules=modules, exclude=exclude, renormalizers=renormalizers, validation=validation)

@@ -1,0 +1,37 @@
+"""Remove channels of a network."""
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from mmreuse.engine.jobs.job import example, register_job
+from mmreuse.engine.jobs.prune import simpler
+from mmreuse.errors import ConfigError
+from mmreuse.pruning import prune_channels as prune_model
+from mmreuse.pruning.scoring import check_options
+from mmreuse.utils.methods import Method
+
+
+def _check(options: Mapping[str, Any]) -> None:
+    if not 0 < options['target'] < 1:
+        raise ConfigError(f"target = {options['target']} is not in (0, 1). It is the share of the network's cost that "
+                          'is left, e.g. 0.5.')
+    check_options(options.get('saliency', 'magnitude'), fisher=options.get('fisher'))
+
+
+def _other_choice(networks: Sequence[nn.Module], result: nn.Module, images: Iterable, *,
+                  labelled: Iterable | None = None, seed: int = 0, **options: Any) -> nn.Module:
+    options = {**options, 'saliency': simpler(options.get('saliency', 'magnitude'), seed)}
+    return prune_channels(networks, images, labelled=labelled, seed=seed, **options)
+
+
+@register_job(equal_cost=_other_choice, check=_check)
+def prune_channels(networks: Sequence[nn.Module], images: Iterable, *, labelled: Iterable | None = None,
+                   validation: Iterable | None = None, seed: int = 0, target: float, saliency: Method = 'magnitude',
+                   cost: str = 'macs', multiple: int = 1, minimum: float = 0.1, relative: bool = True,
+                   spaces: Sequence[str] | None = None, exclude: Sequence[str] = (),
+                   fisher: Mapping[str, Any] | None = None, renormalizers: Sequence[Method] = ()) -> nn.Module:
+    """Make a network smaller, see :func:`mmreuse.pruning.prune_channels`."""
+    return prune_model(networks[0], example(networks, images), target, labelled, saliency, cost=cost,
+                       multiple=multiple, minimum=minimum, relative=relative, spaces=spaces, exclude=exclude,
+                       fisher=fisher, renormalizers=renormalizers)

@@ -1,0 +1,100 @@
+"""Make one network of blocks of several."""
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from torch import nn
+
+from mmreuse.engine.config import load_config
+from mmreuse.engine.jobs.job import Classes, register_job
+from mmreuse.errors import ConfigError
+from mmreuse.networks import create, record_edit, save
+from mmreuse.reassembly.assembly.stitching_init import stitch_by_least_squares
+from mmreuse.reassembly.zoo.zoo import parse_zoo
+from mmreuse.registry import MODELS
+from mmreuse.utils.config_files import read_config
+from mmreuse.utils.config_keys import drop_helpers
+
+
+def _check(options: Mapping[str, Any]) -> None:
+    cfg = load_config(options['config'], options.get('options'))
+    if missing := [key for key in ('zoo', 'data', 'partition', 'reassembly') if key not in cfg]:
+        raise ConfigError(f"{options['config']}: has no {missing[0]}. Name a config of the DeRyRunner.")
+    parse_zoo(cfg.zoo)
+    if not 1 <= options.get('rank', 1) <= cfg.reassembly.get('top', 5):
+        raise ConfigError(f"rank = {options['rank']}: the config writes reassembly.top = "
+                          f"{cfg.reassembly.get('top', 5)} networks, counted from 1.")
+
+
+def _classes(options: Mapping[str, Any], given: Sequence[Classes], data: Classes) -> Classes:
+    cfg = load_config(options['config'], options.get('options'))
+    if given and len(given) != len(cfg.zoo):
+        raise ConfigError(f"{options['config']}: the zoo has {len(cfg.zoo)} entries, and there are {len(given)} "
+                          'networks: name one for each, in their order, or none.')
+    count = cfg.reassembly.get('num_classes', 1000)
+    size = data if isinstance(data, int) else len(data)
+    return data if count == size else count
+
+
+@register_job(networks=(0, None), needs=('images', 'folder'), classes=_classes, check=_check,
+              equal_cost='its stitching layers are not trained yet; compare after fine-tuning')
+def reassemble(networks: Sequence[nn.Module], images: Iterable, *, labelled: Iterable | None = None,
+               validation: Iterable | None = None, seed: int = 0, folder: Path, config: str,
+               options: Mapping[str, Any] | None = None, rank: int = 1,
+               samples: int | None = 512) -> nn.Module:
+    """Run the stages of deep model reassembly and build a network that they found; its head is not trained yet.
+
+    Args:
+        networks: Take the place of the weights that the zoo's entries name, in their order; none: those are loaded.
+        images: For the stitching layers, as the members of the zoo see them.
+        labelled: Not used.
+        validation: Not used.
+        seed: Of the stages, and of the random head.
+        folder: The stages work in ``dery`` below it; those that are up to date are not run again.
+        config: Of the :class:`~mmreuse.engine.runners.DeRyRunner`.
+        options: Dotted key to value, over the config.
+        rank: Which of the networks that were found, from 1.
+        samples: Images by which stitching layers are fitted; None: they stay random.
+    """
+    from mmreuse.engine.runners.dery import DeRyRunner
+    cfg = load_config(config, options)
+    drop_helpers(cfg)
+    cfg.work_dir, cfg.seed = str(folder / 'dery'), seed
+    for number, network in enumerate(networks):
+        path = folder / 'members' / f'{cfg.zoo[number].key}.safetensors'
+        save(network, path)
+        cfg.zoo[number].weights = str(path.resolve())
+    DeRyRunner(cfg).run()
+    found = read_config(str(folder / 'dery' / 'reassembly' / f'rank{rank}.py'))
+    return _build(found, cfg, networks, images, seed, samples)
+
+
+def _build(found: Config, cfg: Config, networks: Sequence[nn.Module], images: Iterable, seed: int,
+           samples: int | None) -> nn.Module:
+    """Build what was found; the structure that is noted names no weights."""
+    model = found.model.to_dict()
+    torch.manual_seed(seed)
+    network = MODELS.build({**model, 'init_cfg': None})
+    network.init_weights()
+    if samples is not None:
+        preprocess = next(iter(parse_zoo(cfg.zoo).values())).preprocess
+        stitch_by_least_squares(network.backbone, images, preprocess, samples=samples)
+    structure = {**model, 'backbone': _without_weights({**model['backbone'], 'pretrained': False})}
+    twin = create(structure)
+    twin.load_state_dict(network.state_dict())
+    blocks = list(dict.fromkeys(spec.entry.key for spec in network.backbone.specs))
+    return record_edit(twin.eval(), 'reassemble', [twin], inputs=_one(images), blocks=blocks)
+
+
+def _without_weights(cfg: Any) -> Any:
+    """A config whose entries of a zoo name no weights."""
+    if isinstance(cfg, Mapping):
+        return {key: _without_weights(value) for key, value in cfg.items() if key not in ('weights', 'weights_hash')}
+    return [_without_weights(item) for item in cfg] if isinstance(cfg, list | tuple) else cfg
+
+
+def _one(images: Iterable) -> torch.Tensor:
+    first = next(iter(images))
+    return (first if isinstance(first, torch.Tensor) else first[0])[:1]

@@ -1,0 +1,84 @@
+"""Train a network, or fine-tune it."""
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from mmengine.optim import build_optim_wrapper
+from torch import nn
+
+from mmreuse.engine.jobs.job import Classes, register_job
+from mmreuse.errors import ConfigError, DataError
+from mmreuse.graph import copy_model
+from mmreuse.networks import create, record_edit
+from mmreuse.statistics.data import batches, logits_of
+from mmreuse.statistics.passes import labelled as labelled_batch
+from mmreuse.utils.progress import progress
+
+OPTIMIZER = dict(type='AdamW', lr=1e-3, weight_decay=0.05)
+
+
+def _classes(options: Mapping[str, Any], given: Sequence[Classes], data: Classes) -> Classes:
+    if given and 'model' in options:
+        raise ConfigError('a network and a model are given: train the network, or train the model from scratch.')
+    if not given and 'model' not in options:
+        raise ConfigError('there is no network to fine-tune. Name one, or give model=dict(type=...) to train.')
+    return given[0] if given else data
+
+
+def _check(options: Mapping[str, Any]) -> None:
+    if options.get('epochs', 1) < 1:
+        raise ConfigError(f"epochs = {options['epochs']}: train for at least one.")
+
+
+@register_job(networks=(0, 1), needs=('labelled',), classes=_classes, check=_check,
+              equal_cost='the network before costs the same')
+def train(networks: Sequence[nn.Module], images: Iterable | None = None, *, labelled: Iterable,
+          validation: Iterable | None = None, seed: int = 0, model: Mapping[str, Any] | None = None, epochs: int = 1,
+          optimizer: Mapping[str, Any] = OPTIMIZER, paramwise_cfg: Mapping[str, Any] | None = None) -> nn.Module:
+    """Train by cross-entropy, at a rate that falls along a cosine to nothing.
+
+    Args:
+        networks: The network to start from; none for one with random weights.
+        images: Not used.
+        labelled: Batches of images and labels.
+        validation: Not used.
+        seed: Of random weights.
+        model: Config of the network where there is none.
+        epochs: Passes over the data.
+        optimizer: Config of :data:`mmengine.registry.OPTIMIZERS`.
+        paramwise_cfg: Of mmengine's optimizer constructor: other rates and decays for some parameters.
+
+    Raises:
+        DataError: The loss is not finite.
+    """
+    network = copy_model(networks[0]) if networks else _new(model, seed)
+    wrapper = build_optim_wrapper(network, dict(optimizer=dict(optimizer), paramwise_cfg=paramwise_cfg))
+    loader = batches(labelled)
+    network.train()
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(wrapper.optimizer, len(loader) * epochs)
+    for epoch in progress(range(epochs), 'train'):
+        _shuffle(loader, epoch)
+        for batch in loader:
+            inputs, labels = labelled_batch(batch, network)
+            loss = F.cross_entropy(logits_of(network(inputs)), labels)
+            if not torch.isfinite(loss):
+                raise DataError(f'the loss is {loss.item()} in epoch {epoch + 1}: training has diverged. Lower '
+                                'optimizer.lr.')
+            wrapper.update_params(loss)
+            schedule.step()
+    return record_edit(network.eval(), 'train', networks or [network], epochs=epochs)
+
+
+def _new(model: Mapping[str, Any], seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    return create(model)
+
+
+def _shuffle(loader: Any, epoch: int) -> None:
+    """Let samplers of mmengine draw another order."""
+    while hasattr(loader, 'loader'):
+        loader = loader.loader
+    for sampler in (getattr(loader, 'sampler', None), getattr(getattr(loader, 'batch_sampler', None), 'sampler', None)):
+        if hasattr(sampler, 'set_epoch'):
+            sampler.set_epoch(epoch)

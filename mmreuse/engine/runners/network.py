@@ -1,0 +1,302 @@
+"""The stage of a job: networks in, a network and its metrics out."""
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from mmreuse.engine.data_check import classes_of, labels_of
+from mmreuse.engine.evaluation import evaluate
+from mmreuse.engine.jobs.job import Classes, Job, example, find_job
+from mmreuse.engine.runners.stage import StageRunner
+from mmreuse.engine.runners.sweep import plain
+from mmreuse.errors import ConfigError
+from mmreuse.models.classifiers import NetworkClassifier
+from mmreuse.networks import open_network, record_of, save
+from mmreuse.networks.record import set_record
+from mmreuse.networks.references import NETWORK_FILE
+from mmreuse.registry import RUNNERS
+from mmreuse.statistics.cached_loader import CachedLoader
+from mmreuse.statistics.data import logits_of
+from mmreuse.statistics.passes import images_of
+from mmreuse.utils.complexity import count_macs, count_params
+from mmreuse.utils.io import state_hash
+from mmreuse.utils.latency import measure_latency
+
+_LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+#: Of what was exported, which nothing can take apart again.
+_EXPORTED = ('.onnx', '.pt2')
+
+
+class Ensemble(nn.Module):
+    """The mean of the probabilities that networks give to each class.
+
+    Args:
+        networks: Of :class:`~mmreuse.models.NetworkClassifier`, for the same classes.
+    """
+
+    def __init__(self, networks: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Compute the logarithms of probabilities (B, C)."""
+        return (sum(network(images).softmax(1) for network in self.networks) / len(self.networks)).log()
+
+
+@RUNNERS.register_module()
+class NetworkRunner(StageRunner):
+    """One job of :data:`mmreuse.registry.JOBS`.
+
+    Config:
+
+    - ``job``: ``dict(type='merge', matcher='zip', ...)``,
+    - ``networks``: references of :func:`mmreuse.networks.open_network`, left out where the job needs none,
+    - ``train_dataloader``: images, and labels where the job needs them; ``val_dataloader``: to choose by,
+    - ``test_dataloader`` and ``test_evaluator``: for the network and for its baselines,
+    - ``data_preprocessor``: how all of them see images.
+
+    Writes ``<job>/network.safetensors`` with classes, preprocessing and metrics, and ``metrics.json``: those of the
+    evaluator, ``parameters``, ``nonzero``, ``macs`` and ``latency_ms`` of one image; the same as ``sources/<network>/``
+    for each network it was made of, as ``ensemble/`` for several, and as ``equal_cost/`` for a network of the same cost
+    that was chosen without the job's method, where there can be one.
+
+    Args:
+        cfg: The config.
+        name: Of its folder; by default that of the job.
+        earlier: Stages whose networks may be named in ``networks``.
+    """
+
+    distributed = False
+
+    def __init__(self, cfg: Config, name: str | None = None,
+                 earlier: Mapping[str, 'NetworkRunner'] | None = None) -> None:
+        job = cfg.get('job')
+        self.stage = name or (str(job.get('type')) if isinstance(job, Mapping) else 'job')
+        super().__init__(cfg)
+        self.earlier = dict(earlier or {})
+        self.references = list(cfg.get('networks') or ())
+        self._opened: dict[int, nn.Module] = {}
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """Config keys that make the network."""
+        keys = ('job', 'networks', *_LOADERS, 'test_evaluator', 'data_preprocessor')
+        return tuple(key for key in keys if self.cfg.get(key) is not None)
+
+    @property
+    def place(self) -> str:
+        """Where its settings stand, for errors."""
+        return f"{self.cfg.filename or 'config'}: {self.stage}"
+
+    @property
+    def result(self) -> Path:
+        """File of the network."""
+        return self.folder / NETWORK_FILE
+
+    @cached_property
+    def job(self) -> Job:
+        """The job with its options."""
+        return find_job(plain(self.cfg.get('job')), f'{self.place}: job')
+
+    @cached_property
+    def labels(self) -> list[str]:
+        """What each network is called in metrics and tables."""
+        found = []
+        for number, reference in enumerate(self.references):
+            path = Path(str(reference if isinstance(reference, str) else next(iter(reference.values()), '')))
+            name = path.parent.name if path.name == NETWORK_FILE else path.stem
+            found.append(name if name and name not in found else f'{name or "network"} {number}')
+        return found
+
+    @cached_property
+    def data_classes(self) -> Classes:
+        """The classes that labels of the test data count."""
+        dataset = self.test_loader.dataset
+        names = classes_of(dataset)
+        return [str(name) for name in names] if names else int(labels_of(dataset).max()) + 1
+
+    @cached_property
+    def given(self) -> list[Classes]:
+        """The outputs of each network that it takes."""
+        return [self.earlier[each].outputs if each in self.earlier else self._classes_of(number)
+                for number, each in enumerate(map(_key, self.references))]
+
+    @cached_property
+    def outputs(self) -> Classes:
+        """The outputs of the network that it makes."""
+        return self.job.classes(self.given, self.data_classes)
+
+    @cached_property
+    def test_loader(self) -> DataLoader:
+        """Of the test data."""
+        return Runner.build_dataloader(plain(self.cfg.test_dataloader))
+
+    def network(self, number: int) -> nn.Module:
+        """One of the networks that it takes, on the CPU."""
+        if number not in self._opened:
+            reference = self.references[number]
+            earlier = self.earlier.get(_key(reference))
+            self._opened[number] = open_network(
+                plain(reference) if earlier is None else earlier.result)
+        return self._opened[number]
+
+    def check(self) -> None:
+        """Check job, networks, preprocessing and classes before time is spent.
+
+        Raises:
+            ConfigError: Something does not fit.
+            ArtefactError: A network is missing or damaged.
+        """
+        try:
+            self._check()
+        except ConfigError as error:
+            raise ConfigError(str(error) if str(error).startswith(self.place) else f'{self.place}: {error}') from error
+
+    def _check(self) -> None:
+        if missing := [key for key in ('job', 'test_dataloader', 'test_evaluator') if self.cfg.get(key) is None]:
+            raise ConfigError(f'NetworkRunner needs the key {missing[0]}. See docs/en/pipelines.md.')
+        self.job.check_networks(len(self.references))
+        for need, key in (('images', _LOADERS[0]), ('labelled', _LOADERS[0]), ('validation', _LOADERS[1])):
+            if need in self.job.traits.needs and self.cfg.get(key) is None:
+                raise ConfigError(f"the job '{self.job.name}' needs {need} data: give a {key}.")
+        for number, reference in enumerate(self.references):
+            if isinstance(reference, str) and Path(reference).suffix in _EXPORTED:
+                raise ConfigError(f"networks[{number}] = '{reference}' was exported and cannot be changed any more. "
+                                  'Name the network file (.safetensors) that it was exported from.')
+            if _key(reference) not in self.earlier:
+                self._check_preprocessing(self.network(number), self.labels[number])
+        self._places(self.outputs, 'the network')
+
+    def _check_preprocessing(self, network: nn.Module, label: str) -> None:
+        known, own = record_of(network).preprocessing, plain(self.cfg.get('data_preprocessor')) or {}
+        for key in ('mean', 'std', 'to_rgb', 'bgr_to_rgb'):
+            if known and _floats(known.get(key)) != _floats(own.get(key)):
+                raise ConfigError(f"'{label}' sees images with {key}={known.get(key)}, and data_preprocessor says "
+                                  f'{own.get(key)}. Give the preprocessing that the networks were trained with.')
+
+    def _places(self, classes: Classes, what: str) -> list[int | None] | None:
+        """Return which output is which class of the test data.
+
+        Raises:
+            ConfigError: It cannot be said, or the network has no output for a class.
+        """
+        data = self.data_classes
+        if isinstance(classes, int) or isinstance(data, int):
+            sizes = [each if isinstance(each, int) else len(each) for each in (classes, data)]
+            if sizes[0] != sizes[1]:
+                raise ConfigError(f'{what} has {sizes[0]} outputs, and the test data has {sizes[1]} classes. Give the '
+                                  'stage a test_dataloader of its classes (ClassProblem, BinaryProblem).')
+            return None
+        names = list(map(str, classes))
+        if absent := [name for name in data if name not in names]:
+            raise ConfigError(f"{what} tells {len(names)} classes apart ({', '.join(names[:5])}), and the test "
+                              f"data has {len(data)}: '{absent[0]}' is none of them. Give the stage a "
+                              'test_dataloader of its classes (ClassProblem, BinaryProblem).')
+        return [names.index(name) for name in data]
+
+    def _partial_places(self, classes: Classes) -> list[int | None] | None:
+        """Return the same for a network that need not know all classes.
+
+        Raises:
+            ConfigError: It knows none.
+        """
+        if isinstance(classes, int) or isinstance(self.data_classes, int):
+            return self._places(classes, 'a source')
+        names = list(map(str, classes))
+        places = [names.index(name) if name in names else None for name in self.data_classes]
+        if places.count(None) == len(places):
+            raise ConfigError('a source knows none of the classes.')
+        return places
+
+    def _classes_of(self, number: int) -> Classes:
+        network = self.network(number)
+        if record_of(network).classes:
+            return list(map(str, record_of(network).classes))
+        sample = self.test_loader.collate_fn([self.test_loader.dataset[0]])
+        with torch.no_grad():
+            width = logits_of(network(images_of(sample, self._seen(network)))).shape[-1]
+        # Labels of networks that count all classes of the data mean the same.
+        return self.data_classes if width == (
+            self.data_classes if isinstance(self.data_classes, int) else len(self.data_classes)) else width
+
+    def _seen(self, network: nn.Module, places: Sequence[int | None] | None = None) -> NetworkClassifier:
+        classifier = NetworkClassifier(network, plain(self.cfg.get('data_preprocessor')), places)
+        return classifier.to(self.device).eval()
+
+    def _named(self, number: int) -> nn.Module:
+        """The same network, with the names of its classes."""
+        network, classes = self.network(number), self.given[number]
+        return network if isinstance(classes, int) else set_record(
+            network, replace(record_of(network), classes=list(classes)))
+
+    def inputs(self) -> dict[str, str]:
+        """Hashes of the networks' weights."""
+        return {f'networks.{number}': state_hash(self.network(number)) for number in range(len(self.references))}
+
+    def execute(self) -> dict[str, Any]:
+        """Do the job, write the network, measure it and its baselines."""
+        networks = [self._named(number).to(self.device) for number in range(len(self.references))]
+        images = labelled = validation = None
+        seer = self._seen(networks[0] if networks else nn.Identity())
+        if self.cfg.get('train_dataloader') is not None:
+            loader = Runner.build_dataloader(plain(self.cfg.train_dataloader), seed=self.seed)
+            images = CachedLoader(loader, seer)
+            labelled = CachedLoader(loader, seer, labelled=True, limit=0)
+        if self.cfg.get('val_dataloader') is not None:
+            loader = Runner.build_dataloader(plain(self.cfg.val_dataloader))
+            validation = CachedLoader(loader, seer, labelled=True)
+        network = self.job.run(networks, images, labelled=labelled, validation=validation, seed=self.seed,
+                               folder=self.folder)
+        network = network.to(self.device).eval()
+        baselines = self._baselines(networks)
+        other = self.job.equal_cost(networks, network, images, labelled=labelled, seed=self.seed)
+        if other is not None:
+            baselines['equal_cost'] = self._seen(other, self._places(self.outputs, 'the baseline'))
+        measured = {'': self._seen(network, self._places(self.outputs, 'the network')), **baselines}
+        metrics = self._measure(measured, example([network, *networks], images))
+        own = {key: value for key, value in metrics.items() if '/' not in key or key.split('/')[0] not in (
+            'sources', 'ensemble', 'equal_cost')}
+        names = None if isinstance(self.outputs, int) else list(self.outputs)
+        save(network.cpu(), self.result, classes=names, metrics=own,
+             preprocessing=plain(self.cfg.get('data_preprocessor')) or None)
+        self._opened.clear()
+        return metrics
+
+    def _baselines(self, networks: Sequence[nn.Module]) -> dict[str, nn.Module]:
+        """The networks that it takes, by the prefix of their metrics, and their ensemble."""
+        found = {}
+        for label, network, classes in zip(self.labels, networks, self.given, strict=True):
+            try:
+                found[f'sources/{label}'] = self._seen(network, self._partial_places(classes))
+            except ConfigError as error:
+                self.logger.info(f'{label}: is no baseline, {error}')
+        if len(found) > 1:
+            found['ensemble'] = self._seen(Ensemble(list(found.values())))
+        return found
+
+    def _measure(self, models: Mapping[str, NetworkClassifier], image: Tensor) -> dict[str, float]:
+        image = image.to(self.device)
+        scores = evaluate(list(models.values()), self.test_loader, self.cfg.test_evaluator)
+        latencies = measure_latency({name: model.network for name, model in models.items()}, image, repeats=10)
+        metrics: dict[str, float] = {}
+        for (name, model), own in zip(models.items(), scores, strict=True):
+            weights = sum(int(tensor.count_nonzero()) for tensor in model.network.parameters())
+            facts = dict(own, parameters=count_params(model.network), nonzero=weights,
+                         macs=count_macs(model.network, image), latency_ms=1e3 * latencies[name].median)
+            metrics |= {f'{name}/{key}' if name else key: value for key, value in facts.items()}
+        return metrics
+
+
+def _key(reference: Any) -> Any:
+    return reference if isinstance(reference, str) else None
+
+
+def _floats(value: Any) -> Any:
+    return [float(each) for each in value] if isinstance(value, list | tuple) else value
