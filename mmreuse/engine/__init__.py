@@ -1,9 +1,8 @@
 """Runners, loops and hooks: thin; they call the rooms below."""
 from mmreuse.engine import hooks
-from mmreuse.engine.loops import MergeLoop
 from mmreuse.engine.runner import SafeRunner
 from mmreuse.utils.safe_loading import install_safe_loaders
 
 install_safe_loaders()
 
-__all__ = ['MergeLoop', 'SafeRunner', 'hooks']
+__all__ = ['SafeRunner', 'hooks']

@@ -65,8 +65,8 @@ _STAGE = ('name', 'job', 'networks', 'train_dataloader', 'val_dataloader', 'test
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 #: Numbers that must be above zero wherever they are given, alone or in lists.
 _POSITIVE = ('batch_size', 'batch_sizes', 'num_batches', 'num_samples', 'minibatch', 'samples', 'num_candidates',
-             'input_size', 'crop_size', 'num_classes', 'max_epochs', 'max_iters', 'val_interval', 'memory_gb')
-_NOT_NEGATIVE = ('num_workers', 'lr', 'weight_decay', 'momentum')
+             'input_size', 'crop_size', 'num_classes', 'val_interval', 'memory_gb')
+_NOT_NEGATIVE = ('num_workers', 'lr', 'weight_decay', 'momentum', 'max_epochs', 'max_iters')
 _WHOLE = ('batch_size', 'batch_sizes', 'num_batches', 'num_samples', 'minibatch', 'samples', 'num_candidates',
           'num_workers', 'num_classes', 'max_epochs', 'max_iters', 'val_interval', 'seed')
 _MAX_SEED = 2 ** 32 - 1
@@ -241,11 +241,18 @@ class _Check:
         if 'model' not in self.values:
             raise ConfigError(f'{self.file}: there is no model, and no runner_type that would do without.')
         for keys in _TOGETHER:
+            if 'train_cfg' in keys and not self.trains():
+                keys = keys[:2]  # no optimizer
             absent = [key for key in keys if key not in self.values]
             if 0 < len(absent) < len(keys):
                 there = ' and '.join(key for key in keys if key not in absent)
                 raise ConfigError(f'{self.file}: {there} without {" and ".join(absent)}. Give all of '
                                   f'{", ".join(keys)}, or none of them.')
+
+    def trains(self) -> bool:
+        """Return whether the run has iterations, or may have."""
+        training = self.values.get('train_cfg') or {}
+        return 0 not in (training.get('max_epochs'), training.get('max_iters'))
 
     def check_loader(self, place: str, value: Any) -> None:
         """Check a data loader's own keys, its data set and samplers."""
@@ -290,7 +297,7 @@ class _Check:
                     raise ConfigError(f'{place}.{key} = {number!r} is no number of epochs or iterations.')
             if not begin < end:
                 raise ConfigError(f'{place}: begin = {begin} is not before end = {end}.')
-            if length is not None and each.get('by_epoch', True) == by_epoch and begin >= length:
+            if length and each.get('by_epoch', True) == by_epoch and begin >= length:
                 unit = 'epoch' if by_epoch else 'iteration'
                 # No error: whoever cuts a training short to try it out leaves the schedule as it is.
                 print_log(f'{place}: begins at {unit} {begin}, and training is over at {length}: it has no effect.',

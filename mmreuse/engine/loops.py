@@ -6,12 +6,12 @@ from typing import Any
 
 from mmengine.dataset import InfiniteSampler
 from mmengine.dist import barrier, get_rank
-from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop, Runner
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 from torch import nn
-from torch.utils.data import DataLoader
 
 from mmreuse.engine.interruption import Interrupted, requested
 from mmreuse.engine.replay import number_batches, seed_everything, seed_for
+from mmreuse.engine.unwrap_model import resumed
 from mmreuse.registry import LOOPS
 from mmreuse.utils.io import atomic_write
 
@@ -38,6 +38,22 @@ class Replayable:
         if self._batches is not None:
             self._batches.begin(seed, self._iter, skip)
         return iter(self.dataloader)
+
+    def initialise_only(self) -> nn.Module:
+        """End a run of no iterations: hooks have made the network, which is saved and validated as a trained one is.
+
+        Hooks are called at ``before_train``, at ``initialise_only`` unless the run is resumed, and at ``after_train``.
+
+        Returns:
+            nn.Module: The model.
+        """
+        self.runner.call_hook('before_train')
+        if not resumed(self.runner):
+            self.runner.call_hook('initialise_only')
+        if self.runner.val_loop is not None:
+            self.runner.val_loop.run()
+        self.runner.call_hook('after_train')
+        return self.runner.model
 
     def seed_step(self) -> None:
         """Seed what the next training step draws."""
@@ -67,6 +83,10 @@ class Replayable:
 class ReplayableEpochLoop(Replayable, EpochBasedTrainLoop):
     """mmengine's ``EpochBasedTrainLoop``, which goes on within an epoch as if it had not been stopped there."""
 
+    def run(self) -> nn.Module:
+        """Train; see :meth:`Replayable.initialise_only` for no epochs."""
+        return super().run() if self._max_epochs else self.initialise_only()
+
     def run_epoch(self) -> None:
         """Run an epoch, or what is left of it."""
         self.runner.call_hook('before_train_epoch')
@@ -87,7 +107,9 @@ class ReplayableIterLoop(Replayable, IterBasedTrainLoop):
     """mmengine's ``IterBasedTrainLoop``, which goes on as if it had not been stopped, and reads no batch twice."""
 
     def run(self) -> nn.Module:
-        """Train."""
+        """Train; see :meth:`Replayable.initialise_only` for no iterations."""
+        if not self._max_iters:
+            return self.initialise_only()
         self.runner.call_hook('before_train')
         self.runner.call_hook('before_train_epoch')
         batches = self._endless()
@@ -114,46 +136,3 @@ class ReplayableIterLoop(Replayable, IterBasedTrainLoop):
                 sampler.set_epoch(number)
             yield from self.begin_pass(skip)
             skip = 0
-
-
-@LOOPS.register_module()
-class MergeLoop(BaseLoop):
-    """In place of training: hooks merge, the result is saved as the checkpoint of epoch 1, then validated.
-
-    A run that is resumed is only validated.
-    """
-
-    max_epochs = max_iters = 1
-
-    def __init__(self, runner: Runner, dataloader: DataLoader | dict) -> None:
-        if isinstance(dataloader, dict):
-            # The random draws of workers that stay would go on from one pass over the data to the next.
-            dataloader = {**dataloader, 'persistent_workers': False}
-        super().__init__(runner, dataloader)
-        self._epoch = self._iter = 0
-
-    @property
-    def epoch(self) -> int:
-        """1 once the models are merged."""
-        return self._epoch
-
-    @property
-    def iter(self) -> int:
-        """The same; mmengine asks for both."""
-        return self._iter
-
-    def run(self) -> nn.Module:
-        """Merge, save, validate.
-
-        Returns:
-            nn.Module: The model.
-        """
-        self.runner.call_hook('before_train')
-        if self._epoch == 0:
-            self._iter = 1
-            self.runner.call_hook('after_train_epoch')
-            self._epoch = 1
-        if self.runner.val_loop is not None:
-            self.runner.val_loop.run()
-        self.runner.call_hook('after_train')
-        return self.runner.model

@@ -1,25 +1,30 @@
 """What the merging hooks and tools share: images for matching, moments that are taken once, what a merge reports."""
 import math
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.dataset import DefaultSampler, InfiniteSampler
 from mmengine.dist import broadcast_object_list, get_world_size, is_main_process
-from mmengine.runner import Runner, set_random_seed
+from mmengine.runner import Runner
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import BatchSampler, DataLoader
 
+from mmreuse.engine.replay import OwnDraws
 from mmreuse.engine.unwrap_model import model_of
 from mmreuse.errors import DataError
 from mmreuse.graph import Assign
 from mmreuse.merging import Matching
+from mmreuse.merging.matching.requirements import needs_moments
 from mmreuse.models.classifiers import MergedClassifier
 from mmreuse.statistics import SpaceMoments
 from mmreuse.statistics.moment_files import load_moments, save_moments
 from mmreuse.utils.cache import StageCache
 from mmreuse.utils.complexity import count_macs, count_params
 from mmreuse.utils.io import state_hash
+from mmreuse.utils.methods import Method
 from mmreuse.utils.modes import evaluating
 
 
@@ -27,13 +32,13 @@ class MatchingImages:
     """The images of a loader as a model's preprocessor prepares them, the same in every pass.
 
     Args:
-        loader: Of mmengine; as :class:`~mmreuse.engine.loops.MergeLoop` builds it, without persistent workers.
+        loader: Of mmengine; workers of its own are started for every pass, and end with it.
         preprocessor: The model's.
         seed: Of shuffling and augmentation.
     """
 
     def __init__(self, loader: DataLoader, preprocessor: torch.nn.Module, seed: int) -> None:
-        self.loader = loader
+        self.loader = _afresh(loader)
         self.preprocessor = preprocessor
         self.seed = seed
 
@@ -41,8 +46,14 @@ class MatchingImages:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[Tensor]:
-        set_random_seed(self.seed)
-        for batch in self.loader:
+        draws = OwnDraws(self.seed)
+        with draws:
+            batches = iter(self.loader)
+        while True:
+            with draws:
+                batch = next(batches, None)
+            if batch is None:
+                return
             yield self.preprocessor(batch, False)['inputs']
 
     def check(self, samples: int | None, asked_by: str) -> None:
@@ -61,6 +72,19 @@ class MatchingImages:
         found = [state_hash({'images': next(iter(self))}) if is_main_process() else None]
         broadcast_object_list(found)
         return found[0]
+
+
+def _afresh(loader: DataLoader) -> DataLoader:
+    """A loader whose passes are alike: finite, without workers whose draws go on, nor seeds of a training's batches."""
+    batches = getattr(loader.batch_sampler, 'batches', loader.batch_sampler)
+    sampler = batches.sampler
+    if isinstance(sampler, InfiniteSampler):
+        finite = DefaultSampler(loader.dataset, shuffle=sampler.shuffle, seed=sampler.seed)
+        batches = BatchSampler(finite, batches.batch_size, batches.drop_last)
+    return DataLoader(
+        loader.dataset, batch_sampler=batches, num_workers=loader.num_workers, collate_fn=loader.collate_fn,
+        pin_memory=loader.pin_memory, timeout=loader.timeout, worker_init_fn=loader.worker_init_fn,
+        multiprocessing_context=loader.multiprocessing_context, prefetch_factor=loader.prefetch_factor)
 
 
 def matching_images(runner: Runner) -> MatchingImages:
@@ -118,6 +142,55 @@ def cached_moments(model: MergedClassifier, images: MatchingImages, samples: int
 
     found = StageCache(cache_dir).get('moments', key, make)
     return load_moments(found / 'moments.safetensors')
+
+
+def merge_sources(
+    model: MergedClassifier,
+    moments: Callable[[], Mapping[str, SpaceMoments]],
+    matcher: Method = 'zip',
+    *,
+    overrides: Mapping[str, Method] | None = None,
+    refit: bool = False,
+) -> dict[str, float]:
+    """Merge the sources of a classifier, from its start to its stop.
+
+    Args:
+        model: With its sources' weights loaded.
+        moments: Called for the joint moments of all spaces, where they are needed; see :func:`cached_moments`.
+        matcher: Name or config of :data:`mmreuse.registry.MATCHERS`.
+        overrides: Other matchers for some spaces, by regular expression.
+        refit: Unmerge by least squares, see :func:`mmreuse.merging.matching.refit.refit`.
+
+    Returns:
+        dict[str, float]: See :func:`merge_metrics`.
+
+    Raises:
+        SpaceError, ConfigError: As :func:`~mmreuse.merging.matching.match_spaces.match_spaces`.
+    """
+    started = time.perf_counter()
+    found = moments() if model.spaces and (refit or needs_moments(matcher, overrides)) else None
+    seconds = dict(statistics=time.perf_counter() - started)
+    seconds |= model.merge(found, matcher, overrides=overrides, refit=refit)
+    return merge_metrics(model, seconds)
+
+
+def renormalize_merged(model: MergedClassifier, images: MatchingImages, renormalizers: Sequence[Method],
+                       score: Callable[[nn.Module], float] | None = None) -> dict[str, float]:
+    """Apply renormalizers to a merge, one after the other.
+
+    Args:
+        model: Merged.
+        images: What statistics are taken of.
+        renormalizers: Names or configs of :data:`mmreuse.registry.RENORMALIZERS`.
+        score: For those that choose.
+
+    Returns:
+        dict[str, float]: Seconds, as ``metrics.json`` names them.
+    """
+    started = time.perf_counter()
+    for renormalizer in renormalizers:
+        model.renormalize(renormalizer, images, score)
+    return {'merge/renormalization_seconds': time.perf_counter() - started}
 
 
 def merge_metrics(model: MergedClassifier, seconds: Mapping[str, float]) -> dict[str, float]:

@@ -92,6 +92,41 @@ def number_batches(loader: DataLoader, rank: int) -> NumberedBatches | None:
     return batches
 
 
+class OwnDraws:
+    """Random draws, seeded, that leave the generators of everybody else as they are: in blocks ``with draws:``.
+
+    Those of Python, NumPy and torch on the CPU, which make batches; each block goes on where the last one ended.
+
+    Args:
+        seed: Of the first.
+    """
+
+    def __init__(self, seed: int) -> None:
+        with self:
+            random.seed(seed)
+            np.random.seed(seed % 2 ** 32)
+            torch.default_generator.manual_seed(seed)
+
+    def __enter__(self) -> None:
+        self._others = self._states()
+        if hasattr(self, '_own'):
+            self._set(*self._own)
+
+    def __exit__(self, *error: Any) -> None:
+        self._own = self._states()
+        self._set(*self._others)
+
+    @staticmethod
+    def _states() -> tuple[Any, ...]:
+        return random.getstate(), np.random.get_state(), torch.get_rng_state()
+
+    @staticmethod
+    def _set(python: Any, numpy: Any, cpu: torch.Tensor) -> None:
+        random.setstate(python)
+        np.random.set_state(numpy)
+        torch.set_rng_state(cpu)
+
+
 def end_workers(loader: DataLoader | None) -> None:
     """End the workers that a loader keeps; torch would wait five seconds for each when the process ends."""
     iterator = getattr(loader, '_iterator', None)

@@ -1,7 +1,7 @@
 """mmengine's Runner, with checkpoints that are safe to write and to load."""
 import re
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -16,6 +16,7 @@ from mmreuse.engine.checkpoint import backend_for, find_resumable
 from mmreuse.engine.interruption import at_safe_points
 from mmreuse.engine.loops import Replayable
 from mmreuse.engine.replay import end_workers
+from mmreuse.engine.unwrap_model import parameters_may_change
 from mmreuse.registry import RUNNERS
 from mmreuse.utils.io import sole_use
 from mmreuse.utils.safe_loading import trusting
@@ -29,7 +30,25 @@ class SafeRunner(Runner):
     ``trust_checkpoint=True`` in the config lets it unpickle ``load_from`` (or what is resumed from)
     in full, which **runs code from the file** and is logged. ``load_strict=False`` lets ``load_from`` leave weights
     random, and weights of the file unused, where names or shapes differ; otherwise that is an error.
+
+    ``train_cfg`` with ``max_epochs=0`` or ``max_iters=0`` trains nothing: what hooks make before the first iteration (a
+    merge, a pruning, a stitching) is saved and validated. Such a run needs no ``optim_wrapper``; one that is there, and
+    a ``param_scheduler``, are left alone.
+
+    Attributes:
+        trains: Whether there are iterations.
+        resumed: Whether the run goes on from a checkpoint.
     """
+
+    def __init__(self, *args: Any, train_cfg: Any = None, optim_wrapper: Any = None, param_scheduler: Any = None,
+                 **options: Any) -> None:
+        lengths = train_cfg if isinstance(train_cfg, Mapping) else {}
+        self.trains = 0 not in (lengths.get('max_epochs'), lengths.get('max_iters'))
+        self.resumed = False
+        if not self.trains:
+            optim_wrapper, param_scheduler = {}, None  # mmengine asks for one wherever there is a train_cfg
+        super().__init__(*args, train_cfg=train_cfg, optim_wrapper=optim_wrapper, param_scheduler=param_scheduler,
+                         **options)
 
     def train(self) -> nn.Module:
         """Train; nobody else trains in the work_dir meanwhile, and signals wait for the end of an iteration.
@@ -40,10 +59,22 @@ class SafeRunner(Runner):
         """
         with sole_use(self.work_dir) if is_main_process() else nullcontext(), at_safe_points():
             try:
-                return super().train()
+                return super().train() if self.trains else self._initialise_only()
             finally:
                 for loop in (self._train_loop, self._val_loop):
                     end_workers(getattr(loop, 'dataloader', None))
+
+    def _initialise_only(self) -> nn.Module:
+        """Do what mmengine's method does, without what takes steps."""
+        self._train_loop = self.build_train_loop(self._train_loop)
+        if self._val_loop is not None:
+            self._val_loop = self.build_val_loop(self._val_loop)
+        self.call_hook('before_run')
+        self._init_model_weights()
+        self.load_or_resume()
+        model = self.train_loop.run()
+        self.call_hook('after_run')
+        return model
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Build the loop; mmreuse's where mmengine's is meant."""
@@ -73,6 +104,12 @@ class SafeRunner(Runner):
             return None
         self.logger.info(f'Resuming from {choice[0]}.')
         return self.resume(choice[0])
+
+    def resume(self, filename: str, resume_optimizer: bool = True, resume_param_scheduler: bool = True,
+               map_location: Any = 'default') -> None:
+        """Resume as mmengine's method does; a run that trains nothing has no optimizer to resume."""
+        super().resume(filename, resume_optimizer and self.trains, resume_param_scheduler and self.trains, map_location)
+        self.resumed = True
 
     def _checkpoint_folders(self) -> list[str]:
         """Where the checkpoint hook writes, beside the working directory."""
@@ -110,18 +147,21 @@ class SafeRunner(Runner):
             self.logger.info(f'{filename} was saved with EMAHook: the averaged weights are loaded.')
         model = self.model.module if is_model_wrapper(self.model) else self.model
         strict = self.cfg.get('load_strict', True) if strict is None else strict
-        if strict or self._resume:
-            load_strictly(model, checkpoint['state_dict'], filename, remedy=(
-                'Take a checkpoint of this model, or the config that it was trained with; to train on from the part '
-                'that fits, set load_strict=False.'))
-        else:
-            load_what_fits(model, checkpoint['state_dict'], filename, self.logger)
+        with parameters_may_change(self):
+            if strict or self._resume:
+                load_strictly(model, checkpoint['state_dict'], filename, remedy=(
+                    'Take a checkpoint of this model, or the config that it was trained with; to train on from the '
+                    'part that fits, set load_strict=False.'))
+            else:
+                load_what_fits(model, checkpoint['state_dict'], filename, self.logger)
         self._has_loaded = True
         self.logger.info(f'Load checkpoint from {filename}')
         return checkpoint
 
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
-        """Save as mmengine's method does, atomically."""
+        """Save as mmengine's method does, atomically; without an optimizer where nothing is trained."""
+        if not self.trains:
+            kwargs |= dict(save_optimizer=False, save_param_scheduler=False)
         if kwargs.get('backend_args') is None:
             kwargs['backend_args'] = backend_for(out_dir)
         super().save_checkpoint(out_dir, filename, *args, **kwargs)

@@ -1,7 +1,11 @@
 """The model of a runner, as hooks and loops need it."""
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from mmengine.model import BaseAveragedModel, is_model_wrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
@@ -43,3 +47,31 @@ def models_of(runner: Runner, *kinds: type[Model]) -> list[Model]:
     """
     return [model_of(runner, *kinds), *(value.module for hook in runner.hooks for value in vars(hook).values()
                                         if isinstance(value, BaseAveragedModel | AveragedModel))]
+
+
+def resumed(runner: Runner) -> bool:
+    """Return whether a run goes on from a checkpoint, so that its network has been initialised before."""
+    return runner.iter > 0 or getattr(runner, 'resumed', False)
+
+
+@contextmanager
+def parameters_may_change(runner: Runner) -> Iterator[None]:
+    """Let the optimizer follow if the block puts other parameters into the runner's model.
+
+    Where they are others, optimizer and schedules are built anew from the config, and what distributes the model is
+    wrapped around it again.
+    """
+    model = model_of(runner)
+    before = list(model.parameters())  # kept, so that none of them is taken for one made in its place
+    yield
+    after = list(model.parameters())
+    same = len(before) == len(after) and all(old is new for old, new in zip(before, after, strict=True))
+    if same or not isinstance(runner.optim_wrapper, OptimWrapper | OptimWrapperDict):
+        return
+    if is_model_wrapper(runner.model):
+        runner.model = runner.wrap_model(runner.cfg.get('model_wrapper_cfg'), model)
+    runner.optim_wrapper = runner.build_optim_wrapper(copy.deepcopy(runner.cfg.optim_wrapper))
+    runner.scale_lr(runner.optim_wrapper, runner.auto_scale_lr)
+    if runner.param_schedulers is not None:
+        runner.param_schedulers = runner.build_param_scheduler(copy.deepcopy(runner.cfg.param_scheduler))
+    runner.optim_wrapper.initialize_count_status(runner.model, runner.iter, runner.max_iters)

@@ -83,7 +83,7 @@ def test_other_values_and_missing_ones_raise_nothing_else(config, kind):
     (dict(test_evaluator=dict(type='mmpretrain.Acuracy')), "Nearest: 'mmpretrain.Accuracy'"),
     (dict(test_dataloader=dict(dataset=dict(splits='val'))), "Digits takes no 'splits'. Nearest: 'split'"),
     (dict(test_dataloader=dict(sampler=dict(type='Sampler'))), "there is no data sampler 'Sampler'"),
-    (dict(train_cfg=dict(max_epochs=0)), 'max_epochs = 0: give a number above 0'),
+    (dict(train_cfg=dict(max_epochs=-1)), 'max_epochs = -1: give 0 or more'),
     (dict(param_scheduler=dict(_delete_=True, type='LinearLR', begin=5, end=5)), 'begin = 5 is not before end = 5'),
     (dict(test_cfg=None), 'test_dataloader and test_evaluator without test_cfg'),
     (dict(custom_hooks=[dict(type='PruneHook')]), "PruneHook needs 'sparsity'"),

@@ -112,6 +112,27 @@ def test_resumed_run_is_only_validated(merged, monkeypatch):
     assert again == pytest.approx({key: value for key, value in metrics.items() if not key.endswith('_seconds')})
 
 
+@pytest.mark.parametrize('matcher', [dict(type='permute'), dict(type='cca')])  # cca: with other parameters
+def test_training_goes_on_from_the_merge(merged, tmp_path, matcher):
+    options = {'default_hooks.merge.matcher': dict(_delete_=True, **matcher), 'param_scheduler': None,
+               'optim_wrapper': dict(optimizer=dict(type='SGD', lr=0.02, momentum=0.9))}
+    before = train(merged[0], work_dir=tmp_path / 'alone', options=options)
+    both = options | {'train_cfg.max_epochs': 2, 'default_hooks.checkpoint.filename_tmpl': 'epoch_{}.pth',
+                      'default_hooks.checkpoint.save_optimizer': True}
+    after = train(merged[0], work_dir=tmp_path / 'trained', options=both)
+    assert before['epoch'] == 0 and after['epoch'] == 2
+    assert after['merge/matching_score'] == before['merge/matching_score']
+    assert after['val/task_average'] > before['val/task_average'] + 5
+    # What was trained is what was merged: momenta are of all its parameters.
+    saved = load_checkpoint(tmp_path / 'trained/epoch_2.pth')
+    assert len(saved['optimizer']['state']) == len(saved['optimizer']['param_groups'][0]['params']) > 20
+    (tmp_path / 'trained/epoch_2.pth').unlink()
+    again = train(merged[0], work_dir=tmp_path / 'trained', options=both, resume=True)
+    assert again['val/joint'] == after['val/joint'] and again['epoch'] == 2
+    assert all(torch.equal(value, load_checkpoint(tmp_path / 'trained/epoch_2.pth')['state_dict'][key])
+               for key, value in saved['state_dict'].items())
+
+
 def test_refit_and_overrides_reach_the_matching(merged, tmp_path):
     train(merged[0], work_dir=tmp_path, options={
         'default_hooks.merge.refit': True, 'default_hooks.merge.overrides': {r'backbone\.conv1': 'identity'}})

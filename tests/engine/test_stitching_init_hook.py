@@ -31,12 +31,13 @@ def cfg(tmp_path) -> Config:
         train_dataloader=dict(
             batch_size=32, sampler=dict(type='DefaultSampler', shuffle=False),
             dataset=dict(type='Digits', indices=96, pipeline=[dict(type='mmpretrain.PackInputs')])),
-        train_cfg=dict(by_epoch=True, max_epochs=1),
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.)),
+        train_cfg=dict(by_epoch=True, max_epochs=0),
         custom_hooks=[dict(type='StitchingInitHook', samples=64)]))
 
 
-def test_joints_are_fitted_before_training(cfg):
+@pytest.mark.parametrize('length', [dict(by_epoch=True, max_epochs=0), dict(by_epoch=False, max_iters=0)])
+def test_joints_are_fitted_where_nothing_is_trained(cfg, length):
+    cfg.train_cfg = length
     runner = SafeRunner.from_cfg(cfg)
     runner.train()
     backbone = runner.model.backbone.eval()

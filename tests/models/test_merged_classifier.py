@@ -3,6 +3,7 @@ import pytest
 import torch
 from mmengine.registry import init_default_scope
 from mmengine.runner.checkpoint import load_state_dict
+from mmpretrain.structures import DataSample
 
 from mmreuse.errors import ArtefactError, ConfigError, SpaceError
 from mmreuse.models import MergedClassifier
@@ -122,9 +123,24 @@ def test_one_list_of_classes_is_one_task_for_all(images):
     assert scores(model, images).shape == (6, 2, 5)
 
 
-def test_loss_is_refused(images):
-    with pytest.raises(ConfigError, match='MergeLoop'):
-        build([net(5), net(5)])(images, mode='loss')
+@pytest.mark.parametrize('stop', [None, 'backbone.layer3'])
+def test_every_output_learns_its_own_task(images, stop):
+    model = build([text(TASKS[0]), text(TASKS[1])], stop=stop)
+    samples = [DataSample().set_gt_label(label) for label in (0, 1, 2, 3, 4, 0)]
+    loss = model(images, samples, mode='loss')['loss']
+    logits = scores(model, images)
+    own = [0 if stop is None or label in TASKS[0] else 1 for label in (0, 1, 2, 3, 4, 0)]
+    expected = [-logits[number, output].log_softmax(0)[sample.gt_label] for number, (output, sample)
+                in enumerate(zip(own, samples, strict=True))]
+    torch.testing.assert_close(loss, torch.stack(expected).mean())
+    loss.backward()
+    assert all(parameter.grad is not None and parameter.grad.isfinite().all()
+               for parameter in model.merged.parameters())
+
+
+def test_other_modes_are_refused(images):
+    with pytest.raises(ConfigError, match="no mode 'train'"):
+        build([net(5), net(5)])(images, mode='train')
 
 
 @pytest.mark.parametrize('models, options, message', [

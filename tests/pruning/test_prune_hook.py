@@ -36,10 +36,10 @@ def make_runner(work_dir, hook, epochs=6, model=None, runner=SafeRunner, **optio
     return runner(
         model=model or Trained(), work_dir=str(work_dir), train_dataloader=make_loader(),
         train_cfg=dict(by_epoch=True, max_epochs=epochs),
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=.1, momentum=.9, weight_decay=1e-3)),
         default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1)),
         custom_hooks=[dict(type='PruneHook', **hook)], default_scope='mmreuse', log_level='WARNING',
-        experiment_name=f'run_{id(object())}_{work_dir}', **options)
+        experiment_name=f'run_{id(object())}_{work_dir}', **{
+            'optim_wrapper': dict(optimizer=dict(type='SGD', lr=.1, momentum=.9, weight_decay=1e-3)), **options})
 
 
 def rounded(values):
@@ -150,6 +150,19 @@ def test_bad_steps_and_names_are_refused_before_training(hook, match, tmp_path):
     with pytest.raises(ConfigError, match=match):
         runner.train()
     assert runner.model.visits == []
+
+
+@pytest.mark.parametrize('by_epoch', [True, False])
+def test_a_network_may_only_be_pruned(by_epoch, tmp_path):
+    """No iteration, no optimizer: the pruned network is saved, and a run that is resumed leaves it as it is."""
+    runner = make_runner(tmp_path, dict(sparsity=0.5, by_epoch=by_epoch), epochs=0, optim_wrapper=None)
+    runner.train()
+    assert runner.model.visits == [] and measure_sparsity(runner.model).listed == 0.5
+    saved = load_checkpoint(tmp_path / 'epoch_0.pth')
+    assert 'optimizer' not in saved and saved['pruning_masks'].keys() == listed_weights(runner.model).keys()
+    again = make_runner(tmp_path, dict(sparsity=0.8, by_epoch=by_epoch), epochs=0, resume=True)
+    again.train()
+    assert measure_sparsity(again.model).listed == 0.5
 
 
 def test_stock_runner_prunes_too(tmp_path):

@@ -29,6 +29,10 @@ class CheckpointHook(MMEngineCheckpointHook):
         super().before_train(runner)
         self.file_backend = _RemovesLater(self.file_backend)
 
+    def initialise_only(self, runner: Runner) -> None:
+        """Save the network of a run that trains nothing, as that of epoch 0."""
+        self._save_checkpoint_with_step(runner, 0, meta=dict(epoch=0, iter=0))
+
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Reduce the checkpoint to plain values."""
         dropped = make_plain(checkpoint)

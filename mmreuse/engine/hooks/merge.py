@@ -1,5 +1,4 @@
-"""Merging as a hook: statistics, matching, fusing before what would be training."""
-import time
+"""Merging as the initialisation of a run."""
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,18 +7,22 @@ from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 
-from mmreuse.engine.merging import cached_moments, matching_images, matching_report, merge_metrics
-from mmreuse.engine.unwrap_model import model_of
+from mmreuse.engine.merging import cached_moments, matching_images, matching_report, merge_sources
+from mmreuse.engine.unwrap_model import model_of, parameters_may_change, resumed
 from mmreuse.merging.matching.requirements import needs_moments
 from mmreuse.models.classifiers import MergedClassifier
 from mmreuse.registry import HOOKS
+from mmreuse.statistics import SpaceMoments
 from mmreuse.utils.io import write_json
 from mmreuse.utils.methods import Method
 
 
 @HOOKS.register_module()
 class MergeHook(Hook):
-    """Merge the sources of a :class:`~mmreuse.models.MergedClassifier`; needs ``train_cfg=dict(type='MergeLoop')``.
+    """Merge the sources of a :class:`~mmreuse.models.MergedClassifier` before the first iteration.
+
+    With ``train_cfg=dict(by_epoch=True, max_epochs=0)`` there is none, and the merge is saved and validated as it is;
+    otherwise training goes on from it.
 
     Moments are taken on the images of the training loader, once: they are kept by content, and serve other
     matchers, hyper-parameters and stops. ``matching.json`` in the work_dir says what was joined, by space; the
@@ -52,22 +55,22 @@ class MergeHook(Hook):
         """
         if runner.train_loop is None:  # a test
             return
-        self.needs_moments = needs_moments(self.matcher, self.overrides) or self.refit
+        needs_moments(self.matcher, self.overrides)
         matching_images(runner).check(self.samples, 'MergeHook')
 
     def before_train(self, runner: Any) -> None:
         """Merge, unless the run is resumed."""
-        if runner.epoch > 0:
+        if resumed(runner):
             return
         model = model_of(runner, MergedClassifier)
-        started = time.perf_counter()
-        moments = None
-        if model.spaces and self.needs_moments:
+
+        def moments() -> dict[str, SpaceMoments]:
             data = Config(dict(runner.cfg.train_dataloader)).to_dict()
-            moments = cached_moments(model, matching_images(runner), self.samples, data, self.cache_dir)
-        seconds = dict(statistics=time.perf_counter() - started)
-        seconds |= model.merge(moments, self.matcher, overrides=self.overrides, refit=self.refit)
-        runner.message_hub.update_scalars(merge_metrics(model, seconds))
+            return cached_moments(model, matching_images(runner), self.samples, data, self.cache_dir)
+
+        with parameters_may_change(runner):
+            metrics = merge_sources(model, moments, self.matcher, overrides=self.overrides, refit=self.refit)
+        runner.message_hub.update_scalars(metrics)
         report = matching_report(model)
         for name, item in report.items():
             runner.logger.info(f'{name}: {item["sizes"]} -> {item["merged"]} features, score {item["score"]}')

@@ -25,7 +25,8 @@ MASKS = 'pruning_masks'
 class PruneHook(Hook):
     """Prune at once or step by step, and keep what is pruned at zero.
 
-    Sparsity follows :func:`mmreuse.pruning.polynomial`; between the steps, and after the last, the network trains.
+    Sparsity follows :func:`mmreuse.pruning.polynomial`; between the steps, and after the last, the network trains. With
+    ``train_cfg=dict(by_epoch=True, max_epochs=0)`` and one step at 0 it is only pruned.
     Masks are applied after every step of the optimizer, to the network, to averages of it (``EMAHook``) and to what the
     optimizer keeps for each weight, and stored in checkpoints. A network without stored masks that has zeros already
     keeps these.
@@ -73,7 +74,7 @@ class PruneHook(Hook):
     def before_train(self, runner: Any) -> None:
         """Find the weights; take masks over from the checkpoint, or from zeros."""
         loop = runner.train_loop
-        if self.steps[-1] >= (loop.max_epochs if self.by_epoch else loop.max_iters):
+        if self.steps[-1] >= max(1, loop.max_epochs if self.by_epoch else loop.max_iters):
             raise ConfigError(f"PruneHook: the last step is before {'epoch' if self.by_epoch else 'iteration'} "
                               f'{self.steps[-1]}, at which training is over. Train longer or end sooner.')
         model = model_of(runner)
@@ -87,6 +88,11 @@ class PruneHook(Hook):
         for name, mask in stored.items():
             self.masks[name] = mask.to(weights[name].device)
         self._apply(runner)
+
+    def initialise_only(self, runner: Any) -> None:
+        """Prune a network that is not trained afterwards."""
+        if 0 in self.steps:
+            self._prune(runner, 0)
 
     def before_train_epoch(self, runner: Any) -> None:
         """Prune, where steps count epochs."""
@@ -130,7 +136,7 @@ class PruneHook(Hook):
         for model in models_of(runner):
             apply_masks(listed_weights(model, **self.listed), self.masks)
         wrapper = runner.optim_wrapper
-        wrappers = wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]
+        wrappers = wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper] if wrapper else []
         for name, weight in listed_weights(model_of(runner), **self.listed).items():
             states = [value for each in wrappers for value in each.optimizer.state.get(weight, {}).values()
                       if isinstance(value, Tensor) and value.shape == weight.shape]

@@ -1,12 +1,11 @@
 """Renormalization as a hook."""
-import time
 from collections.abc import Sequence
 from typing import Any
 
 from mmengine.hooks import Hook
 
-from mmreuse.engine.merging import matching_images, validation_score
-from mmreuse.engine.unwrap_model import model_of
+from mmreuse.engine.merging import matching_images, renormalize_merged, validation_score
+from mmreuse.engine.unwrap_model import model_of, parameters_may_change, resumed
 from mmreuse.errors import ConfigError
 from mmreuse.models.classifiers import MergedClassifier
 from mmreuse.registry import HOOKS, RENORMALIZERS
@@ -46,11 +45,10 @@ class RenormalizationHook(Hook):
 
     def before_train(self, runner: Any) -> None:
         """Renormalise, unless the run is resumed."""
-        if runner.epoch > 0:
+        if resumed(runner):
             return
-        model = model_of(runner, MergedClassifier)
-        started = time.perf_counter()
         score = None if runner.val_loop is None else validation_score(runner)
-        for renormalizer in self.renormalizers:
-            model.renormalize(renormalizer, matching_images(runner), score)
-        runner.message_hub.update_scalar('merge/renormalization_seconds', time.perf_counter() - started)
+        with parameters_may_change(runner):
+            seconds = renormalize_merged(
+                model_of(runner, MergedClassifier), matching_images(runner), self.renormalizers, score)
+        runner.message_hub.update_scalars(seconds)

@@ -6,7 +6,7 @@ from mmengine.dist import broadcast
 from mmengine.hooks import Hook
 from torch import Tensor, nn
 
-from mmreuse.engine.unwrap_model import model_of
+from mmreuse.engine.unwrap_model import model_of, resumed
 from mmreuse.errors import ConfigError
 from mmreuse.models.backbones import DeRy
 from mmreuse.reassembly.assembly.stitching_init import stitch_by_least_squares
@@ -42,7 +42,7 @@ class StitchingInitHook(Hook):
 
     def before_train(self, runner: Any) -> None:
         """Fit and log the errors left at every joint."""
-        if runner.iter > 0:
+        if resumed(runner):
             return
         model = model_of(runner)
         if not isinstance(getattr(model, 'backbone', None), DeRy):

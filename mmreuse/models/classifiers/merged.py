@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from mmengine.model import BaseModel
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
@@ -183,30 +184,48 @@ class MergedClassifier(BaseModel):
         renormalize(self.merged, loader, renormalizer, self.graphs, self.matchings, score=score)
 
     def forward(self, inputs: Tensor, data_samples: list[DataSample] | None = None,
-                mode: str = 'tensor') -> Tensor | tuple[Tensor, ...] | list[DataSample]:
-        """Compute outputs, or predict.
+                mode: str = 'tensor') -> Any:
+        """Compute outputs, predict, or compute the loss.
 
         Args:
             inputs: Images (B, ...), prepared.
-            data_samples: One an image, to be filled in.
+            data_samples: One for each image: to be filled in, or with labels.
             mode: ``'tensor'``: what :attr:`merged` returns. ``'predict'``: data samples, each with
-                ``task_scores`` (K, C): of one output, or of one output a source, for all classes.
+                ``task_scores`` (K, C): of one output, or of one output of each source, for all classes. ``'loss'``: of
+                :meth:`loss`.
 
         Raises:
-            ConfigError: ``mode`` is another; ``'loss'``, for merging trains nothing.
+            ConfigError: ``mode`` is another.
         """
         if mode == 'tensor':
             return self.merged(inputs)
         if mode == 'predict':
             return self.predict(inputs, data_samples)
-        raise ConfigError(f"MergedClassifier has no mode '{mode}': merging trains nothing. Use it with "
-                          "train_cfg=dict(type='MergeLoop').")
+        if mode == 'loss':
+            return self.loss(inputs, data_samples)
+        raise ConfigError(f"MergedClassifier has no mode '{mode}'. There are 'tensor', 'predict' and 'loss'.")
+
+    def scores(self, inputs: Tensor) -> Tensor:
+        """Score all classes by every output, (B, K, C)."""
+        outputs = self.merged(inputs)
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        return torch.stack([score(output) for score, output in zip(self.scorers, outputs, strict=False)], dim=1)
+
+    def loss(self, inputs: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
+        """Cross-entropy of every output on the images of its own task; one output for all tasks sees all images."""
+        scores = self.scores(inputs)
+        labels = torch.cat([sample.gt_label for sample in data_samples])
+        seen = scores.new_ones(scores.shape[:2], dtype=torch.bool)
+        if scores.shape[1] > 1:
+            tasks = self.tasks * scores.shape[1] if len(self.tasks) == 1 else self.tasks
+            seen = torch.stack([torch.isin(labels, labels.new_tensor(task)) for task in tasks], dim=1)
+        images, outputs = seen.nonzero(as_tuple=True)
+        total = F.cross_entropy(scores[images, outputs], labels[images], reduction='sum')
+        return dict(loss=total / max(len(images), 1))
 
     def predict(self, inputs: Tensor, data_samples: list[DataSample] | None = None) -> list[DataSample]:
         """Score all classes by every output: see :meth:`forward`."""
-        outputs = self.merged(inputs)
-        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-        scores = torch.stack([score(output) for score, output in zip(self.scorers, outputs, strict=False)], dim=1)
+        scores = self.scores(inputs)
         data_samples = data_samples or [DataSample() for _ in scores]
         for sample, own in zip(data_samples, scores, strict=True):
             sample.set_field(own, 'task_scores')
