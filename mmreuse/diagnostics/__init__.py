@@ -1,4 +1,4 @@
-"""Why merged and pruned networks fail: features that vanish, variance that collapses."""
+"""Diagnosis of merged and pruned networks: features that vanish, variance that collapses."""
 from mmreuse.diagnostics.comparison import MergeComparison, compare_merges
 from mmreuse.diagnostics.outputs import OutputStatistics, output_statistics
 from mmreuse.diagnostics.parameters import (

@@ -14,7 +14,7 @@ Case = tuple[nn.Module, Sequence[nn.Module]]
 
 @dataclass(frozen=True)
 class MergeComparison:
-    """How a merged network does beside its ends."""
+    """Measurements of a merged network beside its ends."""
 
     accuracy: float        # of the merged network, 0..1
     ends: tuple[float, ...]  # accuracies of the end models

@@ -1,4 +1,4 @@
-"""What averaging does to weights, biases and running statistics."""
+"""Effects of averaging on weights, biases and running statistics."""
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

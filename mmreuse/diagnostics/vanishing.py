@@ -1,4 +1,4 @@
-"""How much of a feature depends on the input, layer by layer: the vanishing feature."""
+"""The vanishing feature: the share of a feature that depends on the input, layer by layer."""
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,7 +26,7 @@ RATIO_FLOOR = 1e-3
 
 @dataclass(frozen=True)
 class Magnitudes:
-    """How large the features of N models are at L layers (float64)."""
+    """Magnitudes of the features of N models at L layers (float64)."""
 
     layers: tuple[str, ...]  # in order of execution
     induced: Tensor    # (N, L), mean over samples of what was asked for: by default the norm of g(x)
@@ -119,7 +119,7 @@ def run_layers(model: nn.Module, images: Tensor, see: Callable[[str, Tensor], No
 
 
 def zero_features(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
-    """What layers give for an input of zeros, by name in order of execution.
+    """Return the outputs of layers for an input of zeros, by name in order of execution.
 
     Args:
         model: In evaluation mode.

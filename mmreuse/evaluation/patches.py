@@ -1,4 +1,4 @@
-"""How alike two images, or sets of images, are in their patches."""
+"""Distances of the patches of two images, or sets of images."""
 import torch
 import torch.nn.functional as F
 from torch import Tensor

@@ -18,7 +18,7 @@ Tasks = Sequence[Sequence[int]]
 
 
 def task_masks(tasks: Tasks, num_classes: int, device: torch.device | str = 'cpu') -> Tensor:
-    """Which classes belong to which task.
+    """Tasks and the classes that belong to them.
 
     Args:
         tasks: Class ids of each of N tasks.

@@ -56,7 +56,7 @@ def refuse_opaque(model: Any) -> None:
 
 
 def _opaque_kind(model: Any) -> tuple[str | None, str]:
-    """What hides the operations of a network, None where nothing does, and what to give in its place."""
+    """Return what hides the operations of a network (None where nothing does), and what to give in its place."""
     if type(model).__name__ == 'OptimizedModule':
         return 'is compiled by torch.compile', '`model._orig_mod`'
     if isinstance(model, (torch.jit.ScriptModule, torch.jit.ScriptFunction)):

@@ -146,7 +146,7 @@ def follow(model: nn.Module, inputs: tuple[Any, ...]) -> Tracer:
 
 
 def _failure(model: nn.Module, inputs: tuple[Any, ...], tracer: Tracer, error: Exception) -> str:
-    """Why a network could not be traced: it does not run at all, or something in it cannot be followed."""
+    """Explain why a network could not be traced: it does not run at all, or something in it cannot be followed."""
     name, line = type(model).__name__, failing_line(error)
     place = f"module '{tracer.place}'{f' ({line})' if line else ''}"
     try:

@@ -1,4 +1,4 @@
-"""What networks take and return: tensors in nests of containers, dataclasses and other objects."""
+"""Inputs and outputs of networks: tensors in nests of containers, dataclasses and other objects."""
 import copy
 import inspect
 from collections.abc import Callable, Iterator, Mapping

@@ -170,7 +170,7 @@ def match_and_refit(
 
 
 def _written_once(space: FeatureSpace) -> bool:
-    """Whether one layer writes a space: in a residual stream a feature may vanish at the end and live before it."""
+    """Say whether one layer writes a space: in a residual stream a feature may live earlier and vanish at the end."""
     return len({key.rpartition('.')[0] for key in space.writers()}) == 1
 
 

@@ -85,7 +85,7 @@ def merge_cut_models(graphs: Sequence[TracedModel], spans: Sequence[MergeSpan], 
 
 def recipe_for(models: int, matchings: Mapping[str, Matching], start: str | None,
                stop: str | None) -> dict[str, Any]:
-    """What a merged model says of its structure, see :func:`~mmreuse.merging.files.skeleton`."""
+    """Return the description of a merged model's structure, see :func:`~mmreuse.merging.files.skeleton`."""
     return dict(start=start, stop=stop, models=models, sizes={name: item.size for name, item in matchings.items()},
                 dense=[name for name, item in matchings.items() if isinstance(item.map, Dense)])
 
@@ -152,7 +152,7 @@ def _fronts(spans: Sequence[MergeSpan], placed: Sequence[Mapping[str, ResolvedMa
 
 def joins_of(spans: Sequence[MergeSpan], placed: Sequence[Mapping[str, ResolvedMap]], slot: int | None,
              layers: Sequence[nn.Module]) -> list[BoundaryMerge | MergeLayer]:
-    """What merges the tensors that cross into the merged span.
+    """Return the modules that merge the tensors that cross into the merged span.
 
     Args:
         spans: One a model.
@@ -172,7 +172,7 @@ def joins_of(spans: Sequence[MergeSpan], placed: Sequence[Mapping[str, ResolvedM
 
 def _tails(spans: Sequence[MergeSpan], placed: Sequence[Mapping[str, ResolvedMap]]) -> tuple[
         list[list[Unmerge | Copy]] | None, list[nn.Module] | None]:
-    """What gives each model its own features back, and its own layers behind."""
+    """Return the modules that give each model its own features back, and its own layers behind."""
     if spans[0].tail is None:
         return None, None
     splits = [[_unmerge(item, maps) for item in span.leaving]
@@ -181,7 +181,7 @@ def _tails(spans: Sequence[MergeSpan], placed: Sequence[Mapping[str, ResolvedMap
 
 
 def _plan(item: CrossingTensor, placed: Mapping[str, ResolvedMap]) -> AxisPlan | None:
-    """How the features in a tensor that crosses are mapped, None if they are not."""
+    """Return the map of the features in a tensor that crosses, None if they are not mapped."""
     axes = [(Axis('', 0, members, 'accompany'), placed[name]) for name, members in item.members.items()
             if name in placed]
     return plan_axis(axes) if axes else None

@@ -1,4 +1,4 @@
-"""Where masks and gates start, and how they are held to a budget."""
+"""Start values of masks and gates, and the budget that they are held to."""
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,7 +16,7 @@ _HALVINGS = 40
 
 
 def mask_saliency(model: nn.Module, loss: Callable[[Any], Tensor], batches: Iterable) -> dict[str, Tensor]:
-    """How much the loss changes, to first order, with each weight's going: ``|W * dL/dW|``, the mean over batches.
+    """Estimate to first order how the loss changes as each weight goes: ``|W * dL/dW|``, the mean over batches.
 
     Molchanov et al., *Importance Estimation for Neural Network Pruning*, 2019. It is the size of the gradient of the
     masks; their values are left as they are.
@@ -84,7 +84,7 @@ def rank_masks(model: nn.Module, saliency: Mapping[str, Tensor]) -> None:
 @torch.no_grad()
 def closing_loss(gates: Gates, saliency: Mapping[str, Tensor], loss: Callable[[Any], Tensor],
                  batches: Sequence) -> dict[str, Tensor]:
-    """How much the loss rises when a block of members closes, shared by its members.
+    """Estimate the rise of the loss when a block of members closes, shared by its members.
 
     Saliencies are of first order, and say too little of a block of channels, let alone of a whole branch.
 

@@ -26,7 +26,7 @@ from mmreuse.registry import EDITS
 
 @EDITS.register_module(name='compact')
 class CompactEdit(Edit):
-    """What zeros left without effect removed."""
+    """Removal of what zeros left without effect."""
     verb = 'compacted'
 
 

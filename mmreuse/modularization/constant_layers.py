@@ -53,7 +53,7 @@ class ConstantLayer(nn.Module):
 
 
 def is_constant(layer: nn.Module) -> bool:
-    """Whether a layer is of the plain kind and has no weight other than zero."""
+    """Return whether a layer is of the plain kind and has no weight other than zero."""
     plain = any(type(layer).forward is kind.forward for kind in _LAYERS) and 'weight' in layer._parameters
     return plain and not isinstance(getattr(layer, 'padding', 0), str) and not bool(torch.count_nonzero(layer.weight))
 

@@ -29,7 +29,7 @@ _OPENED: dict[str, Callable[[Tensor], Tensor]] = {
 
 @dataclass(eq=False)
 class _Reading:
-    """What the channels that a weight reads were seen to be."""
+    """Observed values of the channels that a weight reads."""
     call: LayerCall
     values: Tensor  # (channels,) of the first position
     constant: Tensor = field(init=False)  # (channels,)
@@ -143,7 +143,7 @@ def _has_border(call: LayerCall) -> bool:
 
 
 def _channels(read: Tensor, groups: int) -> Tensor:
-    """Whether each input channel is read, from (rows, inside) of a kernel in groups."""
+    """Return whether each input channel is read, from (rows, inside) of a kernel in groups."""
     return read.reshape(groups, -1, read.shape[1]).any(1).flatten()
 
 
@@ -154,7 +154,7 @@ def _columns(channels: Tensor, weight: Tensor, groups: int) -> Tensor:
 
 
 def _response(call: LayerCall, weight: Tensor, values: Tensor) -> Tensor:
-    """What weights make of channels that are the same everywhere, (outputs,)."""
+    """Return the outputs of weights for channels that are the same everywhere, (outputs,)."""
     if call.rank == 0:
         return weight @ values
     dilation = call.per_axis('dilation', 1)

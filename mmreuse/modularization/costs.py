@@ -1,4 +1,4 @@
-"""What each weight of a network costs, in operations or in time."""
+"""Costs of each weight of a network, in operations or in time."""
 import time
 from statistics import median
 

@@ -1,4 +1,4 @@
-"""How much of a network's weights and arithmetic masks keep."""
+"""Weights and arithmetic of a network that masks keep."""
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ _NORMS = dict(batch_norm=2, layer_norm=5, group_norm=5)
 
 @dataclass(frozen=True)
 class Uses:
-    """How often a forward pass uses each weight; counted once, good for any masks."""
+    """Uses of each weight in a forward pass; counted once, valid for any masks."""
     positions: dict[str, int]  # by name of the weight of a convolution or linear layer
     biases: tuple[str, ...]
     norms: int  # FLOPs

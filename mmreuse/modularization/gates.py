@@ -132,7 +132,7 @@ class Gates(nn.Module):
 
     @torch.no_grad()
     def _cuts(self, graph: TracedModel, name: str) -> bool:
-        """Whether nothing of the input is left in the output when a space is closed."""
+        """Return whether nothing of the input is left in the output when a space is closed."""
         closed = {key: torch.full_like(gate, key != name) for key, gate in self.named_parameters()}
         gated = self.gated(dict(graph.model.named_parameters()), closed)
         with evaluating(graph.model), torch.no_grad():

@@ -131,7 +131,7 @@ class _Problem:
 
     @property
     def binary(self) -> bool:
-        """Whether one class is told from the rest."""
+        """Return whether one class is told from the rest."""
         return len(self.classes) == 1
 
     @property

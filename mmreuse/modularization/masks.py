@@ -54,7 +54,7 @@ class MaskedTensor(torch.autograd.Function):
 
 
 class MaskedLayer:
-    """What layers with masks have in common; a layer's class becomes a subclass of it and of what it was."""
+    """Base of layers with masks; a layer's class becomes a subclass of it and of what it was."""
 
     plain_class: type[nn.Module]
     masked: tuple[str, ...]

@@ -22,7 +22,7 @@ _HEAD = 'module_head.1.'
 
 @dataclass(frozen=True, eq=False)
 class ModulePart:
-    """What one problem has for itself."""
+    """Head, classes and metrics of one target problem."""
     weight: Tensor  # (labels, classes of the base), of the linear layer behind ReLU
     bias: Tensor  # (labels,)
     classes: tuple[Any, ...] = ()  # names or ids, by label

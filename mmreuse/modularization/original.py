@@ -1,4 +1,4 @@
-"""What the whole network says about a target problem."""
+"""Predictions of the whole network on a target problem."""
 from collections.abc import Sequence
 
 import torch

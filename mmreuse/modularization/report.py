@@ -1,4 +1,4 @@
-"""What a module gets right, beside what costs less."""
+"""Accuracy of a module beside cheaper baselines."""
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Which state of the masks becomes the module, and when to stop."""
+"""Selection of the state of the masks that becomes the module, and early stopping."""
 import math
 from dataclasses import dataclass, field
 from typing import Any
@@ -77,7 +77,7 @@ class Selection:
 
     @property
     def stop(self) -> bool:
-        """Whether patience is at an end."""
+        """Return whether patience is at an end."""
         return self.patience is not None and self.waited >= self.patience
 
     @property
@@ -86,7 +86,7 @@ class Selection:
         return self.best or self.backup
 
     def state(self) -> dict[str, Any]:
-        """What a continued run needs, plain."""
+        """Return the state that a resumed run needs, as plain values."""
         return dict(reference=self.reference, best=self.best, backup=self.backup, waited=self.waited,
                     history=self.history)
 

@@ -112,7 +112,7 @@ def load_compacted(path: PathLike, model: nn.Module) -> nn.Module:
 
 
 def _attributes(module: nn.Module) -> dict[str, Any]:
-    """What a module keeps beside parameters and modules, as far as it is plain; tuples as lists, as JSON has them."""
+    """Return plain attributes of a module beside parameters and modules; tuples as lists, as JSON has them."""
     found = {}
     for key, value in vars(module).items():
         if isinstance(value, (tuple, list)) and all(isinstance(each, _PLAIN) for each in value):

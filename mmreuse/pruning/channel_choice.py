@@ -1,4 +1,4 @@
-"""Which channels and heads of a network go."""
+"""Choice of the channels and heads to remove from a network."""
 import logging
 import re
 from collections import Counter
@@ -81,7 +81,7 @@ def resizable(graph: TracedModel, spaces: Sequence[str]) -> list[str]:
 
 
 def _pins(graph: TracedModel) -> str:
-    """What holds channels of a network without a space that could shrink."""
+    """Explain what holds the channels of a network without a space that could shrink."""
     if not graph.pins:
         return 'Between what it takes and what it gives there is no layer of its own.'
     return f'Channels are held by {"; ".join(dict.fromkeys(map(str, graph.pins[:5])))}.'

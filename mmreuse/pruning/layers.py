@@ -60,7 +60,7 @@ def factors(layer: nn.Module, inputs: Tensor, grads: Tensor, rows: int) -> tuple
 
 
 def _windows(layer: _ConvNd, inputs: Tensor) -> Tensor:
-    """What each weight of a kernel meets at every place: (n, channels, *kernel, *places)."""
+    """Return what each weight of a kernel meets at every place: (n, channels, *kernel, *places)."""
     mode = 'constant' if layer.padding_mode == 'zeros' else layer.padding_mode
     windows = F.pad(inputs, layer._reversed_padding_repeated_twice, mode=mode)
     dims = len(layer.kernel_size)

@@ -47,7 +47,7 @@ def narrow_to(model: nn.Module, inputs: Tensor | tuple[Any, ...], state: Mapping
 
 
 def _width(space: FeatureSpace, graph: TracedModel, shapes: Mapping[str, Size]) -> int | None:
-    """How many members are left, by the first axis that holds nothing but this space; None where there is none.
+    """Count the members left, by the first axis that holds nothing but this space; None where there is none.
 
     Heads and groups have no such axis of their own: their number is told by what is in them.
     """

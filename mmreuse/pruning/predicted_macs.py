@@ -50,13 +50,13 @@ def predict_macs(graph: TracedModel) -> Callable[[Widths], int]:
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """What one module computes itself."""
+    """Multiply-accumulates of one module itself."""
     macs: int
     axes: tuple[tuple[Axis, FeatureSpace], ...]  # of its weight
     heads: str | None  # space of the heads, of a module without weight
 
     def share(self, shares: Mapping[str | None, float]) -> float:
-        """How much of it is left when spaces keep some shares of their members."""
+        """Return how much of it is left when spaces keep some shares of their members."""
         if self.heads is not None:
             return shares[self.heads]
         lost: dict[tuple, float] = defaultdict(float)

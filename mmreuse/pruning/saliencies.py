@@ -1,4 +1,4 @@
-"""How much each weight matters.
+"""Saliencies: estimates of the importance of each weight.
 
 A saliency is a plain function ``f(weights, *, ...)`` from weights by name to tensors of the same shapes: the larger,
 the more is lost without the weight. One with a parameter ``fisher`` gets the

@@ -1,4 +1,4 @@
-"""Which weights go, given how salient they are."""
+"""Selection of the weights to prune by their saliency."""
 from collections.abc import Mapping
 
 import torch
@@ -24,7 +24,7 @@ def check_scope(scope: str) -> None:
 
 
 def pruned_count(size: int, sparsity: float) -> int:
-    """How many of ``size`` weights a sparsity prunes: ``floor(size * sparsity)``, safe from rounding (0.29 of 100)."""
+    """Count the weights of ``size`` to prune: ``floor(size * sparsity)``, safe from rounding (0.29 of 100)."""
     return int(round(size * sparsity, 6))
 
 

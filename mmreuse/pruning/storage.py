@@ -137,7 +137,7 @@ class Columns:
 
     @property
     def device(self) -> torch.device:
-        """Where they are."""
+        """Device that they are on."""
         return next(iter(self.gradients.stored.values())).columns(0, 1).device
 
     def chunks(self, width: int | None = None) -> Iterator[tuple[slice, Tensor]]:

@@ -1,4 +1,4 @@
-"""Which weights of a network are pruned, and which of them are left: a weight that is zero is pruned."""
+"""Prunable weights of a network, pruned and left: a weight that is zero is pruned."""
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Choice:
-    """What :func:`auto` tried."""
+    """Candidates that :func:`auto` tried."""
     name: str  # of the best
     scores: dict[str, float]
     unfit: dict[str, str]  # candidates that the network does not allow, and why

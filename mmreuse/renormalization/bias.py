@@ -116,7 +116,7 @@ def bias_removal(
 
 
 def best_last(model: nn.Module, names: Sequence[str], score: Callable[[nn.Module], float]) -> int:
-    """How many of the last biases to remove for the best score; the model is left as it is.
+    """Return how many of the last biases to remove for the best score; the model is left as it is.
 
     Args:
         model: The network.

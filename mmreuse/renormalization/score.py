@@ -1,4 +1,4 @@
-"""How good a network is, to choose between ways of putting it right."""
+"""Scores of a network, to choose between renormalizations."""
 from collections.abc import Callable, Iterable
 
 import torch
@@ -14,7 +14,7 @@ Score = Callable[[nn.Module], float]
 
 
 def scorer(validation: Iterable | None, score: Score | None) -> Score:
-    """What to choose by: ``score`` if given, else accuracy on ``validation``.
+    """Return the score to choose by: ``score`` if given, else accuracy on ``validation``.
 
     Raises:
         ConfigError: Neither is given.

@@ -28,7 +28,7 @@ class Place:
 
 
 class Flow:
-    """What runs in a network, in order of execution, and what reads what.
+    """Layers of a network in order of execution, and which layer reads which.
 
     Args:
         model: The network; it is left as it was.
@@ -81,7 +81,7 @@ class Flow:
         return [name for name in self.counts if isinstance(self.modules[name], NORMS)]
 
     def place(self, layer: str) -> Place:
-        """Where the output of a module that holds its own weights is corrected."""
+        """Return the layer in which the output of a module that holds its own weights is corrected."""
         output = self._call(layer).output
         readers = list(output.users)
         alone = (self.counts[layer] == len(readers) == 1 and readers[0].op == 'call_module'
@@ -89,7 +89,7 @@ class Flow:
         return Place(layer, self._dim(layer, output), norm=readers[0].target if alone else None)
 
     def block_place(self, block: str) -> Place:
-        """Where the output of any module is corrected: in the layer that gives it, or behind the module.
+        """Return where the output of any module is corrected: in the layer that gives it, or behind the module.
 
         Raises:
             SpaceError: No layer gives the output, and the module does not stand in an ``nn.Sequential``.

@@ -1,4 +1,4 @@
-"""What the outputs of layers should look like, from statistics of end models."""
+"""Target statistics of the outputs of layers, from statistics of end models."""
 from collections.abc import Iterable, Mapping, Sequence
 
 from torch import Tensor
@@ -68,7 +68,7 @@ def _of_layer(statistics: Statistics, name: str, size: int, number: int) -> Chan
 
 
 def output_orders(graph: TracedModel, maps: Mapping[str, SpaceMap], layers: Iterable[str]) -> dict[str, Tensor]:
-    """Which output channel of a layer becomes which one of ``transform(graph, maps)``.
+    """Return which output channel of a layer becomes which one of ``transform(graph, maps)``.
 
     Args:
         graph: The traced model.

@@ -1,4 +1,4 @@
-"""Whether what goes wrong with a public network goes wrong with networks that reuse it."""
+"""Inheritance of defects: inputs on which a public network fails, tried on networks that reuse it."""
 from mmreuse.robustness.adversarial import Attacker, find_attack, pixel_bounds
 from mmreuse.robustness.attacks import feature_pgd, noise, perturb
 from mmreuse.robustness.inheritance import Inheritance, defect_inheritance, wilson

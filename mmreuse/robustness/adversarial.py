@@ -14,7 +14,7 @@ from mmreuse.utils.methods import find_method
 
 
 def pixel_bounds(mean: Tensor, std: Tensor) -> Bounds:
-    """What pixels of 0 and 255 become, for each channel, where ``(x - mean) / std`` normalises: two of mean's shape."""
+    """Return the normalised values of pixels 0 and 255 per channel, ``(x - mean) / std``: two of mean's shape."""
     return (torch.zeros_like(mean) - mean) / std, (torch.full_like(mean, 255) - mean) / std
 
 

@@ -1,4 +1,4 @@
-"""What one streaming pass over data says about feature spaces."""
+"""Statistics of feature spaces from one streaming pass over data."""
 from mmreuse.statistics.bn import collect_bn, reset_bn
 from mmreuse.statistics.collect import collect, collect_taps
 from mmreuse.statistics.moments import (

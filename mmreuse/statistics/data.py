@@ -48,7 +48,7 @@ def batches(data: Data) -> Iterable:
 
 
 def is_pair(data: Any) -> bool:
-    """Whether data are images and labels rather than a list of batches."""
+    """Return whether data are images and labels rather than a list of batches."""
     if not isinstance(data, tuple | list) or len(data) != 2 or not isinstance(data[0], Tensor | np.ndarray):
         return False
     # Two tensors are a batch of a loader if the second can be labels, otherwise two batches of images.

@@ -48,7 +48,7 @@ class ChannelMoments:
 
 @dataclass(frozen=True)
 class CrossMoments:
-    """What a linear regression of y on x needs (float64)."""
+    """Moments for a linear regression of y on x (float64)."""
 
     count: int
     mean_x: Tensor         # (p,)

@@ -1,4 +1,4 @@
-"""Where features are observed: the tensor of a module, or of an operation inside one, becomes rows of features.
+"""Observation of features: the tensor of a module, or of an operation inside one, becomes rows of features.
 
 A tap is anything with ``module`` (name), ``side`` (``'output'`` or ``'input'``), ``dim`` (the
 tensor's channel dimension) and ``index`` (the member of the space at each place along it, -1
@@ -19,7 +19,7 @@ from mmreuse.utils.names import nearest
 
 
 class TapLike(Protocol):
-    """What a tap must have."""
+    """Attributes that a tap must have."""
 
     module: str
     side: str

@@ -34,7 +34,7 @@ class StageCache:
         self.root = Path(root)
 
     def path(self, stage: str, key: Mapping[str, Any]) -> Path:
-        """Where the result of ``stage`` for ``key`` lies, made or not.
+        """Return where the result of ``stage`` for ``key`` lies, made or not.
 
         Args:
             stage: Name of the kind of result.
@@ -89,7 +89,7 @@ class StageCache:
         return target
 
     def _help(self, make: Callable[[Path], None]) -> None:
-        """What processes other than the main one do: take part in the making, then wait."""
+        """Take part in the making in processes other than the main one, then wait."""
         folder = [None]
         broadcast_object_list(folder)
         if folder[0] is not None:
@@ -99,7 +99,7 @@ class StageCache:
 
 
 def _intact(folder: Path) -> bool:
-    """Whether a folder is there with everything that was written into it."""
+    """Return whether a folder is there with everything that was written into it."""
     try:
         return read_json(folder / HASHES) == {
             name: value for name, value in hash_folder(folder).items() if name != HASHES}

@@ -1,4 +1,4 @@
-"""Which classes a task has."""
+"""Classes of tasks."""
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -69,7 +69,7 @@ def resolve_tasks(tasks: Mapping[str, int] | Sequence[Classes]) -> list[list[int
 
 
 def _split_options(options: Mapping[str, int], *more: str) -> dict[str, int]:
-    """What a seeded split is given.
+    """Check and return the options of a seeded split.
 
     Raises:
         ConfigError: A key is missing, unknown, or holds no whole number.

@@ -1,4 +1,4 @@
-"""How large a network is and how much it computes."""
+"""Parameters and multiply-accumulates of a network."""
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence

@@ -50,7 +50,7 @@ def read_config(path: str | Path) -> Config:
 
 
 def is_data(path: str | Path | None) -> bool:
-    """Whether a config file is data, not code."""
+    """Return whether a config file is data, not code."""
     return path is not None and Path(path).suffix in _DATA
 
 
@@ -185,7 +185,7 @@ def _with_environment(value: Any) -> Any:
 
 
 def _guarded(path: Path, read: Callable[[], T], files: Sequence[Path] = ()) -> T:
-    """What ``read`` returns.
+    """Call ``read``, and turn its errors into errors of the config.
 
     Raises:
         ConfigError: It raises anything; names the file and the line, if it is in one of ``files``.

@@ -1,4 +1,4 @@
-"""Which keys of a config are read."""
+"""Keys of a config that are read."""
 from collections.abc import Collection
 
 from mmengine.config import Config

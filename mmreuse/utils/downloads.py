@@ -27,7 +27,7 @@ _DATE = re.compile(r'(19|20)\d{6}')
 
 
 def download_path(url: str, name: str | None = None) -> Path:
-    """Where the file at an address is kept, fetched or not.
+    """Return where the file at an address is kept, fetched or not.
 
     Args:
         url: Its address.

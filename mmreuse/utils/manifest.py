@@ -1,4 +1,4 @@
-"""What made an artefact: written beside it as ``manifest.json``."""
+"""Manifests: a record of what made an artefact, written beside it as ``manifest.json``."""
 import hashlib
 import os
 import platform

@@ -1,4 +1,4 @@
-"""How much memory a job will need, said before it starts and held against what there is."""
+"""Estimates of the memory of a job, compared with what there is before it starts."""
 import logging
 import os
 from pathlib import Path

@@ -16,7 +16,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def misspells(name: str, known: Iterable[str]) -> bool:
-    """Whether a name is none of those known but differs from one of them by about a letter."""
+    """Return whether a name is none of those known but differs from one of them by about a letter."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.88)
     return bool(close) and close[0] != name
 

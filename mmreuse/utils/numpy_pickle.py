@@ -57,7 +57,7 @@ class _Raw:
 
 
 class _Mark:
-    """Where the items of the next collection begin."""
+    """Marker of the place where the items of the next collection begin."""
 
 
 def load_numpy_pickle(file: IO[bytes], name: str, records: Collection[str] = ()) -> Any:

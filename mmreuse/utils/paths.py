@@ -1,4 +1,4 @@
-"""Where data lies."""
+"""Folder of the data."""
 import os
 from pathlib import Path
 

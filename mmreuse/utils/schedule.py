@@ -1,4 +1,4 @@
-"""How sparsity grows while a network trains."""
+"""Schedules of growing sparsity for a network in training."""
 
 
 def polynomial(step: int, begin: int, end: int, final: float, initial: float = 0., power: float = 3.) -> float:

@@ -1,4 +1,4 @@
-"""Which OpenMMLab stack runs underneath, and what is missing of it."""
+"""Check of the OpenMMLab stack underneath."""
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path

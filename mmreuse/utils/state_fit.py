@@ -54,7 +54,7 @@ def _renamed(state: Mapping[str, Tensor], rename: Callable[[str], str]) -> Mappi
 
 
 def _unwrap(names: Iterable[str]) -> Callable[[str], str]:
-    """How names lose what DistributedDataParallel and torch.compile put into them.
+    """Return a function that strips from names what DistributedDataParallel and torch.compile put into them.
 
     A network may have a part that is called ``module``, so that only what all names begin with is taken for a wrapper.
     """

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 def draw_vanishing(curves: Mapping[str, Sequence[float]],
                    bounds: Mapping[str, Sequence[float]] | None = None) -> Figure:
-    """What is left of the input-induced features, against depth.
+    """Plot what is left of the input-induced features, against depth.
 
     Args:
         curves: By label, E of each layer of a network; depths may differ.

@@ -24,7 +24,7 @@ class ResolvedMap:
 
     @property
     def resizes(self) -> bool:
-        """Whether the number of features changes."""
+        """Return whether the number of features changes."""
         return self.size != self.space.size
 
 

@@ -65,7 +65,7 @@ def transform(graph: TracedModel, maps: dict[str, SpaceMap]) -> nn.Module:
 
 def rewrite(model: nn.Module, spaces: dict[str, FeatureSpace], maps: dict[str, SpaceMap],
             widths: bool = True) -> tuple[nn.Module, bool]:
-    """What :func:`transform` does, without the proof that the result runs.
+    """Do what :func:`transform` does, without the proof that the result runs.
 
     Args:
         model: Left as it is; on any device, also on the meta device.
@@ -114,7 +114,7 @@ def _axes_by_tensor(placed: dict[str, ResolvedMap]) -> dict[str, list[tuple[Axis
 
 @dataclass(frozen=True, eq=False)
 class AxisPlan:
-    """How one axis is rebuilt: some positions stay, others hold mapped members."""
+    """Plan for rebuilding one axis: some positions stay, others hold mapped members."""
     length: int
     old: Tensor  # positions that stay, before
     new: Tensor  # and after

@@ -1,4 +1,4 @@
-"""What the tensors that cross a cut carry of the feature spaces."""
+"""Feature spaces in the tensors that cross a cut."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from mmreuse.graph.tracing import follow, hold
 
 @dataclass(frozen=True, eq=False)
 class CrossingTensor:
-    """Where features of spaces stand in one tensor."""
+    """Positions of the features of spaces in one tensor."""
     dims: tuple[int, ...]  # axes that hold them, ascending; () where the tensor carries none
     extents: tuple[int, ...]  # lengths of these axes
     members: dict[str, Tensor]  # by space: (product of extents,) the member at each place, or -1

@@ -1,4 +1,4 @@
-"""Where exactly one tensor crosses: the places at which a recorded model comes apart in two."""
+"""Liveness of values: the places where exactly one tensor crosses, at which a recorded model comes apart in two."""
 from typing import Literal
 
 from torch import fx, nn

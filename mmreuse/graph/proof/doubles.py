@@ -46,7 +46,7 @@ def as_double(values: Any) -> Any:
 
 
 def call_in_double(model: nn.Module, inputs: tuple[Any, ...], flip: int | None = None) -> Any:
-    """What a network that was turned into float64 returns; ``flip`` as for :class:`InDouble`."""
+    """Return the output of a network that was turned into float64; ``flip`` as for :class:`InDouble`."""
     default = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:

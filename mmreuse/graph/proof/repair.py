@@ -88,7 +88,7 @@ def verified_each(models: Sequence[nn.Module], inputs: Any) -> list[TracedModel]
 
 
 def _hold(proof: Proof, name: str, gentle: bool) -> list[Held]:
-    """What to hold of a space whose permutation changes the function."""
+    """Return what to hold of a space whose permutation changes the function."""
     spaces = proof.graph.spaces
     space = spaces[name]
     if not gentle:

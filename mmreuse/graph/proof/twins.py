@@ -65,7 +65,7 @@ def calibrate(model: nn.Module, batches: tuple[tuple[Any, ...], ...]) -> None:
 
 
 def accepts(model: nn.Module, inputs: tuple[Any, ...]) -> bool:
-    """Whether a network in float64 runs on these inputs and gives finite outputs."""
+    """Return whether a network in float64 runs on these inputs and gives finite outputs."""
     try:
         return bool(run_in_double(model, inputs).isfinite().all())
     except Exception:  # whatever a network says of inputs that are not for it
@@ -146,5 +146,5 @@ def repeated(tensor: Tensor, times: int, seed: int) -> Tensor:
 
 
 def _times(inputs: tuple[Any, ...], length: int) -> int:
-    """How often an axis of this length stands behind the first two, which are batch and channels in images."""
+    """Count the axes of this length behind the first two, which are batch and channels in images."""
     return sum(size == length for tensor in tensors_within(inputs) for size in tensor.shape[min(2, tensor.dim() - 1):])

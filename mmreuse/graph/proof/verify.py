@@ -32,7 +32,7 @@ BRANCHES = 8
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What a proof measured."""
+    """Measurements of a proof."""
     spaces: int  # number that was permuted
     features: int  # in all of them
     error: float  # largest difference, relative to the change of the output between two inputs

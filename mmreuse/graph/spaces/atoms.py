@@ -144,7 +144,7 @@ class Atoms:
             self.relations.append((pairs[:, 0], pairs[:, 1]))
 
     def blocks_over(self, ids: Tensor, dims: list[int]) -> Tensor:
-        """What a symmetric function over ``dims`` leaves: one block for every place on the other axes.
+        """Return the ids after a symmetric function over ``dims``: one block for every place on the other axes.
 
         Args:
             ids: Any shape.

@@ -1,4 +1,4 @@
-"""Where two values meet element by element, and what that says about their atoms."""
+"""Element-wise combinations of two values, and what they imply for the atoms."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Operand:
 
     @property
     def known(self) -> bool:
-        """Whether the values can be looked at."""
+        """Return whether the values can be looked at."""
         return self.value is not None and not self.value.is_meta
 
     def aligned(self, rank: int) -> Operand:
@@ -32,7 +32,7 @@ class Operand:
         return Operand(self.ids.reshape(missing + tuple(self.ids.shape)), missing + self.shape, value)
 
     def differs_along(self, dim: int) -> bool:
-        """Whether the values vary along an axis."""
+        """Return whether the values vary along an axis."""
         if self.shape[dim] == 1:
             return False
         return not self.known or not bool((self.value == self.value.narrow(dim, 0, 1)).all())
@@ -111,7 +111,7 @@ def _meet_constant(tracer: Tracer, constant: Operand, other: Operand) -> Tensor:
 
 
 def _meet_holes(tracer: Tracer, x: Operand, y: Operand) -> None:
-    """Where x carries nothing and y does (padding, say) the values of x must all be one."""
+    """Hold y where x carries nothing and y does (padding, say), unless the values of x are all equal there."""
     x_ids, y_ids = torch.broadcast_tensors(x.ids, y.ids)
     holes = (x_ids == 0) & (y_ids != 0)
     if not bool(holes.any()):

@@ -1,4 +1,4 @@
-"""What labels of parameters say of the elements that a run did not read."""
+"""Labels of parameter elements that a run did not read."""
 from dataclasses import replace
 
 import torch

@@ -174,7 +174,7 @@ class Partitioner:
             number = now
 
     def _add_histories(self, nodes: np.ndarray, own: np.ndarray) -> None:
-        """What was done to atoms belongs to their colours, summed over all that were tied."""
+        """Add what was done to atoms to their colours, summed over all that were tied."""
         treated = self.atoms.history.nonzero().flatten().numpy()
         roots = self.roots(treated)
         present = (roots > PINNED) & np.isin(roots, nodes)

@@ -28,7 +28,7 @@ class Pin:
 
 @dataclass(frozen=True, eq=False)
 class Label:
-    """Which atom stands at every element of a parameter, in one use of it."""
+    """Atoms at the elements of a parameter, in one use of it."""
     key: str
     shape: tuple[int, ...]
     ids: Tensor  # number of axes of the parameter, narrowed
@@ -61,7 +61,7 @@ class Call:
 
     @property
     def writes(self) -> bool:
-        """Whether the first argument is written into."""
+        """Return whether the first argument is written into."""
         name = self.function.__name__
         return name == '__setitem__' or name.startswith('__i') or name.endswith('_') and not name.endswith('__')
 

@@ -1,4 +1,4 @@
-"""What is known about a tensor while a network is traced."""
+"""States of tensors while a network is traced."""
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -18,7 +18,7 @@ class Activation:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """Which element of a parameter stands where in a value computed from parameters only."""
+    """Positions of a parameter's elements in a value computed from parameters only."""
     key: str  # state-dict key of the parameter
     shape: tuple[int, ...]  # of the parameter
     elements: Tensor | None = None  # shape of the value: flat element numbers or -1; None: the parameter itself
@@ -35,7 +35,7 @@ class Source:
         return replace(self, elements=function(self.elements), partial=self.partial or partial)
 
     def visited(self) -> Tensor | None:
-        """Which elements of the parameter stand here, (shape of it) of bool; None for all of them."""
+        """Return a mask of the parameter's elements that stand here, bool of its shape; None for all of them."""
         if self.elements is None or self.summed is not None:
             return None
         elements = narrow(self.elements)
@@ -46,7 +46,7 @@ class Source:
         return None if bool(seen.all()) else seen.reshape(self.shape)
 
     def _is_view(self) -> bool:
-        """Whether slices and transpositions alone led here."""
+        """Return whether slices and transpositions alone led here."""
         return self.elements.untyped_storage().data_ptr() == self.base.untyped_storage().data_ptr()
 
     def treated(self, code: int) -> 'Source':
@@ -111,7 +111,7 @@ class Weight:
 
     @property
     def direct(self) -> bool:
-        """Whether this is a parameter itself, not something computed from it."""
+        """Return whether this is a parameter itself, not something computed from it."""
         return len(self.sources) == 1 and self.sources[0].elements is None
 
     def map(self, function: Callable[[Tensor], Tensor], partial: bool = False) -> 'Weight':

@@ -1,4 +1,4 @@
-"""Where the features of a space are seen while a network runs: at modules, and at operations between them."""
+"""Taps: places where the features of a space are seen while a network runs, at modules and operations between them."""
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ POOLED = 4
 
 @dataclass(frozen=True, eq=False)
 class Tap:
-    """Where the features of a space are seen: what a module takes or gives, or what an operation inside it gives."""
+    """A place where features of a space are seen: input or output of a module, or the result of an operation in it."""
     module: str  # dotted name, '' is the model
     side: Literal['output', 'input']
     dim: int

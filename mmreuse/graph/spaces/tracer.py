@@ -369,11 +369,11 @@ class Tracer(TorchFunctionMode):
         return self.atoms.settle(ids)
 
     def is_weight(self, tensor: Any) -> bool:
-        """Whether a value depends on parameters only."""
+        """Return whether a value depends on parameters only."""
         return isinstance(tensor, Tensor) and isinstance(get_state(tensor), Weight)
 
     def is_constant(self, tensor: Any) -> bool:
-        """Whether a value depends on nothing that moves."""
+        """Return whether a value depends on nothing that moves."""
         return not isinstance(tensor, Tensor) or isinstance(get_state(tensor), Constant)
 
 

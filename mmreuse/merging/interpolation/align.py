@@ -40,7 +40,7 @@ class Aligned(list[nn.Module]):
         self.cosines = [_cosine(self[0], model) for model in self]
 
     def permuted(self, statistics: Sequence[Statistics]) -> list[dict[str, ChannelMoments]]:
-        """What :func:`~mmreuse.renormalization.measure_ends` would measure, from what it gave for the models before."""
+        """Derive :func:`~mmreuse.renormalization.measure_ends` of these models from that of the models before."""
         return [permuted(*each) for each in zip(statistics, self.graphs, self.maps, strict=True)]
 
     def matched(self, moments: Mapping[str, SpaceMoments]) -> dict[str, MatchedMoments]:

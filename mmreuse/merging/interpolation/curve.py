@@ -115,12 +115,12 @@ def curve(
 
 
 def is_end(weights: Sequence[float]) -> bool:
-    """Whether these are the weights of one of the end models."""
+    """Return whether these are the weights of one of the end models."""
     return sorted(weights) == [0] * (len(weights) - 1) + [1]
 
 
 def barrier(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
-    """How far a curve falls behind its ends: ``max(loss) - mean(loss of the ends)``, ``mean(accuracy of the ends) -
+    """Barriers of a curve against its ends: ``max(loss) - mean(loss of the ends)``, ``mean(accuracy of the ends) -
     min(accuracy)`` (Qu and Horvath, *Vanishing Feature*, 2025; percent).
 
     Args:

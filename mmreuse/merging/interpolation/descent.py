@@ -19,7 +19,7 @@ MAX_SWEEPS = 100
 
 
 def state_of(graph: TracedModel) -> dict[str, Tensor]:
-    """What lies along the spaces of a network, by state-dict key, in float64."""
+    """Return the tensors along the spaces of a network, by state-dict key, in float64."""
     keys = {axis.tensor for space in graph.spaces.values() for axis in space.axes}
     state = dict(graph.model.named_parameters(remove_duplicate=False))
     state |= dict(graph.model.named_buffers(remove_duplicate=False))
@@ -62,7 +62,7 @@ class Aligner:
                             for number, mine in enumerate(self._touched)]
 
     def state(self) -> dict[str, Tensor]:
-        """What takes part, as it is now."""
+        """Return the tensors that take part, as they are now."""
         return {key: self._own(key) for key in self.usable}
 
     def _own(self, key: str) -> Tensor:
@@ -81,13 +81,13 @@ class Aligner:
             for name, places in ((name, self.places[name]) for name in names) if name in self.linear)
 
     def _bound(self, names: Sequence[str]) -> float:
-        """What the value of these spaces cannot exceed."""
+        """Return an upper bound on the value of these spaces."""
         product = sum(float(self.target[key].norm()) * float(self._own(key).norm()) for key in self._keys(names))
         return self.weight * product + sum(
             float(self.linear[name].abs().sum()) for name in names if name in self.linear)
 
     def objective(self) -> float:
-        """What the descent maximises."""
+        """Return the objective, which the descent maximises."""
         return self.value(list(self.places))
 
     def similarity(self, name: str) -> Tensor:
@@ -166,7 +166,7 @@ class Aligner:
         self.usable = usable
 
     def _spread(self, unit: list[str]) -> dict[str, float]:
-        """How much members of a family differ in each tensor of the target."""
+        """Return how much members of a family differ in each tensor of the target."""
         spread = dict.fromkeys(self._keys(unit), 0.)
         for name in unit:
             for axis in self.spaces[name].axes:
@@ -210,7 +210,7 @@ class Aligner:
 
 
 def unfold(tensor: Tensor, axis: Axis, size: int) -> Tensor:
-    """What a tensor holds for each member of a space along one of its axes, shape (n, values a member).
+    """Return what a tensor holds for each member of a space along one of its axes, shape (n, values per member).
 
     Columns of a grouped kernel are seen by the rows of their own group only.
     """

@@ -64,13 +64,13 @@ Runs = list[tuple[list[int], Callable[[Tensor], Tensor]]]
 
 
 def one_by_one(models: Sequence[nn.Module]) -> Runs:
-    """What runs the models each on its own."""
+    """Return a function that runs each model on its own."""
     return [([number], lambda images, model=model: _checked(model(images), images)[None])
             for number, model in enumerate(models)]
 
 
 def stacked(models: Sequence[nn.Module]) -> Runs:
-    """What runs those models at once whose tensors have the same shapes, as one network with a further axis.
+    """Return a function that runs models with tensors of the same shapes at once, as one network with a further axis.
 
     Returns:
         list: Numbers of models, and a function from images to their scores (models, B, C).

@@ -187,7 +187,7 @@ def assign(
 
 
 def _block_scores(total: np.ndarray, rows: list[np.ndarray], columns: list[np.ndarray]) -> np.ndarray:
-    """What each block of the reference gains when each block of the model takes its place."""
+    """Return the gain of each block of the reference when each block of the model takes its place."""
     scores = np.empty((len(rows), len(columns)))
     for number, row in enumerate(rows):
         for other, column in enumerate(columns):

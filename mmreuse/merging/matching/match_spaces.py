@@ -241,7 +241,7 @@ def _match_observed(graphs: Sequence[TracedModel], moments: SpaceMoments, name: 
 
 
 def _folds(matching: Matching) -> bool:
-    """Whether two features of one model become one."""
+    """Return whether two features of one model become one."""
     return isinstance(matching.map, Assign) and any(
         bool((item.index[item.index >= 0].bincount() > 1).any()) for item in matching.per_model())
 

@@ -1,4 +1,4 @@
-"""What a matcher hands on."""
+"""The result of a matcher."""
 from dataclasses import dataclass
 
 from mmreuse.errors import SpaceError
@@ -7,7 +7,7 @@ from mmreuse.graph import Assign, Dense
 
 @dataclass(frozen=True, eq=False)
 class Matching:
-    """How the features of N models in one space become those of one model.
+    """Maps from the features of N models in one space to those of one model.
 
     With ``M`` and ``U`` the matrices of :attr:`map`, ``f = M @ concat(f_1, ..., f_N)`` and
     ``concat(f_1, ..., f_N) ~ U @ f`` (Stoica et al., *ZipIt!*, 2024, section 4).

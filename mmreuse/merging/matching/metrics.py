@@ -1,4 +1,4 @@
-"""How alike the features of one space are, from their first and second moments.
+"""Similarity of the features of one space, from their first and second moments.
 
 All tables are exactly symmetric, of shape (O, O) over the stacked features of all models. A feature is *dead* where
 what the metric divides by vanishes up to rounding. Dead features are like nothing, themselves included: similarity
@@ -42,13 +42,13 @@ def correlation(moments: SpaceMoments) -> Tensor:
 
 
 def varies(moments: SpaceMoments) -> Tensor:
-    """Whether each feature varies, see :func:`correlation`; shape (O,)."""
+    """Return whether each feature varies, see :func:`correlation`; shape (O,)."""
     variance = moments.covariance.double().diagonal()
     return variance > NEGLIGIBLE * torch.maximum(variance.max(), moments.mean.double().square())
 
 
 def vanishes(moments: SpaceMoments) -> Tensor:
-    """Whether each feature is zero wherever it was seen, up to rounding; shape (O,)."""
+    """Return whether each feature is zero wherever it was seen, up to rounding; shape (O,)."""
     square = moments.covariance.double().diagonal() + moments.mean.double().square()
     return square <= NEGLIGIBLE * square.max()
 

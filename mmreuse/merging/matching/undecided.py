@@ -34,7 +34,7 @@ FEW_IMAGES = 64
 
 @dataclass(frozen=True, eq=False)
 class _Observed:
-    """What the images tell of one space of N models of equal width n."""
+    """Evidence of the images about one space of N models of equal width n."""
     table: Tensor  # (N * n, N * n), correlations
     varies: Tensor  # (N, n)
     open: Tensor  # (n,) whether more than one feature of another model suits a feature of the first
@@ -153,7 +153,7 @@ def _complete(moments: SpaceMoments, observed: _Observed, places: Sequence[Tenso
 
 
 def _has_partner(where: Tensor, own: Tensor, alive: Tensor) -> Tensor:
-    """Whether another constant feature stands at the place of a constant one."""
+    """Return whether another constant feature stands at the place of a constant one."""
     return (~alive[where]).sum(0) > (~alive[own]).long()
 
 

@@ -1,4 +1,4 @@
-"""Where merged and unmerged spans meet: one small module for every tensor that crosses."""
+"""Boundaries of merged and unmerged spans: one small module for every tensor that crosses."""
 from collections.abc import Sequence
 
 import torch
@@ -87,7 +87,7 @@ class Unmerge(_AxisMap):
 
 
 class Merge(_AxisMap):
-    """What one model adds to merged features, N times over: ``N * M_i @ f_i``.
+    """The share of one model in merged features, N times over: ``N * M_i @ f_i``.
 
     Args:
         dims: Axes of the tensor that hold the features.

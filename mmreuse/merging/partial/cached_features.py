@@ -1,4 +1,4 @@
-"""What the models' own fronts make of images, kept so that merged rests can be measured on it again and again."""
+"""Features of the models' own fronts, cached so that merged rests can be measured on them again and again."""
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack

@@ -99,7 +99,7 @@ _KINDS: dict[type, Callable[[nn.Module, int], nn.Module]] = {
 
 @torch.no_grad()
 def _prove(grouped: nn.Module, merged: nn.Module, inputs: tuple[Any, ...]) -> None:
-    """What moves channels about other than by layers may mix those of two models."""
+    """Check that grouped fronts compute the same: what moves channels about may mix those of two models."""
     values = random_like(inputs, device=str(device_of(merged)))
     expected = merged(*copy.deepcopy(values))
     try:

@@ -36,7 +36,7 @@ def can_merge(module: nn.Module) -> bool:
 
 
 def merge_slot(front: nn.Module | None, name: str | None) -> int | None:
-    """Which of the tensors that a front returns is the output of the layer that ends it, if that layer can merge.
+    """Return which of the tensors from a front is the output of the layer that ends it, if that layer can merge.
 
     Args:
         front: As :func:`~mmreuse.graph.cut_across` makes it.

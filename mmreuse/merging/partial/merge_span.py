@@ -79,7 +79,7 @@ def spaces_between(graph: TracedModel, start: str | None = None, stop: str | Non
 
 
 def _same_places(first: TracedModel, second: TracedModel) -> bool:
-    """Whether members of the same spaces stand at the same places of the same tensors."""
+    """Return whether members of the same spaces stand at the same places of the same tensors."""
     def places(graph: TracedModel) -> list[tuple]:
         return [(name, axis.tensor, axis.dim, axis.role, axis.index.tolist())
                 for name, space in graph.spaces.items() for axis in space.axes]

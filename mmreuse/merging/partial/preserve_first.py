@@ -71,7 +71,7 @@ class PreserveFirst:
         return measure_ends(self.models, self.images, samples=self.samples)
 
     def whole(self, matcher: str) -> 'Whole':
-        """What all merges by one matcher share."""
+        """Return what all merges by one matcher share."""
         if matcher not in self._wholes:
             moments = self.moments if needs_moments(self.matchers[matcher]) else None
             self._wholes[matcher] = Whole(self, match_spaces(self.graphs, moments, self.matchers[matcher]))
@@ -128,7 +128,7 @@ class Whole:
 
     @cached_property
     def targets(self) -> dict[str, ChannelMoments]:
-        """What the outputs of merged layers should look like."""
+        """Return the target statistics of the outputs of merged layers."""
         return merged_targets(self.study.statistics, self.placed)
 
 
@@ -172,7 +172,7 @@ class Place:
         return merged
 
     def _behind(self, whole: Whole) -> nn.Module:
-        """What lies behind the place in the network merged from its input on."""
+        """Return what lies behind the place in the network merged from its input on."""
         graph = self.study.graphs[0]
         if all(matching.size == graph.spaces[name].size for name, matching in whole.matchings.items()):
             return self.spans[0].trunk.on(whole.network)

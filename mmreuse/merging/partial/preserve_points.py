@@ -1,4 +1,4 @@
-"""Where the preserved front of a merge may end, what that costs, and how a place is chosen."""
+"""Places where the preserved front of a merge may end, their costs, and the choice among them."""
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

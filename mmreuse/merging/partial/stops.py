@@ -1,4 +1,4 @@
-"""Where a merge may begin or end: any module; chosen by name, by depth or by cost."""
+"""Places where a merge may begin or end: any module, chosen by name, by depth or by cost."""
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

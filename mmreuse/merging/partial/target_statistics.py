@@ -1,4 +1,4 @@
-"""What the outputs of merged layers should look like, from statistics of the models that were merged."""
+"""Target statistics of the outputs of merged layers, from statistics of the models that were merged."""
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -12,7 +12,7 @@ from mmreuse.statistics import ChannelMoments
 
 def merged_targets(statistics: Sequence[Statistics], placed: Sequence[Mapping[str, ResolvedMap]]) -> dict[
         str, ChannelMoments]:
-    """What the outputs of merged layers should look like, from statistics of the models before they are rewritten.
+    """Target statistics of the outputs of merged layers, from statistics of the models before they are rewritten.
 
     The mean and the deviation of a merged feature are those of the features that it is made of, weighted as they are
     in it; for permutations that is the mean over models (Jordan et al., *REPAIR*, 2023). Where a matcher maps features
@@ -32,7 +32,7 @@ def merged_targets(statistics: Sequence[Statistics], placed: Sequence[Mapping[st
 
 
 def _plans(placed: Mapping[str, ResolvedMap], layers: Iterable[str]) -> dict[str, AxisPlan]:
-    """How the output of each layer is rewritten."""
+    """Return how the output of each layer is rewritten."""
     axes, wanted = defaultdict(list), {f'{name}.weight': name for name in layers}
     for item in placed.values():
         for axis in item.space.axes:

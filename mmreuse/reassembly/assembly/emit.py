@@ -1,4 +1,4 @@
-"""What a search found, as configs that train and as tables.
+"""Results of a search, as configs that train and as tables.
 
 A config file holds the whole job: the model with every block's zoo entry and the hash of its
 weights, and the data, schedule and runtime of the config it starts from. Building it gives

@@ -18,7 +18,7 @@ Nodes = Mapping[str, tuple[Node, ...]]
 
 @dataclass(frozen=True)
 class Rules:
-    """What may follow what (Yang et al., 2022, section 3.2)."""
+    """Rules of which block may follow which (Yang et al., 2022, section 3.2)."""
     one_per_set: bool = True  # no two blocks of one equivalence set
     cnn_first: bool = True  # transformers only after CNNs; else the vit2cnn adapter is used as well
     base_adapter: bool = False  # a transformer may come first, stitched to the stem
@@ -44,7 +44,7 @@ class Rules:
 
 
 def is_map(layout: str) -> bool:
-    """Whether features are CNN maps; tokens and channels-last maps are a transformer's."""
+    """Return whether features are CNN maps; tokens and channels-last maps are a transformer's."""
     return layout == 'nchw'
 
 
@@ -106,12 +106,12 @@ def stitch(before: Node | None, after: Node, stride: int, rules: Rules) -> Adapt
 
 
 def may_follow(before: Node, after: Node, rules: Rules) -> bool:
-    """Whether a block starting with ``after`` may stand behind one ending in ``before``."""
+    """Return whether a block starting with ``after`` may stand behind one ending in ``before``."""
     return not rules.cnn_first or is_map(before.out_layout) or not is_map(after.in_layout)
 
 
 def may_start(node: Node, rules: Rules) -> bool:
-    """Whether a block starting with ``node`` may stand behind the convolutional stem."""
+    """Return whether a block starting with ``node`` may stand behind the convolutional stem."""
     return is_map(node.in_layout) or rules.base_adapter
 
 

@@ -19,7 +19,7 @@ from mmreuse.utils.byte_cache import ByteCache
 
 @dataclass(frozen=True)
 class _Prefix:
-    """What a row of pieces has come to on one batch."""
+    """State of a row of pieces on one batch."""
     x: Tensor
     size: Size
     matrix: Tensor

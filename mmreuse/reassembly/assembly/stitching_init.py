@@ -29,7 +29,7 @@ _MAX_EXTRA_TOKENS = 8
 
 
 class Assembled(Protocol):
-    """What is needed of an assembled backbone; :class:`mmreuse.models.DeRy` is one."""
+    """Interface of an assembled backbone; :class:`mmreuse.models.DeRy` is one."""
     specs: tuple[BlockSpec, ...]
     blocks: Iterable[ZooBlock]
     stem: nn.Sequential
@@ -84,7 +84,7 @@ def stitch_by_least_squares(
 
 
 class _Joint:
-    """What meets in front of one block: features of the assembled net, and those of the block's own network."""
+    """Features in front of one block: those of the assembled network, and those of the block's own network."""
 
     def __init__(self, backbone: Assembled, index: int, preprocess: Preprocess) -> None:
         self.backbone = backbone
@@ -96,19 +96,19 @@ class _Joint:
         self.source = build_member(self.entry).to(device_of(backbone))
 
     def before(self, images: Tensor) -> tuple[Tensor, Size, Layout]:
-        """What leaves the assembled net in front of this joint."""
+        """Return the features of the assembled network in front of this joint."""
         state = self.backbone.run_stem(images)
         for index in range(self.index):
             state = self.backbone.run_block(index, *state)
         return state
 
     def arriving(self, images: Tensor) -> Tensor:
-        """What the block gets in the assembled net, as a map (N, C, H, W)."""
+        """Return the block's input in the assembled network, as a map (N, C, H, W)."""
         x, size = hand_over(*self.before(images), self.node.in_layout, self.adapter)
         return to_layout(x, size, self.node.in_layout, 'nchw')
 
     def wanted(self, images: Tensor, size: Size) -> Tensor:
-        """What the block got in its own network from the same images, as a map (N, C, *size)."""
+        """Return the block's input in its own network for the same images, as a map (N, C, *size)."""
         images = self._as_in_source(images)
         x = _input_of(self.source, endpoints(self.node.name)[0], images)
         if self.node.in_layout == 'nlc':
@@ -142,7 +142,7 @@ class _Reached(Exception):
 
 
 def _input_of(model: nn.Module, name: str, images: Tensor) -> Tensor:
-    """What module ``name`` receives; the rest of the network does not run."""
+    """Return the input of module ``name``; the rest of the network does not run."""
     found = []
 
     def stop(_: nn.Module, args: tuple, kwargs: dict) -> None:

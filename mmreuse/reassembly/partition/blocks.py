@@ -119,7 +119,7 @@ class _Plan:
 
 @lru_cache(maxsize=1024)
 def _plan(entry: ZooEntry, first: str, last: str) -> _Plan | None:
-    """How a block is taken out, remembered because finding out records the network; None if not in plain sequence."""
+    """Plan how to take out a block, remembered because it records the network; None if not in plain sequence."""
     body = slice_block(build_member(entry, empty=True).to('meta'), first, last, _inputs(entry, 'meta'))
     if not isinstance(body, Chain):
         return None

@@ -327,7 +327,7 @@ def solve(values: np.ndarray, segments: Segments, num_blocks: int, *, restarts: 
 
 
 def _is_new(anchors: np.ndarray, known: set[tuple[int, ...]]) -> bool:
-    """Whether no restart has been at these anchors; from now on, one has."""
+    """Return whether no restart has been at these anchors; from now on, one has."""
     visited = tuple(sorted(anchors.tolist()))
     new = visited not in known
     known.add(visited)

@@ -58,7 +58,7 @@ class Bounds:
         return replace(self, **{name: -math.inf if name.startswith('min_') else math.inf})
 
     def hold(self, totals: np.ndarray) -> np.ndarray:
-        """Which rows of ``totals`` (n, 3), in the order of :data:`QUANTITIES`, are within the budget: (n,) bool."""
+        """Return which rows of ``totals`` (n, 3), ordered as :data:`QUANTITIES`, are within the budget: (n,) bool."""
         limits = np.array([self.limits(quantity) for quantity in QUANTITIES])
         return ((totals > limits[:, 0]) & (totals <= limits[:, 1])).all(axis=1)
 

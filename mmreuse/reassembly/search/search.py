@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a search found."""
+    """Result of a search."""
     proxy: str
     candidates: tuple[Candidate, ...]  # scored on all batches, best first, NaN last
     pareto: tuple[Candidate, ...]  # of these: none has a higher score, fewer parameters and fewer FLOPs
@@ -39,7 +39,7 @@ class SearchResult:
 
 @dataclass(frozen=True)
 class Progress:
-    """What the callback is told after every round."""
+    """Progress that the callback is told after every round."""
     scored: int
     planned: int
     best: Candidate
@@ -103,7 +103,7 @@ class _Search:
             self.score(fresh, 1)
 
     def _proposals(self, guide: LinearGuide, leader: Path, rng: np.random.Generator, count: int) -> list[Path]:
-        """What the model holds for best: in draws (half), near the leader (a quarter), and on the mean."""
+        """Return the best candidates by the model: in draws (half), near the leader (a quarter), and on the mean."""
         fresh: list[Path] = []
 
         def add(values: list[np.ndarray], number: int) -> None:

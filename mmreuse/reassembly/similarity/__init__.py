@@ -1,1 +1,1 @@
-"""How alike the nodes of a zoo are."""
+"""Similarity of the nodes of a zoo."""

@@ -111,7 +111,7 @@ class GramSet:
         return self.offsets[-1]
 
     def place(self, row: int) -> str:
-        """What row ``row`` of the stack is, in words."""
+        """Describe row ``row`` of the stack in words."""
         net = bisect_right(self.offsets, row) - 1
         nodes = self.nodes[self.keys[net]]
         index = row - self.offsets[net]
@@ -193,7 +193,7 @@ def mirror(values: Tensor, rows: int = 1024) -> None:
 
 
 def gram_facts(path: PathLike) -> dict[str, Any]:
-    """What a Gram file says of itself: ``key``, ``weights_hash``, ``data_hash``, ``nodes``, ``sizes``, ...
+    """Read the metadata of a Gram file: ``key``, ``weights_hash``, ``data_hash``, ``nodes``, ``sizes``, ...
 
     Raises:
         ArtefactError: The file is missing, truncated or of another kind, or does not hold what it says.

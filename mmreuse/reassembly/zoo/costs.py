@@ -22,7 +22,7 @@ from mmreuse.utils.latency import measure_latency
 
 @dataclass(frozen=True)
 class Cost:
-    """What a piece adds, and the map it hands on."""
+    """Cost of a piece, and the size of the map it hands on."""
     params: int
     flops: int  # multiply-accumulates for one image
     latency: float  # seconds for one image; 0 where latency is not measured

@@ -88,7 +88,7 @@ def _measure(entry: ZooEntry, model: nn.Module) -> tuple[Node, ...]:
 
 @dataclass
 class _Record:
-    """What was seen of one node during a forward pass."""
+    """Observations of one node during a forward pass."""
     name: str
     input: Any = None
     output: Any = None

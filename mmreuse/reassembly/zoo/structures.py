@@ -1,4 +1,4 @@
-"""What travels between the stages of deep model reassembly.
+"""Data that travel between the stages of deep model reassembly.
 
 The terms are those of Yang et al., *Deep Model Reassembly* (NeurIPS 2022): a **node** is a
 module of a pretrained net that consumes only its predecessor's output; a **block** is a

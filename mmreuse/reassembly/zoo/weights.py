@@ -20,7 +20,7 @@ from mmreuse.utils.state_fit import load_strictly, present_name
 
 @dataclass(frozen=True)
 class WeightSource:
-    """Where one network's weights come from; the fields are those of a zoo entry."""
+    """Source of one network's weights; the fields are those of a zoo entry."""
     key: str
     library: str
     model: str
@@ -30,7 +30,7 @@ class WeightSource:
     drop: tuple[str, ...]
 
     def drops(self, name: str) -> bool:
-        """Whether neither the file nor the network needs a tensor of this name."""
+        """Return whether neither the file nor the network needs a tensor of this name."""
         return any(name.startswith(beginning) for beginning in self.drop)
 
 
@@ -155,7 +155,7 @@ def _is_file_name(weights: str) -> bool:
 
 
 def _locate(source: WeightSource) -> Path | tuple[str, str | None]:
-    """Where the weights are: a file, which may be missing, or an address and the name that its copy is kept under."""
+    """Return the place of the weights: a file, which may be missing, or an address and the name of its copy."""
     if source.weights is None:
         raise ArtefactError(f"zoo entry '{source.key}': no weights are declared. Declare them (tag, URL or file), "
                             f'or ask for random ones with pretrained=False.')

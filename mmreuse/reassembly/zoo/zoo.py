@@ -24,7 +24,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Preprocess:
-    """What a network was trained to see; mean and standard deviation of pixels in 0..1, in its channel order."""
+    """Preprocessing that a network was trained with; mean and deviation of pixels in 0..1, in its channel order."""
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     resize: int = 256  # short side before the crop
@@ -50,7 +50,7 @@ class ZooEntry:
 
     @property
     def source(self) -> WeightSource:
-        """Where the weights come from."""
+        """Source of the weights."""
         return WeightSource(self.key, self.library, self.model, self.weights, self.weights_hash, self.weights_prefix,
                             self.weights_drop)
 
