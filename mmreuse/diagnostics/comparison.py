@@ -31,8 +31,8 @@ def compare_merges(
 ) -> dict[str, MergeComparison]:
     """Measure accuracy and vanishing of several merges, which may be of different architectures.
 
-    With nets that have residual connections and nets that have none, merged alike, it shows what the connections save:
-    the identity path does not shrink when weights are averaged.
+    With networks that have residual connections and networks that have none, merged alike, it shows what the
+    connections save: the identity path does not shrink when weights are averaged.
 
     Args:
         cases: By label, a merged network and its end models.

@@ -59,7 +59,7 @@ def feature_magnitudes(
             the root mean square of f or h, whichever is larger; ``'total'``: f.
         norm: Of each sample's features: ``'l1'``, ``'l2'``, or divided by what the norm of ones would be, ``'l1_mean'``
             and ``'l2_mean'`` (root mean square).
-        offset: ``'zero'``: f(0), zero being the picture that normalisation makes of the mean colour; ``'mean'``: the
+        offset: ``'zero'``: f(0), zero being the image that normalisation makes of the mean colour; ``'mean'``: the
             mean over the images, which takes another pass.
         samples: How many samples to use, to the sample; None for all.
 

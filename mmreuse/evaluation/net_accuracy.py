@@ -1,4 +1,4 @@
-"""The metric of nets that are trained in one run."""
+"""The metric of networks that are trained in one run."""
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,17 +12,17 @@ from mmreuse.registry import METRICS
 
 @METRICS.register_module()
 class NetAccuracy(BaseMetric):
-    """Accuracy in per cent, and cross-entropy, of every net of a :class:`~mmreuse.models.ClassifierPair`.
+    """Accuracy in percent, and cross-entropy, of every network of a :class:`~mmreuse.models.ClassifierPair`.
 
     Reads ``gt_label`` and ``net_scores`` (K, C) from every data sample. Gives ``accuracy_1``, ``cross_entropy_1``, ...
-    and the mean over the nets, ``accuracy``.
+    and the mean over the networks, ``accuracy``.
     """
 
     # Not None, which is warned about: the keys stand on their own.
     default_prefix = ''
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Judge one batch; keep one row a sample, as the gathering over processes drops repeated samples.
+        """Judge one batch; keep one row per sample, as the gathering over processes drops repeated samples.
 
         Raises:
             DataError: Data samples carry no ``net_scores``.

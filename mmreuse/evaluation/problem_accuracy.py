@@ -11,7 +11,7 @@ from mmreuse.registry import METRICS
 
 @METRICS.register_module()
 class ProblemAccuracy(BaseMetric):
-    """Accuracy in per cent on each problem of a :class:`~mmreuse.datasets.ProblemSet`.
+    """Accuracy in percent on each problem of a :class:`~mmreuse.datasets.ProblemSet`.
 
     Gives ``accuracy_1``, ``accuracy_2``, ... and the mean over the problems, ``accuracy``.
     """

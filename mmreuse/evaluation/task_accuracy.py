@@ -1,4 +1,4 @@
-"""The metric of merged nets."""
+"""The metric of merged networks."""
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,12 +14,12 @@ from mmreuse.utils.names import nearest
 
 @METRICS.register_module()
 class TaskAccuracy(BaseMetric):
-    """Joint, per-task and task-average accuracy of a net with one output, or one output a task.
+    """Joint, per-task and task-average accuracy of a network with one output, or one output per task.
 
     Reads ``gt_label`` and ``task_scores`` (K, C) from every data sample. Gives ``joint``, ``task_average``,
-    ``task_a``, ``task_b``, ... in per cent, see :func:`~mmreuse.evaluation.tasks.task_accuracies`.
+    ``task_a``, ``task_b``, ... in percent, see :func:`~mmreuse.evaluation.tasks.task_accuracies`.
 
-    For nets of several data sets, the classes of one data set are a task, and its samples carry labels that
+    For networks of several data sets, the classes of one data set are a task, and its samples carry labels that
     count on from the data set before; then ``task_<name>`` is the accuracy over all logits of that net.
 
     Args:
@@ -47,10 +47,10 @@ class TaskAccuracy(BaseMetric):
         self.names = names
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Predict for one batch; keep one row a sample, as the gathering over processes drops repeated samples.
+        """Predict for one batch; keep one row per sample, as the gathering over processes drops repeated samples.
 
         Raises:
-            ConfigError: The net's outputs do not fit the tasks.
+            ConfigError: The network's outputs do not fit the tasks.
             DataError: Data samples carry no ``task_scores``, these are not finite, or a label belongs to no task.
         """
         if 'task_scores' not in data_samples[0]:

@@ -1,8 +1,8 @@
-"""Accuracy of nets of several tasks: with the task known, and without.
+"""Accuracy of networks of several tasks: with the task known, and without.
 
 ``scores`` are (B, K, C) everywhere: of B samples, by K outputs, for all C classes of all tasks. One output stands
-for a net that serves all tasks; N outputs belong to N tasks in their order, be it the tails of a partly merged net
-or the members of an ensemble. A class that an output does not know has the score -inf.
+for a network that serves all tasks; N outputs belong to N tasks in their order, be it the tails of a partly merged
+network or the members of an ensemble. A class that an output does not know has the score -inf.
 """
 import string
 from collections.abc import Sequence
@@ -80,7 +80,7 @@ def joint_prediction(scores: Tensor, tasks: Tasks, rule: str = 'softmax_per_task
               scale; otherwise as above.
             - ``'max'``: each output's probabilities without the other tasks' classes; the largest over outputs.
             - ``'sum'``: each output's probabilities over all classes, summed over outputs.
-            - ``'mean'``: mean of the outputs' scores, for K nets of the same classes.
+            - ``'mean'``: mean of the outputs' scores, for K networks of the same classes.
 
     Returns:
         Tensor: (B,) class ids; -1 where no class of any task has a score.
@@ -130,7 +130,7 @@ def task_accuracies(labels: Tensor, joint: Tensor, within: Tensor, tasks: Tasks,
         names: Of the tasks; by default a, b, c, ...
 
     Returns:
-        dict[str, float]: ``joint``, ``task_average`` (unweighted mean over tasks) and ``task_<name>``, in per cent.
+        dict[str, float]: ``joint``, ``task_average`` (unweighted mean over tasks) and ``task_<name>``, in percent.
 
     Raises:
         ConfigError: The tasks cannot be, or there are not as many names.
@@ -165,7 +165,7 @@ def _check_scores(scores: Tensor, tasks: int, rule: str) -> None:
     if outputs not in (1, tasks) and rule != 'mean':
         raise ConfigError(f'{outputs} outputs cannot serve {tasks} tasks: one for all or one a task is needed')
     if (scores.isnan() | scores.isposinf()).any():
-        raise DataError('scores are NaN or infinite: the net does not compute anything that can be ranked')
+        raise DataError('scores are NaN or infinite: the network does not compute anything that can be ranked')
 
 
 def _best_class(scores: Tensor, allowed: Tensor) -> Tensor:

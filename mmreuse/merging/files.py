@@ -1,4 +1,4 @@
-"""Merged models on disk: one safetensors file that says its own structure."""
+"""Merged models on disk: one self-describing safetensors file."""
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -178,7 +178,7 @@ def renormalize(merged: MergedModel, loader: Iterable, renormalizer: str | dict 
                 graphs: Sequence[TracedModel],
                 matchings: Mapping[str, Matching], *, samples: int | None = None, validation: Iterable | None = None,
                 score: Score | None = None) -> Any:
-    """Put the statistics of a merged model right, in place.
+    """Renormalize a merged model, in place.
 
     What every model keeps of its own in front has the right statistics and stays as it is.
 

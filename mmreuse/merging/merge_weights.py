@@ -155,10 +155,10 @@ def joins_of(spans: Sequence[MergeSpan], placed: Sequence[Mapping[str, ResolvedM
     """Return the modules that merge the tensors that cross into the merged span.
 
     Args:
-        spans: One a model.
+        spans: One per model.
         placed: Each model's maps, scaled by the number of models.
         slot: The tensor that a layer of every model would give, if that layer merges.
-        layers: One a model.
+        layers: One per model.
     """
     joins: list[BoundaryMerge | MergeLayer] = []
     for number, items in enumerate(zip(*(span.entering for span in spans), strict=True)):

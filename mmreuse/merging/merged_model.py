@@ -1,4 +1,4 @@
-"""The result of a merge: one module, shared in part or as a whole, that says its own structure."""
+"""The result of a merge: one self-describing module, shared in part or as a whole."""
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,7 +23,7 @@ class BoundaryMerge(nn.Module):
         self.maps = nn.ModuleList(maps)
 
     def forward(self, values: Sequence[Tensor]) -> Tensor:
-        """Join one tensor a model; masks and indices are the first model's."""
+        """Join one tensor per model; masks and indices are the first model's."""
         if not values[0].is_floating_point():
             return values[0]
         return sum(each(value) for each, value in zip(self.maps, values, strict=True)) / len(values)
@@ -102,7 +102,7 @@ class MergedModel(nn.Module):
 
     @property
     def class_names(self) -> list[Any] | None:
-        """Names of the outputs, by task if there is one output a task; None where they were not given."""
+        """Names of the outputs, by task if there is one output per task; None where they were not given."""
         return recipe_of({'recipe': self.recipe}).get('class_names')
 
     def forward(self, *inputs: Tensor) -> Any:

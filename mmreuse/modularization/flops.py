@@ -11,7 +11,7 @@ from mmreuse.modularization.layers import LayerCall, LayerWatch, parameter_names
 from mmreuse.utils.complexity import macs_by_operator
 from mmreuse.utils.modes import evaluating
 
-#: FLOPs an element of what a norm in evaluation mode computes, as fvcore counts them.
+#: FLOPs per element of what a norm in evaluation mode computes, as fvcore counts them.
 _NORMS = dict(batch_norm=2, layer_norm=5, group_norm=5)
 
 

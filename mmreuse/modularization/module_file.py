@@ -1,4 +1,4 @@
-"""Modules as files: masks, one bit a weight, and heads, for a base that everybody has."""
+"""Modules as files: masks, one bit per weight, and heads, for a base that everybody has."""
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -66,7 +66,7 @@ class AppliedModule(nn.Module):
 def save_module(path: PathLike, module: ReusableModule) -> None:
     """Write a module as one safetensors file.
 
-    Masks take a bit a weight: 1.9 MB of VGG-16, where the published files take 61.
+    Masks take one bit per weight: 1.9 MB of VGG-16, where the published files take 61.
     """
     tensors = {name: torch.from_numpy(np.packbits(mask.cpu().numpy().reshape(-1)))
                for name, mask in module.masks.items()}

@@ -31,7 +31,7 @@ class ModuleReport:
         head = f'{"":10}' + ''.join(f'  {label:>{width}}' for label in ('balanced', *self.labels))
         rows = [f'{method:10}' + ''.join(f'  {100 * value:{width}.1f}' for value in (self.accuracy(method), *recalls))
                 for method, recalls in self.recalls.items()]
-        kept = f'{100 * self.ratio:.1f} % of the weights; recall in per cent on {self.samples} samples of the '
+        kept = f'{100 * self.ratio:.1f} % of the weights; recall in percent on {self.samples} samples of the '
         return '\n'.join([head, *rows, kept + self.measured_on])
 
     def warn(self) -> None:

@@ -55,7 +55,7 @@ def per_sample_gradients(
         loader: Labelled batches, see :func:`labelled_images`.
         weights: Names of weights of convolutions and linear layers.
         samples: Rows of the result: ``samples * average`` images are used, to the image.
-        average: Rows are gradients of the mean loss over so many samples, which is what large nets can afford. The
+        average: Rows are gradients of the mean loss over so many samples, which is what large networks can afford. The
             spread of such rows is smaller than that of single samples; nothing is rescaled, as in WoodFisher.
         masks: False where a weight is pruned; its column is zero then.
         loss: From scores (n, C) and labels (n,) to the mean loss.

@@ -37,7 +37,7 @@ def prune(
     validation: Iterable | None = None,
     **options: Any,
 ) -> nn.Module:
-    """Prune a network in one shot and put its statistics right.
+    """Prune a network in one shot and renormalize it.
 
     Args:
         model: A trained network; left as it is.

@@ -85,7 +85,7 @@ def _factors_by_rows(layer: nn.Module, inputs: Tensor, grads: Tensor,
 
 @dataclass(frozen=True, eq=False)
 class PerSampleGradients:
-    """Gradients of the loss, one row a sample or group of samples, all weights behind one another in the columns."""
+    """Gradients of the loss, one row per sample or group of samples, all weights behind one another in the columns."""
     samples: int  # m
     shapes: dict[str, torch.Size]  # of the weights, in the order of the columns
     stored: dict[str, Kept | Products]

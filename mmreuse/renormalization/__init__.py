@@ -1,4 +1,4 @@
-"""Putting the statistics of merged and pruned networks right again, by name from a config."""
+"""Correction of the activation statistics of merged and pruned networks, by name from a config."""
 from mmreuse.renormalization.apply import apply_renormalizers
 from mmreuse.renormalization.auto import Choice, auto
 from mmreuse.renormalization.bias import bias_calibration, bias_removal, zero_bias

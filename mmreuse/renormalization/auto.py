@@ -1,4 +1,4 @@
-"""Try several ways of putting a network right and keep the best."""
+"""Try several renormalizations and keep the best."""
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -96,7 +96,7 @@ def closed_form_repair(
 
     If the outputs of the averaged network are the averages of the ends' outputs, then
     ``sigma^2 = sum_ij a_i a_j rho_ij sigma_i sigma_j`` for matched channels of correlation ``rho_ij``, and
-    ``y = sigma* (z - mu*) / sigma + mu*`` puts them right (Jordan et al., *REPAIR*, 2023, in its
+    ``y = sigma* (z - mu*) / sigma + mu*`` corrects them (Jordan et al., *REPAIR*, 2023, in its
     published code).
 
     Args:

@@ -107,7 +107,7 @@ def refuse_shared(model: nn.Module, parameters: Collection[str]) -> None:
         owners.setdefault(id(parameter), []).append(name)
     for names in owners.values():
         if len(names) > 1 and any(name in parameters for name in names):
-            raise SpaceError(f'{" and ".join(names)} are one parameter: what puts one layer right puts the other '
+            raise SpaceError(f'{" and ".join(names)} are one parameter: what corrects one layer makes the other '
                              'wrong. Untie them, or leave them out of `layers`.')
 
 

@@ -120,7 +120,7 @@ class _Corrector:
         self.targets = targets
         self.options = options
         self.sequential = order == 'sequential'
-        self.meters = Meters(places, 'the network to be put right')
+        self.meters = Meters(places, 'the network to renormalize')
 
     def see(self, place: Place, features: Tensor) -> Tensor:
         """Correct one output by its own statistics."""
@@ -132,7 +132,7 @@ class _Corrector:
             raise DataError(f"'{place.module}' gave one value per channel, which has no deviation. Use batches, and a "
                             'number of samples, that leave no single sample over.')
         if self.sequential and self.meters.totals[place.module] is not None:
-            raise SpaceError(f"'{place.module}' runs twice: layers cannot be put right one after the other. Use the "
+            raise SpaceError(f"'{place.module}' runs twice: layers cannot be corrected one after the other. Use the "
                              'simultaneous order.')
         batch = self.meters.take(place, features)
         if self.sequential:

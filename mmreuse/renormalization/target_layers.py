@@ -1,4 +1,4 @@
-"""The layers whose outputs are put right, found by running the network once."""
+"""The layers to renormalize, found by running the network once."""
 import re
 from collections import Counter
 from collections.abc import Collection, Sequence

@@ -12,7 +12,7 @@ _QUANTILE = 1.959964
 
 @dataclass(frozen=True)
 class Inheritance:
-    """Defect inheritance rate with its 95 % interval, and accuracies; all in per cent."""
+    """Defect inheritance rate with its 95 % interval, and accuracies; all in percent."""
     rate: float
     low: float
     high: float

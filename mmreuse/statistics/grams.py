@@ -1,6 +1,6 @@
 """Grams of pooled features, minibatch by minibatch: all that CKA and linear regression between layers need.
 
-With ``X`` (n, d) the pooled features of one minibatch at one place of a net and ``m`` their
+With ``X`` (n, d) the pooled features of one minibatch at one place of a network and ``m`` their
 mean, what is kept is ``Kc = (X - m)(X - m)'`` (n, n), ``r = (X - m) m'`` (n,) and ``m m'``,
 from which the uncentred Gram is ``X X' = Kc + r 1' + 1 r' + m m'``. Its size does not depend on
 the width ``d``, and the features themselves are never stored.
@@ -32,7 +32,7 @@ _RESOLUTION = torch.finfo(torch.float32).eps
 
 @dataclass(frozen=True)
 class Grams:
-    """Grams of one net at R places (row 0: input of its first node, row i + 1: output of node i).
+    """Grams of one network at R places (row 0: input of its first node, row i + 1: output of node i).
 
     Minibatches shorter than b (the last one) are padded with zeros.
     """
@@ -65,13 +65,13 @@ def pool(features: Tensor, layout: str) -> Tensor:
 
 
 class GramAccumulator:
-    """Makes the Grams of one net from its pooled features as they come.
+    """Makes the Grams of one network from its pooled features as they come.
 
     Rows are gathered into minibatches of exactly ``batch`` samples whatever the batches they
     come in, so the result does not depend on the loader's batch size.
 
     Args:
-        rows: Places R at which the net is observed.
+        rows: Places R at which the network is observed.
         batch: Samples b in a minibatch.
 
     Raises:
@@ -163,13 +163,13 @@ def collect_grams(
     layouts: Sequence[str],
     batch: int = 256,
 ) -> Grams:
-    """Make the Grams of a net in one pass over the data; features are pooled and used up on the way.
+    """Make the Grams of a network in one pass over the data; features are pooled and used up on the way.
 
     Run under ``torch.distributed``, every rank is given the *whole* loader, computes each
     world-size-th minibatch, and gets the same result as a single process.
 
     Args:
-        model: The net; it runs in eval mode and is left in the modes it was in.
+        model: The network; it runs in eval mode and is left in the modes it was in.
         loader: Batches as :func:`~mmreuse.statistics.passes.images_of` takes them.
         names: Names of the nodes, in execution order (see :func:`mmreuse.graph.endpoints`).
         layouts: Layouts (see :func:`pool`) of the first node's input and of every node's output, len(names) + 1.
@@ -179,7 +179,7 @@ def collect_grams(
         Grams: R = len(names) + 1 places.
 
     Raises:
-        ConfigError: A node is not a module of the net, or the layouts do not fit the names.
+        ConfigError: A node is not a module of the network, or the layouts do not fit the names.
         DataError: The data is empty, a node did not run, or a feature is not finite (names node and batch).
     """
     if not names or len(layouts) != len(names) + 1:
@@ -239,10 +239,11 @@ def _share(loader: Iterable[Any], model: nn.Module, batch: int, rank: int,
 def _checked(pooled: Mapping[_Place, Tensor], places: Sequence[_Place], index: int) -> list[Tensor]:
     missing = [place for place in places if place not in pooled]
     if missing:
-        raise DataError(f'batch {index}: the net ran without its {missing[0]}; a node must run in every forward pass.')
+        raise DataError(f'batch {index}: the network ran without its {missing[0]}; a node must run in every forward '
+                        'pass.')
     features = [pooled[place] for place in places]
     finite = torch.stack([item.isfinite().all() for item in features]).tolist()
     if not all(finite):
         raise DataError(f'batch {index}: the {places[finite.index(False)]} is not finite (NaN or infinity). Check the '
-                        f'weights, the inputs and the precision the net runs in.')
+                        f'weights, the inputs and the precision the network runs in.')
     return features

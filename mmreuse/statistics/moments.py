@@ -88,7 +88,7 @@ class _Accumulator(ABC):
         products = self._products(shifted, shifted)
         if not torch.isfinite(products.sum()):
             raise DataError('features are not finite (NaN or infinity, or squares beyond float32).')
-        # The shift is the mean only up to rounding; the remainder is put right in float64.
+        # The shift is the mean only up to rounding; the remainder is corrected in float64.
         remainder = shifted.sum(0).to(self.mean) / count
         difference = shift.to(self.mean) + remainder - self.mean
         total = self.count + count

@@ -111,7 +111,7 @@ def _arguments(module: nn.Module, inputs: Inputs) -> tuple:
 
 
 def _norm_flops(x_shape: Sequence[int], *_: Any, **__: Any) -> int:
-    """Two multiply-accumulates an element: to normalise (mean and variance folded), to scale and shift."""
+    """Two multiply-accumulates per element: to normalise (mean and variance folded), to scale and shift."""
     return 4 * math.prod(x_shape)
 
 

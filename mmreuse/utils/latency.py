@@ -1,4 +1,4 @@
-"""Wall-clock latency, measured in turns so that drift hits all alike."""
+"""Wall-clock latency; measurements are interleaved, so drift affects all equally."""
 import statistics
 import time
 from collections.abc import Callable, Mapping

@@ -38,7 +38,7 @@ def draw_connectivity(rows: Sequence[Mapping[str, Any]]) -> Figure:
         panels[1, 0].set_yscale('log')
     for top, bottom, matcher in zip(*panels, matchers, strict=True):
         top.set_title(matcher)
-        bottom.set_xlabel('weight of the second net')
+        bottom.set_xlabel('weight of the second network')
     panels[0, 0].legend(fontsize=7)
     return figure
 

@@ -56,7 +56,7 @@ def draw_outputs(mean: Mapping[str, Sequence[float]], deviation: Mapping[str, Se
     """Mean logit of each class with its spread, beside what an input of zeros gives; a panel a network.
 
     Args:
-        mean: By label of the network, one value a class.
+        mean: By label of the network, one value per class.
         deviation: Likewise.
         zero: Likewise.
 

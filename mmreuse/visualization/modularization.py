@@ -9,7 +9,7 @@ def draw_modules(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Accuracy of modules and of their baselines, a line for each method over the targets.
 
     Args:
-        rows: ``target``, ``method``, ``accuracy`` in per cent and ``ratio`` each.
+        rows: ``target``, ``method``, ``accuracy`` in percent and ``ratio`` each.
 
     Raises:
         ValueError: There are no rows.

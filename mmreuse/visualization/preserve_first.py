@@ -45,10 +45,10 @@ def draw_preserve_first(rows: Sequence[Mapping[str, Any]], metric: str = 'accura
             found = [row[metric] for row in ends if row['point'].startswith(label)]
             if found:
                 axes.axhline(mean(found), color='grey', linestyle=':' if label == 'net' else '--', linewidth=1,
-                             label=label if label == 'ensemble' else 'mean of the nets')
+                             label=label if label == 'ensemble' else 'mean of the networks')
         axes.grid(alpha=0.3)
     figure.axes[0].set_xlabel('preserved points')
     figure.axes[0].set_ylabel(metric)
-    figure.axes[1].set_xlabel('multiply-accumulates, relative to one net')
+    figure.axes[1].set_xlabel('multiply-accumulates, relative to one network')
     figure.axes[1].legend(fontsize=6)
     return figure

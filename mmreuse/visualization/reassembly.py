@@ -19,15 +19,15 @@ def draw_similarity(values: np.ndarray, rows: Mapping[str, int], *, title: str =
     """Heat map of a whole zoo's similarity matrix.
 
     Args:
-        values: Shape (S, S), rows of one net after another.
-        rows: By net, in order: how many rows it has; they sum to S.
+        values: Shape (S, S), rows of one network after another.
+        rows: By network, in order: how many rows it has; they sum to S.
         title: Above the figure.
 
     Returns:
-        Figure: One square, lines between nets.
+        Figure: One square, lines between networks.
     """
     figure, axes = _figure(6.5, 5.5)
-    picture = axes.imshow(values, vmin=0, vmax=1, cmap='magma', interpolation='nearest')
+    image = axes.imshow(values, vmin=0, vmax=1, cmap='magma', interpolation='nearest')
     ends = list(accumulate(rows.values()))
     middles = [end - size / 2 - 0.5 for end, size in zip(ends, rows.values(), strict=True)]
     axes.set_xticks(middles, list(rows), rotation=45, ha='right')
@@ -35,13 +35,13 @@ def draw_similarity(values: np.ndarray, rows: Mapping[str, int], *, title: str =
     for end in ends[:-1]:
         axes.axhline(end - 0.5, color='white', linewidth=0.6)
         axes.axvline(end - 0.5, color='white', linewidth=0.6)
-    figure.colorbar(picture, label='similarity')
+    figure.colorbar(image, label='similarity')
     axes.set_title(title)
     return figure
 
 
 def draw_partition(partition: Partition) -> Figure:
-    """One bar per net, one segment per block, coloured by equivalence set; anchors are hatched."""
+    """One bar per network, one segment per block, coloured by equivalence set; anchors are hatched."""
     nets = list(partition.blocks)
     figure, axes = _figure(8, 0.9 + 0.45 * len(nets))
     colours = [f'C{index % 10}' for index in range(partition.num_blocks)]
@@ -54,7 +54,7 @@ def draw_partition(partition: Partition) -> Figure:
     axes.set_yticks(range(len(nets)), nets)
     axes.invert_yaxis()
     axes.set_xlabel('node')
-    axes.set_title(f'{partition.num_blocks} blocks a net, coloured by equivalence set (anchors hatched)')
+    axes.set_title(f'{partition.num_blocks} blocks per network, coloured by equivalence set (anchors hatched)')
     axes.spines[['top', 'right']].set_visible(False)
     return figure
 

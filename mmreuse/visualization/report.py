@@ -43,10 +43,10 @@ class Report:
     def figure(self, figure: Figure, caption: str) -> None:
         buffer = io.BytesIO()
         figure.savefig(buffer, format='png', dpi=110)
-        picture = base64.b64encode(buffer.getvalue()).decode()
+        encoded = base64.b64encode(buffer.getvalue()).decode()
         caption = html.escape(caption)
         self._parts.append(
-            f'<figure><img alt="{caption}" src="data:image/png;base64,{picture}">'
+            f'<figure><img alt="{caption}" src="data:image/png;base64,{encoded}">'
             f'<figcaption>{caption}</figcaption></figure>')
 
     def write(self, path: str) -> None:

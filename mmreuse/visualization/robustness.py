@@ -9,7 +9,7 @@ def draw_inheritance(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Defect inheritance rates with their intervals, a group of bars for each student.
 
     Args:
-        rows: ``student``, ``attack``, ``dir``, ``dir_low`` and ``dir_high`` each, in per cent.
+        rows: ``student``, ``attack``, ``dir``, ``dir_low`` and ``dir_high`` each, in percent.
 
     Raises:
         ValueError: There are no rows.

@@ -132,7 +132,7 @@ def test_what_cannot_be_emitted_is_said_and_nothing_is_written(found, tmp_path):
         load_finetune({key: FINETUNE[key] for key in ('train_dataloader', 'optim_wrapper')}, 5)
     with pytest.raises(ConfigError, match="'nowhere.py' is not a file"):
         load_finetune('nowhere.py', 5)
-    with pytest.raises(ConfigError, match='num_classes = 9, but nets of 5'):
+    with pytest.raises(ConfigError, match='num_classes = 9, but networks of 5'):
         load_finetune({**FINETUNE, 'model': dict(head=dict(num_classes=9))}, 5)
     with pytest.raises(ConfigError, match='top = 0'):
         emit_candidates(tmp_path / 'out', result, zoo, nodes, num_classes=5, input_size=SIZE, top=0)

@@ -40,7 +40,7 @@ def test_missing_pairs_are_listed(tmp_path):
     write_published(tmp_path, similarity)
     (tmp_path / 'resnet50.vit.pkl').unlink()
     (tmp_path / 'vit.vit.pkl').unlink()
-    with pytest.raises(ArtefactError, match='2 pairs of nets: resnet50 - vit, vit - vit'):
+    with pytest.raises(ArtefactError, match='2 pairs of networks: resnet50 - vit, vit - vit'):
         import_published(tmp_path, similarity.node_names)
 
 

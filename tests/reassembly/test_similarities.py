@@ -151,7 +151,7 @@ def test_file_round_trip_and_part(tmp_path, zoo):
     assert part.offsets == (0, 4, 7) and part.content_hash() != similarity.content_hash()
     assert torch.equal(part.values[part.rows('d'), part.rows('a')],
                        similarity.values[similarity.rows('d'), similarity.rows('a')])
-    with pytest.raises(ConfigError, match="net 'z' is not in the similarity matrix, which holds a, b.c, d"):
+    with pytest.raises(ConfigError, match="network 'z' is not in the similarity matrix, which holds a, b.c, d"):
         similarity.sub(['z'])
 
 

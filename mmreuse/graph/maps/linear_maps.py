@@ -117,7 +117,7 @@ class Assign:
         return Dense(self.merge(eye), self.unmerge(eye).T.contiguous())
 
     def split(self, sizes: list[int]) -> list['Assign']:
-        """One map a model, for features of several models stacked in this order."""
+        """One map per model, for features of several models stacked in this order."""
         return [Assign(index, self.size, weight)
                 for index, weight in zip(self.index.split(sizes), self.weight.split(sizes), strict=True)]
 
@@ -157,7 +157,7 @@ class Dense:
         return self
 
     def split(self, sizes: list[int]) -> list['Dense']:
-        """One map a model, for features of several models stacked in this order."""
+        """One map per model, for features of several models stacked in this order."""
         return [Dense(merge, unmerge) for merge, unmerge in
                 zip(self.merge_matrix.split(sizes, 1), self.unmerge_matrix.split(sizes), strict=True)]
 

@@ -13,7 +13,7 @@ behind it. Segments nest. The rule, with no architecture in it:
    first and the last body module (down-sampling, transitions), or that stand as deep in a container as body modules
    do and are neither a plain ``nn.Sequential`` nor a single layer (the last convolution among MobileNetV3's blocks).
 
-So stem, patch embedding, norms, pooling and classifier are no nodes. A net without branches (VGG) falls back to its
+So stem, patch embedding, norms, pooling and classifier are no nodes. A network without branches (VGG) falls back to its
 smallest repeated modules with a forward of their own, and if it is a flat sequence of layers, to each convolution with
 the layers up to the next convolution or pooling, named ``features.0:2``.
 """
@@ -52,7 +52,7 @@ def sequence_of_nodes(model: nn.Module | Any, inputs: Any = None) -> tuple[str, 
     names = body.branching() or body.plain_modules() or body.layers()
     if not names:
         raise SpaceError(f'{type(model).__name__} has no nodes: nowhere does a single tensor pass from one of its '
-                         'modules with weights to the next. Name the nodes of this net by hand.')
+                         'modules with weights to the next. Name the nodes of this network by hand.')
     return names
 
 

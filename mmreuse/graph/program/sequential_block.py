@@ -15,10 +15,10 @@ Size = tuple[int, int]
 
 
 class Chain(nn.Module):
-    """Modules in sequence, like ``nn.Sequential``, under the dotted names they have in the net they come from.
+    """Modules in sequence, like ``nn.Sequential``, under the dotted names they have in the network they come from.
 
     Args:
-        modules: The net's modules by dotted name, in execution order; a name may come again.
+        modules: The network's modules by dotted name, in execution order; a name may come again.
     """
 
     def __init__(self, modules: Sequence[tuple[str, nn.Module]]):
@@ -38,7 +38,7 @@ class SizedChain(Chain):
     """Modules in sequence of which some take, and may return, the size of the map that the tokens stand for.
 
     Args:
-        modules: The net's modules by dotted name, in execution order.
+        modules: The network's modules by dotted name, in execution order.
         sizes: By module name, the parameter of its ``forward`` that takes ``(height, width)``.
     """
 

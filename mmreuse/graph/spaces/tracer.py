@@ -240,7 +240,7 @@ class Tracer(TorchFunctionMode):
     # -- what rules use ----------------------------------------------------------------
 
     def ids(self, tensor: Tensor) -> Tensor:
-        """Settled ids of a value; parameters get an atom an element."""
+        """Settled ids of a value; parameters get one atom per element."""
         state = get_state(tensor)
         if isinstance(state, Weight):
             return self._activate(state, tensor)
@@ -342,7 +342,7 @@ class Tracer(TorchFunctionMode):
         return self.atoms.settle(full if source.summed is None else full.amax(source.summed, keepdim=True)), None
 
     def _activate(self, state: Weight, tensor: Tensor) -> Tensor:
-        """Turn a value computed from parameters into one that carries an atom an element."""
+        """Turn a value computed from parameters into one that carries one atom per element."""
         ids = torch.zeros((1,) * tensor.dim(), dtype=torch.long)
         for source in state.sources:
             if source.partial or not torch.Size(source.shape).numel():

@@ -59,8 +59,8 @@ def curve(
 ) -> list[dict[str, Any]]:
     """Measure networks between end models, as they are and renormalized.
 
-    Images are loaded, augmented and prepared once; every network is put right on the same ones, and all networks of a
-    renormalizer are tested in one pass. Statistics of the ends are taken once for all points and renormalizers. The
+    Images are loaded, augmented and prepared once; every network is renormalized on the same ones, and all networks of
+    a renormalizer are tested in one pass. Statistics of the ends are taken once for all points and renormalizers. The
     ends themselves are tested as they are, as published.
 
     What chooses on validation data (``auto``, ``bias_removal``) chooses once, at the midpoint; all points get that.

@@ -20,7 +20,7 @@ def interpolate(models: Sequence[nn.Module], weights: Sequence[float]) -> nn.Mod
 
     Args:
         models: Any number of networks of one class with the same modules and shapes; they are left as they are.
-        weights: a_k, finite, one a model. They need not sum to 1, nor be positive: (1.2, -0.2) goes beyond the first
+        weights: a_k, finite, one per model. They need not sum to 1, nor be positive: (1.2, -0.2) goes beyond the first
             network, (1, 1) is a sum.
 
     Returns:
@@ -38,7 +38,7 @@ def interpolate(models: Sequence[nn.Module], weights: Sequence[float]) -> nn.Mod
     _untie(mean, models)
     for key, tensor in mean.state_dict().items():
         if isinstance(tensor, Tensor) and tensor.is_floating_point():
-            # A network of weight 0 has no say, not even where it is not finite.
+            # A network of weight 0 is skipped, even where it is not finite.
             parts = (weight * state[key].to(tensor.device, torch.float64)
                      for weight, state in zip(weights, states, strict=True) if weight != 0)
             tensor.copy_(sum(parts, torch.zeros_like(tensor, dtype=torch.float64)))

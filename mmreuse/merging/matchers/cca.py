@@ -27,7 +27,7 @@ def cca(moments: SpaceMoments, *, gamma: float = 1., reference: int = 0) -> Matc
     Args:
         moments: Joint moments of N models of equal width n, covariance of shape (N * n, N * n).
         gamma: Ridge relative to the mean variance of each model's features. Little of it amplifies directions that
-            hardly vary; what is best depends on the nets.
+            hardly vary; what is best depends on the networks.
         reference: The model all others are aligned to.
 
     Returns:

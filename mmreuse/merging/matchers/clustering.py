@@ -40,7 +40,7 @@ def kmeans(moments: SpaceMoments, *, size: int | None = None, metric: str = 'cor
     """
     size = merged_size(moments, size)
     table = similarity(moments, metric)
-    with warnings.catch_warnings():  # equal rows leave clusters empty, which is put right below
+    with warnings.catch_warnings():  # equal rows leave clusters empty, which is corrected below
         warnings.simplefilter('ignore', ConvergenceWarning)
         labels = KMeans(size, n_init=restarts, random_state=seed).fit_predict(table.cpu().numpy())
     return by_groups(in_order(torch.from_numpy(_fill(labels, size))), table, moments.sizes)

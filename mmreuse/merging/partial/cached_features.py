@@ -75,7 +75,7 @@ class CachedFeatures:
         """Move on to another place.
 
         Args:
-            stages: One a model, from the last place to the new one.
+            stages: One per model, from the last place to the new one.
         """
         self.stages.append(stages)
         kept, size = [], 0

@@ -40,7 +40,7 @@ def group_fronts(merged: MergedModel, inputs: Tensor | tuple[Any, ...]) -> Group
     """Make one front of the models' own: convolutions with a group a model, batch norms side by side.
 
     Nothing else changes, neither what is computed nor the number of parameters and multiply-accumulates; there is one
-    call a layer where there was one a model.
+    call a layer where there was one per model.
 
     Args:
         merged: Of fronts in evaluation mode; it is left as it is.

@@ -24,7 +24,7 @@ class MergeLayer(nn.Module):
         self.layer = layer
 
     def forward(self, values: Sequence[Tensor]) -> Tensor:
-        """Join one tensor a model, in each of which the features are those that the model's own layer takes."""
+        """Join one tensor per model, in each of which the features are those that the model's own layer takes."""
         return self.layer(torch.cat(list(values), -1 if isinstance(self.layer, nn.Linear) else 1))
 
 
@@ -59,7 +59,7 @@ def side_by_side(layers: Sequence[nn.Module], plans: Sequence[AxisPlan | None]) 
     """Make one layer of N.
 
     Args:
-        layers: One a model, which :func:`can_merge`.
+        layers: One per model, which :func:`can_merge`.
         plans: How the features that each writes are mapped, scaled by N; None where they are not.
     """
     weights, biases = zip(*(_mapped(layer, plan) for layer, plan in zip(layers, plans, strict=True)), strict=True)

@@ -179,7 +179,7 @@ class Place:
         return cut_span(whole.network, one_sample(graph), self.start, None)[1]
 
     def renormalized(self, merged: MergedModel, matcher: str, renormalizers: Methods) -> MergedModel:
-        """Put the statistics of a copy of a merged network right.
+        """Renormalize a copy of a merged network.
 
         Goals are the models' own statistics, which follow their features through the matchings.
 

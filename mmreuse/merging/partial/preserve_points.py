@@ -31,9 +31,9 @@ def preserve_first_points(graph: TracedModel, models: int = 2, inputs: tuple[Any
     """List the places up to which the models of a merge keep their own layers, in execution order.
 
     There is one for every feature space, behind the last layer that writes it: behind every convolution of a VGG, for
-    residual nets behind the inner convolutions of a block and behind the last one of a stage (Qu and Horvath,
+    residual networks behind the inner convolutions of a block and behind the last one of a stage (Qu and Horvath,
     *Vanishing Feature*, 2025). Costs are counted on one image, nothing is merged for it: what lies in front counts
-    once a model, the layer that ends the front as well, since it reads the features of all models; its bias and what
+    once per model, the layer that ends the front as well, since it reads the features of all models; its bias and what
     follows count once.
 
     Args:

@@ -1,7 +1,7 @@
-"""Assembled nets as a row of pieces, which candidates of a search share.
+"""Assembled networks as a row of pieces, which candidates of a search share.
 
 The weights of what is not pretrained (stem, adapters, head) are drawn from a seed and from
-what the piece is, so a genotype always becomes the same net, whatever was built before, and
+what the piece is, so a genotype always becomes the same network, whatever was built before, and
 two candidates that begin alike compute alike.
 """
 import hashlib
@@ -24,7 +24,7 @@ KEPT_PIECES = 4 << 30
 
 
 class Step(nn.Module):
-    """One piece of an assembled net: takes features and the size of their map, hands on both.
+    """One piece of an assembled network: takes features and the size of their map, hands on both.
 
     Args:
         key: What the piece is; pieces of equal keys are equal.
@@ -144,7 +144,7 @@ class ComponentCache:
         return [*steps, self.head(channels, layout)]
 
     def build(self, genotype: Genotype) -> AssembledNet:
-        """The net of ``genotype``; it shares its pieces with other nets of these ``ComponentCache``."""
+        """The network of ``genotype``; it shares its pieces with the other networks of this cache."""
         return AssembledNet(self.steps(genotype))
 
     def _extract(self, key: tuple, block: Block) -> Step:

@@ -65,7 +65,8 @@ def load_finetune(finetune: PathLike | Mapping[str, Any], num_classes: int) -> C
                           'needs data, schedule and runtime to start from.')
     classes = config.get('model', {}).get('head', {}).get('num_classes', num_classes)
     if classes != num_classes:
-        raise ConfigError(f'{name}: model.head.num_classes = {classes}, but nets of {num_classes} classes are searched')
+        raise ConfigError(f'{name}: model.head.num_classes = {classes}, but networks of {num_classes} classes are '
+                          'searched')
     return config
 
 
@@ -75,8 +76,8 @@ def candidate_config(candidate: Candidate, zoo: Mapping[str, ZooEntry], nodes: N
 
     Args:
         candidate: What to build.
-        zoo: Entries of the nets its blocks come from.
-        nodes: Nodes of these nets.
+        zoo: Entries of the networks its blocks come from.
+        nodes: Nodes of these networks.
         num_classes: Outputs of the head.
         finetune: As in :func:`load_finetune`; None gives the model alone.
         in_channels: Channels of the images.
@@ -106,7 +107,7 @@ def emit_candidates(folder: PathLike, result: SearchResult, zoo: Mapping[str, Zo
             and ``pareto.json``.
         result: What a search found.
         zoo: The searched zoo.
-        nodes: Nodes of its nets.
+        nodes: Nodes of its networks.
         num_classes: Outputs of the head.
         input_size: Height and width that FLOPs were counted at.
         finetune: As in :func:`load_finetune`.

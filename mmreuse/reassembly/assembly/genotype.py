@@ -1,4 +1,4 @@
-"""Structural rules of assembled nets, and a genotype as JSON and as a model config."""
+"""Structural rules of assembled networks, and a genotype as JSON and as a model config."""
 import hashlib
 import json
 import math
@@ -49,12 +49,12 @@ def is_map(layout: str) -> bool:
 
 
 def native_size(node: Node, trained: Size, used: Size) -> tuple[float, float]:
-    """The map that ``node`` would receive in its own net at the assembled net's input size.
+    """The map that ``node`` would receive in its own network at the assembled network's input size.
 
     Args:
         node: First node of a block, measured at input size ``trained``.
         trained: Height and width of its zoo entry's input.
-        used: Height and width of the assembled net's input.
+        used: Height and width of the assembled network's input.
 
     Returns:
         tuple: Height and width, not rounded.
@@ -167,8 +167,8 @@ def model_config(genotype: Genotype, zoo: Mapping[str, ZooEntry], nodes: Nodes, 
 
     Args:
         genotype: What to build.
-        zoo: Entries of the nets it takes blocks from; each is written out in full.
-        nodes: Nodes of these nets.
+        zoo: Entries of the networks it takes blocks from; each is written out in full.
+        nodes: Nodes of these networks.
         num_classes: Outputs of the head.
         in_channels: Channels of the images.
         **backbone: Further options of the backbone, e.g. ``block_fixed=True``.
@@ -177,7 +177,7 @@ def model_config(genotype: Genotype, zoo: Mapping[str, ZooEntry], nodes: Nodes, 
         dict: ``dict(type='mmpretrain.ImageClassifier', ...)`` of plain Python values.
 
     Raises:
-        ConfigError: A block comes from a net that is not in the zoo.
+        ConfigError: A block comes from a network that is not in the zoo.
     """
     blocks = [dict(model=entry_to_dict(find_entry(zoo, block.model)), first=nodes[block.model][block.first].name,
                    last=nodes[block.model][block.last].name) for block in genotype.blocks]

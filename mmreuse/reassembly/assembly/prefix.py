@@ -1,6 +1,6 @@
 """NASWOT of candidates that begin alike, their beginnings computed once.
 
-The kernel of NASWOT is a sum over units, and the pieces of a net run one after another, so
+The kernel of NASWOT is a sum over units, and the pieces of a network run one after another, so
 what a prefix of pieces adds to the kernel and what it hands on say all about it. Counts are
 integers, so the score is that of the plain proxy to the last bit.
 """
@@ -39,8 +39,8 @@ class PrefixNaswot:
         memory: Bytes of activations and kernels to keep; 0 keeps none.
 
     Attributes:
-        pieces_run: ComponentCache run so far.
-        pieces_saved: ComponentCache that a kept prefix spared.
+        pieces_run: Pieces run so far.
+        pieces_saved: Pieces that a kept prefix spared.
     """
 
     def __init__(self, units: Units = 'published', normalise: bool = False, memory: int = 1 << 30) -> None:
@@ -50,10 +50,10 @@ class PrefixNaswot:
 
     @torch.no_grad()
     def __call__(self, steps: Sequence[Step], images: Tensor, batch: int) -> float:
-        """Score the net of ``steps``.
+        """Score the network of ``steps``.
 
         Args:
-            steps: ComponentCache in order, the head last.
+            steps: Pieces in order, the head last.
             images: (B, C, H, W).
             batch: Name of ``images``: equal numbers promise equal images.
 

@@ -1,4 +1,4 @@
-"""The convolutional stem in front of an assembled net's first block."""
+"""The convolutional stem in front of an assembled network's first block."""
 from torch import nn
 
 from mmreuse.errors import ConfigError

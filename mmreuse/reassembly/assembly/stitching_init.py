@@ -1,7 +1,7 @@
 """Stitching layers in closed form: each is fitted so that the next block gets what it got in its own network.
 
 A stitching layer is a norm, a linear map over channels and a LeakyReLU. On the same images,
-let X be what leaves the assembled net so far and Y what the next block received in the
+let X be what leaves the assembled network so far and Y what the next block received in the
 network it comes from (resampled to the stitching layer's resolution). With the norm's
 statistics set to those of X, the best map to LeakyReLU^-1(Y) is a ridge regression, solved
 from streaming cross moments. The layers have no bias; the norm's shift stands in for it.
@@ -55,7 +55,7 @@ def stitch_by_least_squares(
 
     Args:
         backbone: The assembled backbone, with pretrained blocks.
-        loader: Batches of images as the backbone sees them, to be iterated once a joint; see
+        loader: Batches of images as the backbone sees them, to be iterated once per joint; see
             :func:`mmreuse.statistics.passes.images_of`. A few hundred images are enough.
         preprocess: How these images were normalised; default ImageNet's mean and standard deviation.
         samples: How many images to use; None for all.

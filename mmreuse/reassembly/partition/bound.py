@@ -10,8 +10,8 @@ def upper_bound(values: np.ndarray, segments: Segments, num_blocks: int) -> floa
 
     K blocks are anchors and count with their similarity to themselves. Every other block counts at
     most with that to the best feasible block of the zoo that does not overlap it. Under this
-    relaxation each net is cut best by dynamic programming, for every number of anchors it may hold,
-    and the K anchors are dealt out over the nets by a second one.
+    relaxation each network is cut best by dynamic programming, for every number of anchors it may hold,
+    and the K anchors are dealt out over the networks by a second one.
 
     Args:
         values: (S, S) symmetric similarities of places.
@@ -56,7 +56,7 @@ def _best_partners(values: np.ndarray, segments: Segments) -> tuple[np.ndarray, 
 
 
 def _net_bounds(segments: Segments, foreign: np.ndarray, own: np.ndarray, num_blocks: int) -> np.ndarray:
-    """Best relaxed score of each net with 0 to K anchors in it, (N, K + 1)."""
+    """Best relaxed score of each network with 0 to K anchors in it, (N, K + 1)."""
     reached = np.full((num_blocks + 1, len(segments)), -np.inf)
     reached[0, segments.offsets[:-1]] = 0
     for _ in range(num_blocks):

@@ -35,8 +35,8 @@ def load_partition(path: PathLike, hashes: Mapping[str, str] | None = None) -> P
 
     Args:
         path: The file.
-        hashes: Of the weights now in the zoo, by net, and optionally ``'similarity'``: those given must be
-            those the partition was made from, and every net of the partition must be among them.
+        hashes: Of the weights now in the zoo, by network, and optionally ``'similarity'``: those given must be
+            those the partition was made from, and every network of the partition must be among them.
 
     Returns:
         Partition: A valid one.
@@ -69,16 +69,16 @@ def load_partition(path: PathLike, hashes: Mapping[str, str] | None = None) -> P
 def check_partition(partition: Partition, source: Any = 'partition') -> None:
     """Hold a partition to what it promises.
 
-    Every net is cut into K contiguous, disjoint blocks that cover it, each within the size bound (unless
+    Every network is cut into K contiguous, disjoint blocks that cover it, each within the size bound (unless
     ``legacy``); sets are 0 to K - 1, none is empty, each holds its anchor; under ``bijective`` the blocks of a
-    net are in K different sets.
+    network are in K different sets.
 
     Args:
         partition: What is checked.
         source: Named in the message.
 
     Raises:
-        ArtefactError: One of these does not hold; net and block are named.
+        ArtefactError: One of these does not hold; network and block are named.
     """
     # First, as it says how many sets are gone through; a file may name any number.
     if not isinstance(partition.num_blocks, int) or not partition.num_blocks == len(partition.anchors) > 1:

@@ -2,7 +2,7 @@
 
 It differs from the paper's problem in ways that shape its results: blocks of different
 stage have similarity 0, so sets can hardly be anything but stages; a block's similarity to itself is 1
-where two others may reach 2; the size bound of the last net holds for all nets, and is tested on the
+where two others may reach 2; the size bound of the last network holds for all networks, and is tested on the
 block that gives a node, not on the one that grows; anchors are chosen among the blocks as they were
 before the last moves; what is maximised is similarity within sets, not to anchors; and a restart is stopped by its
 distance from the best of all restarts.
@@ -30,7 +30,7 @@ class _Block:
         return self.last - self.first + 1
 
 
-#: Score, the K (first, last) of every net, the set of each.
+#: Score, the K (first, last) of every network, the set of each.
 Result = tuple[float, list[list[tuple[int, int]]], list[list[int]]]
 
 
@@ -40,9 +40,9 @@ def legacy_cuts(values: np.ndarray, in_rows: list[np.ndarray], out_rows: list[np
 
     Args:
         values: (S, S) similarities of places.
-        in_rows: For each net, the row that stands for the input of a block beginning with each node (L,).
-        out_rows: For each net, the row of each node's output (L,).
-        num_blocks: K; every net has at least K + 1 nodes.
+        in_rows: For each network, the row that stands for the input of a block beginning with each node (L,).
+        out_rows: For each network, the row of each node's output (L,).
+        num_blocks: K; every network has at least K + 1 nodes.
         epsilon: Slack of the size bound.
         restarts: Random starts.
         seed: Of all of them.

@@ -1,4 +1,4 @@
-"""Partition of a zoo: K blocks of every net, in K equivalence sets of like function."""
+"""Partition of a zoo: K blocks of every network, in K equivalence sets of like function."""
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -35,35 +35,35 @@ def partition(
     legacy: bool = False,
     flops: Mapping[str, Sequence[float]] | None = None,
 ) -> Partition:
-    """Cut every net into K blocks and put like blocks into one set (Yang et al., 2022, eq. 2).
+    """Cut every network into K blocks and put like blocks into one set (Yang et al., 2022, eq. 2).
 
     Cuts and sets given the anchors are optimal (dynamic programming); anchors given the sets are their medoids;
     the two alternate from several starts. The similarity of two blocks is that of their inputs plus that of their
     outputs (eq. 1), averaged over both directions. Every block holds fewer than ``(1 + epsilon) / K`` of its net.
 
     Args:
-        similarity: Of the zoo; it may hold further nets. A directed one is averaged over both directions.
-        nodes: Nodes of each net that takes part, in execution order.
+        similarity: Of the zoo; it may hold further networks. A directed one is averaged over both directions.
+        nodes: Nodes of each network that takes part, in execution order.
         num_blocks: K.
         epsilon: Slack of the size bound.
         restarts: Random starts; the best one counts.
         seed: Equal seeds give equal partitions.
         balance: What "holds" counts.
-        bijective: Give the K blocks of a net K different sets.
+        bijective: Give the K blocks of a network K different sets.
         block_input: ``'true'``: a block's input is what enters its first node. ``'first_node'``: the output of its
             first node stands for it, as in the published code. A similarity without inputs (the published files)
             has only ``'first_node'``; that it is used instead is logged and recorded.
         legacy: Use the published procedure (stage-index rule, local moves) for comparison. It does not hold
             the size bound; ``balance`` and ``bijective`` are not its options.
-        flops: Multiply-accumulates of each node, by net; needed for ``balance='flops'``.
+        flops: Multiply-accumulates of each node, by network; needed for ``balance='flops'``.
 
     Returns:
         Partition: With the objective of each restart step by step and an upper bound on any partition's.
 
     Raises:
-        ConfigError: K exceeds a net's nodes, the size bound cannot be held (the nearest feasible epsilon is
+        ConfigError: K exceeds a network's nodes, the size bound cannot be held (the nearest feasible epsilon is
             named), or options contradict each other.
-        ArtefactError: The similarity is of other nets or nodes.
+        ArtefactError: The similarity is of other networks or nodes.
         DataError: The similarity is not finite.
     """
     _check_zoo(similarity, nodes)
@@ -118,7 +118,7 @@ def check_options(
     """Find what is wrong with the options of :func:`partition` before there is a similarity.
 
     Returns:
-        list[float]: What the blocks of each net must stay below.
+        list[float]: What the blocks of each network must stay below.
 
     Raises:
         ConfigError: See :func:`partition`.
@@ -196,8 +196,8 @@ def _legacy_solution(values: np.ndarray, segments: Segments, sizes: Mapping[str,
     lengths = [len(item) for item in sizes.values()]
     if min(lengths) < num_blocks + 1:
         short = next(key for key, item in sizes.items() if len(item) < num_blocks + 1)
-        raise ConfigError(f'num_blocks = {num_blocks}: the published procedure needs {num_blocks + 1} nodes a net, '
-                          f'{short} has {len(sizes[short])}.')
+        raise ConfigError(f'num_blocks = {num_blocks}: the published procedure needs {num_blocks + 1} nodes per '
+                          f'network, {short} has {len(sizes[short])}.')
     starts = segments.offsets[:-1]
     in_rows = [np.arange(start, start + length) + segments.skip for start, length in zip(starts, lengths, strict=True)]
     out_rows = [np.arange(start, start + length) + 1 for start, length in zip(starts, lengths, strict=True)]
@@ -222,7 +222,7 @@ def anchored(values: np.ndarray, segments: Segments, blocks: np.ndarray, labels:
 
 def _as_blocks(solution: Solution, segments: Segments,
                similarity: SimilarityMatrix) -> tuple[dict[str, tuple[Block, ...]], tuple[Block, ...]]:
-    """Named blocks by net and anchors by set; sets are numbered by the depth they lie at."""
+    """Named blocks by network and anchors by set; sets are numbered by the depth they lie at."""
     _, first, last = segments.bounds(solution.blocks)
     depth = (first + last) / 2 / (np.diff(segments.offsets)[:, None] - 1)
     num_blocks = solution.blocks.shape[1]

@@ -25,8 +25,8 @@ def import_published_partition(path: PathLike, node_names: Mapping[str, Sequence
 
     Args:
         path: ``assignment_hybrid_<K>.pkl``.
-        node_names: Names of the nodes of each wanted net, in execution order, which the indices in the file count.
-            Other nets of the file are left out, and a set whose center was one of theirs is anchored anew.
+        node_names: Names of the nodes of each wanted network, in execution order, which the indices in the file count.
+            Other networks of the file are left out, and a set whose center was one of theirs is anchored anew.
         metric: Similarity that it was made from; the file does not say.
 
     Returns:
@@ -34,7 +34,7 @@ def import_published_partition(path: PathLike, node_names: Mapping[str, Sequence
         the partition any more, the first block of its set is the anchor, which is logged.
 
     Raises:
-        ArtefactError: The file is damaged or of another kind, a net is missing, or its blocks are not those of
+        ArtefactError: The file is damaged or of another kind, a network is missing, or its blocks are not those of
             the nodes.
     """
     with open(path, 'rb') as file:
@@ -63,7 +63,7 @@ def import_published_partition(path: PathLike, node_names: Mapping[str, Sequence
 
 
 def _blocks(records: Sequence[Any], label: int, node_names: Mapping[str, Sequence[str]]) -> Iterator[Block]:
-    """The blocks of wanted nets."""
+    """The blocks of wanted networks."""
     for record in records:
         if not isinstance(record, Record) or record.name != 'Block':
             raise ValueError('it holds something else than blocks')

@@ -3,7 +3,7 @@
 The objective is ``sum over blocks B of S(B, anchor of B's set)`` (Yang et al., 2022, eq. 2) with
 ``S(B, B') = s(in, in') + s(out, out')``. Two steps alternate:
 
-- given the anchors, the best cuts *and* set labels of each net, exactly, by dynamic programming
+- given the anchors, the best cuts *and* set labels of each network, exactly, by dynamic programming
   over its nodes. Anchors stay blocks of the partition and keep their labels, so that the present partition is
   among those considered, no set is ever empty and the objective cannot fall;
 - given the blocks and their sets, the best anchor of each set, its medoid.
@@ -105,7 +105,7 @@ def _last_length(segments: Segments, reached: np.ndarray, scores: np.ndarray, st
 
 
 def best_cuts(segments: Segments, scores: np.ndarray, num_blocks: int) -> np.ndarray:
-    """Cut every net into K segments of the largest total score, exactly.
+    """Cut every network into K segments of the largest total score, exactly.
 
     ``D[k, e] = max over s of D[k - 1, s] + score(s, e)``, the segment's label free.
 
@@ -131,7 +131,7 @@ def best_cuts(segments: Segments, scores: np.ndarray, num_blocks: int) -> np.nda
 
 
 def best_bijective_cuts(segments: Segments, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Cut every net into K segments of K *different* labels and the largest total score, exactly.
+    """Cut every network into K segments of K *different* labels and the largest total score, exactly.
 
     The dynamic program runs over subsets of labels used up, 2^K of them.
 
@@ -172,13 +172,13 @@ def best_bijective_cuts(segments: Segments, scores: np.ndarray) -> tuple[np.ndar
 
 def assign(values: np.ndarray, segments: Segments, anchors: np.ndarray,
            bijective: bool) -> tuple[np.ndarray, np.ndarray]:
-    """The best cuts and labels of every net given anchors, which stay blocks of their own sets.
+    """The best cuts and labels of every network given anchors, which stay blocks of their own sets.
 
     Args:
         values: (S, S) symmetric similarities of places.
         segments: Tables of (W, S).
         anchors: (R, K) segments.
-        bijective: Give the K blocks of a net K different labels.
+        bijective: Give the K blocks of a network K different labels.
 
     Returns:
         tuple: Blocks (R, N, K) in stage order and their labels (R, N, K).
@@ -285,7 +285,7 @@ def solve(values: np.ndarray, segments: Segments, num_blocks: int, *, restarts: 
         num_blocks: K.
         restarts: Numbers of the restarts to run.
         seed: Of all of them.
-        bijective: Keep the K blocks of a net in K different sets. Anchors are then not swapped.
+        bijective: Keep the K blocks of a network in K different sets. Anchors are then not swapped.
         known: Sets of anchors already visited: a restart that meets one ends there. It is added to.
 
     Returns:

@@ -32,7 +32,7 @@ class Scorer:
     All candidates see the same images. NASWOT shares the prefixes of candidates.
 
     Args:
-        pieces: Builds nets from genotypes.
+        pieces: Builds networks from genotypes.
         batches: What every candidate is scored on, already normalised and on the device of ``pieces``.
         proxy: Name, or ``dict(type=NAME, **options)``.
         log: JSON-lines file that takes every score as it is made, and gives it back to a later run

@@ -1,4 +1,4 @@
-"""The search for the assembled nets that a proxy likes best within a budget.
+"""The search for the assembled networks that a proxy likes best within a budget.
 
 What the program calls best under a first guess, and random assemblies, are scored; a linear
 model learns from the scores, and the program finds what that model wants to see next, so the
@@ -192,7 +192,7 @@ def random_assembly(assemblies: Assemblies, bounds: Bounds | None = None, seed: 
 
 
 def like(candidate: Candidate, tolerance: float = 0.1) -> Bounds:
-    """The budget of nets as large and as costly as ``candidate``, within ``tolerance`` of both."""
+    """The budget of networks as large and as costly as ``candidate``, within ``tolerance`` of both."""
     low, high = 1 - tolerance, 1 + tolerance
     return Bounds(min_params=low * candidate.params, max_params=high * candidate.params,
                   min_flops=low * candidate.flops, max_flops=high * candidate.flops)
@@ -217,11 +217,11 @@ def pareto_front(candidates: Sequence[Candidate], proxy: str) -> tuple[Candidate
 
 def time_candidates(result: SearchResult, pieces: ComponentCache, input_size: Size, top: int = 10,
                     repeats: int = 20) -> SearchResult:
-    """The result with the ``top`` candidates' latencies measured on whole nets, in turn.
+    """The result with the ``top`` candidates' latencies measured on whole networks, in turn.
 
     Args:
         result: What a search found.
-        pieces: Builds the nets, on the device to time.
+        pieces: Builds the networks, on the device to time.
         input_size: Height and width of the images.
         top: How many, from the best down.
         repeats: Timed passes of each.

@@ -1,4 +1,4 @@
-"""All blocks a zoo's nets may be cut into: contiguous runs of nodes within the size bound, as tables."""
+"""All blocks a zoo's networks may be cut into: contiguous runs of nodes within the size bound, as tables."""
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,16 +11,16 @@ from mmreuse.errors import ConfigError
 
 @dataclass(frozen=True)
 class Segments:
-    """Every segment of every net, numbered ``q = (length - 1) * S + out_row``.
+    """Every segment of every network, numbered ``q = (length - 1) * S + out_row``.
 
-    The S rows of the similarity matrix serve as the states of a path through each net: its row e stands for "e
+    The S rows of the similarity matrix serve as the states of a path through each network: its row e stands for "e
     nodes are used up". A segment leads from state ``out_row - length`` to state ``out_row``, and tables over
     segments are (W, S).
     """
     width: int  # nodes in the longest feasible segment, W
-    offsets: np.ndarray  # (N + 1,) first row of each net
-    net: np.ndarray  # (S,) net of each row
-    feasible: np.ndarray  # (W, S) within its net and within the size bound
+    offsets: np.ndarray  # (N + 1,) first row of each network
+    net: np.ndarray  # (S,) network of each row
+    feasible: np.ndarray  # (W, S) within its network and within the size bound
     penalty: np.ndarray  # (W, S) 0 where feasible, -inf elsewhere
     skip: int  # rows from the state before a segment to the row that stands for its input
 
@@ -51,15 +51,15 @@ class Segments:
 
 
 def feasible_segments(sizes: Sequence[np.ndarray], bounds: Sequence[float], true_inputs: bool) -> Segments:
-    """List the segments of every net that are smaller than its bound.
+    """List the segments of every network that are smaller than its bound.
 
     Args:
-        sizes: For each net, the size of every node (L,).
-        bounds: For each net, what a segment's size must stay below.
+        sizes: For each network, the size of every node (L,).
+        bounds: For each network, what a segment's size must stay below.
         true_inputs: A segment's input is what enters its first node; otherwise the output of that node stands for it.
 
     Returns:
-        Segments: Of all nets, whose similarities are S rows in the same order.
+        Segments: Of all networks, whose similarities are S rows in the same order.
     """
     reach = []
     for item, bound in zip(sizes, bounds, strict=True):
@@ -76,7 +76,7 @@ def feasible_segments(sizes: Sequence[np.ndarray], bounds: Sequence[float], true
 
 
 def size_bounds(sizes: Mapping[str, np.ndarray], num_blocks: int, epsilon: float, balance: str) -> list[float]:
-    """``(1 + epsilon) |M| / K`` of every net, checked to be attainable.
+    """``(1 + epsilon) |M| / K`` of every network, checked to be attainable.
 
     Args:
         sizes: Size of every node, by net.
@@ -88,15 +88,15 @@ def size_bounds(sizes: Mapping[str, np.ndarray], num_blocks: int, epsilon: float
         list[float]: One bound a net.
 
     Raises:
-        ConfigError: A net has fewer than K nodes, or no K blocks of it stay below the bound;
+        ConfigError: A network has fewer than K nodes, or no K blocks of it stay below the bound;
             the nearest feasible epsilon is named.
     """
     if num_blocks < 2:
-        raise ConfigError(f'num_blocks = {num_blocks}: at least 2 blocks a net are needed.')
+        raise ConfigError(f'num_blocks = {num_blocks}: at least 2 blocks per network are needed.')
     short = [f'{key} ({len(item)})' for key, item in sizes.items() if len(item) < num_blocks]
     if short:
         raise ConfigError(f'num_blocks = {num_blocks} is more than the nodes of {", ".join(short)}. Take fewer blocks '
-                          f'or leave these nets out of the zoo.')
+                          f'or leave these networks out of the zoo.')
     empty = [key for key, item in sizes.items() if not item.sum() > 0 or item.min() < 0]
     if empty:
         raise ConfigError(f"balance = '{balance}': the node sizes of {', '.join(empty)} must be at least 0 and not all "

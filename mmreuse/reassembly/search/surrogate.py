@@ -20,7 +20,7 @@ class LinearGuide:
     Features of a choice: its state, its first guess, the logarithms of its parameters and FLOPs, which
     have weights of their own at each position; those of a path are their sums.
     So any draw of the weights is an objective of the integer program, and the program finds its
-    maximum over all assemblies: Thompson sampling over nets that were never enumerated.
+    maximum over all assemblies: Thompson sampling over networks that were never enumerated.
 
     Args:
         assemblies: The lattice.

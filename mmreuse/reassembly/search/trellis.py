@@ -1,4 +1,4 @@
-"""All nets a partition allows, as the layered graph that the integer program chooses from."""
+"""All networks a partition allows, as the layered graph that the integer program chooses from."""
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ class Assemblies:
     nodes: Nodes
 
     def genotype(self, path: Path) -> Genotype:
-        """The net that ``path`` stands for."""
+        """The network that ``path`` stands for."""
         picked = [row[i] for row, i in zip(self.choices, path, strict=True)]
         blocks = tuple(states[choice.target].block for states, choice in zip(self.states, picked, strict=True))
         first = self.nodes[blocks[0].model][blocks[0].first]
@@ -139,7 +139,7 @@ def build_assemblies(partition: Partition, costs: CostTable, rules: Rules | None
 
     Args:
         partition: Blocks of the zoo.
-        costs: Counts pieces, for a zoo that holds at least the partition's nets.
+        costs: Counts pieces, for a zoo that holds at least the partition's networks.
         rules: Structural rules.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The Grams of a zoo on disk: one safetensors file a net, read one minibatch at a time."""
+"""The Grams of a zoo on disk: one safetensors file a network, read one minibatch at a time."""
 import json
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ STACKED_GRAMS = 2**31
 
 @dataclass(frozen=True)
 class GramBatch:
-    """Grams over one minibatch of n samples at r places, of one net or of many."""
+    """Grams over one minibatch of n samples at r places, of one network or of many."""
     centred: Tensor  # (r, n, n) float32
     cross: Tensor  # (r, n) float32, centred features times the minibatch mean
     mean_square: Tensor  # (r,) float32
@@ -46,12 +46,12 @@ def write_grams(
     weights_hash: str,
     data_hash: str,
 ) -> None:
-    """Write the Grams of one net with what made them.
+    """Write the Grams of one network with what made them.
 
     Args:
         path: Target, ``<key>.safetensors``.
         grams: R = len(nodes) + 1 places.
-        key: The net's key in the zoo.
+        key: The network's key in the zoo.
         nodes: Its nodes, in execution order.
         weights_hash: Of the weights the features come from.
         data_hash: Of the samples and their order; Grams over other samples cannot be compared.
@@ -69,17 +69,17 @@ def write_grams(
 
 
 class GramSet:
-    """The Gram files of a zoo as one stack of S rows: the rows of the first net, of the second, ...
+    """The Gram files of a zoo as one stack of S rows: the rows of the first network, of the second, ...
 
     Only one minibatch of the rows asked for is in memory at a time.
 
     Args:
-        paths: One file a net; the nets keep this order.
+        paths: One file per network; the networks keep this order.
         device: Where the algebra runs.
         memory: Bytes that the stacked Grams of one product may take.
 
     Raises:
-        ArtefactError: A file is missing, truncated or of another kind; two hold the same net; or
+        ArtefactError: A file is missing, truncated or of another kind; two hold the same network; or
             they do not come from the same samples in the same minibatches.
     """
 
@@ -100,7 +100,7 @@ class GramSet:
         twice = {key for key in self.keys if self.keys.count(key) > 1}
         if twice:
             raise ArtefactError(f'Several of the Gram files {[str(path) for path in paths]} are of {sorted(twice)}; '
-                                f'give one file a net.')
+                                f'give one file per network.')
         self.nodes = {item['key']: tuple(_node(node) for node in item['nodes']) for item in self.metadata}
         self.sizes: tuple[int, ...] = tuple(self.metadata[0]['sizes'])
         self.offsets = row_offsets(self.nodes)
@@ -165,7 +165,7 @@ class GramSet:
         return total
 
     def total(self, reduction: Callable[[GramBatch], Tensor]) -> Tensor:
-        """Sum over minibatches of one number a row, ``reduction(K)`` of shape (r,); (S,) float64 on the CPU."""
+        """Sum over minibatches of one number per row, ``reduction(K)`` of shape (r,); (S,) float64 on the CPU."""
         total = torch.zeros(len(self), dtype=torch.float64)
         for index in range(len(self.sizes)):
             for tile in self.tiles(1):
@@ -209,7 +209,7 @@ def _open(path: Path) -> tuple[Any, dict[str, Any]]:
         metadata = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise ArtefactError(f'{path}: is truncated or not a safetensors file ({error}). Delete it and extract the '
-                            f'features of this net again.') from error
+                            f'features of this network again.') from error
     if metadata.get('kind') != KIND or metadata.get('version') != VERSION:
         raise ArtefactError(f'{path}: holds {metadata.get("kind")!r} version {metadata.get("version")!r}, not '
                             f'{KIND!r} version {VERSION}. Give Gram files, or extract the features again.')
@@ -220,13 +220,13 @@ def _open(path: Path) -> tuple[Any, dict[str, Any]]:
         held = {name: tuple(file.get_slice(name).get_shape()) for name in ('centred', 'cross', 'mean_square')}
     except (KeyError, TypeError, ValueError, SafetensorError) as error:
         raise ArtefactError(f'{path}: is not a complete Gram file ({type(error).__name__}: {error}). Extract the '
-                            f'features of this net again.') from error
+                            f'features of this network again.') from error
     # Minibatches are padded to one length, which a short data set does not reach.
     longest = held['centred'][-1]
     wanted = dict(centred=(*shape[:2], longest, longest), cross=(*shape[:2], longest), mean_square=shape[:2])
     if held != wanted or not nodes or longest < shape[2] or min(sizes) < MIN_SAMPLES:
         raise ArtefactError(f'{path}: holds tensors of shapes {held} for {len(nodes)} nodes in minibatches of {sizes} '
-                            'samples, which do not fit. Extract the features of this net again.')
+                            'samples, which do not fit. Extract the features of this network again.')
     return file, metadata
 
 

@@ -1,4 +1,4 @@
-"""The published similarity files: one NumPy pickle ``net1.net2.pkl`` a pair of nets, self pairs included.
+"""The published similarity files: one NumPy pickle ``net1.net2.pkl`` a pair of networks, self pairs included.
 
 Each holds ``dict(sim=(L1, L2) float32, model1=dict(arch, model_name), model2=...)`` with the
 similarity of node outputs; inputs of first nodes are not in it. A pickle can run anything, so these
@@ -22,14 +22,14 @@ _LISTED = 50
 
 def import_published(folder: PathLike, node_names: Mapping[str, Sequence[str]],
                      metric: str = 'cka') -> SimilarityMatrix:
-    """Read the files of a zoo, whichever net of a pair comes first in them.
+    """Read the files of a zoo, whichever network of a pair comes first in them.
 
     A pair gives both directions: the transpose stands for the other one.
 
     Args:
-        folder: Holds the ``.pkl`` files; names of nets are taken from inside them.
-        node_names: Names of the nodes of each wanted net, in the order of the rows (execution order). Files of
-            other nets are left alone.
+        folder: Holds the ``.pkl`` files; names of networks are taken from inside them.
+        node_names: Names of the nodes of each wanted network, in the order of the rows (execution order). Files of
+            other networks are left alone.
         metric: What the files hold; they do not say.
 
     Returns:
@@ -51,7 +51,7 @@ def import_published(folder: PathLike, node_names: Mapping[str, Sequence[str]],
         expected = (len(node_names[left]), len(node_names[right]))
         if pair.shape != expected:
             raise ArtefactError(f'{path}: holds {tuple(pair.shape)} similarities where {left} and {right} have '
-                                f'{expected} nodes. It is of other nets, or made with another list of nodes.')
+                                f'{expected} nodes. It is of other networks, or made with another list of nodes.')
         rows = slice(start[left] + 1, start[left] + 1 + pair.shape[0])
         columns = slice(start[right] + 1, start[right] + 1 + pair.shape[1])
         values[columns, rows] = pair.T
@@ -59,8 +59,8 @@ def import_published(folder: PathLike, node_names: Mapping[str, Sequence[str]],
         missing -= {(left, right), (right, left)}
     if missing:
         pairs = ', '.join(' - '.join(pair) for pair in sorted(missing)[:_LISTED])
-        raise ArtefactError(f'{folder}: no similarity file for {len(missing)} pairs of nets: {pairs}'
-                            f'{", ..." if len(missing) > _LISTED else ""}. Compute them, or leave these nets out.')
+        raise ArtefactError(f'{folder}: no similarity file for {len(missing)} pairs of networks: {pairs}'
+                            f'{", ..." if len(missing) > _LISTED else ""}. Compute them, or leave these networks out.')
     inner = values[~values.isnan()]
     if len(inner) != sum(len(names) for names in node_names.values())**2:
         raise ArtefactError(f'{folder}: some similarities are NaN, as the published code makes them of an empty chunk. '
@@ -72,7 +72,7 @@ def import_published(folder: PathLike, node_names: Mapping[str, Sequence[str]],
 
 
 def read_pair(path: PathLike) -> tuple[str, str, torch.Tensor]:
-    """Names of the two nets and their similarities (L1, L2) from one published file.
+    """Names of the two networks and their similarities (L1, L2) from one published file.
 
     Raises:
         ArtefactError: The file is truncated, or holds more than arrays and plain values.
@@ -87,5 +87,5 @@ def read_pair(path: PathLike) -> tuple[str, str, torch.Tensor]:
     if not isinstance(values, np.ndarray) or values.dtype.kind != 'f' or values.ndim != 2:
         raise ArtefactError(f'{path}: sim is a {type(values).__name__}, not a matrix of floats.')
     if not all(isinstance(name, str) for name in names):
-        raise ArtefactError(f'{path}: model_name is not the name of a net.')
+        raise ArtefactError(f'{path}: model_name is not the name of a network.')
     return names[0], names[1], torch.from_numpy(values.astype(np.float32))

@@ -41,18 +41,18 @@ def compute_similarity(
     device: str | torch.device = 'cpu',
     memory: int = STACKED_GRAMS,
 ) -> SimilarityMatrix:
-    """Compare every place of every net of a zoo with every other.
+    """Compare every place of every network of a zoo with every other.
 
     Sharded over ranks when run under ``torch.distributed``; every rank gets the result.
 
     Args:
-        gram_files: One file a net, made over the same samples; the nets keep this order.
+        gram_files: One file per network, made over the same samples; the networks keep this order.
         metric: Name of a similarity, or ``dict(type=NAME, **options)``.
         device: Where the algebra runs.
         memory: Bytes the stacked Grams of one product may take.
 
     Returns:
-        SimilarityMatrix: All nets, inputs of first nodes included.
+        SimilarityMatrix: All networks, inputs of first nodes included.
 
     Raises:
         ConfigError: The metric or one of its options is unknown.

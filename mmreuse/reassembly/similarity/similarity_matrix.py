@@ -22,9 +22,9 @@ def row_offsets(nodes: Mapping[str, Sized]) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class SimilarityMatrix:
-    """Similarity of all S places of a zoo's nets.
+    """Similarity of all S places of a zoo's networks.
 
-    The rows of net ``i`` are ``offsets[i]`` to ``offsets[i + 1]``: first the input of its first
+    The rows of network ``i`` are ``offsets[i]`` to ``offsets[i + 1]``: first the input of its first
     node, then the output of each node. Entry (x, y) says how well y tells x where the metric
     is directed.
     """
@@ -35,7 +35,7 @@ class SimilarityMatrix:
     symmetric: bool
     node_names: dict[str, tuple[str, ...]]
     options: dict[str, Any] = field(default_factory=dict)  # keywords of the metric
-    weights_hashes: dict[str, str] = field(default_factory=dict)  # by net
+    weights_hashes: dict[str, str] = field(default_factory=dict)  # by network
     data_hash: str | None = None  # of the samples
     has_inputs: bool = True  # whether the input of each first node was measured
 
@@ -44,16 +44,16 @@ class SimilarityMatrix:
         steps = [end - start for start, end in zip(self.offsets, self.offsets[1:], strict=False)]
         if rows != steps or self.values.shape != (sum(rows), sum(rows)):
             raise ArtefactError(f'Similarity of {self.keys}: values of shape {tuple(self.values.shape)} with offsets '
-                                f'{self.offsets} do not fit nets of {[row - 1 for row in rows]} nodes.')
+                                f'{self.offsets} do not fit networks of {[row - 1 for row in rows]} nodes.')
 
     def rows(self, key: str) -> slice:
-        """Rows of net ``key``.
+        """Rows of network ``key``.
 
         Raises:
-            ConfigError: The net is not in the matrix.
+            ConfigError: The network is not in the matrix.
         """
         if key not in self.keys:
-            raise ConfigError(f"net '{key}' is not in the similarity matrix, which holds {', '.join(self.keys)}.")
+            raise ConfigError(f"network '{key}' is not in the similarity matrix, which holds {', '.join(self.keys)}.")
         index = self.keys.index(key)
         return slice(self.offsets[index], self.offsets[index + 1])
 
@@ -67,10 +67,10 @@ class SimilarityMatrix:
         return self.rows(block.model).start + block.last + 1
 
     def sub(self, keys: tuple[str, ...] | list[str]) -> 'SimilarityMatrix':
-        """The same for some of the nets, in the order given.
+        """The same for some of the networks, in the order given.
 
         Raises:
-            ConfigError: A net is not in the matrix.
+            ConfigError: A network is not in the matrix.
         """
         if tuple(keys) == self.keys:
             return self

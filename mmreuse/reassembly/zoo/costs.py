@@ -1,4 +1,4 @@
-"""Exact costs of assembled nets, as sums over their pieces.
+"""Exact costs of assembled networks, as sums over their pieces.
 
 Parameters of a piece are its own. What it computes depends on the resolution that reaches
 it, so that is part of the question. Every piece is counted once per resolution, on the meta
@@ -39,7 +39,7 @@ class CostTable:
         input_size: Height and width of the images.
         in_channels: Channels of the images.
         latency: Time each piece as well, on this machine's CPU. A sum of such times is an estimate;
-            the nets of interest should be timed whole.
+            the networks of interest should be timed whole.
         repeats: Timed passes of each piece.
     """
 

@@ -1,10 +1,10 @@
 """Data that travel between the stages of deep model reassembly.
 
 The terms are those of Yang et al., *Deep Model Reassembly* (NeurIPS 2022): a **node** is a
-module of a pretrained net that consumes only its predecessor's output; a **block** is a
-contiguous run of nodes; a **partition** cuts each net of the zoo into K blocks and puts
+module of a pretrained network that consumes only its predecessor's output; a **block** is a
+contiguous run of nodes; a **partition** cuts each network of the zoo into K blocks and puts
 every block into one of K equivalence **sets**, each with an **anchor**; a **genotype** is
-one assembled net: K blocks and the adapters that stitch them.
+one assembled network: K blocks and the adapters that stitch them.
 """
 from dataclasses import dataclass, field
 from typing import Literal
@@ -18,7 +18,7 @@ class Node:
 
     Shapes are without the batch dimension, in the node's own layout.
     """
-    name: str  # dotted module name in the net it comes from
+    name: str  # dotted module name in the network it comes from
     in_shape: tuple[int, ...]
     out_shape: tuple[int, ...]
     in_layout: Layout
@@ -40,7 +40,7 @@ class Block:
     model: str  # key of the zoo entry, which names constructor *and* weights
     first: int
     last: int
-    stage: int  # position among the K blocks of its own net, from 0
+    stage: int  # position among the K blocks of its own network, from 0
     set: int  # equivalence set, from 0
 
     def __len__(self) -> int:
@@ -49,19 +49,19 @@ class Block:
 
 @dataclass(frozen=True)
 class Partition:
-    """K blocks of every net, in K equivalence sets."""
+    """K blocks of every network, in K equivalence sets."""
     num_blocks: int  # K
-    epsilon: float  # a block holds fewer than (1 + epsilon) / K of its net
+    epsilon: float  # a block holds fewer than (1 + epsilon) / K of its network
     balance: Literal['nodes', 'params', 'flops']  # what "holds" counts
     similarity: str  # name of the similarity it was made from
     objective: float | None  # sum of S(block, anchor of its set); None where the file does not say
-    blocks: dict[str, tuple[Block, ...]]  # by net, in stage order: contiguous, disjoint, exhaustive
+    blocks: dict[str, tuple[Block, ...]]  # by network, in stage order: contiguous, disjoint, exhaustive
     anchors: tuple[Block, ...]  # by set
-    node_names: dict[str, tuple[str, ...]]  # by net: what the indices of its blocks refer to
-    hashes: dict[str, str] = field(default_factory=dict)  # of the zoo's weights, by net, and 'similarity': its content
-    node_sizes: dict[str, tuple[float, ...]] = field(default_factory=dict)  # by net: what "holds" counts, node by node
+    node_names: dict[str, tuple[str, ...]]  # by network: what the indices of its blocks refer to
+    hashes: dict[str, str] = field(default_factory=dict)  # by network: of its weights; 'similarity': its content
+    node_sizes: dict[str, tuple[float, ...]] = field(default_factory=dict)  # by network: what "holds" counts, by node
     block_input: Literal['true', 'first_node'] = 'true'  # what stands for a block's input in S
-    bijective: bool = False  # whether the K blocks of a net are in K different sets
+    bijective: bool = False  # whether the K blocks of a network are in K different sets
     legacy: bool = False  # made by the published procedure, which does not hold the size bound
     seed: int = 0
     traces: tuple[tuple[float, ...], ...] = ()  # by restart: the objective after each step

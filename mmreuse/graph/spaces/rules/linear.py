@@ -147,7 +147,7 @@ def _learned_kernel(tracer: Tracer, weight: Tensor, channels: Tensor, groups: in
 
 
 def _label_grouped(tracer: Tracer, weight: Tensor, ids: Tensor, role: str) -> None:
-    """Label one axis of a grouped kernel: (rows, inside) ids, or one id a row."""
+    """Label one axis of a grouped kernel: (rows, inside) ids, or one id per row."""
     tracer.label(weight, ids.reshape(tuple(ids.shape) + (1,) * (weight.dim() - ids.dim())), role)
 
 
@@ -214,7 +214,7 @@ def view_state(tensor: Tensor, function) -> Tensor:
 
 
 def contract_weight(tracer: Tracer, x: Tensor, weight: Tensor) -> Tensor:
-    """Ids of ``x @ weight`` where the weight (..., k, j) is a parameter, maybe one a head."""
+    """Ids of ``x @ weight`` where the weight (..., k, j) is a parameter, maybe one per head."""
     rank = max(x.dim(), weight.dim())
     ids = tracer.ids(x)
     ids = ids.reshape((1,) * (rank - x.dim()) + tuple(ids.shape))
@@ -276,7 +276,7 @@ def contract_ids(tracer: Tracer, a: Operand, b: Operand) -> Tensor:
 
 
 def _inner_product(tracer: Tracer, a_ids: Tensor, b_ids: Tensor) -> Tensor:
-    """Both carry channels along the contracted axis: they are the same ones; a block a product is left."""
+    """Both carry channels along the contracted axis: they are the same ones; a block per product is left."""
     a_ids = a_ids.mT
     if (a_ids != 0).all() ^ (b_ids != 0).all():
         rank = a_ids.dim()

@@ -76,7 +76,7 @@ def weight_norm_of(tracer: Tracer, x: Tensor, vectors: list[Tensor | None], axis
 
 
 def meet_vector(tracer: Tracer, vector: Tensor, channels: Tensor) -> Tensor:
-    """A vector of one number a channel; returns the channels' ids."""
+    """A vector of one number per channel; returns the channels' ids."""
     if tracer.is_weight(vector):
         if bool(channels.any()):
             tracer.label(vector, channels, 'accompany')

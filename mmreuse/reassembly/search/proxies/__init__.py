@@ -1,4 +1,4 @@
-"""Training-free proxies: one number that says how good a net may become, larger is better.
+"""Training-free proxies: one number that says how good a network may become, larger is better.
 
 Each is ``proxy(model, images, labels=None, **options) -> float`` for a classifier whose
 ``model(images)`` are logits, registered in :data:`mmreuse.registry.PROXIES`. The model

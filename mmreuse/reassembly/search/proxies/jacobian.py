@@ -54,7 +54,7 @@ def ntk(model: nn.Module, images: Tensor, labels: Tensor | None = None, *,
         labels: Not used.
         metric: 'condition' is minus the log10 of the condition number (Chen et al., 2021: trainability); 'trace' is
             ``sqrt(trace / B)`` (Shu et al., 2022).
-        samples: Images used; one gradient of the whole net is kept for each.
+        samples: Images used; one gradient of the whole network is kept for each.
         compat: Train mode as published.
 
     Returns:

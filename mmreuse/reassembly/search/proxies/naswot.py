@@ -90,7 +90,7 @@ def naswot(model: nn.Module, images: Tensor, labels: Tensor | None = None, *, un
         labels: Not used.
         units: What counts as a unit: 'published' is what DeRy hooks (the ReLU family, every linear layer, dropout and
             attention); 'relu' the piecewise linear activations alone, as NASWOT was meant.
-        normalise: Divide K by the number of units, so that wide and high-resolution nets get no bonus.
+        normalise: Divide K by the number of units, so that wide and high-resolution networks get no bonus.
         compat: Train mode as published.
 
     Returns:

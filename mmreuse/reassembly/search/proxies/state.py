@@ -14,9 +14,9 @@ from mmreuse.utils.modes import kept_modes
 def scoring_state(model: nn.Module, compat: bool = False) -> Iterator[None]:
     """Put ``model`` into the state proxies measure it in, and take it back.
 
-    A stitched net has a fresh stem and fresh adapters, so its batch norms must use the
+    A stitched network has a fresh stem and fresh adapters, so its batch norms must use the
     statistics of the batch; they do, without moving the running ones. Dropout and
-    stochastic depth are off, so that equal nets score equally. Parameters require gradients.
+    stochastic depth are off, so that equal networks score equally. Parameters require gradients.
 
     Args:
         model: Any network.

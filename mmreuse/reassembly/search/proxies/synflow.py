@@ -16,7 +16,7 @@ def synflow(model: nn.Module, images: Tensor, labels: Tensor | None = None, *, c
     R is the sum of the logits for an image of ones, with all parameters replaced by their
     absolute values, in float64. Batch norms scale by their running variance and shift by
     their bias alone, as a mean would let signal cancel. The logarithm keeps the ranking
-    and the scores of deep nets within range.
+    and the scores of deep networks within range.
 
     Args:
         model: Classifier.
