@@ -1,11 +1,12 @@
 """All registries of mmreuse: children of mmengine's, scope ``mmreuse``.
 
-Two kinds of component exist. Classes are built as everywhere in OpenMMLab. Plain
-functions (similarities, proxies, matchers, ...) are built by :func:`bind_function`,
-which binds a config's keywords and hands back a callable, so that adding a method
-takes one decorated function.
+Two kinds of component exist. Classes are built as everywhere in OpenMMLab. Methods (similarities, proxies, matchers,
+renormalizers, ...) are plain functions: each declares, where it is registered, what it needs of a run, so that adding
+one takes one decorated function. See :class:`MethodRegistry`.
 """
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -15,21 +16,136 @@ from mmengine.registry import Registry
 SCOPE = 'mmreuse'
 
 
-def bind_function(cfg: dict, registry: Registry, **defaults: Any) -> Callable:
+@dataclass(frozen=True, eq=False)
+class Method:
+    """A function with what it declares, and the options that are bound to it. It is called as the function is.
+
+    Attributes:
+        name: The name it is registered by.
+        function: The function itself.
+        needs: Keywords that the run gives it, where the run has them and :attr:`options` does not.
+        settable: Keywords that a config may set.
+        chooses: Whether it chooses on validation data: it may, and :attr:`options` has not settled the choice.
+        choice: The option that it chooses, and returns, where a config does not set it.
+        data_free: Whether it goes without data, whatever of them it is given.
+        requires: From a network to a sentence that says which layers it lacks, or None if it has them.
+        options: Keywords that are bound.
+    """
+    name: str
+    function: Callable
+    needs: tuple[str, ...] = ()
+    settable: tuple[str, ...] = ()
+    chooses: bool = False
+    choice: str | None = None
+    data_free: bool = False
+    requires: Callable[[Any], str | None] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __call__(self, *arguments: Any, **given: Any) -> Any:
+        """Call the function; what is given here goes before what is bound."""
+        return self.function(*arguments, **{**self.options, **given})
+
+    def bind(self, **options: Any) -> 'Method':
+        """Return the method with more options bound."""
+        settled = {'validation', 'score', self.choice} & options.keys()
+        return replace(self, options={**self.options, **options}, chooses=self.chooses and not settled)
+
+    def accepted(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return those of the given keywords that it needs, are not None and not bound."""
+        return {key: given[key] for key in self.needs if given.get(key) is not None and key not in self.options}
+
+
+class MethodRegistry(Registry):
+    """Plain functions that declare what they need.
+
+    ``@RENORMALIZERS.register_module(name='mine', needs=('samples', 'ends'))`` registers one. What it declares is
+    checked there and then, and becomes a :class:`Method` when it is looked up.
+
+    Args:
+        name: What one of them is called in messages.
+        location: Module that registers them.
+        given: Keywords that runs give to those that need them.
+    """
+
+    def __init__(self, name: str, location: str, given: Sequence[str] = ()) -> None:
+        super().__init__(name, build_func=bind_function, scope=SCOPE, locations=[location])
+        self.given = tuple(given)
+        self._methods: dict[Callable, Method] = {}
+
+    def register_module(self, name: str | None = None, force: bool = False, module: Callable | None = None, *,
+                        needs: Sequence[str] = (), chooses: bool = False, choice: str | None = None,
+                        data_free: bool = False, requires: Callable[[Any], str | None] | None = None) -> Callable:
+        """Register a function; the keywords are attributes of :class:`Method`.
+
+        Raises:
+            TypeError: What it declares and its parameters contradict each other.
+            KeyError: The name is taken.
+        """
+        def register(function: Callable) -> Callable:
+            method = replace(_from_signature(function, self.given), name=name or function.__name__, chooses=chooses,
+                             choice=choice, data_free=data_free, requires=requires)
+            self._check(method, needs)
+            self._register_module(module=function, module_name=name, force=force)
+            self._methods[function] = method
+            return function
+
+        return register if module is None else register(module)
+
+    def method(self, function: Callable) -> Method:
+        """Return a function with what it declares.
+
+        One that is not registered declares nothing: it needs what the run can give of its parameters, and chooses if
+        that is among them. This is the only place where that is read from a signature.
+        """
+        if isinstance(function, Method):
+            return function
+        if isinstance(function, partial) and not function.args:
+            return self.method(function.func).bind(**function.keywords)
+        return self._methods.get(function) or _from_signature(function, self.given)
+
+    def _check(self, method: Method, needs: Sequence[str]) -> None:
+        where = f"{self.name} '{method.name}'"
+        for key in needs:
+            if key not in method.needs:
+                given = key in self.given
+                raise TypeError(f"{where} declares that it needs '{key}', "
+                                + ('which is none of its parameters.' if given else
+                                   f'which no run gives. Runs give: {", ".join(self.given) or "nothing"}.'))
+        for key in method.needs:
+            if key not in needs:
+                raise TypeError(f"{where} has the parameter '{key}', which runs give to those that declare it: add it "
+                                'to `needs`.')
+        if method.chooses and 'validation' not in needs:
+            raise TypeError(f"{where} declares that it chooses, and does not need 'validation' to do so.")
+        if method.choice is not None and not (method.chooses and method.choice in method.settable):
+            raise TypeError(f"{where} declares that it chooses '{method.choice}', which is none of its options, or "
+                            'that it does not choose.')
+
+
+def _from_signature(function: Callable, given: Sequence[str]) -> Method:
+    """Return a method that declares nothing, with what its parameters say."""
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):  # written in C
+        parameters = {}
+    needs = tuple(key for key in given if key in parameters)
+    settable = tuple(key for key, each in parameters.items() if each.kind is each.KEYWORD_ONLY
+                     and not (key in needs and each.default is each.empty))
+    return Method(getattr(function, '__name__', str(function)), function, needs, settable,
+                  chooses='validation' in needs)
+
+
+def bind_function(cfg: Mapping[str, Any], registry: MethodRegistry) -> Method:
     """Bind the keywords of ``cfg`` to the registered function ``cfg['type']``.
 
     Args:
         cfg: ``dict(type=NAME, **keywords)``.
         registry: The registry that holds the function.
-        **defaults: Keywords used where ``cfg`` gives none.
-
-    Returns:
-        Callable: ``functools.partial`` of the function.
 
     Raises:
         KeyError: No function of that name is registered.
     """
-    keywords = {**defaults, **cfg}
+    keywords = dict(cfg)
     name = keywords.pop('type')
     registry.import_from_location()
     function = name if callable(name) else registry.module_dict.get(name)
@@ -38,7 +154,7 @@ def bind_function(cfg: dict, registry: Registry, **defaults: Any) -> Callable:
     if not callable(function):
         known = ', '.join(sorted(registry.module_dict))
         raise KeyError(f"{registry.name} '{name}' is not registered. Known: {known}")
-    return partial(function, **keywords)
+    return registry.method(function).bind(**keywords)
 
 
 class BorrowingRegistry(Registry):
@@ -81,15 +197,16 @@ INHERITED = tuple(
     for parent in (root.EVALUATOR, root.INFERENCERS, root.LOG_PROCESSORS, root.MODEL_WRAPPERS, root.OPTIMIZERS,
                    root.PARAM_SCHEDULERS, root.VISBACKENDS, root.VISUALIZERS))
 
-SIMILARITIES = Registry(
-    'similarity', build_func=bind_function, scope=SCOPE, locations=['mmreuse.reassembly.similarity.similarities'])
-PROXIES = Registry('proxy', build_func=bind_function, scope=SCOPE, locations=['mmreuse.reassembly.search.proxies'])
-MATCHERS = Registry('matcher', build_func=bind_function, scope=SCOPE, locations=['mmreuse.merging.matchers'])
-RENORMALIZERS = Registry('renormalizer', build_func=bind_function, scope=SCOPE, locations=['mmreuse.renormalization'])
-SALIENCIES = Registry('saliency', build_func=bind_function, scope=SCOPE, locations=['mmreuse.pruning.saliencies'])
-ATTACKS = Registry('attack', build_func=bind_function, scope=SCOPE, locations=['mmreuse.robustness.attacks'])
-ENGINES = Registry('engine', build_func=bind_function, scope=SCOPE, locations=['mmreuse.deployment.engines'])
-JOBS = Registry('job', build_func=bind_function, scope=SCOPE, locations=['mmreuse.engine.jobs'])
+SIMILARITIES = MethodRegistry('similarity', 'mmreuse.reassembly.similarity.similarities')
+PROXIES = MethodRegistry('proxy', 'mmreuse.reassembly.search.proxies')
+MATCHERS = MethodRegistry('matcher', 'mmreuse.merging.matchers', given=('graphs', 'moments', 'spaces'))
+RENORMALIZERS = MethodRegistry(
+    'renormalizer', 'mmreuse.renormalization',
+    given=('samples', 'ends', 'targets', 'moments', 'weights', 'layers', 'validation', 'score'))
+SALIENCIES = MethodRegistry('saliency', 'mmreuse.pruning.saliencies', given=('fisher',))
+ATTACKS = MethodRegistry('attack', 'mmreuse.robustness.attacks')
+ENGINES = MethodRegistry('engine', 'mmreuse.deployment.engines', given=('threads', 'folder'))
+JOBS = MethodRegistry('job', 'mmreuse.engine.jobs')
 BASES = Registry('base', scope=SCOPE, locations=['mmreuse.networks.bases'])
 EDITS = Registry(
     'edit', scope=SCOPE, locations=['mmreuse.networks.edits', 'mmreuse.merging', 'mmreuse.modularization',

@@ -11,10 +11,10 @@ from mmreuse.merging import align
 from mmreuse.registry import MATCHERS
 from mmreuse.statistics.cached_loader import CachedLoader
 from mmreuse.utils.io import atomic_path, file_hash
-from mmreuse.utils.methods import Method, find_method
+from mmreuse.utils.methods import MethodLike, find_method
 
 
-def align_checkpoints(config: str | Path, checkpoints: Sequence[str | Path], matcher: Method = 'weight_matching', *,
+def align_checkpoints(config: str | Path, checkpoints: Sequence[str | Path], matcher: MethodLike = 'weight_matching', *,
                       samples: int | None = None, work_dir: str | Path | None = None,
                       options: Mapping[str, Any] | None = None) -> list[Path]:
     """Write every network in the order of the first: the same functions, to be averaged with it.

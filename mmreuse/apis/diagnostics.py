@@ -30,7 +30,7 @@ from mmreuse.renormalization import reset
 from mmreuse.statistics.bn import measured_norms
 from mmreuse.statistics.cached_loader import CachedLoader
 from mmreuse.utils.io import atomic_path, file_hash, write_json
-from mmreuse.utils.methods import Method
+from mmreuse.utils.methods import MethodLike
 from mmreuse.utils.names import nearest
 from mmreuse.visualization import draw_layers, draw_outputs, draw_running_statistics, draw_vanishing
 
@@ -53,7 +53,7 @@ class Subject:
 
 
 def load_subject(config: PathLike, checkpoints: Sequence[PathLike], *, pruned: PathLike | None = None,
-                 matcher: Method | None = None, reset_norms: bool = False, samples: int | None = None,
+                 matcher: MethodLike | None = None, reset_norms: bool = False, samples: int | None = None,
                  options: Mapping[str, Any] | None = None) -> Subject:
     """Load end models and make the network to be diagnosed: their midpoint, or what was pruned.
 
@@ -191,7 +191,7 @@ STUDIES: dict[str, Callable[..., Found]] = {
 
 def diagnose(study: str, config: PathLike, checkpoints: Sequence[PathLike], out: PathLike, *,
              plain: Sequence[PathLike] | None = None, samples: int | None = None, pruned: PathLike | None = None,
-             matcher: Method | None = None, reset_norms: bool = False, options: Mapping[str, Any] | None = None,
+             matcher: MethodLike | None = None, reset_norms: bool = False, options: Mapping[str, Any] | None = None,
              **settings: Any) -> list[dict[str, Any]]:
     """Say why a merged or pruned network does badly; ``<study>.json`` and figures appear in ``out``.
 

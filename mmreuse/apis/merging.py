@@ -12,11 +12,11 @@ from mmreuse.merging import merge as merge_models
 from mmreuse.merging.matching.match_spaces import Matcher
 from mmreuse.statistics.bn import measured_norms
 from mmreuse.statistics.passes import images_of
-from mmreuse.utils.methods import Method
+from mmreuse.utils.methods import MethodLike
 
 
 def merge(models: Sequence[nn.Module], data: Data, matcher: Matcher = 'zip', *,
-          renormalizers: Sequence[Method] | None = None,
+          renormalizers: Sequence[MethodLike] | None = None,
           validation: Data | None = None, **options: Any) -> MergedModel:
     """Merge trained classifiers of one architecture without training, whatever library they come from.
 

@@ -20,7 +20,7 @@ from mmreuse.merging.partial.stops import INPUT, Place
 from mmreuse.models.classifiers import MergedClassifier
 from mmreuse.registry import MATCHERS, RENORMALIZERS
 from mmreuse.statistics import SpaceMoments
-from mmreuse.utils.methods import Method, find_method
+from mmreuse.utils.methods import MethodLike, find_method
 
 SPLITS = ('val', 'test')
 #: Which mmengine registers unless they are None.
@@ -60,8 +60,8 @@ class MergingStudy:
         self.cfg = cfg
         self.folder = Path(cfg.work_dir)
         self.options = {key: value for key, value in hooks['merge'].items() if key not in ('type', 'matcher')}
-        self.matcher: Method = hooks['merge'].get('matcher', 'zip')
-        self.renormalizers: Sequence[Method] = hooks['renormalize'].get('renormalizers', ['reset'])
+        self.matcher: MethodLike = hooks['merge'].get('matcher', 'zip')
+        self.renormalizers: Sequence[MethodLike] = hooks['renormalize'].get('renormalizers', ['reset'])
         find_method(MATCHERS, self.matcher)
         for renormalizer in self.renormalizers:
             find_method(RENORMALIZERS, renormalizer)
@@ -81,7 +81,7 @@ class MergingStudy:
         data = Config(dict(self.cfg.train_dataloader)).to_dict()
         return cached_moments(self.model, self.images, self.options.get('samples'), data, cache)
 
-    def merge(self, matcher: Method | None = None, *, stop: Place, split: str = 'val') -> Measured:
+    def merge(self, matcher: MethodLike | None = None, *, stop: Place, split: str = 'val') -> Measured:
         """Merge, renormalise and measure.
 
         Args:

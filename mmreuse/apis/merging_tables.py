@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mmreuse.errors import ConfigError
-from mmreuse.utils.methods import Method
+from mmreuse.utils.methods import MethodLike
 
 
 def task_letters(count: int) -> list[str]:
@@ -28,7 +28,7 @@ def split_columns(tasks: Sequence[Sequence[int]]) -> dict[str, str]:
             for letter, task in zip(task_letters(len(tasks)), tasks, strict=True)}
 
 
-def parameter_columns(matcher: Method) -> dict[str, Any]:
+def parameter_columns(matcher: MethodLike) -> dict[str, Any]:
     """Options of a matcher; alpha and beta of zip are the published A and B."""
     options = dict(matcher) if isinstance(matcher, Mapping) else {}
     names = {'alpha': 'A', 'beta': 'B'}
@@ -36,7 +36,7 @@ def parameter_columns(matcher: Method) -> dict[str, Any]:
             for key, value in options.items() if key != 'type'}
 
 
-def matcher_name(matcher: Method) -> str:
+def matcher_name(matcher: MethodLike) -> str:
     """As it stands in tables."""
     return matcher['type'] if isinstance(matcher, Mapping) else str(matcher)
 

@@ -7,11 +7,11 @@ from torch import nn
 from mmreuse.apis.data import Data, batches
 from mmreuse.pruning import prune as prune_model
 from mmreuse.statistics.bn import measured_norms
-from mmreuse.utils.methods import Method
+from mmreuse.utils.methods import MethodLike
 
 
 def prune(model: nn.Module, data: Data | None, sparsity: float,
-          saliency: Method = 'magnitude', *, renormalizers: Sequence[Method] | None = None,
+          saliency: MethodLike = 'magnitude', *, renormalizers: Sequence[MethodLike] | None = None,
           validation: Data | None = None, **options: Any) -> nn.Module:
     """Prune a trained classifier without training, whatever library it comes from.
 

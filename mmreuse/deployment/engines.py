@@ -28,7 +28,7 @@ Call = Callable[[], list[np.ndarray]]
 _WORKER = Path(__file__).with_name('worker.py')
 
 
-@ENGINES.register_module(name='torch')
+@ENGINES.register_module(name='torch', needs=('threads', 'folder'))
 def pytorch(model: nn.Module, inputs: tuple[Any, ...], *, threads: int, folder: Path) -> Call:
     """PyTorch itself, without compilation; who times it sets the number of threads, which is PyTorch's own."""
     def call() -> list[np.ndarray]:
@@ -38,7 +38,7 @@ def pytorch(model: nn.Module, inputs: tuple[Any, ...], *, threads: int, folder: 
     return call
 
 
-@ENGINES.register_module(name='onnxruntime')
+@ENGINES.register_module(name='onnxruntime', needs=('threads', 'folder'))
 def onnxruntime(model: nn.Module, inputs: tuple[Any, ...], *, threads: int, folder: Path) -> Call:
     """ONNX Runtime on the CPU, with all its optimisations."""
     _require('onnxruntime')
@@ -59,7 +59,7 @@ def onnxruntime(model: nn.Module, inputs: tuple[Any, ...], *, threads: int, fold
     return lambda: session.run(None, feed)
 
 
-@ENGINES.register_module(name='openvino')
+@ENGINES.register_module(name='openvino', needs=('threads', 'folder'))
 def openvino(model: nn.Module, inputs: tuple[Any, ...], *, threads: int, folder: Path) -> Call:
     """OpenVINO on the CPU, in single precision as the others.
 
@@ -70,7 +70,7 @@ def openvino(model: nn.Module, inputs: tuple[Any, ...], *, threads: int, folder:
     return _in_own_process('openvino', model, inputs, threads, folder)
 
 
-@ENGINES.register_module(name='deepsparse')
+@ENGINES.register_module(name='deepsparse', needs=('threads', 'folder'))
 def deepsparse(model: nn.Module, inputs: tuple[Any, ...], *, threads: int, folder: Path) -> Call:
     """DeepSparse, which skips weights that are zero.
 

@@ -14,11 +14,11 @@ from mmreuse.errors import ConfigError
 from mmreuse.graph import fresh_copy
 from mmreuse.registry import ENGINES
 from mmreuse.utils.latency import Latency, time_in_turns
-from mmreuse.utils.methods import Method, find_method
+from mmreuse.utils.methods import MethodLike, find_method
 
 
 def compare_latency(models: Mapping[str, nn.Module], inputs: Tensor | tuple[Any, ...],
-                    engines: Sequence[Method] = ('torch', 'onnxruntime'), *, threads: int = 1, repeats: int = 50,
+                    engines: Sequence[MethodLike] = ('torch', 'onnxruntime'), *, threads: int = 1, repeats: int = 50,
                     warmup: int = 10) -> dict[str, dict[str, Latency]]:
     """Time networks on the CPU on several engines, after a proof that they compute there what they compute in PyTorch.
 
@@ -41,12 +41,12 @@ def compare_latency(models: Mapping[str, nn.Module], inputs: Tensor | tuple[Any,
     """
     if threads < 1 or repeats < 1 or warmup < 0:
         raise ConfigError(f'threads={threads} and repeats={repeats} must be at least 1, warmup={warmup} at least 0.')
-    functions = {_name(engine): find_method(ENGINES, engine) for engine in engines}
+    methods = {method.name: method for method in (find_method(ENGINES, engine) for engine in engines)}
     inputs = tuple(each.cpu() for each in (inputs if isinstance(inputs, tuple) else (inputs,)))
     copies = {name: fresh_copy(model).cpu() for name, model in models.items()}
     measured = {}
     with TemporaryDirectory() as folder, _torch_threads(threads):
-        for engine, prepare in functions.items():
+        for engine, prepare in methods.items():
             calls: dict[str, Call] = {}
             for number, (name, model) in enumerate(copies.items()):
                 place = Path(folder, str(number))
@@ -55,12 +55,6 @@ def compare_latency(models: Mapping[str, nn.Module], inputs: Tensor | tuple[Any,
                 check_outputs(calls[name](), model, inputs, f"engine '{engine}', network '{name}'")
             measured[engine] = time_in_turns(calls, repeats=repeats, warmup=warmup)
     return measured
-
-
-def _name(engine: Method) -> str:
-    if isinstance(engine, str):
-        return engine
-    return engine['type'] if isinstance(engine, Mapping) else engine.__name__
 
 
 @contextmanager

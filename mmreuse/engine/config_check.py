@@ -1,5 +1,4 @@
 """Checks of a whole config before anything starts."""
-import inspect
 import logging
 import math
 from collections.abc import Collection, Mapping
@@ -16,12 +15,12 @@ from torch.utils.data import DataLoader
 
 import mmreuse.registry as ours
 from mmreuse.errors import ConfigError
-from mmreuse.utils.components import check_keywords, find_component, registered_names
+from mmreuse.utils.components import check_keywords, find_component, parameters_of, registered_names
 from mmreuse.utils.config_keys import check_keys
-from mmreuse.utils.names import misspells, nearest
+from mmreuse.utils.names import misspells, nearest, refuse_unknown
 
-_FUNCTIONS = (ours.SIMILARITIES, ours.PROXIES, ours.MATCHERS, ours.RENORMALIZERS, ours.SALIENCIES, ours.ATTACKS,
-              ours.ENGINES, ours.JOBS)
+_METHODS = (ours.SIMILARITIES, ours.PROXIES, ours.MATCHERS, ours.RENORMALIZERS, ours.SALIENCIES, ours.ATTACKS,
+            ours.ENGINES, ours.JOBS)
 #: In which registry a component stands that is given under a key, wherever that is.
 _KINDS: dict[str, Registry] = {
     **dict.fromkeys(('model', 'classifier', 'backbone', 'neck', 'head', 'loss', 'data_preprocessor'), ours.MODELS),
@@ -136,9 +135,9 @@ class _Check:
         elif isinstance(value, Mapping):
             if 'library' not in value:  # an entry of a zoo names its network otherwise, and is read by parse_zoo
                 self.walk_mapping(place, key, value, kind, expected)
-        elif kind in _FUNCTIONS and isinstance(value, str):
+        elif kind in _METHODS and isinstance(value, str):
             self.find(place, value, kind, None)
-        elif kind is not None and expected and kind not in _FUNCTIONS and isinstance(value, str | int | float):
+        elif kind is not None and expected and kind not in _METHODS and isinstance(value, str | int | float):
             raise ConfigError(f'{place} = {value!r}: expected dict(type=...), a {kind.name}.')
 
     def walk_mapping(self, place: str, key: str, value: Mapping, kind: Registry | None, expected: bool) -> None:
@@ -163,14 +162,13 @@ class _Check:
         component = self.find(f'{place}.type', name, kind, value.get('_scope_'))
         given = {name: each for name, each in value.items() if name not in ('type', '_scope_')}
         if kind is None:
-            kind = next((each for each in _FUNCTIONS if component in each.module_dict.values()), None)
-        if kind in _FUNCTIONS:
-            positional = [each.name for each in inspect.signature(component).parameters.values()
-                          if each.kind is not each.KEYWORD_ONLY]
-            wrong = next((each for each in given if each in positional), None)
+            kind = next((each for each in _METHODS if component in each.module_dict.values()), None)
+        if kind in _METHODS:
+            settable = kind.method(component).settable
+            wrong = next((each for each in given if each in parameters_of(component)[0] and each not in settable), None)
             if wrong is not None:
                 raise ConfigError(f"{place}: '{wrong}' is given to {name} by the run; take it out.")
-        unsure = self.partial or kind is None or kind in _FUNCTIONS
+        unsure = self.partial or kind is None or kind in _METHODS
         check_keywords(place, component, given, more=_TAKEN.get(kind.name, ()) if kind is not None else (),
                        given_by_code=None if unsure else _ADDED.get(kind.name, ()))
 
@@ -197,9 +195,8 @@ class _Check:
     def check_section(self, place: str, value: Any, known: Collection[str]) -> None:
         """Check a section whose keys are all known."""
         self.check_dict(place, value)
+        refuse_unknown(place, value, known, 'key')
         for key, each in value.items():
-            if key not in known:
-                raise ConfigError(f"{place}: nothing reads the key '{key}'. {nearest(key, known)}")
             if key == 'mp_cfg':
                 self.check_dict(f'{place}.{key}', each)
                 check_keywords(f'{place}.{key}', set_multi_processing, each)

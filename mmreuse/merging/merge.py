@@ -23,11 +23,11 @@ from mmreuse.networks import record_edit
 from mmreuse.networks.record import record_of, set_record, shapes_of
 from mmreuse.registry import RENORMALIZERS
 from mmreuse.renormalization import apply_renormalizers
-from mmreuse.renormalization.apply import chooses
+from mmreuse.renormalization.apply import find_methods
 from mmreuse.renormalization.score import Score
 from mmreuse.statistics import SpaceMoments, collect
 from mmreuse.statistics.passes import inputs_for
-from mmreuse.utils.methods import find_method, method_name, takes
+from mmreuse.utils.methods import find_method, method_name
 from mmreuse.utils.modes import evaluating
 
 
@@ -81,8 +81,7 @@ def merge(
         are
             observed.
         renormalizers: Names, configs or functions of :data:`mmreuse.registry.RENORMALIZERS`, called one after the
-            other as ``f(merged, loader, samples=samples)``. One with a parameter ``ends`` also gets the models
-            rewritten by their own maps.
+            other with what they need. What needs ``ends`` gets the models rewritten by their own maps.
         validation: Labelled batches, not of the test set, for renormalizers that choose by accuracy on them.
         verify: Prove the spaces first, once for every architecture.
 
@@ -96,10 +95,10 @@ def merge(
         DataError: The loader has too few samples, or a feature is not finite.
         TraceError: A model cannot be traced or cut.
     """
-    renormalizers = [find_method(RENORMALIZERS, each) for each in renormalizers]
+    renormalizers = find_methods(renormalizers)
     if renormalizers and loader is None:
         raise ConfigError('renormalizers need data: give a loader, or leave them out.')
-    if validation is None and any(map(chooses, renormalizers)):
+    if validation is None and any(method.chooses for method in renormalizers):
         raise ConfigError('a renormalizer chooses on labelled data: give `validation`, or its own option `score`.')
     if not models:
         raise ConfigError('there are no models to merge.')
@@ -185,8 +184,8 @@ def renormalize(merged: MergedModel, loader: Iterable, renormalizer: str | dict 
     Args:
         merged: Of the graphs and matchings.
         loader: Batches of images.
-        renormalizer: Name, config or function of :data:`mmreuse.registry.RENORMALIZERS`. One with a parameter
-            ``ends`` also gets the models rewritten by their own maps, one with ``layers`` those that are merged.
+        renormalizer: Name, config or function of :data:`mmreuse.registry.RENORMALIZERS`. What
+            needs ``ends`` gets the models rewritten by their own maps, what needs ``layers`` those that are merged.
         graphs: The models.
         matchings: Of their spaces.
         samples: How many samples to use; None for what the config says, or all.
@@ -200,10 +199,10 @@ def renormalize(merged: MergedModel, loader: Iterable, renormalizer: str | dict 
         ConfigError: There is no such renormalizer.
         DataError: The loader has too few samples, or a feature is not finite.
     """
-    function = find_method(RENORMALIZERS, renormalizer)
-    ends = _each_alone(merged, graphs, matchings) if takes(function, 'ends') else None
+    method = find_method(RENORMALIZERS, renormalizer)
+    ends = _each_alone(merged, graphs, matchings) if 'ends' in method.needs else None
     with _fronts_aside(merged):
-        return apply_renormalizers(merged, loader, [function], samples=samples, ends=ends, validation=validation,
+        return apply_renormalizers(merged, loader, [method], samples=samples, ends=ends, validation=validation,
                                    score=score, layers=r'(joins|trunk)\..*')[0]
 
 

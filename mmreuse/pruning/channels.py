@@ -1,5 +1,5 @@
 """Structured pruning: channels and attention heads go, and what is left is a smaller network."""
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -16,9 +16,9 @@ from mmreuse.pruning.channel_choice import (
     resizable,
 )
 from mmreuse.pruning.fisher import Fisher
-from mmreuse.pruning.scoring import check_options, estimate_fisher, needs_fisher, score_weights
+from mmreuse.pruning.scoring import check_options, estimate_fisher, score_weights
 from mmreuse.pruning.weights import copy_permanent, find_masks, listed_weights
-from mmreuse.registry import EDITS
+from mmreuse.registry import EDITS, Method
 from mmreuse.renormalization import apply_renormalizers, measure_ends
 from mmreuse.renormalization.apply import find_methods
 from mmreuse.renormalization.target_statistics import permuted
@@ -26,7 +26,7 @@ from mmreuse.statistics import ChannelMoments
 from mmreuse.statistics.data import repeatable
 from mmreuse.statistics.passes import inputs_for
 from mmreuse.utils.latency import measure_latency
-from mmreuse.utils.methods import Method, method_name, takes
+from mmreuse.utils.methods import MethodLike, method_name
 from mmreuse.utils.names import nearest
 
 
@@ -53,9 +53,9 @@ def prune_channels(
     inputs: Tensor | tuple[Any, ...],
     target: float,
     loader: Iterable | None = None,
-    saliency: Method = 'magnitude',
+    saliency: MethodLike = 'magnitude',
     *,
-    renormalizers: Sequence[Method] = (),
+    renormalizers: Sequence[MethodLike] = (),
     **options: Any,
 ) -> nn.Module:
     """Remove channels and heads until a network costs ``target`` of what it does.
@@ -80,11 +80,11 @@ def prune_channels(
         InfeasibleError: Even the smallest network allowed costs more; names what it costs.
         DataError: There are too few samples, or a number is not finite.
     """
-    functions = find_methods(list(renormalizers))
-    if functions and loader is None:
+    methods = find_methods(list(renormalizers))
+    if methods and loader is None:
         raise ConfigError('renormalizers need data: give a loader, or leave them out.')
-    for function in functions:
-        check_renormalizer(function)
+    for method in methods:
+        check_renormalizer(method)
     loader = None if loader is None else repeatable(loader)
     graph, maps = select_channels(model, inputs, target, loader, saliency, **options)
     pruned = transform(graph, maps)
@@ -93,31 +93,31 @@ def prune_channels(
     record_change(pruned, 'prune_channels', model, inputs=graph.inputs, share=share,
                   cost='MACs' if cost == 'macs' else method_name(cost),
                   saliency=method_name(saliency))
-    for function in functions:
-        apply_renormalizers(pruned, loader, function, targets=dense_targets(function, graph, maps, loader))
+    for method in methods:
+        apply_renormalizers(pruned, loader, method, targets=dense_targets(method, graph, maps, loader))
     return pruned
 
 
-def check_renormalizer(function: Callable) -> None:
+def check_renormalizer(method: Method) -> None:
     """Raise :class:`ConfigError` if a renormalizer compares with the dense network, whose layers are wider."""
-    if takes(function, 'ends') and not takes(function, 'targets'):
-        raise ConfigError(f"renormalizer '{getattr(function, '__name__', function)}' takes `ends`, whose layers are "
+    if 'ends' in method.needs and 'targets' not in method.needs:
+        raise ConfigError(f"renormalizer '{method.name}' takes `ends`, whose layers are "
                           'wider than those of the pruned network. Take one that goes by `targets`, or reset.')
 
 
-def dense_targets(function: Callable, graph: TracedModel, maps: Mapping[str, Select],
+def dense_targets(method: Method, graph: TracedModel, maps: Mapping[str, Select],
                 loader: Iterable) -> list[dict[str, ChannelMoments]] | None:
     """Statistics, in the dense network, of the channels that are left, for a renormalizer that asks for targets.
 
     Args:
-        function: The renormalizer; its budget is kept.
+        method: The renormalizer; its budget is kept.
         graph: Of the dense network, see :func:`select_channels`.
         maps: What is left.
         loader: Images.
     """
-    if not takes(function, 'targets'):
+    if 'targets' not in method.needs:
         return None
-    samples = getattr(function, 'keywords', {}).get('samples')
+    samples = method.options.get('samples')
     return [permuted(statistics, graph, maps) for statistics in measure_ends([graph.model], loader, samples=samples)]
 
 
@@ -126,7 +126,7 @@ def select_channels(
     inputs: Tensor | tuple[Any, ...],
     target: float,
     loader: Iterable | None = None,
-    saliency: Method = 'magnitude',
+    saliency: MethodLike = 'magnitude',
     *,
     cost: str | Cost = 'macs',
     multiple: int = 1,
@@ -169,17 +169,15 @@ def select_channels(
                           'minimum one in (0, 1], multiple at least 1.')
     if isinstance(cost, str) and cost not in COSTS:
         raise ConfigError(f"there is no cost '{cost}'. {nearest(cost, COSTS)}")
-    function, settings = check_options(saliency, fisher=fisher)
+    method, settings = check_options(saliency, fisher=fisher)
     model = copy_permanent(model)
     graph = verified(model, inputs_for(model, inputs))
     chosen = prunable_spaces(graph, spaces, exclude)
     if spaces is None:
         chosen = resizable(graph, chosen)
     weights = listed_weights(model)
-    curvature = None
-    if needs_fisher(function):
-        curvature = estimate_fisher(model, loader, weights, find_masks(weights), settings)
-    scores = channel_scores(graph, chosen, score_weights(function, weights, curvature))
+    curvature = estimate_fisher(model, loader, weights, find_masks(weights), settings)
+    scores = channel_scores(graph, chosen, score_weights(method, weights, curvature))
     maps = choose_channels(graph, scores, target, COSTS[cost] if isinstance(cost, str) else cost, multiple=multiple,
                            minimum=minimum, relative=relative)
     return graph, maps

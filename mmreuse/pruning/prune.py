@@ -8,14 +8,14 @@ from torch import Tensor, nn
 from mmreuse.errors import ConfigError
 from mmreuse.networks import Edit, record_edit
 from mmreuse.pruning.fisher import Fisher
-from mmreuse.pruning.scoring import check_options, estimate_fisher, needs_fisher, score_weights
+from mmreuse.pruning.scoring import check_options, estimate_fisher, score_weights
 from mmreuse.pruning.selection import check_sparsity, pruned_count, select_masks
 from mmreuse.pruning.weights import apply_masks, copy_permanent, find_masks, listed_weights, make_permanent
-from mmreuse.registry import EDITS, RENORMALIZERS
+from mmreuse.registry import EDITS
 from mmreuse.renormalization import apply_renormalizers
-from mmreuse.renormalization.apply import chooses
+from mmreuse.renormalization.apply import find_methods
 from mmreuse.statistics.data import repeatable
-from mmreuse.utils.methods import Method, find_method, method_name
+from mmreuse.utils.methods import MethodLike, method_name
 
 
 @EDITS.register_module(name='prune')
@@ -31,9 +31,9 @@ def prune(
     model: nn.Module,
     loader: Iterable | None,
     sparsity: float,
-    saliency: Method = 'magnitude',
+    saliency: MethodLike = 'magnitude',
     *,
-    renormalizers: Sequence[Method] = (),
+    renormalizers: Sequence[MethodLike] = (),
     validation: Iterable | None = None,
     **options: Any,
 ) -> nn.Module:
@@ -58,11 +58,11 @@ def prune(
         ConfigError: As :func:`prune_weights`; or renormalizers have no data, or nothing to choose by.
         DataError: As :func:`prune_weights`; or a renormalizer has too little data.
     """
-    renormalizers = [find_method(RENORMALIZERS, each) for each in renormalizers]
+    renormalizers = find_methods(renormalizers)
     loader = None if loader is None else repeatable(loader)
     if renormalizers and loader is None:
         raise ConfigError('renormalizers need data: give a loader, or leave them out.')
-    if validation is None and any(map(chooses, renormalizers)):
+    if validation is None and any(method.chooses for method in renormalizers):
         raise ConfigError('a renormalizer chooses on labelled data: give `validation`, or its own option `score`.')
     pruned = copy_permanent(model)
     prune_weights(pruned, loader, sparsity, saliency, **options)
@@ -75,7 +75,7 @@ def prune_weights(
     model: nn.Module,
     loader: Iterable | None,
     sparsity: float,
-    saliency: Method = 'magnitude',
+    saliency: MethodLike = 'magnitude',
     *,
     scope: str = 'global',
     update: str | None = None,
@@ -112,13 +112,13 @@ def prune_weights(
             unchanged then.
     """
     check_sparsity(sparsity)
-    function, settings = check_options(saliency, scope, update, fisher)
+    method, settings = check_options(saliency, scope, update, fisher)
     make_permanent(model)
     weights = listed_weights(model, modules, exclude)
     masks = find_masks(weights) if masks is None else {name: masks[name] for name in weights}
     check_growth(masks, sparsity)
-    curvature = estimate_fisher(model, loader, weights, masks, settings) if needs_fisher(function, update) else None
-    kept = select_masks(score_weights(function, weights, curvature), sparsity, scope, masks)
+    curvature = estimate_fisher(model, loader, weights, masks, settings)
+    kept = select_masks(score_weights(method, weights, curvature), sparsity, scope, masks)
     with torch.no_grad():
         if update is not None:
             gone = {name: masks[name] & ~kept[name] for name in weights}

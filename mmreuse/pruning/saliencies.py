@@ -1,7 +1,7 @@
 """Saliencies: estimates of the importance of each weight.
 
 A saliency is a plain function ``f(weights, *, ...)`` from weights by name to tensors of the same shapes: the larger,
-the more is lost without the weight. One with a parameter ``fisher`` gets the
+the more is lost without the weight. One that needs ``fisher`` gets the
 :class:`~mmreuse.pruning.fisher.Fisher` of the network, and needs labelled data.
 """
 from collections.abc import Mapping
@@ -13,20 +13,20 @@ from mmreuse.pruning.fisher import Fisher
 from mmreuse.registry import SALIENCIES
 
 
-@SALIENCIES.register_module(name='magnitude')
+@SALIENCIES.register_module(name='magnitude', data_free=True)
 def magnitude(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """``|w|``."""
     return {name: weight.detach().abs() for name, weight in weights.items()}
 
 
-@SALIENCIES.register_module(name='random')
+@SALIENCIES.register_module(name='random', data_free=True)
 def random(weights: Mapping[str, Tensor], *, seed: int = 0) -> dict[str, Tensor]:
     """Uniform random numbers: what any other saliency should be better than."""
     generator = torch.Generator().manual_seed(seed)
     return {name: torch.rand(weight.shape, generator=generator).to(weight.device) for name, weight in weights.items()}
 
 
-@SALIENCIES.register_module(name='diagonal_fisher')
+@SALIENCIES.register_module(name='diagonal_fisher', needs=('fisher',))
 def diagonal_fisher(weights: Mapping[str, Tensor], *, fisher: Fisher) -> dict[str, Tensor]:
     """``w^2 mean_k(g_k^2) / 2``: the loss that the diagonal of the Fisher predicts (optimal brain damage).
 
@@ -40,7 +40,7 @@ def diagonal_fisher(weights: Mapping[str, Tensor], *, fisher: Fisher) -> dict[st
     return saliencies
 
 
-@SALIENCIES.register_module(name='woodfisher')
+@SALIENCIES.register_module(name='woodfisher', needs=('fisher',))
 def woodfisher(weights: Mapping[str, Tensor], *, fisher: Fisher) -> dict[str, Tensor]:
     """``w^2 / (2 [F^-1]_qq)``: the loss when one weight goes and the others make up for it.
 

@@ -1,5 +1,5 @@
 """From the options of a call to saliencies of weights."""
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -8,18 +8,21 @@ from mmreuse.errors import ConfigError
 from mmreuse.pruning.fisher import Fisher, check_fisher, check_rule
 from mmreuse.pruning.gradients import per_sample_gradients
 from mmreuse.pruning.selection import check_scope
-from mmreuse.registry import SALIENCIES
-from mmreuse.utils.methods import Method, find_method, takes
+from mmreuse.registry import SALIENCIES, Method
+from mmreuse.utils.methods import MethodLike, find_method
+from mmreuse.utils.names import refuse_unknown
 
 FISHER = dict(samples=1000, average=1, chunk=64, damp=1e-5, block=None)
 
 
-def check_options(saliency: Method, scope: str = 'global', update: str | None = None,
-                  fisher: Fisher | Mapping[str, Any] | None = None) -> tuple[Callable, Fisher | dict[str, Any]]:
+def check_options(saliency: MethodLike, scope: str = 'global', update: str | None = None,
+                  fisher: Fisher | Mapping[str, Any] | None = None
+                  ) -> tuple[Method, Fisher | dict[str, Any] | None]:
     """Find what is wrong with options of :func:`mmreuse.pruning.prune_weights` before time is spent.
 
     Returns:
-        tuple: The saliency's function, and the Fisher or all options of its estimate.
+        tuple: The saliency; and the Fisher or all options of its estimate, None where neither saliency nor update
+        needs it.
 
     Raises:
         ConfigError: There is no such method, scope, update or option.
@@ -27,38 +30,30 @@ def check_options(saliency: Method, scope: str = 'global', update: str | None = 
     check_scope(scope)
     if update is not None:
         check_rule(update)
-    function = find_method(SALIENCIES, saliency)
-    if isinstance(fisher, Fisher):
-        return function, fisher
-    unknown = [key for key in fisher or {} if key not in FISHER]
-    if unknown:
-        raise ConfigError(f"fisher has no option '{unknown[0]}'. It has {', '.join(FISHER)}.")
-    settings = {**FISHER, **(fisher or {})}
-    check_fisher(settings['damp'], settings['block'])
-    return function, settings
-
-
-def needs_fisher(function: Callable, update: str | None = None) -> bool:
-    """Whether a saliency or an update needs the Fisher, and with it labelled data."""
-    return update is not None or takes(function, 'fisher')
+    method = find_method(SALIENCIES, saliency)
+    if not isinstance(fisher, Fisher):
+        refuse_unknown('fisher', fisher or {}, FISHER)
+        fisher = {**FISHER, **(fisher or {})}
+        check_fisher(fisher['damp'], fisher['block'])
+    return method, fisher if update is not None or 'fisher' in method.needs else None
 
 
 def estimate_fisher(model: nn.Module, loader: Iterable | None, weights: Mapping[str, Tensor],
-                    masks: Mapping[str, Tensor], settings: Fisher | Mapping[str, Any]) -> Fisher:
-    """The Fisher of a network, pruned or not.
+                    masks: Mapping[str, Tensor], settings: Fisher | Mapping[str, Any] | None) -> Fisher | None:
+    """Estimate the Fisher of a network, pruned or not, if it is needed.
 
     Args:
         model: The network.
         loader: Labelled batches.
         weights: By name.
         masks: False where they are pruned.
-        settings: All of :data:`FISHER`; or the Fisher itself, which is handed back.
+        settings: All of :data:`FISHER`; or the Fisher itself, which is handed back; None if it is not needed.
 
     Raises:
         ConfigError: There is no loader.
         DataError: There are too few samples, or a gradient is not finite.
     """
-    if isinstance(settings, Fisher):
+    if settings is None or isinstance(settings, Fisher):
         return settings
     if loader is None:
         raise ConfigError('the Fisher needs labelled data: give a loader, or take a saliency without it and no update.')
@@ -67,6 +62,6 @@ def estimate_fisher(model: nn.Module, loader: Iterable | None, weights: Mapping[
                   settings['block'])
 
 
-def score_weights(function: Callable, weights: Mapping[str, Tensor], fisher: Fisher | None) -> dict[str, Tensor]:
-    """Call a saliency, with the Fisher if it takes one."""
-    return function(weights, **({'fisher': fisher} if takes(function, 'fisher') else {}))
+def score_weights(method: Method, weights: Mapping[str, Tensor], fisher: Fisher | None) -> dict[str, Tensor]:
+    """Return the saliencies of weights, by the Fisher if the method needs it."""
+    return method(weights, **method.accepted(dict(fisher=fisher)))

@@ -1,7 +1,7 @@
 """Try several renormalizations and keep the best."""
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +9,7 @@ from torch import nn
 
 from mmreuse.errors import SpaceError
 from mmreuse.graph import copy_model
-from mmreuse.registry import RENORMALIZERS
+from mmreuse.registry import RENORMALIZERS, Method
 from mmreuse.renormalization.apply import Methods, apply_renormalizers, find_methods
 from mmreuse.renormalization.measure import measure_ends
 from mmreuse.renormalization.score import Score, scorer
@@ -24,10 +24,11 @@ class Choice:
     name: str  # of the best
     scores: dict[str, float]
     unfit: dict[str, str]  # candidates that the network does not allow, and why
-    methods: tuple[Callable, ...]  # the best, to be run on other networks; none where the network is best as it is
+    methods: tuple[Method, ...]  # the best, to be run on other networks; none where the network is best as it is
 
 
-@RENORMALIZERS.register_module(name='auto')
+@RENORMALIZERS.register_module(
+    name='auto', needs=('samples', 'ends', 'targets', 'weights', 'validation', 'score'), chooses=True)
 def auto(
     model: nn.Module,
     loader: Iterable,
@@ -63,7 +64,7 @@ def auto(
         DataError: As the candidates raise it. The network is then unchanged.
     """
     judge = scorer(validation, score)
-    methods = {_label(candidate): find_methods(candidate) for candidate in candidates}
+    methods = {_label(found): found for found in map(find_methods, candidates)}
     if targets is None and ends is not None:
         targets = measure_ends(ends, loader, samples=samples)
     given = dict(samples=samples, ends=ends, targets=targets, weights=weights, validation=validation, score=score)
@@ -86,15 +87,10 @@ def auto(
     return Choice(name, scores, unfit, tuple(methods.get(name, ())))
 
 
-def _label(candidate: Methods) -> str:
-    """``repair(order=sequential)``, ``repair + reset``."""
-    names = []
-    for method in candidate if isinstance(candidate, (list, tuple)) else [candidate]:
-        cfg = dict(method) if isinstance(method, Mapping) else dict(type=method)
-        kind = cfg.pop('type')
-        options = ', '.join(f'{key}={value}' for key, value in cfg.items())
-        names.append(getattr(kind, '__name__', str(kind)) + (f'({options})' if options else ''))
-    return ' + '.join(names)
+def _label(methods: Sequence[Method]) -> str:
+    """Return e.g. ``repair(order=sequential)`` or ``repair + reset``."""
+    options = [', '.join(f'{key}={value}' for key, value in method.options.items()) for method in methods]
+    return ' + '.join(method.name + (f'({own})' if own else '') for method, own in zip(methods, options, strict=True))
 
 
 @torch.no_grad()

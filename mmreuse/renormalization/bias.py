@@ -10,6 +10,7 @@ from mmreuse.graph import copy_model
 from mmreuse.registry import RENORMALIZERS
 from mmreuse.renormalization.fold_affine import refuse_shared
 from mmreuse.renormalization.measure import first_images
+from mmreuse.renormalization.requirements import biases, no_norms
 from mmreuse.renormalization.score import scorer
 from mmreuse.renormalization.target_layers import Flow, Layers, choose
 from mmreuse.renormalization.target_statistics import check_weights
@@ -18,7 +19,7 @@ from mmreuse.utils.names import nearest
 logger = logging.getLogger(__name__)
 
 
-@RENORMALIZERS.register_module(name='bias_calibration')
+@RENORMALIZERS.register_module(name='bias_calibration', needs=('ends', 'weights', 'layers'), requires=no_norms)
 @torch.no_grad()
 def bias_calibration(
     model: nn.Module,
@@ -60,9 +61,9 @@ def bias_calibration(
     if not depths:
         raise SpaceError(f'{type(model).__name__} has no layer with a bias to calibrate.')
     refuse_shared(model, [f'{name}.bias' for name in depths])
-    biases = {name: [_bias(end, name, model) for end in ends or [model] * len(shares)] for name in depths}
+    found = {name: [_bias(end, name, model) for end in ends or [model] * len(shares)] for name in depths}
     for name, depth in depths.items():
-        bias = sum(share**depth * own.double() for share, own in zip(shares, biases[name], strict=True))
+        bias = sum(share**depth * own.double() for share, own in zip(shares, found[name], strict=True))
         flow.modules[name].bias.copy_(bias)
 
 
@@ -78,7 +79,8 @@ def _bias(end: nn.Module, layer: str, model: nn.Module) -> Tensor:
     return found.to(wanted.device)
 
 
-@RENORMALIZERS.register_module(name='bias_removal')
+@RENORMALIZERS.register_module(
+    name='bias_removal', needs=('validation', 'score'), chooses=True, choice='last', requires=biases)
 def bias_removal(
     model: nn.Module,
     loader: Iterable,
@@ -133,7 +135,7 @@ def best_last(model: nn.Module, names: Sequence[str], score: Callable[[nn.Module
     return best
 
 
-@RENORMALIZERS.register_module(name='zero_bias')
+@RENORMALIZERS.register_module(name='zero_bias', data_free=True, requires=biases)
 def zero_bias(model: nn.Module, loader: Iterable) -> None:
     """Set all biases to zero, those of norms and classifiers too.
 

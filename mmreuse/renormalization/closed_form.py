@@ -79,7 +79,7 @@ def _channels(end: nn.Module, layer: str) -> Tensor:
     return torch.arange(len(modules[layer].weight))
 
 
-@RENORMALIZERS.register_module(name='closed_form_repair')
+@RENORMALIZERS.register_module(name='closed_form_repair', needs=('samples', 'ends', 'moments', 'weights', 'layers'))
 @torch.no_grad()
 def closed_form_repair(
     model: nn.Module,

@@ -4,11 +4,12 @@ from collections.abc import Iterable
 from torch import nn
 
 from mmreuse.registry import RENORMALIZERS
+from mmreuse.renormalization.requirements import running_statistics
 from mmreuse.statistics import reset_bn
 from mmreuse.statistics.bn import measured_norms
 
 
-@RENORMALIZERS.register_module(name='reset')
+@RENORMALIZERS.register_module(name='reset', needs=('samples',), requires=running_statistics)
 def reset(model: nn.Module, loader: Iterable, *, samples: int | None = None) -> None:
     """Replace the running statistics of every batch norm by those of the data, in place.
 

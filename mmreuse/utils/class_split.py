@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mmreuse.errors import ConfigError
-from mmreuse.utils.names import nearest
+from mmreuse.utils.names import refuse_unknown
 
 #: Ids of classes, or ``dict(num_classes=10, parts=2, part=0, seed=0)``: one part of a seeded split.
 Classes = Sequence[int] | Mapping[str, int]
@@ -75,12 +75,11 @@ def _split_options(options: Mapping[str, int], *more: str) -> dict[str, int]:
         ConfigError: A key is missing, unknown, or holds no whole number.
     """
     needed = ('num_classes', 'parts', *more)
+    refuse_unknown(f'classes = {dict(options)}', options, (*needed, 'seed'))
     for key in (*needed, *options):
         if key not in options:
             raise ConfigError(f"classes = {dict(options)}: '{key}' is missing. A part of a seeded split is "
                               'dict(num_classes=10, parts=2, part=0, seed=0).')
-        if key not in (*needed, 'seed'):
-            raise ConfigError(f"classes = {dict(options)}: nothing reads '{key}'. {nearest(key, (*needed, 'seed'))}")
         if not isinstance(options[key], int) or options[key] < 0:
             raise ConfigError(f'classes: {key} = {options[key]!r} is no whole number from 0.')
     return dict(options)

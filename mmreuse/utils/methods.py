@@ -1,49 +1,62 @@
-"""Registered functions by name, checked before time is spent."""
+"""Methods by name, checked before time is spent."""
 import inspect
-from collections.abc import Callable, Mapping
-
-from mmengine.registry import Registry
+from collections.abc import Callable, Mapping, Sequence
 
 from mmreuse.errors import ConfigError
-from mmreuse.utils.names import nearest
+from mmreuse.registry import Method, MethodRegistry
+from mmreuse.utils.names import nearest, refuse_unknown
 
-Method = str | Mapping | Callable
+#: A name, ``dict(type=NAME, **options)``, a function, or a :class:`mmreuse.registry.Method`.
+MethodLike = str | Mapping | Callable
 
 
-def find_method(registry: Registry, method: Method) -> Callable:
-    """The function that a config names, its options bound.
+def find_method(registry: MethodRegistry, method: MethodLike) -> Method:
+    """Return a method with its options bound.
 
     Args:
-        registry: Of plain functions.
-        method: Name, ``dict(type=NAME, **options)``, or a function, which is returned as it is.
+        registry: Where it is registered.
+        method: Name, ``dict(type=NAME, **options)``, or a function, whose needs are read from its signature unless it
+            is registered.
 
     Raises:
         ConfigError: There is none of that name, or it has no such option.
     """
     if callable(method):
-        return method
+        return registry.method(method)
     cfg = dict(type=method) if isinstance(method, str) else dict(method)
     try:
-        function = registry.build(cfg)
+        found = registry.build(cfg)
     except KeyError as error:
         raise ConfigError(f"there is no {registry.name} '{cfg.get('type')}'. "
                           f'{nearest(str(cfg.get("type")), registry.module_dict)}') from error
-    options = [name for name, parameter in inspect.signature(function.func).parameters.items()
-               if parameter.kind is parameter.KEYWORD_ONLY]
-    unknown = [name for name in function.keywords if name not in options]
-    if unknown:
-        raise ConfigError(f"{registry.name} '{cfg['type']}' has no option '{unknown[0]}'. "
-                          + (nearest(unknown[0], options) if options else 'It has none.'))
-    return function
+    refuse_unknown(f"{registry.name} '{found.name}'", found.options, found.settable)
+    return found
 
 
-def method_name(method: Method) -> str:
+def method_name(method: MethodLike) -> str:
     """Return the name of a method, however it was given."""
     if isinstance(method, Mapping):
         method = method['type']
-    return method if isinstance(method, str) else getattr(getattr(method, 'func', method), '__name__', str(method))
+    if isinstance(method, Method):
+        return method.name
+    return method if isinstance(method, str) else getattr(method, '__name__', str(method))
 
 
-def takes(function: Callable, parameter: str) -> bool:
-    """Whether a function, or one with options bound, has a parameter of this name."""
-    return parameter in inspect.signature(function).parameters
+def options_of(other: Callable, *, without: Sequence[str] = ()) -> Callable[[Callable], Callable]:
+    """Give a function that hands its ``**options`` on to another the keywords of that one, for checks and ``help()``.
+
+    Args:
+        other: The function that takes them.
+        without: Those that cannot be given.
+    """
+    handed = [each for each in inspect.signature(other).parameters.values()
+              if each.kind is each.KEYWORD_ONLY and each.name not in without]
+
+    def decorate(function: Callable) -> Callable:
+        signature = inspect.signature(function)
+        own = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
+        function.__signature__ = signature.replace(parameters=[*own, *handed])
+        function.__annotations__ = {**function.__annotations__, **{each.name: each.annotation for each in handed}}
+        return function
+
+    return decorate

@@ -15,6 +15,23 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return 'Known: ' + ', '.join(f"'{candidate}'" for candidate in known[:20]) + (', ...' if known[20:] else '.')
 
 
+def refuse_unknown(owner: str, given: Iterable[str], known: Collection[str], what: str = 'option') -> None:
+    """Refuse the first of some keys that is not known.
+
+    Args:
+        owner: Whose they are, for the error.
+        given: The keys.
+        known: Those that there are.
+        what: What a key is called.
+
+    Raises:
+        ConfigError: Names it and the nearest.
+    """
+    for key in given:
+        if key not in known:
+            raise ConfigError(f"{owner} has no {what} '{key}'. " + (nearest(key, known) if known else 'It has none.'))
+
+
 def misspells(name: str, known: Iterable[str]) -> bool:
     """Return whether a name is none of those known but differs from one of them by about a letter."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.88)

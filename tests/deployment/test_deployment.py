@@ -240,7 +240,7 @@ def test_networks_are_compared_on_every_engine_and_left_alone():
 def test_networks_take_turns_on_an_engine_of_ones_own():
     calls = []
 
-    @ENGINES.register_module(name='test_recorder')
+    @ENGINES.register_module(name='test_recorder', needs=('threads', 'folder'))
     def recorder(model, inputs, *, threads, folder):
         def call():
             calls.append((len(list(model.children())), threads))

@@ -76,7 +76,7 @@ def test_dead_features_are_joined_after_all_that_is_alike():
 def test_one_function_is_a_matcher_that_configs_find_by_name():
     name = 'first_only'
 
-    @MATCHERS.register_module(name=name)
+    @MATCHERS.register_module(name=name, needs=('moments',))
     def first_only(moments: SpaceMoments, *, size: int = 2) -> Matching:
         """Keep the first features of the first model."""
         index = torch.full((sum(moments.sizes),), -1)

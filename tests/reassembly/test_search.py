@@ -225,7 +225,7 @@ def test_what_cannot_be_searched_is_said(ground, counted):
         search(assemblies, scorer, Bounds(max_latency=1.0))
     with pytest.raises(ConfigError, match='num_candidates = 0'):
         search(assemblies, scorer, num_candidates=0)
-    with pytest.raises(ConfigError, match="proxy 'naswott' is not registered. Nearest: 'naswot'"):
+    with pytest.raises(ConfigError, match="there is no proxy 'naswott'. Nearest: 'naswot'"):
         Scorer(pieces, batches(1), 'naswott')
     with pytest.raises(DataError, match='at least one'):
         Scorer(pieces, [], 'naswot')

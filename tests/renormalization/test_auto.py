@@ -76,7 +76,7 @@ def test_a_candidate_with_layers_of_its_own_measures_the_ends_there():
     ends, x = [make('vgg', 0), make('vgg', 1)], images()
     found = []
 
-    @RENORMALIZERS.register_module(name='repair_logits', force=True)
+    @RENORMALIZERS.register_module(name='repair_logits', force=True, needs=('ends', 'targets', 'layers'))
     def repair_logits(model, loader, *, ends=None, targets=None, layers=('8',)):
         found.append((ends is None, targets is None))
         renormalize(model, loader, scale=True, centre=True, ends=ends, targets=targets, layers=layers)

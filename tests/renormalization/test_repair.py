@@ -301,7 +301,7 @@ def test_network_without_layers_to_correct():
 
 
 def test_a_renormalizer_of_ones_own_is_found_by_name():
-    @RENORMALIZERS.register_module(name='halve_biases', force=True)
+    @RENORMALIZERS.register_module(name='halve_biases', force=True, needs=('samples',))
     def halve_biases(model, loader, *, samples=None, factor=.5):
         for module in model.modules():
             if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:

@@ -14,7 +14,7 @@ from mmreuse.models.classifiers import MergedClassifier
 from mmreuse.registry import HOOKS
 from mmreuse.statistics import SpaceMoments
 from mmreuse.utils.io import write_json
-from mmreuse.utils.methods import Method
+from mmreuse.utils.methods import MethodLike
 
 
 @HOOKS.register_module()
@@ -37,8 +37,8 @@ class MergeHook(Hook):
     """
     priority = 'NORMAL'
 
-    def __init__(self, matcher: Method = 'zip', samples: int | None = None,
-                 overrides: Mapping[str, Method] | None = None, refit: bool = False,
+    def __init__(self, matcher: MethodLike = 'zip', samples: int | None = None,
+                 overrides: Mapping[str, MethodLike] | None = None, refit: bool = False,
                  cache_dir: str = 'work_dirs/cache') -> None:
         self.matcher = matcher
         self.samples = samples

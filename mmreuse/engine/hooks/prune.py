@@ -15,7 +15,7 @@ from mmreuse.pruning import apply_masks, find_masks, listed_weights, make_perman
 from mmreuse.pruning.scoring import check_options
 from mmreuse.pruning.selection import check_sparsity
 from mmreuse.registry import HOOKS
-from mmreuse.utils.methods import Method
+from mmreuse.utils.methods import MethodLike
 
 #: Where a checkpoint keeps the masks.
 MASKS = 'pruning_masks'
@@ -53,7 +53,7 @@ class PruneHook(Hook):
     priority = 'VERY_HIGH'
 
     def __init__(self, sparsity: float, begin: int = 0, end: int | None = None, interval: int = 1,
-                 by_epoch: bool = True, initial: float = 0., power: float = 3., saliency: Method = 'magnitude',
+                 by_epoch: bool = True, initial: float = 0., power: float = 3., saliency: MethodLike = 'magnitude',
                  seed: int = 0, modules: list[str] | None = None, exclude: list[str] = (), **options: Any) -> None:
         check_sparsity(sparsity)
         check_sparsity(initial)

@@ -9,8 +9,7 @@ from mmreuse.engine.unwrap_model import model_of, parameters_may_change, resumed
 from mmreuse.errors import ConfigError
 from mmreuse.models.classifiers import MergedClassifier
 from mmreuse.registry import HOOKS, RENORMALIZERS
-from mmreuse.renormalization.apply import chooses
-from mmreuse.utils.methods import Method, find_method
+from mmreuse.utils.methods import MethodLike, find_method
 
 
 @HOOKS.register_module()
@@ -25,7 +24,7 @@ class RenormalizationHook(Hook):
     # After what changes the model.
     priority = 'BELOW_NORMAL'
 
-    def __init__(self, renormalizers: Sequence[Method] = ('reset',)) -> None:
+    def __init__(self, renormalizers: Sequence[MethodLike] = ('reset',)) -> None:
         self.renormalizers = list(renormalizers)
 
     def before_run(self, runner: Any) -> None:
@@ -36,11 +35,11 @@ class RenormalizationHook(Hook):
             DataError: There are too few images.
         """
         for renormalizer in self.renormalizers if runner.train_loop is not None else []:  # nothing in a test
-            function = find_method(RENORMALIZERS, renormalizer)
-            if chooses(function) and runner.val_loop is None:
+            method = find_method(RENORMALIZERS, renormalizer)
+            if method.chooses and runner.val_loop is None:
                 raise ConfigError(f'renormalizer {renormalizer} chooses on validation data, and the config has no '
                                   'val_dataloader. Add one, of pictures that are not tested on.')
-            samples = getattr(function, 'keywords', {}).get('samples')
+            samples = method.options.get('samples')
             matching_images(runner).check(samples, 'RenormalizationHook')
 
     def before_train(self, runner: Any) -> None:

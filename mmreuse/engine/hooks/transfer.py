@@ -14,7 +14,7 @@ from mmreuse.models.classifiers import load_pretrained
 from mmreuse.pruning import apply_masks, prune_weights
 from mmreuse.registry import HOOKS, SALIENCIES
 from mmreuse.utils.io import load_checkpoint, state_hash
-from mmreuse.utils.methods import Method, find_method
+from mmreuse.utils.methods import MethodLike, find_method
 from mmreuse.utils.state_fit import load_strictly, weights_of
 
 _KEEP = ('none', 'frozen')
@@ -55,7 +55,7 @@ class TransferInitHook(Hook):
     # Before hooks that look at the weights.
     priority = 'HIGHEST'
 
-    def __init__(self, checkpoint: str, masks: str | None = None, saliency: Method | None = None,
+    def __init__(self, checkpoint: str, masks: str | None = None, saliency: MethodLike | None = None,
                  keep_mask: str = 'none', head: str | None = None) -> None:
         if keep_mask not in _KEEP:
             raise ConfigError(f"TransferInitHook: keep_mask='{keep_mask}' is none of {_KEEP}.")

@@ -1,5 +1,4 @@
 """Remove channels of a trained classifier in several ways and measure what is left: accuracy, size, latency."""
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from mmreuse.errors import ConfigError
 from mmreuse.graph import transform
 from mmreuse.models.classifiers import NarrowClassifier
 from mmreuse.pruning.channels import check_renormalizer, dense_targets, select_channels
-from mmreuse.registry import ENGINES, MODELS, RUNNERS
+from mmreuse.registry import ENGINES, MODELS, RUNNERS, Method
 from mmreuse.utils.complexity import count_macs, count_params
 from mmreuse.utils.io import atomic_path
 from mmreuse.utils.methods import find_method
@@ -48,9 +47,9 @@ class ChannelPruningRunner(PruningSweep):
                               "Take 'NarrowClassifier' with input_size=(C, H, W) and the other keys as they are.")
         for engine in self.part.get('engines', ()):
             find_method(ENGINES, engine)
-        for functions in self._renormalizers().values():
-            for function in functions:
-                check_renormalizer(function)
+        for methods in self._renormalizers().values():
+            for method in methods:
+                check_renormalizer(method)
 
     def check_level(self, value: float) -> None:
         """Targets are shares."""
@@ -76,9 +75,9 @@ class ChannelPruningRunner(PruningSweep):
                     ('dense_ms', 1e3 * dense), ('pruned_ms', 1e3 * own), ('speedup', dense / own))}
         return pruned
 
-    def targets(self, function: Callable) -> dict[str, Any]:
+    def targets(self, method: Method) -> dict[str, Any]:
         """Statistics of the channels that are left in the dense network."""
-        return dict(targets=dense_targets(function, self.graph, self.maps, self.images))
+        return dict(targets=dense_targets(method, self.graph, self.maps, self.images))
 
     def measured(self, model: nn.Module, cell: dict[str, Any]) -> None:
         """Write a checkpoint."""

@@ -12,14 +12,14 @@ from mmreuse.errors import ConfigError
 from mmreuse.graph import verified_each
 from mmreuse.merging import Aligned, align_graphs, barrier, curve, points
 from mmreuse.merging.matching.requirements import needs_moments
-from mmreuse.registry import MATCHERS, RUNNERS
+from mmreuse.registry import MATCHERS, RUNNERS, Method
 from mmreuse.renormalization import measure_ends, measure_together
-from mmreuse.renormalization.apply import chooses, find_methods
+from mmreuse.renormalization.apply import find_methods
 from mmreuse.renormalization.requirements import check_fit
 from mmreuse.statistics import collect
 from mmreuse.statistics.cached_loader import CachedLoader
 from mmreuse.utils.io import file_hash
-from mmreuse.utils.methods import find_method, takes
+from mmreuse.utils.methods import find_method
 from mmreuse.visualization import draw_connectivity
 
 ENDS = (0., 1.)
@@ -82,8 +82,8 @@ class ConnectivityRunner(SweepRunner):
             raise ConfigError(f'{self.cfg.filename}: connectivity.points is empty: give a number or weights.')
         network = self.load_classifier(next(iter(self.part['pairs'].values()))[0])
         for methods in self._methods().values():
-            for function in methods:
-                check_fit(function, network)
+            for method in methods:
+                check_fit(method, network)
 
     def execute(self) -> dict[str, Any]:
         """Measure what is missing in the table."""
@@ -117,13 +117,13 @@ class ConnectivityRunner(SweepRunner):
             return [weights[1] for weights in points(wanted)]
         return [float(alpha) for alpha in wanted]
 
-    def _methods(self) -> dict[str, list]:
-        """The functions of each renormalizer."""
+    def _methods(self) -> dict[str, list[Method]]:
+        """Return the methods of each renormalizer."""
         named = plain(self.cfg.get(self.stage) or {}).get('renormalizers', {})
         return {'none': [], **{name: find_methods(each) for name, each in named.items()}}
 
     def _choosers(self) -> list[str]:
-        return [name for name, functions in self._methods().items() if any(map(chooses, functions))]
+        return [name for name, methods in self._methods().items() if any(method.chooses for method in methods)]
 
     def _curves(self) -> list[tuple[str, str]]:
         return [(matcher, name) for matcher in self.part['matchers'] for name in self._methods()]
@@ -155,10 +155,10 @@ class ConnectivityRunner(SweepRunner):
 
     def _statistics(self, ends: list[nn.Module], images: CachedLoader, renormalizers: list[str]) -> dict[str, Any]:
         """What these renormalizers have to know of the ends before alignment."""
-        functions = [function for name in renormalizers for function in self._methods()[name]]
+        needs = {key for name in renormalizers for method in self._methods()[name] for key in method.needs}
         given = dict(targets=measure_ends, moments=measure_together)
         return {key: measure(ends, images, samples=self.part.get('samples')) for key, measure in given.items()
-                if any(takes(function, key) for function in functions)}
+                if key in needs}
 
     @staticmethod
     def _followed(aligned: Aligned, measured: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """The stages of deep model reassembly, from a zoo to ranked configs that train."""
 import hashlib
-import inspect
 import shutil
 from collections import Counter
 from collections.abc import Mapping
@@ -25,7 +24,7 @@ from mmreuse.reassembly.partition.files import save_partition
 from mmreuse.reassembly.partition.partition import check_options, partition
 from mmreuse.reassembly.partition.solver import PAIRS_AT_ONCE
 from mmreuse.reassembly.search.assembly_milp import Bounds
-from mmreuse.reassembly.search.scoring import Scorer, find_proxy
+from mmreuse.reassembly.search.scoring import Scorer
 from mmreuse.reassembly.search.search import Progress, SearchResult, like, random_assembly, search, time_candidates
 from mmreuse.reassembly.search.trellis import Assemblies, build_assemblies, surrogate_values
 from mmreuse.reassembly.similarity.gram_files import STACKED_GRAMS, gram_facts, write_grams
@@ -35,10 +34,12 @@ from mmreuse.reassembly.zoo.costs import CostTable
 from mmreuse.reassembly.zoo.nodes import inout_shapes, member_nodes, node_macs
 from mmreuse.reassembly.zoo.structures import Candidate
 from mmreuse.reassembly.zoo.zoo import Preprocess, ZooEntry, build_member
-from mmreuse.registry import RUNNERS
+from mmreuse.registry import PROXIES, RUNNERS
 from mmreuse.statistics.grams import MIN_SAMPLES, collect_grams
 from mmreuse.utils.cache import StageCache
+from mmreuse.utils.components import parameters_of
 from mmreuse.utils.io import atomic_path, atomic_write, file_hash, to_json, write_json
+from mmreuse.utils.methods import find_method
 from mmreuse.utils.progress import progress
 
 
@@ -206,7 +207,7 @@ class PartitionRunner(ZooStage):
     def settled(self) -> dict[str, Any]:
         """The keywords of the partition."""
         given = {'seed': self.seed, **self.cfg.partition}
-        self.refuse_unknown('partition', given, inspect.signature(check_options).parameters)
+        self.refuse_unknown('partition', given, parameters_of(check_options)[0])
         if given.get('balance') == 'flops':
             given['flops'] = {key: node_macs(entry) for key, entry in self.zoo.items()}
         return given
@@ -260,7 +261,7 @@ class ReassemblyRunner(ZooStage):
                             num_classes=1)
         options['bounds'] = self.section('reassembly.bounds', Bounds, options['bounds'])
         options['rules'] = self.section('reassembly.rules', Rules, options['rules'])
-        find_proxy(options['proxy'])
+        find_method(PROXIES, options['proxy'])
         load_finetune(options['finetune'], options['num_classes'])
         options['input_size'] = self.image_size('reassembly.input_size', options['input_size'])
         return options

@@ -13,8 +13,8 @@ from mmreuse.errors import ConfigError
 from mmreuse.graph import TracedModel, verified, verified_each
 from mmreuse.merging import PreservePoint, evaluate_together, preserve_first_points, preserve_point
 from mmreuse.merging.partial.preserve_first import Ensemble, Place, PreserveFirst
-from mmreuse.registry import MATCHERS, RUNNERS
-from mmreuse.renormalization.apply import chooses, find_methods
+from mmreuse.registry import MATCHERS, RUNNERS, Method
+from mmreuse.renormalization.apply import find_methods
 from mmreuse.renormalization.requirements import check_fit
 from mmreuse.statistics.cached_loader import CachedLoader
 from mmreuse.statistics.passes import images_of
@@ -77,9 +77,9 @@ class PreserveFirstRunner(SweepRunner):
             find_method(MATCHERS, matcher)
         network = self.load_classifier(next(iter(self.part['pairs'].values()))[0])
         for name, methods in self._methods().items():
-            for function in methods:
-                check_fit(function, network)
-                if chooses(function):
+            for method in methods:
+                check_fit(method, network)
+                if method.chooses:
                     raise ConfigError(f"{self.cfg.filename}: renormalizer '{name}' chooses; name what it could choose "
                                       'instead, every one of them is measured.')
         self._points([verified(network, self._image(network))])
@@ -137,8 +137,8 @@ class PreserveFirstRunner(SweepRunner):
                             state_dict=state), temporary)
         return point
 
-    def _methods(self) -> dict[str, list]:
-        """The functions of each renormalizer."""
+    def _methods(self) -> dict[str, list[Method]]:
+        """Return the methods of each renormalizer."""
         return {NONE: [], **{name: find_methods(each) for name, each in self.part.get('renormalizers', {}).items()}}
 
     def _graphs(self, pair: str) -> list[TracedModel]:

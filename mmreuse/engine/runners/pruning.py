@@ -1,6 +1,6 @@
 """Prune a trained classifier in many ways and measure it, before and after renormalization."""
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from matplotlib.figure import Figure
@@ -12,16 +12,16 @@ from mmreuse.errors import ConfigError, DataError
 from mmreuse.graph import copy_model
 from mmreuse.pruning import Fisher, PerSampleGradients, measure_sparsity, prune_weights
 from mmreuse.pruning.prune import check_growth
-from mmreuse.pruning.scoring import check_options, estimate_fisher, needs_fisher
+from mmreuse.pruning.scoring import check_options, estimate_fisher
 from mmreuse.pruning.selection import check_sparsity
 from mmreuse.pruning.weights import copy_permanent, find_masks, listed_weights
-from mmreuse.registry import RUNNERS
+from mmreuse.registry import RUNNERS, Method
 from mmreuse.renormalization import apply_renormalizers
-from mmreuse.renormalization.apply import chooses, find_methods
+from mmreuse.renormalization.apply import find_methods
 from mmreuse.renormalization.requirements import check_fit
 from mmreuse.statistics.cached_loader import CachedLoader
 from mmreuse.utils.io import file_hash
-from mmreuse.utils.names import nearest
+from mmreuse.utils.names import refuse_unknown
 from mmreuse.visualization import draw_pruning
 
 
@@ -60,7 +60,7 @@ class PruningSweep(SweepRunner):
     @property
     def settings(self) -> tuple[str, ...]:
         """Also the validation data, if something is chosen on them."""
-        choosing = any(chooses(function) for functions in self._renormalizers().values() for function in functions)
+        choosing = any(method.chooses for methods in self._renormalizers().values() for method in methods)
         return (*super().settings, 'val_dataloader') if choosing else super().settings
 
     @abstractmethod
@@ -80,7 +80,7 @@ class PruningSweep(SweepRunner):
         """What a row says of a network beside its accuracy."""
 
     @abstractmethod
-    def targets(self, function: Callable) -> dict[str, Any]:
+    def targets(self, method: Method) -> dict[str, Any]:
         """What a renormalizer goes by."""
 
     def measured(self, model: nn.Module, cell: dict[str, Any]) -> None:
@@ -92,10 +92,7 @@ class PruningSweep(SweepRunner):
         for value in self.part[self.levels]:
             self.check_level(value)
         for name, method in self.part['methods'].items():
-            unknown = [key for key in method if key not in self.keywords]
-            if unknown:
-                raise ConfigError(f"{self.cfg.filename}: method '{name}' has no option '{unknown[0]}'. "
-                                  f'{nearest(unknown[0], self.keywords)}')
+            refuse_unknown(f"{self.cfg.filename}: method '{name}'", method, self.keywords)
             self._needs(method)
         if not self.part.get('checkpoint'):
             raise ConfigError(f'{self.cfg.filename}: {self.stage}.checkpoint must name the trained weights; pruning '
@@ -117,9 +114,9 @@ class PruningSweep(SweepRunner):
         self.model = copy_permanent(self.load_classifier(self.part['checkpoint']))
         self.listed = {key: self.part[key] for key in ('modules', 'exclude') if key in self.part}
         self.check_network()
-        for functions in self._renormalizers().values():
-            for function in functions:
-                check_fit(function, self.model)
+        for methods in self._renormalizers().values():
+            for method in methods:
+                check_fit(method, self.model)
         self.prepare()
         for seed in self.part.get('seeds', (0,)):
             loader = self.pictures(seed)
@@ -135,7 +132,7 @@ class PruningSweep(SweepRunner):
 
     def fisher(self, options: dict[str, Any]) -> Fisher | None:
         """The dense network's Fisher, None where it is not needed; methods that draw alike share the gradients."""
-        function, settings = self._needs(options)
+        _, settings = self._needs(options)
         if settings is None:
             return None
         shape = {key: settings.pop(key) for key in ('damp', 'block')}
@@ -150,21 +147,19 @@ class PruningSweep(SweepRunner):
         """Key of the accuracy."""
         return next(key for key in self.rows[0] if key not in (*self.columns, *self.description))
 
-    def _needs(self, method: dict[str, Any]) -> tuple[Callable, dict[str, Any] | None]:
+    def _needs(self, method: dict[str, Any]) -> tuple[Method, dict[str, Any] | None]:
         """The saliency of a method, and how its Fisher is estimated if it needs one."""
-        update = method.get('update')
-        function, settings = check_options(
-            method.get('saliency', 'magnitude'), method.get('scope', 'global'), update, method.get('fisher'))
-        return function, settings if needs_fisher(function, update) else None
+        return check_options(method.get('saliency', 'magnitude'), method.get('scope', 'global'), method.get('update'),
+                             method.get('fisher'))
 
-    def _renormalizers(self) -> dict[str, list]:
-        """The functions of each."""
+    def _renormalizers(self) -> dict[str, list[Method]]:
+        """Return the methods of each."""
         named = plain(self.cfg.get(self.stage) or {}).get('renormalizers', {})
         return {name: find_methods(each) for name, each in named.items()}
 
     def _check_budgets(self, available: int) -> None:
-        wanted = {f"renormalizer '{name}'": getattr(function, 'keywords', {}).get('samples') or 0
-                  for name, functions in self._renormalizers().items() for function in functions}
+        wanted = {f"renormalizer '{name}'": method.options.get('samples') or 0
+                  for name, methods in self._renormalizers().items() for method in methods}
         for name, method in self.part['methods'].items():
             _, settings = self._needs(method)
             if settings is not None:
@@ -193,13 +188,13 @@ class PruningSweep(SweepRunner):
                 self._renormalize(model, self._renormalizers()[name])
             self._add(model, dict(cell, renormalizer=name))
 
-    def _renormalize(self, model: nn.Module, functions: list[Callable]) -> None:
+    def _renormalize(self, model: nn.Module, methods: list[Method]) -> None:
         validation = None
         if 'val_dataloader' in self.settings:
             loader = Runner.build_dataloader(plain(self.cfg.val_dataloader))
             validation = CachedLoader(loader, self.model, labelled=True)
-        for function in functions:
-            apply_renormalizers(model, self.images, function, **self.targets(function), validation=validation)
+        for method in methods:
+            apply_renormalizers(model, self.images, method, **self.targets(method), validation=validation)
 
     def _add(self, model: nn.Module, cell: dict[str, Any]) -> None:
         metrics, = self.evaluate([model])
@@ -237,7 +232,7 @@ class PruningRunner(PruningSweep):
         prune_weights(pruned, None, level, **options, **self.listed)
         return pruned
 
-    def targets(self, function: Callable) -> dict[str, Any]:
+    def targets(self, method: Method) -> dict[str, Any]:
         """The dense network."""
         return dict(ends=[self.model])
 

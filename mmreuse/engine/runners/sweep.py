@@ -14,10 +14,9 @@ from torch.utils.data import DataLoader
 
 from mmreuse.engine.evaluation import evaluate
 from mmreuse.engine.runners.stage import StageRunner
-from mmreuse.errors import ConfigError
 from mmreuse.registry import MODELS
 from mmreuse.utils.io import atomic_path, atomic_write, load_checkpoint, read_json, write_json
-from mmreuse.utils.names import nearest
+from mmreuse.utils.names import refuse_unknown
 from mmreuse.utils.state_fit import load_strictly, weights_of
 
 
@@ -57,10 +56,7 @@ class SweepRunner(StageRunner):
     def check(self) -> None:
         """Also: the part has no unknown keys."""
         super().check()
-        unknown = [key for key in self.part if key not in self.keys]
-        if unknown:
-            raise ConfigError(f"{self.cfg.filename}: {self.stage} has no key '{unknown[0]}'. "
-                              f'{nearest(unknown[0], self.keys)}')
+        refuse_unknown(f'{self.cfg.filename}: {self.stage}', self.part, self.keys, 'key')
 
     def draw(self) -> Figure:
         """The figure of :attr:`rows`."""

@@ -1,6 +1,5 @@
 """What the stages of deep model reassembly share: the zoo, its data, what earlier stages left, and their checks."""
 import hashlib
-import inspect
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -20,8 +19,10 @@ from mmreuse.reassembly.zoo.nodes import member_nodes
 from mmreuse.reassembly.zoo.structures import Partition
 from mmreuse.reassembly.zoo.zoo import Preprocess, ZooEntry, member_hash, parse_zoo
 from mmreuse.registry import DATASETS, TRANSFORMS
+from mmreuse.utils.components import parameters_of
 from mmreuse.utils.io import file_hash
 from mmreuse.utils.memory import require_memory
+from mmreuse.utils.names import refuse_unknown
 
 
 class ZooStage(StageRunner):
@@ -59,7 +60,7 @@ class ZooStage(StageRunner):
         Raises:
             ConfigError: ``make`` takes no such keyword.
         """
-        known = inspect.signature(make).parameters
+        known = parameters_of(make)[0]
         if not isinstance(values, Mapping):
             raise ConfigError(f'{self.cfg.filename or "config"}: {name} = {values!r} must be a dict of '
                               f'{", ".join(known)}.')
@@ -70,12 +71,9 @@ class ZooStage(StageRunner):
         """Refuse options that there are not.
 
         Raises:
-            ConfigError: Names them and those there are.
+            ConfigError: Names the first and the nearest.
         """
-        unknown = [key for key in given if key not in known]
-        if unknown:
-            raise ConfigError(f'{self.cfg.filename or "config"}: {name} has no option {", ".join(unknown)}. '
-                              f'It takes {", ".join(known)}.')
+        refuse_unknown(f'{self.cfg.filename or "config"}: {name}', given, tuple(known))
 
     def require_counts(self, section: str, options: Mapping[str, Any], **least: int) -> None:
         """Refuse options that are no whole numbers, or too small to do anything.

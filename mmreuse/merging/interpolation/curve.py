@@ -1,6 +1,5 @@
 """Networks on the straight line, or simplex, between end models: how good they are, and renormalized."""
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from itertools import combinations
 from statistics import mean
 from typing import Any
@@ -10,13 +9,13 @@ from torch import nn
 from mmreuse.errors import ConfigError
 from mmreuse.merging.interpolation.evaluate import evaluate_together
 from mmreuse.merging.interpolation.interpolate import check_same_structure, interpolate
+from mmreuse.registry import Method
 from mmreuse.renormalization import Choice, apply_renormalizers, matched, measure_ends, measure_together
-from mmreuse.renormalization.apply import Methods, chooses, find_methods
+from mmreuse.renormalization.apply import Methods, find_methods
 from mmreuse.renormalization.closed_form import MatchedMoments
 from mmreuse.renormalization.requirements import check_fit
 from mmreuse.renormalization.target_statistics import Statistics, check_weights
 from mmreuse.statistics.cached_loader import CachedLoader
-from mmreuse.utils.methods import takes
 
 Weights = tuple[float, ...]
 
@@ -95,12 +94,12 @@ def curve(
     tested = test if callable(test) else CachedLoader(test, ends[0], labelled=True)
     given = dict(samples=samples, ends=ends, targets=targets, moments=moments,
                  validation=None if validation is None else CachedLoader(validation, ends[0], labelled=True))
-    methods = {name: [_informed(function, ends, images, samples) for function in each]
+    methods = {name: [_informed(method, ends, images, samples) for method in each]
                for name, each in methods.items()}
-    functions = [function for each in methods.values() for function in each if not _names_layers(function)]
-    if targets is None and any(takes(function, 'targets') for function in functions):
+    needs = {key for each in methods.values() for method in each if not _names_layers(method) for key in method.needs}
+    if targets is None and 'targets' in needs:
         given['targets'] = measure_ends(ends, images, samples=samples)
-    if moments is None and any(takes(function, 'moments') for function in functions):
+    if moments is None and 'moments' in needs:
         given['moments'] = _moments(ends, images, samples=samples)
     rows, known = [], {}
     for name, chosen in methods.items():
@@ -145,68 +144,68 @@ def barrier(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
 
 
 def _check(ends: Sequence[nn.Module], weights: Sequence[Sequence[float]], loader: Iterable | None,
-           validation: Iterable | None, methods: Mapping[str, Sequence[Callable]]) -> None:
+           validation: Iterable | None, methods: Mapping[str, Sequence[Method]]) -> None:
     """Raise what can be known before anything runs."""
-    for name, functions in methods.items():
-        if functions and loader is None:
+    for name, own in methods.items():
+        if own and loader is None:
             raise ConfigError(f"renormalizer '{name}' needs images: give a loader.")
-        for function in functions:
-            check_fit(function, ends[0])
-            if chooses(function) and validation is None:
+        for method in own:
+            check_fit(method, ends[0])
+            if method.chooses and validation is None:
                 raise ConfigError(f"renormalizer '{name}' chooses on labelled data: give `validation`, batches that "
                                   'are not of the test set.')
-            if takes(function, 'weights'):
+            if 'weights' in method.needs:
                 for each in weights:
                     check_weights(each, len(ends))
 
 
-def _names_layers(function: Callable) -> dict[str, Any]:
+def _names_layers(method: Method) -> dict[str, Any]:
     """The layers or blocks that a config names."""
-    return {key: value for key, value in getattr(function, 'keywords', {}).items() if key in ('layers', 'blocks')}
+    return {key: value for key, value in method.options.items() if key in ('layers', 'blocks')}
 
 
-def _informed(function: Callable, ends: Sequence[nn.Module], images: Iterable, samples: int | None) -> Callable:
+def _informed(method: Method, ends: Sequence[nn.Module], images: Iterable, samples: int | None) -> Method:
     """Tell a renormalizer of layers of its own what the ends give there, once for all points."""
-    own = _names_layers(function)
+    own = _names_layers(method)
     if not own:
-        return function
-    samples = function.keywords.get('samples', samples)
-    if takes(function, 'targets'):
-        return partial(function, targets=measure_ends(ends, images, samples=samples, **own))
-    if takes(function, 'moments'):
-        return partial(function, moments=_moments(ends, images, samples=samples, **own))
-    return function
+        return method
+    samples = method.options.get('samples', samples)
+    if 'targets' in method.needs:
+        return method.bind(targets=measure_ends(ends, images, samples=samples, **own))
+    if 'moments' in method.needs:
+        return method.bind(moments=_moments(ends, images, samples=samples, **own))
+    return method
 
 
 def _moments(ends: Sequence[nn.Module], images: Iterable, **options: Any) -> dict[str, MatchedMoments]:
     return {name: matched(each) for name, each in measure_together(ends, images, **options).items()}
 
 
-def _settled(functions: Sequence[Callable], ends: Sequence[nn.Module], images: Iterable,
-             given: Mapping[str, Any]) -> tuple[list[Callable], str | None]:
+def _settled(methods: Sequence[Method], ends: Sequence[nn.Module], images: Iterable,
+             given: Mapping[str, Any]) -> tuple[list[Method], str | None]:
     """Let what chooses do so at the midpoint; hand back what it chose, and how that is called."""
-    if not any(map(chooses, functions)):
-        return list(functions), None
+    if not any(method.chooses for method in methods):
+        return list(methods), None
     equal = [1 / len(ends)] * len(ends)
-    results = apply_renormalizers(interpolate(ends, equal), images, functions, **given, weights=equal)
+    results = apply_renormalizers(interpolate(ends, equal), images, methods, **given, weights=equal)
     settled, names = [], []
-    for function, result in zip(functions, results, strict=True):
+    for method, result in zip(methods, results, strict=True):
         if isinstance(result, Choice):
             settled += result.methods
             names.append(result.name)
-        elif chooses(function) and takes(function, 'last'):
-            settled.append(partial(function, last=result))
-            names.append(f'last {result}')
+        elif method.chooses and method.choice is not None:
+            settled.append(method.bind(**{method.choice: result}))
+            names.append(f'{method.choice} {result}')
         else:
-            settled.append(function)
+            settled.append(method)
     return settled, ', '.join(names) or None
 
 
-def _network(ends: Sequence[nn.Module], weights: Weights, functions: Sequence[Callable], images: Iterable,
+def _network(ends: Sequence[nn.Module], weights: Weights, methods: Sequence[Method], images: Iterable,
              given: Mapping[str, Any]) -> nn.Module:
     network = interpolate(ends, weights)
     if not is_end(weights):
-        apply_renormalizers(network, images, functions, **given, weights=list(weights))
+        apply_renormalizers(network, images, methods, **given, weights=list(weights))
     return network
 
 

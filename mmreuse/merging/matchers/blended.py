@@ -15,7 +15,7 @@ from mmreuse.registry import MATCHERS
 from mmreuse.statistics import SpaceMoments
 
 
-@MATCHERS.register_module(name='blended')
+@MATCHERS.register_module(name='blended', needs=('graphs', 'moments', 'spaces'))
 def blended(
     graphs: Sequence[TracedModel],
     moments: Mapping[str, SpaceMoments],

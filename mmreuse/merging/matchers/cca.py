@@ -13,7 +13,7 @@ from mmreuse.statistics import SpaceMoments
 FLOOR = 1e-10
 
 
-@MATCHERS.register_module(name='cca')
+@MATCHERS.register_module(name='cca', needs=('moments',))
 def cca(moments: SpaceMoments, *, gamma: float = 1., reference: int = 0) -> Matching:
     """Align every model to a reference through the directions in which they correlate most.
 

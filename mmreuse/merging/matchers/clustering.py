@@ -17,7 +17,7 @@ from mmreuse.utils.names import nearest
 LINKAGES = ('average', 'complete', 'single')
 
 
-@MATCHERS.register_module(name='kmeans')
+@MATCHERS.register_module(name='kmeans', needs=('moments',))
 def kmeans(moments: SpaceMoments, *, size: int | None = None, metric: str = 'correlation', restarts: int = 1,
            seed: int = 0) -> Matching:
     """Cluster features by their similarities to all features (baseline of Stoica et al., *ZipIt!*, 2024, table 4).
@@ -46,7 +46,7 @@ def kmeans(moments: SpaceMoments, *, size: int | None = None, metric: str = 'cor
     return by_groups(in_order(torch.from_numpy(_fill(labels, size))), table, moments.sizes)
 
 
-@MATCHERS.register_module(name='agglomerative')
+@MATCHERS.register_module(name='agglomerative', needs=('moments',))
 def agglomerative(moments: SpaceMoments, *, size: int | None = None, metric: str = 'correlation',
                   linkage: str = 'average') -> Matching:
     """Join the two groups most alike until ``size`` are left: with complete linkage, zip without decay and budgets.

@@ -1,5 +1,5 @@
 """Matching N models in one common frame, so that going round any cycle of models leads back."""
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from statistics import mean
 
@@ -17,7 +17,7 @@ from mmreuse.registry import MATCHERS
 from mmreuse.statistics import SpaceMoments
 
 
-@MATCHERS.register_module(name='cycle_consistent')
+@MATCHERS.register_module(name='cycle_consistent', needs=('moments',))
 def cycle_consistent(moments: SpaceMoments) -> Matching:
     """Permute all models into one frame so that the correlations of all pairs of them add up to the most.
 
@@ -76,10 +76,9 @@ def _rematch(table: Tensor, places: Tensor, model: int) -> bool:
     return True
 
 
-@MATCHERS.register_module(name='merge_many')
+@MATCHERS.register_module(name='merge_many', needs=('graphs', 'spaces'), data_free=True)
 def merge_many(
     graphs: Sequence[TracedModel],
-    moments: Mapping[str, SpaceMoments] | None = None,
     *,
     spaces: Sequence[str] | None = None,
     include_buffers: bool = False,
@@ -93,7 +92,6 @@ def merge_many(
 
     Args:
         graphs: The traced models, of equal widths.
-        moments: Not looked at.
         spaces: Names of spaces to match, the others keep their order; None for all.
         include_buffers: Let running statistics take part, with their raw scale.
         restarts: Number of descents with which each model is first matched to the first one.

@@ -8,7 +8,7 @@ from mmreuse.registry import MATCHERS
 from mmreuse.statistics import SpaceMoments
 
 
-@MATCHERS.register_module(name='identity')
+@MATCHERS.register_module(name='identity', needs=('moments',), data_free=True)
 def identity(moments: SpaceMoments) -> Matching:
     """Join features of the same number: the baseline that averages weights as they are.
 

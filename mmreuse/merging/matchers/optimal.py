@@ -10,7 +10,7 @@ from mmreuse.registry import MATCHERS
 from mmreuse.statistics import SpaceMoments
 
 
-@MATCHERS.register_module(name='optimal')
+@MATCHERS.register_module(name='optimal', needs=('moments',))
 def optimal(moments: SpaceMoments, *, metric: str = 'correlation') -> Matching:
     """Pair all features of two models, of the same or of both, so that the similarities add up to the most.
 

@@ -10,7 +10,7 @@ from mmreuse.registry import MATCHERS
 from mmreuse.statistics import SpaceMoments
 
 
-@MATCHERS.register_module(name='permute')
+@MATCHERS.register_module(name='permute', needs=('moments',))
 def permute(moments: SpaceMoments, *, metric: str = 'correlation', reference: int = 0) -> Matching:
     """Join every feature to the one of a reference model so that the similarities add up to the most.
 

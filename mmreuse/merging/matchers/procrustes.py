@@ -8,7 +8,7 @@ from mmreuse.registry import MATCHERS
 from mmreuse.statistics import SpaceMoments
 
 
-@MATCHERS.register_module(name='procrustes')
+@MATCHERS.register_module(name='procrustes', needs=('moments',))
 def procrustes(moments: SpaceMoments, *, scale: bool = False, reference: int = 0) -> Matching:
     """Align every model to a reference by the closest orthogonal map.
 

@@ -1,5 +1,5 @@
 """Matching by weights alone: Git Re-Basin for any network."""
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from statistics import mean
 
@@ -10,13 +10,11 @@ from mmreuse.merging.interpolation.descent import Aligner, best_descent, state_o
 from mmreuse.merging.matching.coupled_spaces import as_matching, shared_spaces
 from mmreuse.merging.matching.matching import Matching
 from mmreuse.registry import MATCHERS
-from mmreuse.statistics import SpaceMoments
 
 
-@MATCHERS.register_module(name='weight_matching')
+@MATCHERS.register_module(name='weight_matching', needs=('graphs', 'spaces'), data_free=True)
 def weight_matching(
     graphs: Sequence[TracedModel],
-    moments: Mapping[str, SpaceMoments] | None = None,
     *,
     spaces: Sequence[str] | None = None,
     include_buffers: bool = False,
@@ -31,7 +29,6 @@ def weight_matching(
 
     Args:
         graphs: The traced models, of equal widths; the first stays as it is.
-        moments: Not looked at.
         spaces: Names of spaces to match, the others keep their order; None for all.
         include_buffers: Let running statistics take part, with their raw scale.
         restarts: Number of descents of which the best counts: the first from the identity, the others from a match

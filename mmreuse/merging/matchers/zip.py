@@ -12,7 +12,7 @@ from mmreuse.statistics import SpaceMoments
 Pairs = list[tuple[int, int]]
 
 
-@MATCHERS.register_module(name='zip')
+@MATCHERS.register_module(name='zip', needs=('moments',))
 def zip_features(
     moments: SpaceMoments,
     *,

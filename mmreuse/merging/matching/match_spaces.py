@@ -1,9 +1,8 @@
 """Match all feature spaces of several networks, one by one or all at once."""
-import inspect
 import logging
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -26,14 +25,16 @@ from mmreuse.merging.matching.coupled_spaces import (
 )
 from mmreuse.merging.matching.matching import Matching
 from mmreuse.merging.matching.metrics import correlation
+from mmreuse.merging.matching.requirements import freezes
 from mmreuse.merging.matching.undecided import check_evidence, decide_by_weights
-from mmreuse.registry import MATCHERS
+from mmreuse.registry import MATCHERS, Method
 from mmreuse.statistics import SpaceMoments
+from mmreuse.utils.methods import MethodLike, find_method
 from mmreuse.utils.names import nearest
 
 logger = logging.getLogger(__name__)
 
-Matcher = str | dict | Callable
+Matcher = MethodLike
 
 
 class Matchings(dict[str, Matching]):
@@ -77,8 +78,7 @@ def match_spaces(
     Args:
         graphs: Traced models of one structure; widths may differ.
         moments: Joint moments by space as ``collect(graphs, loader)`` gives them; None for matchers that need none.
-        matcher: Name, config or function. Its first parameter says whether it sees one space (``moments``) or
-            everything (``graphs``).
+        matcher: Name, config or function. It needs the ``moments`` of one space, or sees all spaces (``graphs``).
         spaces: Names of spaces to match; None for all. Blocks of which one space is not named stay where they are.
         overrides: Other matchers for spaces whose whole name fits a regular expression, the first that fits;
             'identity' freezes a space, and with it the blocks that it consists of.
@@ -95,14 +95,14 @@ def match_spaces(
     names = shared_spaces(graphs, spaces)
     chosen = _choose(graphs[0].spaces, names, matcher, overrides or {})
     check_moments(graphs, moments or {}, names)
-    found = Matchings(name for name, function in chosen.items() if _freezes(function))
-    for function in dict.fromkeys(chosen.values()):
-        mine = [name for name in names if chosen[name] is function]
-        if _sees(function) == 'graphs':
-            found.update(function(graphs, moments, spaces=mine))
+    found = Matchings(name for name, method in chosen.items() if freezes(method))
+    for method in dict.fromkeys(chosen.values()):
+        if 'graphs' in method.needs:
+            mine = [name for name in names if chosen[name] is method]
+            found.update(method(**method.accepted(dict(graphs=graphs, moments=moments or {}, spaces=mine))))
     single = {name: chosen[name] for name in names if name not in found}
     _check_complete(graphs[0].spaces, moments or {}, single)
-    matched = [name for name, function in single.items() if not _freezes(function)]
+    matched = [name for name, method in single.items() if not freezes(method)]
     decided = decide_by_weights(graphs, moments or {}, matched)
     check_evidence(moments or {}, matched)
     _match_each(graphs, decided, single, found)
@@ -116,7 +116,7 @@ def match_spaces(
 
 
 def _choose(spaces: Spaces, names: Sequence[str], matcher: Matcher,
-            overrides: Mapping[str, Matcher]) -> dict[str, Callable]:
+            overrides: Mapping[str, Matcher]) -> dict[str, Method]:
     """The matcher of each space."""
     default, patterns = _build(matcher), []
     for pattern, other in overrides.items():
@@ -128,32 +128,21 @@ def _choose(spaces: Spaces, names: Sequence[str], matcher: Matcher,
             raise ConfigError(f"override '{pattern}' fits the whole name of no feature space. "
                               f'{nearest(pattern, spaces)}')
         patterns.append((compiled, _build(other)))
-    return {name: next((function for pattern, function in patterns if pattern.fullmatch(name)), default)
+    return {name: next((method for pattern, method in patterns if pattern.fullmatch(name)), default)
             for name in names}
 
 
-def _build(matcher: Matcher) -> Callable:
-    if callable(matcher):
-        return matcher
-    return MATCHERS.build(dict(type=matcher) if isinstance(matcher, str) else matcher)
+def _build(matcher: Matcher) -> Method:
+    method = find_method(MATCHERS, matcher)
+    if not {'moments', 'graphs'} & set(method.needs):
+        raise ConfigError(f"'{method.name}' is no matcher: it takes neither 'moments' (of one space) nor 'graphs' (for "
+                          'all spaces).')
+    return method
 
 
-def _sees(function: Callable) -> str:
-    """Name of the first parameter: 'moments' or 'graphs'."""
-    first = next(iter(inspect.signature(function).parameters), None)
-    if first not in ('moments', 'graphs'):
-        raise ConfigError(f"{function} is no matcher: its first parameter is '{first}', where 'moments' (of one space) "
-                          "or 'graphs' (for all spaces) was expected.")
-    return first
-
-
-def _freezes(function: Callable) -> bool:
-    return getattr(function, 'func', function) is MATCHERS.get('identity')
-
-
-def _check_complete(spaces: Spaces, moments: Mapping[str, SpaceMoments], single: Mapping[str, Callable]) -> None:
-    missing = [name for name, function in single.items()
-               if name not in moments and spaces[name].taps and not _freezes(function)]
+def _check_complete(spaces: Spaces, moments: Mapping[str, SpaceMoments], single: Mapping[str, Method]) -> None:
+    missing = [name for name, method in single.items()
+               if name not in moments and spaces[name].taps and not freezes(method)]
     if missing:
         raise SpaceError(f'no moments of {", ".join(map(repr, missing[:5]))}{", ..." if missing[5:] else ""} were '
                          'given: take those of `collect(graphs, loader)`, name other `spaces`, or use a matcher that '
@@ -172,24 +161,24 @@ def _score_as_measured(moments: Mapping[str, SpaceMoments], decided: Mapping[str
 # -- one space after the other -----------------------------------------------------------
 
 
-def _match_each(graphs: Sequence[TracedModel], moments: Mapping[str, SpaceMoments], single: Mapping[str, Callable],
+def _match_each(graphs: Sequence[TracedModel], moments: Mapping[str, SpaceMoments], single: Mapping[str, Method],
                 found: Matchings) -> None:
     spaces = graphs[0].spaces
-    free = movable(spaces, [name for name, function in single.items() if not _freezes(function)])
+    free = movable(spaces, [name for name, method in single.items() if not freezes(method)])
     orders: dict[str, list[Tensor]] = {}
     for family in families(spaces, free):
         if len(family) > 1:
             orders |= _match_blocks(graphs, moments, family, found)
-    for name, function in single.items():
+    for name, method in single.items():
         if name in orders:
             continue
         still = [torch.arange(spaces[name].num_blocks)] * len(graphs)
         order = orders.get(spaces[name].block_space, still)
-        if name in moments and (_freezes(function) or name in free):
-            found[name] = _match_observed(graphs, moments[name], name, function, order, found)
+        if name in moments and (freezes(method) or name in free):
+            found[name] = _match_observed(graphs, moments[name], name, method, order, found)
         else:
             found[name] = _in_order(graphs, name, order)
-            if not _freezes(function):
+            if not freezes(method):
                 why = 'cannot be observed' if name in free else 'has a block that must stay'
                 how = 'follows its blocks' if spaces[name].block_space in orders else 'keeps its order'
                 found.note(name, f'{why} and {how}.')
@@ -229,14 +218,14 @@ def _pair(table: Tensor, sizes: Sequence[int], number: int) -> Tensor:
     return table[:sizes[0], start:start + sizes[number]]
 
 
-def _match_observed(graphs: Sequence[TracedModel], moments: SpaceMoments, name: str, function: Callable,
+def _match_observed(graphs: Sequence[TracedModel], moments: SpaceMoments, name: str, method: Method,
                     order: Sequence[Tensor], found: Matchings) -> Matching:
     space = graphs[0].spaces[name]
     with naming(name):
-        matching = _match_inside(graphs, moments, name, function, order)
+        matching = _match_inside(graphs, moments, name, method, order)
         if _folds(matching) and not any(axis.role == 'read' for axis in space.axes):
             found.note(name, 'is read by no layer, its features meet in products: joined one to one, by permutation.')
-            matching = _match_inside(graphs, moments, name, MATCHERS.get('permute'), order)
+            matching = _match_inside(graphs, moments, name, find_method(MATCHERS, 'permute'), order)
     return matching
 
 
@@ -246,17 +235,17 @@ def _folds(matching: Matching) -> bool:
         bool((item.index[item.index >= 0].bincount() > 1).any()) for item in matching.per_model())
 
 
-def _match_inside(graphs: Sequence[TracedModel], moments: SpaceMoments, name: str, function: Callable,
+def _match_inside(graphs: Sequence[TracedModel], moments: SpaceMoments, name: str, method: Method,
                   order: Sequence[Tensor]) -> Matching:
     """Match each group of aligned blocks on its own."""
     space = graphs[0].spaces[name]
     if space.blocks is None:
-        return function(moments)
+        return method(moments)
     groups, matchings = _groups(graphs, name, order), []
     for parts in groups:
         index = torch.cat(parts).to(moments.mean.device)
-        matchings.append(function(SpaceMoments(moments.count, moments.mean[index], moments.covariance[index][:, index],
-                                               sizes=tuple(map(len, parts)))))
+        matchings.append(method(SpaceMoments(moments.count, moments.mean[index], moments.covariance[index][:, index],
+                                             sizes=tuple(map(len, parts)))))
     return _joined(space, [torch.cat(parts) for parts in groups], matchings, moments.sizes)
 
 

@@ -1,21 +1,16 @@
 """What matchers need."""
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
-from mmreuse.registry import MATCHERS
-from mmreuse.utils.methods import Method, find_method
-
-
-def needs_moments(matcher: Method, overrides: Mapping[str, Method] | None = None) -> bool:
-    """Whether data is needed for these matchers.
-
-    One that sees a space's moments, or the graphs and moments, needs them; not so where its moments have the
-    default None. 'identity' only counts features.
-    """
-    return any(_needs_moments(find_method(MATCHERS, each)) for each in (matcher, *(overrides or {}).values()))
+from mmreuse.registry import MATCHERS, Method
+from mmreuse.utils.methods import MethodLike, find_method
 
 
-def _needs_moments(function: Callable) -> bool:
-    moments = inspect.signature(function).parameters.get('moments')
-    identity = getattr(function, 'func', function) is MATCHERS.get('identity')
-    return moments is not None and moments.default is moments.empty and not identity
+def needs_moments(matcher: MethodLike, overrides: Mapping[str, MethodLike] | None = None) -> bool:
+    """Say whether data is needed for these matchers: one of them needs moments, and does not go without."""
+    methods = [find_method(MATCHERS, each) for each in (matcher, *(overrides or {}).values())]
+    return any('moments' in method.needs and not method.data_free for method in methods)
+
+
+def freezes(method: Method) -> bool:
+    """Say whether a matcher keeps the order of features: it sees one space, and looks at no data to match it."""
+    return method.data_free and 'graphs' not in method.needs

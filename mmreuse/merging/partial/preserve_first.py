@@ -24,7 +24,7 @@ from mmreuse.statistics import ChannelMoments, SpaceMoments, collect
 from mmreuse.statistics.cached_loader import CachedLoader
 from mmreuse.statistics.data import logits_of
 from mmreuse.statistics.passes import device_of
-from mmreuse.utils.methods import find_method, takes
+from mmreuse.utils.methods import find_method
 
 
 class PreserveFirst:
@@ -196,13 +196,13 @@ class Place:
         """
         merged = copy_model(merged)
         whole = self.study.whole(matcher)
-        for function in find_methods(renormalizers):
+        for method in find_methods(renormalizers):
             given = {}
-            if takes(function, 'targets'):
+            if 'targets' in method.needs:
                 given['targets'] = [self._named(whole.targets)]
-            elif takes(function, 'ends'):
+            elif 'ends' in method.needs:
                 given['ends'] = [_Rewritten(end, self.start, self.slot) for end in whole.ends]
-            apply_renormalizers(merged, self.images, function, **given)
+            apply_renormalizers(merged, self.images, method, **given)
         return merged
 
     def module(self, merged: MergedModel) -> MergedModel:

@@ -21,7 +21,7 @@ from mmreuse.models.classifiers.sources import Scatter, build_source, class_scor
 from mmreuse.registry import MODELS
 from mmreuse.statistics import SpaceMoments, collect
 from mmreuse.utils.class_split import Classes, resolve_tasks
-from mmreuse.utils.methods import Method
+from mmreuse.utils.methods import MethodLike
 
 
 @MODELS.register_module()
@@ -167,7 +167,7 @@ class MergedClassifier(BaseModel):
         self.matchings = dict(matchings)
         return dict(matching=matched - started, fusing=time.perf_counter() - matched)
 
-    def renormalize(self, renormalizer: Method, loader: Iterable,
+    def renormalize(self, renormalizer: MethodLike, loader: Iterable,
                     score: Callable[[nn.Module], float] | None = None) -> None:
         """Put the statistics of :attr:`merged` right.
 

@@ -11,7 +11,7 @@ from mmreuse.errors import ConfigError
 from mmreuse.registry import MODELS
 from mmreuse.utils.config_files import read_config
 from mmreuse.utils.io import load_checkpoint
-from mmreuse.utils.names import nearest
+from mmreuse.utils.names import refuse_unknown
 from mmreuse.utils.safe_loading import checkpoint_path
 from mmreuse.utils.state_fit import load_strictly, weights_of
 
@@ -52,9 +52,7 @@ def build_source(cfg: Mapping[str, Any], number: int) -> Source:
     Raises:
         ConfigError: Neither or both of ``config`` and ``model``, an unknown key, or no such file.
     """
-    unknown = [key for key in cfg if key not in _KEYS]
-    if unknown:
-        raise ConfigError(f"source {number} has the key '{unknown[0]}'. {nearest(unknown[0], _KEYS)}")
+    refuse_unknown(f'source {number}', cfg, _KEYS, 'key')
     if ('config' in cfg) == ('model' in cfg):
         raise ConfigError(f'source {number} needs either a config file or a model.')
     model, preprocessor = cfg.get('model'), None

@@ -14,6 +14,7 @@ from mmreuse.graph import Size
 from mmreuse.reassembly.assembly.assembly import Step
 from mmreuse.reassembly.search.proxies.naswot import AgreementKernel, Units, kernel_score, recording
 from mmreuse.reassembly.search.proxies.state import require_finite, scoring_state
+from mmreuse.registry import Method
 from mmreuse.utils.byte_cache import ByteCache
 
 
@@ -85,3 +86,17 @@ class PrefixNaswot:
             if (batch, keys[:length]) in self.kept:
                 return length, self.kept[batch, keys[:length]]
         return 0, None
+
+
+#: Proxies that can share prefixes, by name: from memory and the proxy's options to what shares them, or None.
+_SHARED = {'naswot': lambda memory, compat=False, **options: None if compat else PrefixNaswot(memory=memory, **options)}
+
+
+def shared_proxy(proxy: Method, memory: int) -> PrefixNaswot | None:
+    """Return the form of a proxy that runs the prefixes of candidates once, if it has one.
+
+    Args:
+        proxy: Of :data:`mmreuse.registry.PROXIES`.
+        memory: Bytes of activations and kernels to keep.
+    """
+    return _SHARED[proxy.name](memory, **proxy.options) if proxy.name in _SHARED else None

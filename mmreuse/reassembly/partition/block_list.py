@@ -5,7 +5,7 @@ from typing import Any
 
 from mmreuse.errors import ConfigError
 from mmreuse.reassembly.zoo.zoo import ZooEntry, find_entry, parse_zoo
-from mmreuse.utils.names import nearest
+from mmreuse.utils.names import nearest, refuse_unknown
 
 #: What the published configs call the libraries.
 _BACKENDS = {'pytorch': 'torchvision', 'timm': 'timm', 'mytimm': 'timm', 'mmcv': 'mmpretrain'}
@@ -79,9 +79,7 @@ def _parse_published(where: str, item: Mapping[str, Any], zoo: Mapping[str, ZooE
 
 
 def _check_fields(where: str, item: Mapping[str, Any], needed: Sequence[str], optional: Sequence[str]) -> None:
-    for name in item:
-        if name not in (*needed, *optional):
-            raise ConfigError(f"{where}: there is no option '{name}'. {nearest(name, [*needed, *optional])}")
+    refuse_unknown(where, item, (*needed, *optional))
     for name in needed:
         if name not in item:
             raise ConfigError(f"{where}: '{name}' is missing.")

@@ -1,25 +1,23 @@
 """Scores of candidates under one proxy and fixed batches, remembered across runs."""
 import hashlib
-import inspect
 import json
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from mmreuse.errors import ArtefactError, ConfigError, DataError
+from mmreuse.errors import ArtefactError, DataError
 from mmreuse.reassembly.assembly.assembly import ComponentCache
 from mmreuse.reassembly.assembly.genotype import genotype_hash, genotype_to_dict
-from mmreuse.reassembly.assembly.prefix import PrefixNaswot
-from mmreuse.reassembly.search.proxies import naswot
+from mmreuse.reassembly.assembly.prefix import shared_proxy
 from mmreuse.reassembly.zoo.structures import Genotype
 from mmreuse.reassembly.zoo.zoo import entry_to_dict
 from mmreuse.registry import PROXIES
 from mmreuse.utils.io import state_hash
-from mmreuse.utils.names import nearest
+from mmreuse.utils.methods import find_method
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +41,7 @@ class Scorer:
         evaluations: Runs of the proxy, one candidate on one batch each, in this process.
 
     Raises:
-        ConfigError: Unknown proxy.
+        ConfigError: Unknown proxy or option.
         DataError: No batches.
         ArtefactError: ``log`` belongs to another proxy, data or zoo.
     """
@@ -55,12 +53,9 @@ class Scorer:
         self.pieces, self.batches = pieces, list(batches)
         self.options = dict(type=proxy) if isinstance(proxy, str) else dict(proxy)
         self.name: str = self.options['type']
-        self._proxy = find_proxy(self.options)
-        self._shared = None
-        if self._proxy.func is naswot and not self.options.get('compat'):
-            options = {name: value for name, value in self.options.items() if name in ('units', 'normalise')}
-            self._shared = PrefixNaswot(memory=memory, **options)
-        self.num_batches = 1 if getattr(self._proxy.func, 'data_free', False) else len(self.batches)
+        self._proxy = find_method(PROXIES, self.options)
+        self._shared = shared_proxy(self._proxy, memory)
+        self.num_batches = 1 if self._proxy.data_free else len(self.batches)
         self.evaluations = 0
         self._scores: dict[tuple[str, int], float] = {}
         self._log = None if log is None else Path(log)
@@ -131,25 +126,6 @@ class Scorer:
         if self._log is not None:
             with self._log.open('a') as file:
                 file.write(json.dumps(record) + '\n')
-
-
-def find_proxy(options: Mapping[str, Any]) -> Callable[..., float]:
-    """Look up a registered proxy, ``dict(type=NAME, **options)``, and bind its options.
-
-    Raises:
-        ConfigError: No proxy of that name is registered.
-    """
-    # Built first, so that the registry has imported its locations.
-    try:
-        proxy = PROXIES.build(options)
-        known = list(inspect.signature(proxy.func).parameters)[3:]
-        if unknown := [option for option in proxy.keywords if option not in known]:
-            raise ConfigError(f"proxy '{options['type']}' has no option {', '.join(unknown)}; it takes {known}.")
-        return proxy
-    except KeyError as error:
-        name, known = str(options.get('type')), sorted(PROXIES.module_dict)
-        raise ConfigError(f"proxy '{name}' is not registered. {nearest(name, known)} "
-                          f"All: {', '.join(known)}") from error
 
 
 def _or_none(score: float) -> float | None:

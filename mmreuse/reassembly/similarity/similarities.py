@@ -10,10 +10,9 @@ is biased: for features wider than n it is near 1 whatever they are. HSIC_1 (Son
 ``<A, B> / (n (n - 3))``. Numerator and self terms are accumulated over minibatches and
 divided at the end (Nguyen et al., 2021, eq. 3).
 """
-import inspect
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,8 +21,9 @@ from torch import Tensor
 from mmreuse.errors import ConfigError
 from mmreuse.reassembly.similarity.gram_files import STACKED_GRAMS, GramBatch, GramSet
 from mmreuse.reassembly.similarity.similarity_matrix import SimilarityMatrix
-from mmreuse.registry import SIMILARITIES
+from mmreuse.registry import SIMILARITIES, Method
 from mmreuse.utils.io import PathLike
+from mmreuse.utils.methods import find_method
 
 logger = logging.getLogger(__name__)
 
@@ -58,42 +58,32 @@ def compute_similarity(
         ConfigError: The metric or one of its options is unknown.
         ArtefactError: A file is missing, truncated, or from other samples than the first.
     """
-    similarity, cfg = find_similarity(metric)
+    similarity = find_similarity(metric)
     grams = GramSet(gram_files, device, memory)
     values = similarity(grams)
     return SimilarityMatrix(
-        keys=grams.keys, offsets=grams.offsets, values=values.float(), metric=cfg.pop('type'),
-        symmetric=torch.equal(values, values.T), options=cfg,
+        keys=grams.keys, offsets=grams.offsets, values=values.float(), metric=similarity.name,
+        symmetric=torch.equal(values, values.T), options=dict(similarity.options),
         node_names={key: tuple(node.name for node in nodes) for key, nodes in grams.nodes.items()},
         weights_hashes={item['key']: item['weights_hash'] for item in grams.metadata},
         data_hash=grams.metadata[0]['data_hash'])
 
 
-def find_similarity(metric: str | Mapping[str, Any]) -> tuple[Callable[[GramSet], Tensor], dict[str, Any]]:
-    """Look up a registered similarity.
+def find_similarity(metric: str | Mapping[str, Any]) -> Method:
+    """Look up a registered similarity and check the numbers among its options.
 
     Args:
         metric: Its name, or ``dict(type=NAME, **options)``.
 
-    Returns:
-        tuple: The function with its options bound, and the dict.
-
     Raises:
-        ConfigError: The metric or one of its options is unknown.
+        ConfigError: The metric or one of its options is unknown or out of range.
     """
-    cfg = dict(type=metric) if isinstance(metric, str) else dict(metric)
-    try:
-        similarity = SIMILARITIES.build(cfg)
-    except KeyError as error:
-        raise ConfigError(error.args[0]) from error
-    known = list(inspect.signature(similarity.func).parameters)[1:]
-    unknown = [option for option in similarity.keywords if option not in known]
-    if unknown:
-        raise ConfigError(f"similarity '{cfg['type']}' has no option {', '.join(unknown)}; it takes {known}.")
-    for option, value in similarity.keywords.items():
+    similarity = find_method(SIMILARITIES, metric)
+    for option, value in similarity.options.items():
         if isinstance(value, float) and not math.isfinite(value) or option == 'sigma' and not value > 0:
-            raise ConfigError(f"similarity '{cfg['type']}': {option} = {value} must be finite, sigma positive as well.")
-    return similarity, cfg
+            raise ConfigError(f"similarity '{similarity.name}': {option} = {value} must be finite, sigma positive as "
+                              'well.')
+    return similarity
 
 
 @SIMILARITIES.register_module(name='cka')

@@ -16,7 +16,7 @@ from mmreuse.reassembly.zoo.constructors import LIBRARIES, construct
 from mmreuse.reassembly.zoo.weights import WeightSource, empty_parameters, load_member, resolve_weights, weights_at_hand
 from mmreuse.utils.downloads import content_hash
 from mmreuse.utils.io import to_json
-from mmreuse.utils.names import nearest
+from mmreuse.utils.names import nearest, refuse_unknown
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -209,9 +209,7 @@ def _parse_size(name: str, size: int | Sequence[int]) -> tuple[int, int, int]:
 
 def _check_fields(name: str, values: Mapping[str, Any], kind: type) -> None:
     known = {option.name: option for option in fields(kind)}
-    for option in values:
-        if option not in known:
-            raise ConfigError(f"{name}: there is no option '{option}'. {nearest(option, known)}")
+    refuse_unknown(name, values, known)
     for option in known.values():
         if option.default is MISSING and option.default_factory is MISSING and option.name not in values:
             raise ConfigError(f"{name}: '{option.name}' is missing.")
