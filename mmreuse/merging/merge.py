@@ -23,7 +23,7 @@ from mmreuse.networks import record_edit
 from mmreuse.networks.record import record_of, set_record, shapes_of
 from mmreuse.registry import RENORMALIZERS
 from mmreuse.renormalization import apply_renormalizers
-from mmreuse.renormalization.apply import find_methods
+from mmreuse.renormalization.apply import find_served
 from mmreuse.renormalization.score import Score
 from mmreuse.statistics import SpaceMoments, collect
 from mmreuse.statistics.passes import inputs_for
@@ -95,11 +95,7 @@ def merge(
         DataError: The loader has too few samples, or a feature is not finite.
         TraceError: A model cannot be traced or cut.
     """
-    renormalizers = find_methods(renormalizers)
-    if renormalizers and loader is None:
-        raise ConfigError('renormalizers need data: give a loader, or leave them out.')
-    if validation is None and any(method.chooses for method in renormalizers):
-        raise ConfigError('a renormalizer chooses on labelled data: give `validation`, or its own option `score`.')
+    renormalizers = find_served(list(renormalizers), loader, validation)
     if not models:
         raise ConfigError('there are no models to merge.')
     heads, names = choose_heads(heads, class_names, len(models), stop)

@@ -20,7 +20,7 @@ from mmreuse.pruning.scoring import check_options, estimate_fisher, score_weight
 from mmreuse.pruning.weights import copy_permanent, find_masks, listed_weights
 from mmreuse.registry import EDITS, Method
 from mmreuse.renormalization import apply_renormalizers, measure_ends
-from mmreuse.renormalization.apply import find_methods
+from mmreuse.renormalization.apply import find_served
 from mmreuse.renormalization.target_statistics import permuted
 from mmreuse.statistics import ChannelMoments
 from mmreuse.statistics.data import repeatable
@@ -80,9 +80,7 @@ def prune_channels(
         InfeasibleError: Even the smallest network allowed costs more; names what it costs.
         DataError: There are too few samples, or a number is not finite.
     """
-    methods = find_methods(list(renormalizers))
-    if methods and loader is None:
-        raise ConfigError('renormalizers need data: give a loader, or leave them out.')
+    methods = find_served(list(renormalizers), loader, None)
     for method in methods:
         check_renormalizer(method)
     loader = None if loader is None else repeatable(loader)

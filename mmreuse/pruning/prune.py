@@ -13,7 +13,7 @@ from mmreuse.pruning.selection import check_sparsity, pruned_count, select_masks
 from mmreuse.pruning.weights import apply_masks, copy_permanent, find_masks, listed_weights, make_permanent
 from mmreuse.registry import EDITS
 from mmreuse.renormalization import apply_renormalizers
-from mmreuse.renormalization.apply import find_methods
+from mmreuse.renormalization.apply import find_served
 from mmreuse.statistics.data import repeatable
 from mmreuse.utils.methods import MethodLike, method_name
 
@@ -58,12 +58,8 @@ def prune(
         ConfigError: As :func:`prune_weights`; or renormalizers have no data, or nothing to choose by.
         DataError: As :func:`prune_weights`; or a renormalizer has too little data.
     """
-    renormalizers = find_methods(renormalizers)
+    renormalizers = find_served(list(renormalizers), loader, validation)
     loader = None if loader is None else repeatable(loader)
-    if renormalizers and loader is None:
-        raise ConfigError('renormalizers need data: give a loader, or leave them out.')
-    if validation is None and any(method.chooses for method in renormalizers):
-        raise ConfigError('a renormalizer chooses on labelled data: give `validation`, or its own option `score`.')
     pruned = copy_permanent(model)
     prune_weights(pruned, loader, sparsity, saliency, **options)
     record_edit(pruned, 'prune', [model], sparsity=sparsity, saliency=method_name(saliency))

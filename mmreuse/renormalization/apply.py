@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import nn
 
+from mmreuse.errors import ConfigError
 from mmreuse.networks import Edit, record_edit
 from mmreuse.registry import EDITS, RENORMALIZERS, Method
 from mmreuse.utils.methods import MethodLike, find_method
@@ -28,6 +29,20 @@ def find_methods(renormalizers: Methods) -> list[Method]:
     """
     several = renormalizers if isinstance(renormalizers, (list, tuple)) else [renormalizers]
     return [find_method(RENORMALIZERS, each) for each in several]
+
+
+def find_served(renormalizers: Methods, loader: Iterable | None, validation: Iterable | None) -> list[Method]:
+    """Return renormalizers as :func:`find_methods` does, and make sure that they have their data.
+
+    Raises:
+        ConfigError: There is none of that name, it has no such option, or there is no loader, or nothing to choose by.
+    """
+    methods = find_methods(renormalizers)
+    if methods and loader is None:
+        raise ConfigError('renormalizers need data: give a loader, or leave them out.')
+    if validation is None and any(method.chooses for method in methods):
+        raise ConfigError('a renormalizer chooses on labelled data: give `validation`, or its own option `score`.')
+    return methods
 
 
 def apply_renormalizers(
