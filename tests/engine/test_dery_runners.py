@@ -283,7 +283,7 @@ def test_node_shapes_need_no_weights(pipeline, tmp_path):
         ('reassembly.input_size', 'x'), ('reassembly.num_batches', 0), ('reassembly.batch_size', 0),
         ('reassembly.num_candidates', 0), ('reassembly.finalists', 0), ('reassembly.top', 0),
         ('reassembly.num_classes', 0))),
-    ({'reassembly.proxy': dict(type='naswot', unit='relu')}, 'no option 'unit''),
+    ({'reassembly.proxy': dict(type='naswot', unit='relu')}, "no option 'unit'"),
     ({'similarity': dict(type='rbf_cka', sigma=0)}, 'sigma'),
     ({'similarity': dict(type='rbf_cka', sigma=float('nan'))}, 'sigma'),
 ])

@@ -12,7 +12,7 @@ from mmreuse.merging.partial.heads import ClassNames, choose_heads
 from mmreuse.networks import record_of
 from mmreuse.registry import MATCHERS, RENORMALIZERS
 from mmreuse.statistics.bn import measured_norms
-from mmreuse.utils.methods import Method, find_method
+from mmreuse.utils.methods import MethodLike, find_method
 
 
 def merged_classes(options: Mapping[str, Any], given: Sequence[Classes], data: Classes) -> Classes:
@@ -52,7 +52,7 @@ def merge(networks: Sequence[nn.Module], images: Iterable, *, labelled: Iterable
           validation: Iterable | None = None, seed: int = 0, matcher: Matcher = 'zip', heads: str | None = None,
           class_names: ClassNames | None = None, start: Any = None, stop: Any = None, samples: int | None = None,
           positions: int | None = None, overrides: Mapping[str, Matcher] | None = None, refit: bool = False,
-          renormalizers: Sequence[Method] | None = None) -> nn.Module:
+          renormalizers: Sequence[MethodLike] | None = None) -> nn.Module:
     """Merge networks, see :func:`mmreuse.merging.merge`.
 
     Names of classes are those that the networks were saved with, unless they are given. ``renormalizers`` None takes

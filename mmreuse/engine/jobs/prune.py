@@ -8,7 +8,7 @@ from mmreuse.engine.jobs.job import register_job
 from mmreuse.pruning import prune as prune_model
 from mmreuse.pruning.scoring import check_options
 from mmreuse.pruning.selection import check_sparsity
-from mmreuse.utils.methods import Method, method_name
+from mmreuse.utils.methods import MethodLike, method_name
 
 
 def _check(options: Mapping[str, Any]) -> None:
@@ -17,7 +17,7 @@ def _check(options: Mapping[str, Any]) -> None:
                   options.get('fisher'))
 
 
-def simpler(saliency: Method, seed: int) -> Method:
+def simpler(saliency: MethodLike, seed: int) -> MethodLike:
     """Return the saliency to compare with: magnitudes, or random numbers for magnitudes themselves."""
     return dict(type='random', seed=seed) if method_name(saliency) == 'magnitude' else 'magnitude'
 
@@ -30,10 +30,10 @@ def _other_choice(networks: Sequence[nn.Module], result: nn.Module, images: Iter
 
 @register_job(needs=(), equal_cost=_other_choice, check=_check)
 def prune(networks: Sequence[nn.Module], images: Iterable | None = None, *, labelled: Iterable | None = None,
-          validation: Iterable | None = None, seed: int = 0, sparsity: float, saliency: Method = 'magnitude',
+          validation: Iterable | None = None, seed: int = 0, sparsity: float, saliency: MethodLike = 'magnitude',
           scope: str = 'global', update: str | None = None, fisher: Mapping[str, Any] | None = None,
           modules: Sequence[str] | None = None, exclude: Sequence[str] = (),
-          renormalizers: Sequence[Method] = ()) -> nn.Module:
+          renormalizers: Sequence[MethodLike] = ()) -> nn.Module:
     """Prune a network to a sparsity, see :func:`mmreuse.pruning.prune`."""
     return prune_model(networks[0], labelled, sparsity, saliency, scope=scope, update=update, fisher=fisher,
                        modules=modules, exclude=exclude, renormalizers=renormalizers, validation=validation)

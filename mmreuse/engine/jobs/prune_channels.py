@@ -9,7 +9,7 @@ from mmreuse.engine.jobs.prune import simpler
 from mmreuse.errors import ConfigError
 from mmreuse.pruning import prune_channels as prune_model
 from mmreuse.pruning.scoring import check_options
-from mmreuse.utils.methods import Method
+from mmreuse.utils.methods import MethodLike
 
 
 def _check(options: Mapping[str, Any]) -> None:
@@ -27,10 +27,10 @@ def _other_choice(networks: Sequence[nn.Module], result: nn.Module, images: Iter
 
 @register_job(equal_cost=_other_choice, check=_check)
 def prune_channels(networks: Sequence[nn.Module], images: Iterable, *, labelled: Iterable | None = None,
-                   validation: Iterable | None = None, seed: int = 0, target: float, saliency: Method = 'magnitude',
+                   validation: Iterable | None = None, seed: int = 0, target: float, saliency: MethodLike = 'magnitude',
                    cost: str = 'macs', multiple: int = 1, minimum: float = 0.1, relative: bool = True,
                    spaces: Sequence[str] | None = None, exclude: Sequence[str] = (),
-                   fisher: Mapping[str, Any] | None = None, renormalizers: Sequence[Method] = ()) -> nn.Module:
+                   fisher: Mapping[str, Any] | None = None, renormalizers: Sequence[MethodLike] = ()) -> nn.Module:
     """Make a network smaller, see :func:`mmreuse.pruning.prune_channels`."""
     return prune_model(networks[0], example(networks, images), target, labelled, saliency, cost=cost,
                        multiple=multiple, minimum=minimum, relative=relative, spaces=spaces, exclude=exclude,

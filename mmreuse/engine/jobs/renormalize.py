@@ -8,7 +8,7 @@ from mmreuse.engine.jobs.job import register_job
 from mmreuse.graph import copy_model
 from mmreuse.registry import RENORMALIZERS
 from mmreuse.renormalization import apply_renormalizers
-from mmreuse.utils.methods import Method, find_method
+from mmreuse.utils.methods import MethodLike, find_method
 
 
 def _check(options: Mapping[str, Any]) -> None:
@@ -18,7 +18,7 @@ def _check(options: Mapping[str, Any]) -> None:
 
 @register_job(networks=(1, None), check=_check, equal_cost='the network before costs the same')
 def renormalize(networks: Sequence[nn.Module], images: Iterable, *, labelled: Iterable | None = None,
-                validation: Iterable | None = None, seed: int = 0, renormalizers: Sequence[Method] = ('reset',),
+                validation: Iterable | None = None, seed: int = 0, renormalizers: Sequence[MethodLike] = ('reset',),
                 samples: int | None = None) -> nn.Module:
     """Give a network the statistics that it should have.
 
