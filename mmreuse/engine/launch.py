@@ -195,8 +195,8 @@ def _set_launcher(cfg: Config, launcher: str) -> None:
 
 def _set_loader_defaults(cfg: Config) -> None:
     """Fill in what every loader wants: workers that stay, pinned memory for CUDA, batches made by the workers."""
-    for name in _LOADERS:
-        loader = cfg.get(name)
+    stages = [stage for stage in cfg.get('stages') or () if isinstance(stage, Mapping)]
+    for loader in (part.get(name) for part in (cfg, *stages) for name in _LOADERS):
         if loader is not None:
             loader.setdefault('persistent_workers', loader.get('num_workers', 0) > 0)
             loader.setdefault('pin_memory', torch.cuda.is_available())

@@ -8,11 +8,12 @@ from mmreuse.visualization.diagnostics import (
 )
 from mmreuse.visualization.merging import draw_size_curve
 from mmreuse.visualization.modularization import draw_modules
+from mmreuse.visualization.pipeline import draw_pipeline
 from mmreuse.visualization.preserve_first import draw_preserve_first
 from mmreuse.visualization.pruning import draw_pruning
 from mmreuse.visualization.reassembly import draw_learning_curves, draw_pareto, draw_partition, draw_similarity
 from mmreuse.visualization.report import Report
 
 __all__ = ['Report', 'draw_connectivity', 'draw_layers', 'draw_learning_curves', 'draw_modules', 'draw_outputs',
-           'draw_pareto', 'draw_partition', 'draw_preserve_first', 'draw_pruning', 'draw_running_statistics',
-           'draw_similarity', 'draw_size_curve', 'draw_vanishing']
+           'draw_pareto', 'draw_partition', 'draw_pipeline', 'draw_preserve_first', 'draw_pruning',
+           'draw_running_statistics', 'draw_similarity', 'draw_size_curve', 'draw_vanishing']

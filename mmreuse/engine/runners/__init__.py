@@ -12,10 +12,12 @@ from mmreuse.engine.runners.dery import (
 )
 from mmreuse.engine.runners.modularization import ModularizationRunner
 from mmreuse.engine.runners.network import NetworkRunner
+from mmreuse.engine.runners.pipeline import PipelineRunner
 from mmreuse.engine.runners.preserve_first import PreserveFirstRunner
 from mmreuse.engine.runners.pruning import PruningRunner
 from mmreuse.engine.runners.robustness import RobustnessRunner
 
 __all__ = ['ChannelPruningRunner', 'ConnectivityRunner', 'DeRyRunner', 'FeatureExtractionRunner',
-           'ModularizationRunner', 'NetworkRunner', 'NodeShapeRunner', 'PartitionRunner', 'PreserveFirstRunner',
-           'PruningRunner', 'ReassemblyRunner', 'RobustnessRunner', 'SimilarityRunner', 'ZooAccuracyRunner']
+           'ModularizationRunner', 'NetworkRunner', 'NodeShapeRunner', 'PartitionRunner', 'PipelineRunner',
+           'PreserveFirstRunner', 'PruningRunner', 'ReassemblyRunner', 'RobustnessRunner', 'SimilarityRunner',
+           'ZooAccuracyRunner']

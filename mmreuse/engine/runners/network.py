@@ -30,6 +30,8 @@ from mmreuse.utils.io import state_hash
 from mmreuse.utils.latency import measure_latency
 
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+#: How the metrics of other networks than the stage's own begin.
+BASELINES = ('sources', 'origins', 'ensemble', 'equal_cost')
 #: Of what was exported, which nothing can take apart again.
 _EXPORTED = ('.onnx', '.pt2')
 
@@ -64,8 +66,9 @@ class NetworkRunner(StageRunner):
 
     Writes ``<job>/network.safetensors`` with classes, preprocessing and metrics, and ``metrics.json``: those of the
     evaluator, ``parameters``, ``nonzero``, ``macs`` and ``latency_ms`` of one image; the same as ``sources/<network>/``
-    for each network it was made of, as ``ensemble/`` for several, and as ``equal_cost/`` for a network of the same cost
-    that was chosen without the job's method, where there can be one.
+    for each network that it takes, as ``origins/<network>/`` for those that these were made of in the first place, as
+    ``ensemble/`` for all of the latter, and as ``equal_cost/`` for a network of the same cost that was chosen without
+    the job's method, where there can be one.
 
     Args:
         cfg: The config.
@@ -132,6 +135,18 @@ class NetworkRunner(StageRunner):
     def outputs(self) -> Classes:
         """The outputs of the network that it makes."""
         return self.job.classes(self.given, self.data_classes)
+
+    @cached_property
+    def origins(self) -> dict[str, tuple[str, Any, Classes]]:
+        """The networks that its network was made of in the first place: label, reference and outputs of each."""
+        found: dict[str, tuple[str, Any, Classes]] = {}
+        for label, reference, classes in zip(self.labels, self.references, self.given, strict=True):
+            earlier = self.earlier.get(_key(reference))
+            if earlier is None:
+                found[str(reference)] = label, plain(reference), classes
+            else:
+                found |= earlier.origins or {earlier.stage: (earlier.stage, str(earlier.result), earlier.outputs)}
+        return found
 
     @cached_property
     def test_loader(self) -> DataLoader:
@@ -261,8 +276,7 @@ class NetworkRunner(StageRunner):
             baselines['equal_cost'] = self._seen(other, self._places(self.outputs, 'the baseline'))
         measured = {'': self._seen(network, self._places(self.outputs, 'the network')), **baselines}
         metrics = self._measure(measured, example([network, *networks], images))
-        own = {key: value for key, value in metrics.items() if '/' not in key or key.split('/')[0] not in (
-            'sources', 'ensemble', 'equal_cost')}
+        own = {key: value for key, value in metrics.items() if key.split('/')[0] not in BASELINES}
         names = None if isinstance(self.outputs, int) else list(self.outputs)
         save(network.cpu(), self.result, classes=names, metrics=own,
              preprocessing=plain(self.cfg.get('data_preprocessor')) or None)
@@ -270,16 +284,20 @@ class NetworkRunner(StageRunner):
         return metrics
 
     def _baselines(self, networks: Sequence[nn.Module]) -> dict[str, nn.Module]:
-        """The networks that it takes, by the prefix of their metrics, and their ensemble."""
+        """The networks that it takes and those that these were made of, by the prefix of their metrics; an ensemble."""
+        direct = {str(reference): (f'sources/{label}', network, classes) for reference, label, network, classes in zip(
+            self.references, self.labels, networks, self.given, strict=True)}
+        others = {name: (f'origins/{label}', open_network(reference).to(self.device), classes)
+                  for name, (label, reference, classes) in self.origins.items() if name not in direct}
         found = {}
-        for label, network, classes in zip(self.labels, networks, self.given, strict=True):
+        for name, (prefix, network, classes) in {**direct, **others}.items():
             try:
-                found[f'sources/{label}'] = self._seen(network, self._partial_places(classes))
+                found[name] = prefix, self._seen(network, self._partial_places(classes))
             except ConfigError as error:
-                self.logger.info(f'{label}: is no baseline, {error}')
-        if len(found) > 1:
-            found['ensemble'] = self._seen(Ensemble(list(found.values())))
-        return found
+                self.logger.info(f'{prefix}: is no baseline, {error}')
+        first = [found[name][1] for name in self.origins if name in found]
+        ensemble = {'ensemble': self._seen(Ensemble(first))} if len(first) > 1 else {}
+        return {**dict(found.values()), **ensemble}
 
     def _measure(self, models: Mapping[str, NetworkClassifier], image: Tensor) -> dict[str, float]:
         image = image.to(self.device)

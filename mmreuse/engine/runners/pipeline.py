@@ -1,0 +1,207 @@
+"""Jobs one behind the other: each takes files, or what stages before it have made."""
+import csv
+from collections.abc import Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from rich.console import Console
+from rich.table import Table
+
+from mmreuse.engine.runners.network import NetworkRunner
+from mmreuse.engine.runners.sweep import plain
+from mmreuse.errors import ConfigError
+from mmreuse.networks import describe
+from mmreuse.registry import RUNNERS
+from mmreuse.utils.io import atomic_path, atomic_write, write_json
+from mmreuse.utils.names import nearest
+from mmreuse.visualization import Report, draw_pipeline
+
+#: Of the printed table: files and pipes have no width of their own.
+_WIDTH = 160
+#: What a stage sets for itself and those that build on its network, unless they set it.
+_TEST = ('test_dataloader', 'test_evaluator')
+_FACTS = ('parameters', 'nonzero', 'macs', 'latency_ms')
+_HEADER = {
+    'network': 'network', 'job': 'job', 'accuracy': 'accuracy (%)', 'before': 'before', 'origin': 'best origin',
+    'ensemble': 'ensemble', 'equal_cost': 'equal cost', 'parameters': 'parameters', 'nonzero': 'not zero',
+    'macs': 'MACs', 'latency_ms': 'latency (ms)', 'speedup': 'speedup'}
+
+
+@RUNNERS.register_module()
+class PipelineRunner:
+    """Stages of :class:`~mmreuse.engine.runners.network.NetworkRunner`, checked together before the first one starts.
+
+    Config: ``stages``, a list of ``dict(name='small', job=dict(type='prune_channels', target=0.5),
+    networks=['merged'])``, where ``networks`` names earlier results or references of
+    :func:`mmreuse.networks.open_network`. Data, evaluator and preprocessing are those of the config; a stage may have
+    loaders, evaluator and seed of its own, and what it is tested on holds for the stages behind it too. ``only`` names
+    stages to run, on what the others have left.
+
+    Stages that are up to date are skipped. Writes the folder of every stage, and for the whole ``table.csv``,
+    ``report.html``, ``figure.png`` and ``metrics.json``.
+
+    Raises:
+        ConfigError: A name is unknown, given twice or part of a cycle.
+    """
+
+    def __init__(self, cfg: Config) -> None:
+        self.cfg = cfg
+        self.root = Path(cfg.work_dir)
+        self.place = f"{cfg.filename or 'config'}: stages"
+        self.settings = {str(stage.get('name')): plain(stage) for stage in cfg.get('stages') or ()}
+        self._check_names()
+        self.stages: dict[str, NetworkRunner] = {}
+        for name in self._order():
+            self.stages[name] = self._stage(name)
+        only = cfg.get('only') or list(self.settings)
+        self.only = [only] if isinstance(only, str) else list(only)
+        for name in self.only:
+            if name not in self.settings:
+                raise ConfigError(f"{cfg.filename}: only: there is no stage '{name}'. {nearest(name, self.settings)}")
+
+    @classmethod
+    def from_cfg(cls, cfg: Config) -> 'PipelineRunner':
+        """Build it as mmengine builds runners."""
+        return cls(cfg)
+
+    def check(self) -> None:
+        """Check all stages, each with what those before it will have made.
+
+        Raises:
+            ConfigError: Stages do not fit together, or one that is not run now has left no network.
+            ArtefactError: A file is missing or damaged.
+        """
+        for stage in self.stages.values():
+            stage.check()
+        for name in self.only:
+            for other in self._earlier(name):
+                if other not in self.only and not self.stages[other].result.is_file():
+                    raise ConfigError(f"{self.place}: '{name}' needs the network of '{other}', which has not run yet. "
+                                      'Run it first, or take it into only.')
+
+    def run(self) -> dict[str, Any]:
+        """Run the stages that are not up to date, and tell of all that have a result.
+
+        Returns:
+            dict[str, Any]: The metrics of the stages that were asked for, as ``<stage>/<metric>``.
+        """
+        self.check()
+        found = {name: stage.run() for name, stage in self.stages.items() if name in self.only}
+        metrics = {f'{name}/{key}': value for name, own in found.items() for key, value in own.items()}
+        self._tell(self._rows(found), found)
+        write_json(self.root / 'metrics.json', metrics)
+        return metrics
+
+    def _check_names(self) -> None:
+        names = [stage.get('name') for stage in self.cfg.get('stages') or ()]
+        if not names:
+            raise ConfigError(f'{self.place}: there are none.')
+        for number, name in enumerate(names):
+            if not isinstance(name, str) or not name or Path(name).name != name or Path(name).suffix:
+                raise ConfigError(f'{self.place}[{number}].name = {name!r}: give a name for the folder of the stage.')
+            if name in names[:number]:
+                raise ConfigError(f"{self.place}[{number}].name = '{name}' is given twice. Names tell results apart.")
+
+    def _earlier(self, name: str) -> list[str]:
+        """Names of the stages that one takes networks of.
+
+        Raises:
+            ConfigError: A name is neither of a stage nor of a file.
+        """
+        found = []
+        for reference in self.settings[name].get('networks') or ():
+            if not isinstance(reference, str):
+                continue
+            if reference in self.settings:
+                found.append(reference)
+            elif not Path(reference).suffix:
+                raise ConfigError(f"{self.place}: '{name}' takes the network '{reference}', which is neither a stage "
+                                  f'nor a file. {nearest(reference, [each for each in self.settings if each != name])}')
+        return found
+
+    def _order(self) -> list[str]:
+        """Names of the stages, each behind those that it needs.
+
+        Raises:
+            ConfigError: Some need each other.
+        """
+        try:
+            return list(TopologicalSorter({name: self._earlier(name) for name in self.settings}).static_order())
+        except CycleError as error:
+            circle = ' <- '.join(f"'{name}'" for name in error.args[1])
+            raise ConfigError(f'{self.place}: each of {circle} needs the network of another, so that none can be made '
+                              'first.') from error
+
+    def _stage(self, name: str) -> NetworkRunner:
+        shared = {key: value for key, value in self.cfg.to_dict().items() if key not in ('stages', 'only')}
+        earlier = {each: self.stages[each] for each in self._earlier(name)}
+        first = next(iter(earlier.values()), None)
+        inherited = {key: plain(first.cfg.get(key)) for key in _TEST} if first is not None else {}
+        own = {key: value for key, value in self.settings[name].items() if key != 'name'}
+        return NetworkRunner(Config({**shared, **inherited, **own}, filename=self.cfg.filename), name, earlier)
+
+    def _rows(self, found: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """The table: networks that were there, and those that were made, each with its baselines."""
+        rows: dict[str, dict[str, Any]] = {}
+        for name, metrics in found.items():
+            stage = self.stages[name]
+            accuracy = next(iter(metrics))
+            for label, reference in zip(stage.labels, stage.references, strict=True):
+                prefix = f'sources/{label}/'
+                if reference not in self.stages and prefix + accuracy in metrics:
+                    rows.setdefault(str(reference), dict(network=label, job='', accuracy=metrics[prefix + accuracy], **{
+                        key: metrics[prefix + key] for key in _FACTS}))
+            before = [f'sources/{label}' for label in stage.labels if f'sources/{label}/{accuracy}' in metrics]
+            origins = [prefix for label, _, _ in stage.origins.values() for prefix in (
+                f'origins/{label}', f'sources/{label}') if f'{prefix}/{accuracy}' in metrics]
+            best, first = (max(each, key=lambda prefix: metrics[f'{prefix}/{accuracy}'], default=None)
+                           for each in (before, origins))
+            rows[name] = dict(
+                network=name, job=stage.job.name, accuracy=metrics[accuracy], before=metrics.get(f'{best}/{accuracy}'),
+                origin=metrics.get(f'{first}/{accuracy}'), ensemble=metrics.get(f'ensemble/{accuracy}'),
+                equal_cost=metrics.get(f'equal_cost/{accuracy}'), **{key: metrics[key] for key in _FACTS},
+                speedup=None if first is None else metrics[f'{first}/latency_ms'] / metrics['latency_ms'])
+        return list(rows.values())
+
+    def _tell(self, rows: Sequence[Mapping[str, Any]], found: Mapping[str, Mapping[str, Any]]) -> None:
+        """Write and print the table, write the report."""
+        with atomic_write(self.root / 'table.csv') as file:
+            writer = csv.DictWriter(file, list(_HEADER))
+            writer.writeheader()
+            writer.writerows(rows)
+        cells = [[_cell(key, row.get(key)) for key in _HEADER] for row in rows]
+        table = Table(*_HEADER.values(), title=self.root.name)
+        for line in cells:
+            table.add_row(*line)
+        console = Console()
+        console.width = max(console.width, _WIDTH)
+        console.print(table)
+        figure = draw_pipeline(rows)
+        with atomic_path(self.root / 'figure.png') as path:
+            figure.savefig(path, format='png', dpi=120)
+        report = Report(self.root.name)
+        report.text("Each network stands beside others on the same test data: the best of those that its stage takes "
+                    '(before), the best of those that it was made of in the first place (origin), the ensemble of all '
+                    "of these, and a network of equal cost that was chosen without the stage's method. Speedup is "
+                    'against the best origin.')
+        report.table(list(_HEADER.values()), cells)
+        report.figure(figure, 'Accuracy against multiply-accumulates; hollow: networks that were there.')
+        for name in found:
+            report.heading(name)
+            for line in describe(self.stages[name].result).splitlines():
+                report.text(line)
+            if isinstance(reason := self.stages[name].job.traits.equal_cost, str):
+                report.text(f'No network of equal cost: {reason}.')
+        report.write(str(self.root / 'report.html'))
+        MMLogger.get_current_instance().info(f'The report of all stages is {self.root / "report.html"}')
+
+
+def _cell(key: str, value: Any) -> str:
+    if value is None:
+        return '-'
+    if isinstance(value, str):
+        return value
+    return f'{value:,}' if isinstance(value, int) else f'{value:.2f}'
