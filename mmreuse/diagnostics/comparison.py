@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from mmreuse.diagnostics.vanishing import feature_magnitudes, normalised
 from mmreuse.errors import ConfigError
-from mmreuse.renormalization.score import accuracy
+from mmreuse.renormalization import accuracy
 
 #: A merged network and its end models.
 Case = tuple[nn.Module, Sequence[nn.Module]]

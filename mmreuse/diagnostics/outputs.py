@@ -7,9 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError, DataError
-from mmreuse.statistics import ChannelMomentAccumulator
-from mmreuse.statistics.data import logits_of
-from mmreuse.statistics.passes import image_batches
+from mmreuse.statistics import ChannelMomentAccumulator, image_batches, logits_of
 from mmreuse.utils.modes import evaluating
 
 

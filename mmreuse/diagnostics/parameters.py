@@ -8,9 +8,8 @@ from torch import Tensor, nn
 
 from mmreuse.diagnostics.vanishing import Magnitudes
 from mmreuse.errors import ConfigError, SpaceError
-from mmreuse.renormalization.target_layers import WEIGHTED
-from mmreuse.statistics import collect_bn
-from mmreuse.statistics.bn import measured_norms
+from mmreuse.renormalization import WEIGHTED
+from mmreuse.statistics import collect_bn, measured_norms
 
 
 @dataclass(frozen=True)

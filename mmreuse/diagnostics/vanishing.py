@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError, DataError, SpaceError
-from mmreuse.renormalization.target_layers import NORMS, WEIGHTED
-from mmreuse.statistics import ChannelMomentAccumulator
-from mmreuse.statistics.passes import image_batches
+from mmreuse.renormalization import NORMS, WEIGHTED
+from mmreuse.statistics import ChannelMomentAccumulator, image_batches
 from mmreuse.utils.modes import evaluating
 from mmreuse.utils.names import nearest
 

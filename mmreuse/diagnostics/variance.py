@@ -7,9 +7,7 @@ from torch import Tensor, nn
 
 from mmreuse.diagnostics.vanishing import normalised
 from mmreuse.errors import ConfigError
-from mmreuse.renormalization import measure_ends
-from mmreuse.renormalization.measure import first_images
-from mmreuse.renormalization.target_layers import Flow
+from mmreuse.renormalization import Flow, first_images, measure_ends
 
 
 @dataclass(frozen=True)

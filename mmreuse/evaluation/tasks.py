@@ -163,7 +163,7 @@ def _check_scores(scores: Tensor, tasks: int, rule: str) -> None:
         raise ConfigError(f"there is no rule '{rule}' of joint prediction. {nearest(rule, RULES)}")
     outputs = scores.shape[1]
     if outputs not in (1, tasks) and rule != 'mean':
-        raise ConfigError(f'{outputs} outputs cannot serve {tasks} tasks: one for all or one a task is needed')
+        raise ConfigError(f'{outputs} outputs cannot serve {tasks} tasks: one for all or one per task is needed')
     if (scores.isnan() | scores.isposinf()).any():
         raise DataError('scores are NaN or infinite: the network does not compute anything that can be ranked')
 

@@ -13,8 +13,8 @@ from mmreuse.merging.merged_model import JointScores, MergedModel, recipe_of
 from mmreuse.networks import Edit
 from mmreuse.networks.record import zeros_of
 from mmreuse.registry import EDITS
-from mmreuse.renormalization.target_layers import WEIGHTED
-from mmreuse.statistics.passes import inputs_for
+from mmreuse.renormalization import WEIGHTED
+from mmreuse.statistics import inputs_for
 from mmreuse.utils.io import PathLike, load_tensors, save_tensors
 
 

@@ -22,11 +22,8 @@ from mmreuse.merging.partial.stops import Place, find_stop
 from mmreuse.networks import record_edit
 from mmreuse.networks.record import record_of, set_record, shapes_of
 from mmreuse.registry import RENORMALIZERS
-from mmreuse.renormalization import apply_renormalizers
-from mmreuse.renormalization.apply import find_served
-from mmreuse.renormalization.score import Score
-from mmreuse.statistics import SpaceMoments, collect
-from mmreuse.statistics.passes import inputs_for
+from mmreuse.renormalization import Score, apply_renormalizers, find_served
+from mmreuse.statistics import SpaceMoments, collect, inputs_for
 from mmreuse.utils.methods import find_method, method_name
 from mmreuse.utils.modes import evaluating
 

@@ -27,7 +27,7 @@ from mmreuse.merging.partial.boundary_maps import Merge, Unmerge
 from mmreuse.merging.partial.merge_layer import MergeLayer, merge_slot, side_by_side, take_out
 from mmreuse.merging.partial.merge_span import MergeSpan, cut_span, merge_spans, tensors_of
 from mmreuse.merging.partial.stops import one_sample
-from mmreuse.statistics.passes import device_of
+from mmreuse.statistics import device_of
 from mmreuse.utils.names import nearest
 
 

@@ -37,7 +37,7 @@ class Copy(nn.Module):
 
 
 class JointScores(nn.Module):
-    """One score for every class of all tasks, from the outputs of one head a task.
+    """One score for every class of all tasks, from the outputs of one head per task.
 
     Heads that were trained apart do not know of each other's classes, and their logits have differing scales. So each
     is given the offset and the temperature by which its largest logit has mean 0 and deviation 1 over images of all

@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 from mmreuse.errors import ConfigError, DataError
 from mmreuse.networks import Edit
 from mmreuse.registry import EDITS
-from mmreuse.statistics.data import logits_of
+from mmreuse.statistics import logits_of
 
 
 class ModuleHead(nn.Module):

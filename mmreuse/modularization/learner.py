@@ -20,8 +20,7 @@ from mmreuse.modularization.report import recalls, report_of
 from mmreuse.modularization.states import mask_state, materialize
 from mmreuse.networks import record_edit, record_of
 from mmreuse.networks.record import set_record
-from mmreuse.statistics.data import BATCH_SIZE, Data, batches, logits_of
-from mmreuse.statistics.passes import device_of, labelled
+from mmreuse.statistics import BATCH_SIZE, Data, batches, device_of, labelled, logits_of
 from mmreuse.utils.class_split import balanced_order
 from mmreuse.utils.progress import progress
 from mmreuse.utils.schedule import polynomial

@@ -19,12 +19,8 @@ from mmreuse.pruning.fisher import Fisher
 from mmreuse.pruning.scoring import check_options, estimate_fisher, score_weights
 from mmreuse.pruning.weights import copy_permanent, find_masks, listed_weights
 from mmreuse.registry import EDITS, Method
-from mmreuse.renormalization import apply_renormalizers, measure_ends
-from mmreuse.renormalization.apply import find_served
-from mmreuse.renormalization.target_statistics import permuted
-from mmreuse.statistics import ChannelMoments
-from mmreuse.statistics.data import repeatable
-from mmreuse.statistics.passes import inputs_for
+from mmreuse.renormalization import apply_renormalizers, find_served, measure_ends, permuted
+from mmreuse.statistics import ChannelMoments, inputs_for, repeatable
 from mmreuse.utils.latency import measure_latency
 from mmreuse.utils.methods import MethodLike, method_name
 from mmreuse.utils.names import nearest

@@ -12,8 +12,7 @@ from mmreuse.errors import ConfigError, DataError, TraceError
 from mmreuse.pruning.layers import factors, groups_of, layers_of
 from mmreuse.pruning.storage import Kept, PerSampleGradients, Products
 from mmreuse.pruning.weights import copy_permanent
-from mmreuse.statistics.data import batches, logits_of
-from mmreuse.statistics.passes import labelled
+from mmreuse.statistics import batches, labelled, logits_of
 from mmreuse.utils.modes import evaluating
 from mmreuse.utils.progress import progress
 
@@ -63,7 +62,7 @@ def per_sample_gradients(
 
     Returns:
         PerSampleGradients: On the device of the model and in its precision, or float32 for half. They take ``samples``
-        numbers a weight, or less: where a layer has more weights than inputs and outputs, these are kept.
+        numbers per weight, or less: where a layer has more weights than inputs and outputs, these are kept.
 
     Raises:
         ConfigError: ``samples``, ``average`` or ``chunk`` is not positive, or a name is not that of such a weight.

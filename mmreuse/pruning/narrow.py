@@ -8,7 +8,7 @@ from torch import Size, Tensor, nn
 from mmreuse.errors import ArtefactError, SpaceError
 from mmreuse.graph import FeatureSpace, NarrowAttention, Select, TracedModel, repaired, transform
 from mmreuse.registry import LAYERS
-from mmreuse.statistics.passes import inputs_for
+from mmreuse.statistics import inputs_for
 
 LAYERS.register_module(module=NarrowAttention)
 

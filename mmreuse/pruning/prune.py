@@ -12,9 +12,8 @@ from mmreuse.pruning.scoring import check_options, estimate_fisher, score_weight
 from mmreuse.pruning.selection import check_sparsity, pruned_count, select_masks
 from mmreuse.pruning.weights import apply_masks, copy_permanent, find_masks, listed_weights, make_permanent
 from mmreuse.registry import EDITS
-from mmreuse.renormalization import apply_renormalizers
-from mmreuse.renormalization.apply import find_served
-from mmreuse.statistics.data import repeatable
+from mmreuse.renormalization import apply_renormalizers, find_served
+from mmreuse.statistics import repeatable
 from mmreuse.utils.methods import MethodLike, method_name
 
 

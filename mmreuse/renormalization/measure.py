@@ -9,9 +9,7 @@ from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError, DataError, SpaceError
 from mmreuse.renormalization.target_layers import Flow, Layers, Place, find_places
-from mmreuse.statistics import ChannelMomentAccumulator, ChannelMoments
-from mmreuse.statistics.data import batches
-from mmreuse.statistics.passes import image_batches, images_of
+from mmreuse.statistics import ChannelMomentAccumulator, ChannelMoments, batches, image_batches, images_of
 from mmreuse.utils.modes import evaluating
 from mmreuse.utils.names import nearest
 

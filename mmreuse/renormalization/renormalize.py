@@ -12,8 +12,7 @@ from mmreuse.renormalization.fold_affine import fold_affine
 from mmreuse.renormalization.measure import Meters, hooked, measure_ends, start
 from mmreuse.renormalization.target_layers import Layers, Place
 from mmreuse.renormalization.target_statistics import Statistics, check_weights, combine
-from mmreuse.statistics import ChannelMoments
-from mmreuse.statistics.passes import image_batches
+from mmreuse.statistics import ChannelMoments, image_batches
 from mmreuse.utils.modes import evaluating
 from mmreuse.utils.names import nearest
 

@@ -4,7 +4,7 @@ from torch import nn
 from mmreuse.errors import SpaceError
 from mmreuse.registry import RENORMALIZERS
 from mmreuse.renormalization.target_layers import NORMS
-from mmreuse.statistics.bn import measured_norms
+from mmreuse.statistics import measured_norms
 from mmreuse.utils.methods import MethodLike, find_method
 
 

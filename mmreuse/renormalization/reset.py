@@ -5,8 +5,7 @@ from torch import nn
 
 from mmreuse.registry import RENORMALIZERS
 from mmreuse.renormalization.requirements import running_statistics
-from mmreuse.statistics import reset_bn
-from mmreuse.statistics.bn import measured_norms
+from mmreuse.statistics import measured_norms, reset_bn
 
 
 @RENORMALIZERS.register_module(name='reset', needs=('samples',), requires=running_statistics)

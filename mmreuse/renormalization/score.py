@@ -6,8 +6,7 @@ from mmengine.dist import all_reduce
 from torch import nn
 
 from mmreuse.errors import ConfigError, DataError
-from mmreuse.statistics.data import logits_of
-from mmreuse.statistics.passes import device_of, labelled_batches
+from mmreuse.statistics import device_of, labelled_batches, logits_of
 from mmreuse.utils.modes import evaluating
 
 Score = Callable[[nn.Module], float]

@@ -1,6 +1,9 @@
 """Statistics of feature spaces from one streaming pass over data."""
-from mmreuse.statistics.bn import collect_bn, reset_bn
+from mmreuse.statistics.bn import collect_bn, measured_norms, reset_bn
+from mmreuse.statistics.cached_loader import CachedLoader
 from mmreuse.statistics.collect import collect, collect_taps
+from mmreuse.statistics.data import BATCH_SIZE, Data, batches, logits_of, repeatable
+from mmreuse.statistics.grams import MIN_SAMPLES, Grams
 from mmreuse.statistics.moments import (
     ChannelMomentAccumulator,
     ChannelMoments,
@@ -10,17 +13,11 @@ from mmreuse.statistics.moments import (
     SpaceMoments,
     least_squares,
 )
+from mmreuse.statistics.passes import device_of, image_batches, images_of, inputs_for, labelled, labelled_batches
 
 __all__ = [
-    'ChannelMomentAccumulator',
-    'ChannelMoments',
-    'CrossMomentAccumulator',
-    'CrossMoments',
-    'MomentAccumulator',
-    'SpaceMoments',
-    'collect',
-    'collect_bn',
-    'collect_taps',
-    'least_squares',
-    'reset_bn',
+    'BATCH_SIZE', 'CachedLoader', 'ChannelMomentAccumulator', 'ChannelMoments', 'CrossMomentAccumulator',
+    'CrossMoments', 'Data', 'Grams', 'MIN_SAMPLES', 'MomentAccumulator', 'SpaceMoments', 'batches', 'collect',
+    'collect_bn', 'collect_taps', 'device_of', 'image_batches', 'images_of', 'inputs_for', 'labelled',
+    'labelled_batches', 'least_squares', 'logits_of', 'measured_norms', 'repeatable', 'reset_bn',
 ]

@@ -13,10 +13,8 @@ from mmreuse.merging.matching.coupled_spaces import shared_spaces
 from mmreuse.merging.matching.match_spaces import Matcher, match_spaces
 from mmreuse.merging.matching.matching import Matching
 from mmreuse.merging.matching.requirements import needs_moments
-from mmreuse.renormalization.closed_form import MatchedMoments, matched
-from mmreuse.renormalization.target_statistics import Statistics, output_orders, permuted
-from mmreuse.statistics import ChannelMoments, SpaceMoments, collect
-from mmreuse.statistics.passes import inputs_for
+from mmreuse.renormalization import MatchedMoments, Statistics, matched, output_orders, permuted
+from mmreuse.statistics import ChannelMoments, SpaceMoments, collect, inputs_for
 
 logger = logging.getLogger(__name__)
 

@@ -10,12 +10,20 @@ from mmreuse.errors import ConfigError
 from mmreuse.merging.interpolation.evaluate import evaluate_together
 from mmreuse.merging.interpolation.interpolate import check_same_structure, interpolate
 from mmreuse.registry import Method
-from mmreuse.renormalization import Choice, apply_renormalizers, matched, measure_ends, measure_together
-from mmreuse.renormalization.apply import Methods, find_methods
-from mmreuse.renormalization.closed_form import MatchedMoments
-from mmreuse.renormalization.requirements import check_fit
-from mmreuse.renormalization.target_statistics import Statistics, check_weights
-from mmreuse.statistics.cached_loader import CachedLoader
+from mmreuse.renormalization import (
+    Choice,
+    MatchedMoments,
+    Methods,
+    Statistics,
+    apply_renormalizers,
+    check_fit,
+    check_weights,
+    find_methods,
+    matched,
+    measure_ends,
+    measure_together,
+)
+from mmreuse.statistics import CachedLoader
 
 Weights = tuple[float, ...]
 

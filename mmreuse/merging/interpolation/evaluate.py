@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
 
 from mmreuse.errors import ConfigError, DataError
-from mmreuse.statistics.data import logits_of
-from mmreuse.statistics.passes import device_of, labelled_batches
+from mmreuse.statistics import device_of, labelled_batches, logits_of
 from mmreuse.utils.modes import evaluating
 
 #: Networks that run at once on an accelerator; what they compute is held for all of them.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mmreuse.errors import SpaceError
-from mmreuse.statistics.passes import image_batches
+from mmreuse.statistics import image_batches
 from mmreuse.utils.modes import evaluating
 
 #: What the front of one model gives for one batch.

@@ -11,7 +11,7 @@ from mmreuse.errors import SpaceError
 from mmreuse.graph import copy_model, random_like
 from mmreuse.merging.merged_model import MergedModel
 from mmreuse.merging.partial.merge_layer import MergeLayer
-from mmreuse.statistics.passes import device_of
+from mmreuse.statistics import device_of
 
 
 class GroupedMerge(nn.Module):

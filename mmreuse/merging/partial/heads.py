@@ -10,8 +10,7 @@ from mmreuse.errors import ConfigError, DataError, SpaceError
 from mmreuse.graph import TracedModel, as_positional, map_tensors
 from mmreuse.merging.merged_model import JointScores, MergedModel
 from mmreuse.merging.partial.stops import INPUT, stop_points
-from mmreuse.statistics import ChannelMomentAccumulator
-from mmreuse.statistics.passes import device_of, image_batches
+from mmreuse.statistics import ChannelMomentAccumulator, device_of, image_batches
 from mmreuse.utils.modes import evaluating
 from mmreuse.utils.names import nearest
 
@@ -101,7 +100,7 @@ def join_heads(merged: MergedModel, loader: Iterable | None, samples: int | None
         samples: How many images to use; None for all.
 
     Raises:
-        DataError: A tail's output is not one score a class, or the loader has too few images.
+        DataError: A tail's output is not one score per class, or the loader has too few images.
     """
     merged.joint = None
     joint = JointScores(len(merged.tails))
@@ -111,7 +110,7 @@ def join_heads(merged: MergedModel, loader: Iterable | None, samples: int | None
             for (images,) in image_batches(loader, [merged], samples, 'scores of heads'):
                 outputs = merged(images)
                 if any(not isinstance(each, Tensor) or each.dim() != 2 for each in outputs):
-                    raise DataError("heads = 'concat' needs one score a class and image of every model.")
+                    raise DataError("heads = 'concat' needs one score per class and image of every model.")
                 largest.update(torch.stack([each.amax(1).float() for each in outputs], 1))
         largest.reduce()
         found = largest.result()

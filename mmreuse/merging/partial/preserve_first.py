@@ -17,13 +17,8 @@ from mmreuse.merging.partial.merge_span import cut_span, merge_spans
 from mmreuse.merging.partial.stops import one_sample
 from mmreuse.merging.partial.target_statistics import merged_targets
 from mmreuse.registry import MATCHERS
-from mmreuse.renormalization import measure_ends
-from mmreuse.renormalization.apply import Methods, apply_renormalizers, find_methods
-from mmreuse.renormalization.target_statistics import Statistics
-from mmreuse.statistics import ChannelMoments, SpaceMoments, collect
-from mmreuse.statistics.cached_loader import CachedLoader
-from mmreuse.statistics.data import logits_of
-from mmreuse.statistics.passes import device_of
+from mmreuse.renormalization import Methods, Statistics, apply_renormalizers, find_methods, measure_ends
+from mmreuse.statistics import CachedLoader, ChannelMoments, SpaceMoments, collect, device_of, logits_of
 from mmreuse.utils.methods import find_method
 
 

@@ -6,7 +6,7 @@ import torch
 
 from mmreuse.errors import SpaceError
 from mmreuse.graph import AxisPlan, Dense, ResolvedMap, plan_axis
-from mmreuse.renormalization.target_statistics import Statistics
+from mmreuse.renormalization import Statistics
 from mmreuse.statistics import ChannelMoments
 
 

@@ -20,8 +20,7 @@ from mmreuse.reassembly.partition.block_list import BlockSpec
 from mmreuse.reassembly.partition.blocks import ZooBlock
 from mmreuse.reassembly.zoo.structures import Node
 from mmreuse.reassembly.zoo.zoo import Preprocess, ZooEntry, build_member
-from mmreuse.statistics.moments import CrossMomentAccumulator, CrossMoments, least_squares
-from mmreuse.statistics.passes import device_of, image_batches
+from mmreuse.statistics import CrossMomentAccumulator, CrossMoments, device_of, image_batches, least_squares
 from mmreuse.utils.modes import evaluating
 
 #: Extra tokens (class, distillation, registers) that a sequence of map tokens may start with.

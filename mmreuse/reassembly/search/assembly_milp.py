@@ -34,7 +34,7 @@ class Bounds:
     max_params: float = math.inf
     min_flops: float = -math.inf  # multiply-accumulates
     max_flops: float = math.inf
-    min_latency: float = -math.inf  # seconds a batch of one
+    min_latency: float = -math.inf  # seconds per batch of one
     max_latency: float = math.inf
 
     def __post_init__(self) -> None:

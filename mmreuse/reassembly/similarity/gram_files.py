@@ -14,7 +14,7 @@ from torch import Tensor
 from mmreuse.errors import ArtefactError
 from mmreuse.reassembly.similarity.similarity_matrix import row_offsets
 from mmreuse.reassembly.zoo.structures import Node
-from mmreuse.statistics.grams import MIN_SAMPLES, Grams
+from mmreuse.statistics import MIN_SAMPLES, Grams
 from mmreuse.utils.io import PathLike, save_tensors
 from mmreuse.utils.precision import full_precision
 

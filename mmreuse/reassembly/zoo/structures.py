@@ -96,4 +96,4 @@ class Candidate:
     params: int  # whole classifier
     flops: int  # multiply-accumulates at the stated input size, whole classifier
     scores: dict[str, float] = field(default_factory=dict)  # by proxy
-    latency: float | None = None  # seconds a batch of one
+    latency: float | None = None  # seconds per batch of one
