@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from mmreuse.errors import ArtefactError, ConfigError
@@ -20,7 +21,7 @@ FORMAT = 1
 _KEY = 'network'
 _KINDS = dict(structure=dict, inputs=list, classes=list, preprocessing=dict, metrics=dict, state=str)
 #: In front of buffers that a state dict leaves out and the base does not make again.
-_BUFFER = 'buffer:'
+BUFFER = 'buffer:'
 
 
 def save(network: nn.Module, path: PathLike, *, base: str | Mapping[str, Any] | None = None,
@@ -83,13 +84,46 @@ def load(path: PathLike, *, trust_code: bool = False) -> nn.Module:
             installed.
     """
     tensors, about = read(path)
+    network = _rebuild(about, path, trust_code)
+    _fill(network, tensors, path)
+    return set_record(network.eval(), _record(about))
+
+
+def skeleton(path: PathLike, *, trust_code: bool = False) -> nn.Module:
+    """Build the structure of a network file: parameters mean nothing, buffers that no state dict has are set.
+
+    Raises:
+        ArtefactError: As :func:`load`.
+    """
+    tensors, about = read(path)
+    network = _rebuild(about, path, trust_code)
+    known = dict(network.named_buffers())
+    for key, tensor in tensors.items():
+        if key.startswith(BUFFER) and key.removeprefix(BUFFER) in known:
+            known[key.removeprefix(BUFFER)].data = tensor
+    return set_record(network, _record(about))
+
+
+def is_network_file(path: PathLike) -> bool:
+    """Return whether a file is a network file; of one that cannot be read, whether its name says so."""
+    if Path(path).suffix != '.safetensors' or not Path(path).is_file():
+        return Path(path).suffix == '.safetensors'
     try:
-        network = rebuild(about['structure'], trust_code=trust_code)
-        _fill(network, tensors, path)
+        with safe_open(path, framework='pt') as file:
+            return _KEY in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return True
+
+
+def _rebuild(about: Mapping[str, Any], path: PathLike, trust_code: bool) -> nn.Module:
+    try:
+        return rebuild(about['structure'], trust_code=trust_code)
     except ArtefactError as error:
-        raise ArtefactError(f'{path}: {str(error).removeprefix(f"{path}: ")}') from error
-    record = Record(about['structure'], about['inputs'], about['classes'], about['preprocessing'], about['metrics'])
-    return set_record(network.eval(), record)
+        raise ArtefactError(f'{path}: {error}') from error
+
+
+def _record(about: Mapping[str, Any]) -> Record:
+    return Record(about['structure'], about['inputs'], about['classes'], about['preprocessing'], about['metrics'])
 
 
 def read(path: PathLike) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -125,7 +159,7 @@ def _with_base(structure: Mapping[str, Any], base: Mapping[str, Any]) -> dict[st
 def _other_buffers(network: nn.Module, skeleton: nn.Module) -> dict[str, Tensor]:
     """Buffers outside the state dict that differ from what the base makes."""
     kept, known = network.state_dict(), dict(skeleton.named_buffers())
-    return {f'{_BUFFER}{key}': buffer.detach().cpu() for key, buffer in network.named_buffers()
+    return {f'{BUFFER}{key}': buffer.detach().cpu() for key, buffer in network.named_buffers()
             if key not in kept and not (key in known and known[key].dtype == buffer.dtype
                                         and torch.equal(known[key].cpu(), buffer.cpu()))}
 
@@ -138,7 +172,7 @@ def _fill(network: nn.Module, tensors: Mapping[str, Tensor], path: PathLike) -> 
         ArtefactError: One is missing, left over, or of another shape; or two that are one parameter have two values.
     """
     own = {**network.state_dict(keep_vars=True),
-           **{f'{_BUFFER}{key}': buffer for key, buffer in network.named_buffers() if f'{_BUFFER}{key}' in tensors}}
+           **{f'{BUFFER}{key}': buffer for key, buffer in network.named_buffers() if f'{BUFFER}{key}' in tensors}}
     for key in (*own, *tensors):
         if key not in tensors or key not in own or own[key].shape != tensors[key].shape:
             raise ArtefactError(f"{path}: does not fit the structure it names: '{key}' is "

@@ -8,7 +8,7 @@ from torch import nn
 
 from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.networks.bases import create
-from mmreuse.networks.network_file import load
+from mmreuse.networks.network_file import is_network_file, load
 from mmreuse.networks.record import record_of, set_record
 from mmreuse.utils.config_files import read_config
 from mmreuse.utils.io import PathLike, load_checkpoint
@@ -50,7 +50,7 @@ def open_network(reference: Reference, *, trust_code: bool = False) -> nn.Module
     if isinstance(reference, nn.Module):
         return reference
     if isinstance(reference, str | Path):
-        if is_network_file(reference):
+        if Path(reference).suffix == '.safetensors':
             return load(reference, trust_code=trust_code)
         if Path(reference).suffix not in _CONFIGS:
             raise ConfigError(f"'{reference}' names no network with weights. Give a network file (.safetensors), a "
@@ -76,11 +76,6 @@ def open_network(reference: Reference, *, trust_code: bool = False) -> nn.Module
     preprocessing = model.pop('data_preprocessor', None) or dict(cfg.get('data_preprocessor') or {})
     network = load_weights(create(model), checkpoint)
     return set_record(network, replace(record_of(network), preprocessing=preprocessing))
-
-
-def is_network_file(path: PathLike) -> bool:
-    """Return whether a path is that of a network file, as far as its name tells."""
-    return Path(path).suffix == '.safetensors'
 
 
 def load_weights(network: nn.Module, path: PathLike) -> nn.Module:

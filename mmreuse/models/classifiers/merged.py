@@ -32,7 +32,8 @@ class MergedClassifier(BaseModel):
     stop, or with other widths, loads as well. The sources serve as architectures then, their weights are not needed.
 
     Args:
-        sources: ``dict(config=PATH or model=CONFIG, checkpoint=PATH, name=TEXT)`` each.
+        sources: ``dict(config=PATH or model=CONFIG, checkpoint=PATH, name=TEXT)`` each, or paths of network files, see
+            :func:`~mmreuse.models.classifiers.sources.build_source`.
         tasks: Class ids of every source's task, in the order of the sources, or a seeded split
             ``dict(num_classes=10, parts=2, seed=0)``. One list: all sources have the same task.
         input_size: Of an image, such as (3, 32, 32).
@@ -243,6 +244,9 @@ class MergedClassifier(BaseModel):
         Raises:
             ArtefactError: It is not of a merged classifier, or of other sources.
         """
+        if f'{prefix}recipe' in state_dict:  # of the merged network alone, as network files have it
+            for key in [key for key in state_dict if key.startswith(prefix)]:
+                state_dict[f'{prefix}merged.{key.removeprefix(prefix)}'] = state_dict.pop(key)
         recipe = recipe_of(state_dict, f'{prefix}merged.')
         self.merged = skeleton(self.graphs, recipe).to(self.data_preprocessor.device)
         add_biases(self.merged, state_dict, f'{prefix}merged.')

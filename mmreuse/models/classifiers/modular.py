@@ -1,6 +1,7 @@
 """A trained classifier of which the part is learned that target problems need."""
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from mmreuse.errors import ConfigError, DataError
 from mmreuse.graph import verified
-from mmreuse.models.classifiers.sources import Source, build_source, common_preprocessor
+from mmreuse.models.classifiers.sources import build_source, common_preprocessor
 from mmreuse.modularization import (
     Gates,
     ModuleHead,
@@ -49,7 +50,8 @@ class ModularClassifier(BaseModel):
 
     Args:
         base: The trained classifier: ``dict(model=CONFIG or module, checkpoint=PATH or 'torchvision://NAME')`` or
-            ``dict(config=PATH, checkpoint=PATH)``. A module without checkpoint is taken as it is.
+            ``dict(config=PATH, checkpoint=PATH)``; or the path of a network file. A module without checkpoint is taken
+            as it is.
         in_classes: Its number of logits.
         out_classes: Labels of the target problem.
         alpha: Weight of the sparsity term. 0 where a budget decides
@@ -94,7 +96,7 @@ class ModularClassifier(BaseModel):
         if not 0 <= alpha < math.inf:
             raise ConfigError(f'ModularClassifier: alpha={alpha} is negative, which would reward weights that '
                               'are kept, or not finite.')
-        if source.checkpoint is None and not isinstance(base.get('model'), nn.Module):
+        if not source.is_complete:
             raise ConfigError('ModularClassifier: the base has no checkpoint, and masks of random weights make no '
                               'sense. Give base=dict(..., checkpoint=PATH).')
         if gates is not None and problems is not None:
@@ -109,7 +111,7 @@ class ModularClassifier(BaseModel):
         self.cost = cost
         self.alpha = alpha
         self.problems = problems
-        self.checkpoint = source.checkpoint
+        self.source = [source]  # in a list, so that it is in no state dict
         self.base = source.model
         self.gates = None
         if gates is not None:
@@ -123,9 +125,10 @@ class ModularClassifier(BaseModel):
         Raises:
             ArtefactError: It is missing, or does not fit.
         """
-        if self.checkpoint is not None:
+        source, = self.source
+        if not source.trained:
             plain = materialize(self.base)
-            Source('base', plain, self.checkpoint, None).load()
+            replace(source, name='base', model=plain).load()
             self.base.load_state_dict(plain.state_dict(), strict=False)
 
     def train(self, mode: bool = True) -> 'ModularClassifier':

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError
+from mmreuse.networks import is_network_file, open_network, record_of
+from mmreuse.networks.references import Reference, result_of
 from mmreuse.registry import MODELS
 from mmreuse.utils.config_files import read_config
 from mmreuse.utils.io import load_checkpoint
@@ -15,7 +17,7 @@ from mmreuse.utils.names import refuse_unknown
 from mmreuse.utils.safe_loading import checkpoint_path
 from mmreuse.utils.state_fit import load_strictly, weights_of
 
-_KEYS = ('config', 'options', 'model', 'checkpoint', 'name')
+_KEYS = ('config', 'options', 'model', 'checkpoint', 'name', 'base', 'weights')
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,14 @@ class Source:
     name: str
     model: nn.Module
     checkpoint: str | None
-    preprocessor: dict | None  # config of the data preprocessor it was trained with, where a config file says so
+    preprocessor: dict | None  # config of the data preprocessor it was trained with, where that is known
+    config: str | None = None  # whose run leaves the checkpoint, where none is named
+    trained: bool = False  # has its weights already
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it is known where the weights come from."""
+        return self.trained or self.checkpoint is not None or self.config is not None
 
     def load(self) -> None:
         """Load the checkpoint.
@@ -33,28 +42,38 @@ class Source:
             ConfigError: A source that was described, not built, has no checkpoint.
             ArtefactError: The file cannot be read, or does not fit the architecture.
         """
-        if self.checkpoint is None:
+        if self.trained:
+            return
+        if not self.is_complete:
             raise ConfigError(f"source '{self.name}' has no checkpoint: merging random weights makes no sense. Give "
                               'checkpoint=PATH of its trained weights.')
-        state = weights_of(load_checkpoint(checkpoint_path(self.checkpoint)), self.checkpoint)
-        load_strictly(self.model, state, self.checkpoint,
+        checkpoint = self.checkpoint or result_of(self.config)
+        state = weights_of(load_checkpoint(checkpoint_path(checkpoint)), checkpoint)
+        load_strictly(self.model, state, checkpoint,
                       remedy=f"Check model and checkpoint of the source '{self.name}'.")
 
 
-def build_source(cfg: Mapping[str, Any], number: int) -> Source:
-    """Build a source with random weights.
+def build_source(cfg: Reference, number: int) -> Source:
+    """Build a source, with random weights until it is loaded unless it is a network or the file of one.
 
     Args:
-        cfg: ``dict(config=PATH or model=CONFIG or module, checkpoint=PATH, name=TEXT)``; with ``config`` also
-            ``options``, dotted key to value, over the file.
+        cfg: A reference as :func:`mmreuse.networks.open_network` takes it, such as the path of a network file; or
+            ``dict(config=PATH or model=CONFIG or module, checkpoint=PATH, name=TEXT)``, with ``config`` also
+            ``options``, dotted key to value, over the file. Without a checkpoint, that which the config's own run has
+            left is loaded.
         number: Its place, for a name where there is none.
 
     Raises:
-        ConfigError: Neither or both of ``config`` and ``model``, an unknown key, or no such file.
+        ConfigError: Neither or several of ``config``, ``model`` and ``base``, an unknown key, or no such file.
+        ArtefactError: A network file is missing or damaged.
     """
+    if not isinstance(cfg, Mapping):
+        return _opened(cfg, None if isinstance(cfg, nn.Module) else Path(cfg).stem, number)
     refuse_unknown(f'source {number}', cfg, _KEYS, 'key')
-    if ('config' in cfg) == ('model' in cfg):
-        raise ConfigError(f'source {number} needs either a config file or a model.')
+    if sum(key in cfg for key in ('config', 'model', 'base')) != 1:
+        raise ConfigError(f'source {number} needs either a config file or a model, or is the path of a network file.')
+    if 'base' in cfg or 'config' in cfg and cfg.get('checkpoint') and is_network_file(cfg['checkpoint']):
+        return _opened({key: value for key, value in cfg.items() if key != 'name'}, cfg.get('name'), number)
     model, preprocessor = cfg.get('model'), None
     name = cfg.get('name') or (Path(cfg['config']).stem if 'config' in cfg else f'model {number}')
     if 'config' in cfg:
@@ -63,11 +82,21 @@ def build_source(cfg: Mapping[str, Any], number: int) -> Source:
         file = read_config(cfg['config'])
         file.merge_from_dict(dict(cfg.get('options') or {}))
         model, preprocessor = file.model, file.get('data_preprocessor')
+    trained = isinstance(model, nn.Module) and cfg.get('checkpoint') is None
     if not isinstance(model, nn.Module):
         model = dict(model)
         preprocessor = model.pop('data_preprocessor', preprocessor)
         model = MODELS.build(model)
-    return Source(name, model.eval(), cfg.get('checkpoint'), preprocessor)
+    return Source(name, model.eval(), cfg.get('checkpoint'), preprocessor, cfg.get('config'), trained)
+
+
+def _opened(reference: Reference, name: str | None, number: int) -> Source:
+    """A source that has its weights."""
+    network = open_network(reference)
+    preprocessing = dict(record_of(network).preprocessing)
+    # What has no type is a note for readers.
+    return Source(name or f'model {number}', network.eval(), None, preprocessing if 'type' in preprocessing else None,
+                  trained=True)
 
 
 def common_preprocessor(sources: Sequence[Source], given: Any) -> Any:

@@ -7,6 +7,7 @@ from mmengine.utils import get_object_from_string
 from torch import nn
 
 from mmreuse.errors import ConfigError
+from mmreuse.networks.network_file import skeleton
 from mmreuse.registry import MODELS
 from mmreuse.utils.names import nearest
 
@@ -18,7 +19,7 @@ def construct(key: str, library: str, model: str, args: dict[str, Any]) -> nn.Mo
         key: Whose network it is, for messages.
         library: One of :data:`LIBRARIES`.
         model: Name in the library; for 'local' a registered name (with scope where it is not
-            mmreuse's own) or an import path ``package.module.Class``.
+            mmreuse's own) or an import path ``package.module.Class``; for 'network_file' its path.
         args: Keywords for the constructor.
 
     Raises:
@@ -63,6 +64,10 @@ def _local(key: str, model: str, args: dict[str, Any]) -> nn.Module:
     return constructor(**args)
 
 
+def _network_file(key: str, model: str, args: dict[str, Any]) -> nn.Module:
+    return skeleton(model, **args)
+
+
 def _import(path: str) -> Callable[..., nn.Module] | None:
     if '.' not in path:
         return None
@@ -79,4 +84,5 @@ def _unknown(key: str, library: str, model: str, known: Iterable[str]) -> Config
 
 #: How each library builds a network.
 LIBRARIES: dict[str, Callable[[str, str, dict[str, Any]], nn.Module]] = {
-    'timm': _timm, 'torchvision': _torchvision, 'mmpretrain': _mmpretrain, 'local': _local}
+    'timm': _timm, 'torchvision': _torchvision, 'mmpretrain': _mmpretrain, 'local': _local,
+    'network_file': _network_file}

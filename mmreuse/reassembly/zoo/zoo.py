@@ -7,11 +7,13 @@ import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from mmreuse.errors import ConfigError
+from mmreuse.networks.network_file import BUFFER
 from mmreuse.reassembly.zoo.constructors import LIBRARIES, construct
 from mmreuse.reassembly.zoo.weights import WeightSource, empty_parameters, load_member, resolve_weights, weights_at_hand
 from mmreuse.utils.downloads import content_hash
@@ -37,8 +39,8 @@ class Preprocess:
 class ZooEntry:
     """One trained network."""
     key: str
-    library: str  # 'timm', 'torchvision', 'mmpretrain' or 'local'
-    model: str  # name in the library; for 'local' a registered name or an import path
+    library: str  # 'timm', 'torchvision', 'mmpretrain', 'local' or 'network_file'
+    model: str  # name in the library; for 'local' a registered name or an import path; path of a network file
     args: dict[str, Any] = field(default_factory=dict, hash=False)  # for the constructor
     weights: str | None = None  # tag of the library, URL, or file (relative to the data root)
     weights_hash: str | None = None  # 'sha256:' and at least 8 hexadecimal digits of the file's hash
@@ -51,6 +53,10 @@ class ZooEntry:
     @property
     def source(self) -> WeightSource:
         """Source of the weights."""
+        if self.library == 'network_file':
+            # Buffers that no state dict has are set with the structure.
+            return WeightSource(self.key, self.library, self.model, str(Path(self.model).absolute()),
+                                self.weights_hash, '', (*self.weights_drop, BUFFER))
         return WeightSource(self.key, self.library, self.model, self.weights, self.weights_hash, self.weights_prefix,
                             self.weights_drop)
 
@@ -156,6 +162,12 @@ def _construct(entry: ZooEntry) -> nn.Module:
 
 def _construct_empty(entry: ZooEntry) -> nn.Module:
     """The network with parameters on the meta device, and those buffers that it makes on its parameters' device."""
+    if entry.library == 'network_file':  # merges are traced while they are built, which takes values
+        model = _construct(entry)
+        for module in model.modules():
+            for name, parameter in module.named_parameters(recurse=False):
+                module._parameters[name] = nn.Parameter(parameter.detach().to('meta'), parameter.requires_grad)
+        return model
     with empty_parameters():
         return _construct(entry)
 
