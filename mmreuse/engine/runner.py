@@ -17,6 +17,7 @@ from mmreuse.engine.interruption import at_safe_points
 from mmreuse.engine.loops import Replayable
 from mmreuse.engine.replay import end_workers
 from mmreuse.engine.unwrap_model import parameters_may_change
+from mmreuse.networks.bases import record_config
 from mmreuse.registry import RUNNERS
 from mmreuse.utils.io import sole_use
 from mmreuse.utils.safe_loading import trusting
@@ -75,6 +76,13 @@ class SafeRunner(Runner):
         model = self.train_loop.run()
         self.call_hook('after_run')
         return model
+
+    def build_model(self, model: nn.Module | dict) -> nn.Module:
+        """Build the model, which knows its config, so that it can be saved as a network file."""
+        built = super().build_model(model)
+        if isinstance(model, dict) and built is not model:
+            record_config(built, model.to_dict() if hasattr(model, 'to_dict') else model)
+        return built
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Build the loop; mmreuse's where mmengine's is meant."""

@@ -1,5 +1,5 @@
 """Merging models without training: matchers, fusing, partial merges, straight lines between models."""
-from mmreuse.merging.files import load_merged, save_merged, skeleton
+from mmreuse.merging.files import record_merge, skeleton
 from mmreuse.merging.interpolation.align import Aligned, align, align_graphs
 from mmreuse.merging.interpolation.curve import barrier, curve, points
 from mmreuse.merging.interpolation.evaluate import evaluate_together
@@ -19,6 +19,6 @@ from mmreuse.merging.partial.stops import StopPoint, find_stop, stop_points
 __all__ = [
     'Aligned', 'Ensemble', 'GroupedMerge', 'Matching', 'MergedModel', 'PreserveFirst', 'PreservePoint', 'StopPoint',
     'align', 'align_graphs', 'barrier', 'curve', 'evaluate_together', 'find_start', 'find_stop', 'merge_weights',
-    'group_fronts', 'interpolate', 'load_merged', 'match_spaces', 'merge', 'points', 'preserve_first_points',
-    'preserve_point', 'recipe_of', 'refit', 'save_merged', 'skeleton', 'spaces_between', 'stop_points',
+    'group_fronts', 'interpolate', 'match_spaces', 'merge', 'points', 'preserve_first_points',
+    'preserve_point', 'recipe_of', 'record_merge', 'refit', 'skeleton', 'spaces_between', 'stop_points',
 ]

@@ -1,21 +1,19 @@
-"""Merged models on disk: one self-describing safetensors file."""
+"""Merged models built again: what their records and state dicts say of their structure."""
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mmreuse.errors import ArtefactError, ConfigError
-from mmreuse.graph import Assign, Dense, TracedModel, verified, verified_each
+from mmreuse.errors import ArtefactError
+from mmreuse.graph import Assign, Dense, TracedModel, verified_each
 from mmreuse.merging.matching.matching import Matching
 from mmreuse.merging.merge_weights import merge_weights
 from mmreuse.merging.merged_model import JointScores, MergedModel, recipe_of
-from mmreuse.networks import Edit
-from mmreuse.networks.record import zeros_of
+from mmreuse.networks import Edit, record_edit
+from mmreuse.networks.record import shapes_of, zeros_of
 from mmreuse.registry import EDITS
 from mmreuse.renormalization import WEIGHTED
-from mmreuse.statistics import inputs_for
-from mmreuse.utils.io import PathLike, load_tensors, save_tensors
 
 
 def skeleton(graphs: Sequence[TracedModel], recipe: Mapping[str, Any]) -> MergedModel:
@@ -71,6 +69,19 @@ class MergeEdit(Edit):
         return f"merged{span or ' as wholes'} by {settings['matcher']}"
 
 
+def record_merge(merged: MergedModel, models: Sequence[nn.Module], inputs: Any, matcher: str) -> MergedModel:
+    """Note on a merged model what it was merged of, and return it.
+
+    Args:
+        merged: The result.
+        models: What it was made of.
+        inputs: Of a model's forward.
+        matcher: Name of the method.
+    """
+    return record_edit(merged, 'merge', models, inputs=inputs, recipe=recipe_of({'recipe': merged.recipe}),
+                       shapes=shapes_of(inputs), matcher=matcher)
+
+
 def add_biases(merged: MergedModel, state_dict: Mapping[str, Tensor], prefix: str = '') -> None:
     """Give layers the biases that a renormalizer has given those of a saved merge: REPAIR does where there is none.
 
@@ -84,42 +95,3 @@ def add_biases(merged: MergedModel, state_dict: Mapping[str, Tensor], prefix: st
         layer = modules.get(key.removeprefix(prefix).removesuffix('.bias')) if key.endswith('.bias') else None
         if isinstance(layer, WEIGHTED) and layer.bias is None:
             layer.bias = nn.Parameter(torch.zeros_like(tensor, device=layer.weight.device))
-
-
-def save_merged(path: PathLike, merged: MergedModel) -> None:
-    """Write a merged model as one safetensors file, atomically."""
-    state = merged.state_dict()
-    save_tensors(path, state, dict(kind='merged', recipe=recipe_of(state)))
-
-
-def load_merged(path: PathLike, sources: Sequence[TracedModel | nn.Module],
-                inputs: Tensor | tuple[Any, ...] | None = None) -> MergedModel:
-    """Read a merged model.
-
-    Args:
-        path: What :func:`save_merged` wrote.
-        sources: The architectures it was made of, as networks or traced, in the same order; their weights do not
-            matter.
-        inputs: What networks that are not traced yet run on, e.g. ``torch.zeros(1, 3, 224, 224)``.
-
-    Returns:
-        MergedModel: On the CPU, in the first architecture's mode.
-
-    Raises:
-        ArtefactError: The file is missing, damaged or of other architectures.
-        ConfigError: There are networks to be traced and no inputs.
-    """
-    state, _ = load_tensors(path)
-    if inputs is None and not all(isinstance(source, TracedModel) for source in sources):
-        raise ConfigError(f'{path}: networks need `inputs` to be traced, such as torch.zeros(1, 3, 224, 224).')
-    graphs = [source if isinstance(source, TracedModel) else verified(source, inputs_for(source, inputs))
-              for source in sources]
-    try:
-        merged = skeleton(graphs, recipe_of(state))
-        add_biases(merged, state)
-        merged.load_state_dict(state)
-    except (ArtefactError, RuntimeError) as error:
-        cause = str(error).strip().replace('\n\t', ' ')
-        raise ArtefactError(f'{path}: {cause} Give the architectures the file was made of, in the same order, or '
-                            'merge again.') from error
-    return merged.cpu()

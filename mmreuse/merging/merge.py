@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError
 from mmreuse.graph import FeatureSpace, TracedModel, trace, verified_each
+from mmreuse.merging.files import record_merge
 from mmreuse.merging.matching.match_spaces import Matcher, match_spaces
 from mmreuse.merging.matching.matching import Matching
 from mmreuse.merging.matching.refit import refit as refit_matching
@@ -19,8 +20,7 @@ from mmreuse.merging.partial.heads import ClassNames, check_outputs, choose_head
 from mmreuse.merging.partial.merge_span import merge_spans
 from mmreuse.merging.partial.preserve_points import Start, find_start
 from mmreuse.merging.partial.stops import Place, find_stop
-from mmreuse.networks import record_edit
-from mmreuse.networks.record import record_of, set_record, shapes_of
+from mmreuse.networks.record import record_of, set_record
 from mmreuse.registry import RENORMALIZERS
 from mmreuse.renormalization import Score, apply_renormalizers, find_served
 from mmreuse.statistics import SpaceMoments, collect, inputs_for
@@ -113,8 +113,7 @@ def merge(
     matchings = match_and_refit(graphs, moments, matcher, spaces=spaces, overrides=overrides, refit=refit)
     merged = merge_cut_models(graphs, spans, matchings, start, stop)
     _name_outputs(merged, heads, names)
-    record_edit(merged, 'merge', models, inputs=graphs[0].inputs, recipe=recipe_of({'recipe': merged.recipe}),
-                shapes=shapes_of(graphs[0].inputs), matcher=method_name(matcher))
+    record_merge(merged, models, graphs[0].inputs, method_name(matcher))
     if names is not None or heads != 'merge':
         set_record(merged, replace(record_of(merged), classes=merged.class_names or ()))
     if heads == 'concat':

@@ -4,7 +4,7 @@ from mmreuse.modularization.compaction import compact
 from mmreuse.modularization.costs import flop_rates, latency_rates, weight_rates
 from mmreuse.modularization.flops import Cost, count_uses, measure_cost
 from mmreuse.modularization.gates import GatedNetwork, Gates, add_gates, gate_spaces
-from mmreuse.modularization.head import ModuleHead, fit_head, select_classes
+from mmreuse.modularization.head import AppliedModule, ModuleHead, fit_head, record_module, select_classes
 from mmreuse.modularization.learner import modularize
 from mmreuse.modularization.masks import (
     apply_masks,
@@ -16,7 +16,6 @@ from mmreuse.modularization.masks import (
     train_masks,
 )
 from mmreuse.modularization.module_file import (
-    AppliedModule,
     ModulePart,
     ReusableModule,
     apply_module,
@@ -30,7 +29,6 @@ from mmreuse.modularization.module_file import (
 from mmreuse.modularization.original import original_labels, restricted_scores
 from mmreuse.modularization.report import ModuleReport
 from mmreuse.modularization.selection import Selection
-from mmreuse.modularization.sizes import load_compacted, resize, save_compacted, size_recipe
 from mmreuse.modularization.states import frozen_hash, load_mask_state, mask_state, materialize
 
 __all__ = [
@@ -38,9 +36,9 @@ __all__ = [
     'Selection',
     'add_gates',
     'apply_masks', 'apply_module', 'materialize', 'compact', 'compose', 'count_uses', 'fit_head', 'flop_rates',
-    'frozen_hash', 'gate_spaces', 'hold_budget', 'latency_rates', 'load_compacted', 'load_mask_state',
+    'frozen_hash', 'gate_spaces', 'hold_budget', 'latency_rates', 'load_mask_state',
     'load_module', 'load_published', 'mask_parameters', 'mask_ratio', 'mask_saliency', 'mask_state',
-    'masked_tensors', 'measure_cost', 'modularize', 'original_labels', 'problem_masks', 'rank_masks', 'resize',
-    'restricted_scores', 'save_compacted', 'save_module', 'save_published', 'select_classes', 'size_recipe',
+    'masked_tensors', 'measure_cost', 'modularize', 'original_labels', 'problem_masks', 'rank_masks', 'record_module',
+    'restricted_scores', 'save_module', 'save_published', 'select_classes',
     'sparsity_loss', 'train_masks', 'verify_base', 'weight_rates',
 ]

@@ -51,8 +51,7 @@ def compact(model: nn.Module, inputs: Tensor | tuple[Any, ...]) -> nn.Module:
             and on random values.
 
     Returns:
-        nn.Module: An ordinary network with the same module names; :func:`~mmreuse.modularization.resize` makes another
-        like it for its checkpoint.
+        nn.Module: An ordinary network with the same module names, which :func:`mmreuse.networks.save` keeps.
 
     Raises:
         TraceError: The network cannot be traced.

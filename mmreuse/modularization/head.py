@@ -1,5 +1,6 @@
 """The head of a module: from the logits of all classes to the labels of the target problem."""
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -7,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from mmreuse.errors import ConfigError, DataError
-from mmreuse.networks import Edit
+from mmreuse.networks import Edit, record_edit, record_of
+from mmreuse.networks.record import set_record
 from mmreuse.registry import EDITS
 from mmreuse.statistics import logits_of
 
@@ -54,6 +56,31 @@ class ModuleHead(nn.Module):
         return self.linear(logits_of(logits).relu())
 
 
+class AppliedModule(nn.Module):
+    """A base with the masks of a module in its weights, and the module's heads.
+
+    Args:
+        network: The masked base.
+        heads: By name of the problem; the head of a single one is called ``module_head`` as in the published files.
+    """
+
+    def __init__(self, network: nn.Module, heads: Mapping[str, ModuleHead]) -> None:
+        super().__init__()
+        self.network = network
+        self.problems = list(heads)
+        if len(heads) == 1:
+            self.module_head = next(iter(heads.values()))
+        else:
+            self.module_heads = nn.ModuleList(heads.values())
+
+    def forward(self, *inputs: Any) -> Tensor | dict[str, Tensor]:
+        """Scores (N, labels); of several problems by name."""
+        logits = self.network(*inputs)
+        if len(self.problems) == 1:
+            return self.module_head(logits)
+        return {name: head(logits) for name, head in zip(self.problems, self.module_heads, strict=True)}
+
+
 @EDITS.register_module(name='module')
 class ModuleEdit(Edit):
     """Weights that a target problem does not need set to zero, and a head for its labels behind the logits."""
@@ -61,12 +88,38 @@ class ModuleEdit(Edit):
     def rebuild(self, networks: Sequence[nn.Module], settings: Mapping[str, Any]) -> nn.Module:
         """Put a head behind the network."""
         network, = networks
-        return nn.Sequential(network, ModuleHead(settings['in_classes'], len(settings['labels'])))
+        if 'problems' not in settings:
+            return nn.Sequential(network, ModuleHead(settings['in_classes'], len(settings['labels'])))
+        return AppliedModule(network, {name: ModuleHead(settings['in_classes'], len(part['labels']))
+                                       for name, part in settings['problems'].items()})
 
     def phrase(self, settings: Mapping[str, Any]) -> str:
         """Say for which labels, and how much was kept."""
-        return (f"a module for {' and '.join(map(str, settings['labels']))} with {settings['ratio']:.0%} of the "
+        labels = [label for part in settings['problems'].values() for label in part['labels']
+                  ] if 'problems' in settings else settings['labels']
+        return (f"a module for {' and '.join(map(str, labels))} with {settings['ratio']:.0%} of the "
                 'weights')
+
+
+def kept_share(masks: Mapping[str, Tensor]) -> float:
+    """Return the share of the weights that masks keep."""
+    return sum(int(mask.sum()) for mask in masks.values()) / sum(mask.numel() for mask in masks.values())
+
+
+def record_module(module: nn.Sequential, original: nn.Module, kept: Mapping[str, Tensor],
+                  labels: Sequence[Any] | None = None) -> nn.Sequential:
+    """Note on a module what it is, and return it.
+
+    Args:
+        module: A network and the :class:`ModuleHead` behind it.
+        original: What the network was before.
+        kept: True where a weight is kept, by name.
+        labels: Names or ids of the head's labels.
+    """
+    head = module[1].linear
+    labels = list(labels or range(head.out_features))
+    record_edit(module, 'module', [original], ratio=kept_share(kept), labels=labels, in_classes=head.in_features)
+    return set_record(module, replace(record_of(module), classes=labels))
 
 
 @torch.no_grad()

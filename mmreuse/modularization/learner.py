@@ -2,7 +2,7 @@
 import copy
 import math
 from collections.abc import Collection, Iterator, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,13 +13,11 @@ from torch import Tensor, nn
 from mmreuse.errors import ConfigError, DataError
 from mmreuse.graph import copy_model, frozen_random
 from mmreuse.modularization.budget import check_share, hold_budget, mask_saliency, rank_masks
-from mmreuse.modularization.head import ModuleHead, fit_head, select_classes
+from mmreuse.modularization.head import ModuleHead, fit_head, record_module, select_classes
 from mmreuse.modularization.masks import apply_masks, mask_parameters, mask_ratio, train_masks
 from mmreuse.modularization.original import original_labels
 from mmreuse.modularization.report import recalls, report_of
 from mmreuse.modularization.states import mask_state, materialize
-from mmreuse.networks import record_edit, record_of
-from mmreuse.networks.record import set_record
 from mmreuse.statistics import BATCH_SIZE, Data, batches, device_of, labelled, logits_of
 from mmreuse.utils.class_split import balanced_order
 from mmreuse.utils.progress import progress
@@ -262,6 +260,4 @@ class _Learner:
         module.report = report_of(predicted, self.measured.labels, self.problem.names, state['ratio'],
                                   'training data' if self.validation is None else 'validation data')
         module.report.warn()
-        record_edit(module, 'module', [self.model], ratio=state['ratio'], labels=self.problem.names,
-                    in_classes=self.head.linear.in_features)
-        return set_record(module, replace(record_of(module), classes=self.problem.names))
+        return record_module(module, self.model, state['masks'], self.problem.names)

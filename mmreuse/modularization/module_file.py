@@ -1,20 +1,21 @@
-"""Modules as files: masks, one bit per weight, and heads, for a base that everybody has."""
-import math
+"""Modules as masks and heads, for a base that everybody has."""
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.graph import copy_model, frozen_random
-from mmreuse.modularization.head import ModuleHead
-from mmreuse.utils.io import PathLike, atomic_path, load_checkpoint, load_tensors, save_tensors, state_hash
+from mmreuse.modularization.head import AppliedModule, ModuleHead, kept_share
+from mmreuse.networks import record_edit, record_of, save
+from mmreuse.networks.delta import masks_of
+from mmreuse.networks.network_file import read
+from mmreuse.networks.record import set_record
+from mmreuse.utils.io import PathLike, atomic_path, load_checkpoint, state_hash
 from mmreuse.utils.names import nearest
 
-_FORMAT = 1
 _MASK = '_mask'
 #: What the published files call a head.
 _HEAD = 'module_head.1.'
@@ -38,74 +39,42 @@ class ReusableModule:
     preprocessing: Mapping[str, Any] = field(default_factory=dict)  # such as a data preprocessor's config
 
 
-class AppliedModule(nn.Module):
-    """A base with the masks of a module in its weights, and the module's heads.
-
-    Args:
-        network: The masked base.
-        heads: By name of the problem; the head of a single one is called ``module_head`` as in the published files.
-    """
-
-    def __init__(self, network: nn.Module, heads: Mapping[str, ModuleHead]) -> None:
-        super().__init__()
-        self.network = network
-        self.problems = list(heads)
-        if len(heads) == 1:
-            self.module_head = next(iter(heads.values()))
-        else:
-            self.module_heads = nn.ModuleList(heads.values())
-
-    def forward(self, *inputs: Any) -> Tensor | dict[str, Tensor]:
-        """Scores (N, labels); of several problems by name."""
-        logits = self.network(*inputs)
-        if len(self.problems) == 1:
-            return self.module_head(logits)
-        return {name: head(logits) for name, head in zip(self.problems, self.module_heads, strict=True)}
-
-
-def save_module(path: PathLike, module: ReusableModule) -> None:
-    """Write a module as one safetensors file.
+def save_module(path: PathLike, module: ReusableModule, base: nn.Module) -> None:
+    """Write a module as a network file of what differs from its base.
 
     Masks take one bit per weight: 1.9 MB of VGG-16, where the published files take 61.
+
+    Raises:
+        ArtefactError: It is the module of another base.
     """
-    tensors = {name: torch.from_numpy(np.packbits(mask.cpu().numpy().reshape(-1)))
-               for name, mask in module.masks.items()}
-    for name, part in module.parts.items():
-        tensors |= {f'parts.{name}.weight': part.weight, f'parts.{name}.bias': part.bias}
-    save_tensors(path, tensors, dict(module=dict(
-        format=_FORMAT, base=module.base, preprocessing=dict(module.preprocessing),
-        shapes={name: list(mask.shape) for name, mask in module.masks.items()},
-        parts={name: dict(classes=list(part.classes), metrics=dict(part.metrics))
-               for name, part in module.parts.items()})))
+    save(apply_module(module, base), path, delta_of=base)
 
 
 def load_module(path: PathLike) -> ReusableModule:
-    """Read a module.
+    """Read the masks and heads of a module from a network file, without its base.
 
     Raises:
-        ArtefactError: The file is missing, damaged, or no module.
+        ArtefactError: The file is missing, damaged, or of no module that was saved with ``delta_of``.
     """
-    tensors, metadata = load_tensors(path)
-    about = metadata.get('module')
-    if not isinstance(about, dict) or about.get('format') != _FORMAT:
-        raise ArtefactError(f'{path}: is not a module of format {_FORMAT}. A file of raw masks is read by '
-                            'load_published.')
+    tensors, about = read(path)
+    settings, delta = about['structure'], about.get('delta')
+    if delta is None or settings.get('edit') != 'module' or 'problems' not in settings:
+        raise ArtefactError(f'{path}: is not a file of a module alone. Pack the module with its base '
+                            '(tools/seam/module.py pack).')
     try:
-        masks = {name: _unpack(tensors[name], shape) for name, shape in about['shapes'].items()}
-        parts = {name: ModulePart(tensors[f'parts.{name}.weight'], tensors[f'parts.{name}.bias'],
-                                  tuple(part['classes']), part['metrics'])
-                 for name, part in about['parts'].items()}
-        return ReusableModule(masks, parts, about['base'], about['preprocessing'])
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        packed = masks_of(tensors, delta)
+        masks = {f'{name}{_MASK}': packed.get(delta['prefix'] + name, torch.ones((), dtype=torch.bool).expand(shape))
+                 for name, shape in settings['masked'].items()}
+        parts = {}
+        for number, (name, part) in enumerate(settings['problems'].items()):
+            head = f'{_HEAD}' if len(settings['problems']) == 1 else f'module_heads.{number}.1.'
+            parts[name] = ModulePart(tensors[f'{head}weight'], tensors[f'{head}bias'], tuple(part['labels']),
+                                     part['metrics'])
+        return ReusableModule(masks, parts, delta['base'], about['preprocessing'])
+    except ArtefactError as error:
+        raise ArtefactError(f'{path}: {error}') from error
+    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise ArtefactError(f'{path}: is damaged ({error}). Pack the module again.') from error
-
-
-def _unpack(packed: Tensor, shape: list[int]) -> Tensor:
-    count = math.prod(shape)
-    # A file that asks for more than it holds must not get the memory.
-    if min(shape, default=0) < 0 or packed.dtype != torch.uint8 or packed.numel() != math.ceil(count / 8):
-        raise ValueError(f'a mask of shape {shape} does not take {packed.numel()} bytes of {packed.dtype}')
-    return torch.from_numpy(np.unpackbits(packed.numpy(), count=count)).bool().reshape(shape)
 
 
 def load_published(path: PathLike, base: nn.Module, name: str = 'problem',
@@ -201,7 +170,20 @@ def apply_module(module: ReusableModule, base: nn.Module) -> AppliedModule:
         heads[name].linear.weight.copy_(part.weight)
         heads[name].linear.bias.copy_(part.bias)
     applied = AppliedModule(network, heads).to(next(base.parameters()).device)
-    return applied.train(base.training)
+    return _recorded(applied.train(base.training), module, base)
+
+
+def _recorded(applied: AppliedModule, module: ReusableModule, base: nn.Module) -> AppliedModule:
+    labels = {name: list(part.classes) or list(range(len(part.bias))) for name, part in module.parts.items()}
+    first = next(iter(module.parts.values()))
+    record_edit(applied, 'module', [base], in_classes=first.weight.shape[1], ratio=kept_share(module.masks),
+                masked={key.removesuffix(_MASK): list(mask.shape) for key, mask in module.masks.items()},
+                problems={name: dict(labels=labels[name], metrics=dict(part.metrics))
+                          for name, part in module.parts.items()})
+    alone = len(labels) == 1
+    return set_record(applied, replace(
+        record_of(applied), classes=next(iter(labels.values())) if alone else list(labels.values()),
+        metrics=dict(first.metrics) if alone else {}, preprocessing=dict(module.preprocessing)))
 
 
 def compose(modules: Mapping[str, ReusableModule]) -> ReusableModule:

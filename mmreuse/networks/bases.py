@@ -157,15 +157,26 @@ def create(name: str | Mapping[str, Any], *, trust_code: bool = True, **options:
         ArtefactError: There is no such network.
     """
     if isinstance(name, Mapping):
-        options = {**{key: value for key, value in name.items() if key != 'type'}, **options}
-        base = dict(base='mmpretrain', name=name['type'], options=_without_init(options))
+        base = config_base({**name, **options})
     else:
         library, _, own = name.partition(':')
         base = dict(base=library, name=own) if library in BASES.module_dict else dict(base='python', name=name)
         base['options'] = options
     if refused := [key for key in options if key in _REFUSED]:
         raise ConfigError(f"create('{name}'): '{refused[0]}' would fetch weights. Load them into the network instead.")
-    return set_record(build_base(base, trust_code=trust_code), Record(base))
+    preprocessing = base['options'].get('data_preprocessor') or {} if base['base'] == 'mmpretrain' else {}
+    return set_record(build_base(base, trust_code=trust_code), Record(base, preprocessing=preprocessing))
+
+
+def config_base(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the base that a model config describes."""
+    options = _without_init(cfg)
+    return dict(base='mmpretrain', name=options.pop('type'), options=options)
+
+
+def record_config(network: nn.Module, cfg: Mapping[str, Any]) -> nn.Module:
+    """Note on a network that it was built from a model config, and return it."""
+    return set_record(network, Record(config_base(cfg), preprocessing=cfg.get('data_preprocessor') or {}))
 
 
 def build_base(base: Mapping[str, Any], *, trust_code: bool = False) -> nn.Module:

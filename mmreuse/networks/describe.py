@@ -1,4 +1,5 @@
 """Tell the history of a network."""
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from torch import nn
 
 from mmreuse.errors import ArtefactError
 from mmreuse.networks.edits import find_edit
-from mmreuse.networks.network_file import read
+from mmreuse.networks.network_file import read, record_in
 from mmreuse.networks.record import Record, record_of
 from mmreuse.utils.io import PathLike
 
@@ -24,21 +25,29 @@ def describe(network: nn.Module | PathLike) -> str:
     Raises:
         ArtefactError: The file is missing, damaged or no network.
     """
-    lines = []
-    if isinstance(network, nn.Module):
-        record = record_of(network)
-        parameters = sum(parameter.numel() for parameter in network.parameters())
-    else:
-        tensors, about = read(network)
-        record = Record(about['structure'], about['inputs'], about['classes'], about['preprocessing'], about['metrics'])
-        parameters = sum(tensor.numel() for tensor in tensors.values() if tensor.is_floating_point())
-        lines.append(f'{Path(network).name} ({Path(network).stat().st_size / 1e6:.2f} MB)')
     try:
-        return '\n'.join([*lines, history(record.structure), f'{parameters / 1e6:.3f} M parameters', *_meaning(record)])
+        return '\n'.join(_of_network(network) if isinstance(network, nn.Module) else _of_file(network))
     except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
         name = type(network).__name__ if isinstance(network, nn.Module) else network
         raise ArtefactError(f'{name}: its record is damaged ({type(error).__name__}: {error}). Save the network again.'
                             ) from error
+
+
+def _of_network(network: nn.Module) -> list[str]:
+    return _lines(record_of(network), sum(parameter.numel() for parameter in network.parameters()))
+
+
+def _of_file(path: PathLike) -> list[str]:
+    tensors, about = read(path)
+    numbers = sum(tensor.numel() for tensor in tensors.values() if tensor.is_floating_point())
+    delta = about.get('delta', {})
+    numbers += sum(map(math.prod, delta.get('masks', {}).values()))
+    lines = [f'{Path(path).name} ({Path(path).stat().st_size / 1e6:.2f} MB)', *_lines(record_in(about), numbers)]
+    return [*lines, f"only what differs from the network with the hash {delta['base']}"] if delta else lines
+
+
+def _lines(record: Record, parameters: int) -> list[str]:
+    return [history(record.structure), f'{parameters / 1e6:.3f} M parameters', *_meaning(record)]
 
 
 def _meaning(record: Record) -> list[str]:

@@ -12,8 +12,17 @@ from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.graph import copy_model
 from mmreuse.networks import resize as sizes
 from mmreuse.networks.bases import create
+from mmreuse.networks.delta import pack, unpack
 from mmreuse.networks.edits import rebuild
-from mmreuse.networks.record import Record, record_of, set_record, shapes_of, structure_of, zeros_of
+from mmreuse.networks.record import (
+    Record,
+    plain_network,
+    record_of,
+    set_record,
+    shapes_of,
+    structure_of,
+    zeros_of,
+)
 from mmreuse.utils.io import PathLike, load_tensors, save_tensors, state_hash
 from mmreuse.utils.manifest import versions
 
@@ -26,7 +35,8 @@ BUFFER = 'buffer:'
 
 def save(network: nn.Module, path: PathLike, *, base: str | Mapping[str, Any] | None = None,
          inputs: Tensor | Sequence[Any] | None = None, classes: Sequence[Any] | None = None,
-         preprocessing: Mapping[str, Any] | None = None, metrics: Mapping[str, float] | None = None) -> None:
+         preprocessing: Mapping[str, Any] | None = None, metrics: Mapping[str, float] | None = None,
+         delta_of: nn.Module | None = None) -> None:
     """Write a network as one file that :func:`load` makes it of again, without its sources.
 
     The structure is rebuilt before anything is written, and where the shapes of its inputs are known the two must
@@ -42,6 +52,8 @@ def save(network: nn.Module, path: PathLike, *, base: str | Mapping[str, Any] | 
         classes: Names or ids of the outputs.
         preprocessing: How images become inputs.
         metrics: Measured values, such as ``dict(accuracy=91.2)``.
+        delta_of: The network that it was made of, where the file is to hold only what differs: of weights that are
+            kept or zero, one bit. It is needed to load the file.
 
     Raises:
         ConfigError: The path has another ending.
@@ -49,6 +61,7 @@ def save(network: nn.Module, path: PathLike, *, base: str | Mapping[str, Any] | 
     """
     if Path(path).suffix != '.safetensors':
         raise ConfigError(f'{path}: network files end in .safetensors. Name it so.')
+    network = plain_network(network)
     record = record_of(network)
     given = dict(classes=classes, preprocessing=preprocessing, metrics=metrics,
                  inputs=None if inputs is None else shapes_of(inputs))
@@ -63,16 +76,21 @@ def save(network: nn.Module, path: PathLike, *, base: str | Mapping[str, Any] | 
     tensors |= _other_buffers(network, skeleton)
     _fill(skeleton, tensors, path)
     _prove(network, skeleton, record.inputs, path)
+    delta = {}
+    if delta_of is not None:
+        tensors, found = pack(tensors, delta_of.state_dict())
+        delta = dict(delta=found)
     save_tensors(path, tensors, {_KEY: dict(
-        format=FORMAT, structure=record.structure, inputs=record.inputs, classes=record.classes,
+        **delta, format=FORMAT, structure=record.structure, inputs=record.inputs, classes=record.classes,
         preprocessing=record.preprocessing, metrics=record.metrics, state=state_hash(tensors), versions=versions())})
 
 
-def load(path: PathLike, *, trust_code: bool = False) -> nn.Module:
+def load(path: PathLike, *, base: nn.Module | PathLike | None = None, trust_code: bool = False) -> nn.Module:
     """Make a network of its file.
 
     Args:
         path: Of :func:`save`.
+        base: The network, or its file, that a file of differences was made of.
         trust_code: Import and call the code that a network of somebody's own is built by; everything else in a file
             is data.
 
@@ -81,12 +99,14 @@ def load(path: PathLike, *, trust_code: bool = False) -> nn.Module:
 
     Raises:
         ArtefactError: The file is missing, damaged, no network, of a later version, or a package that it needs is not
-            installed.
+            installed; or it holds differences and the base is not given, or another one.
     """
     tensors, about = read(path)
+    if 'delta' in about:
+        tensors = _complete(tensors, about['delta'], base, path, trust_code)
     network = _rebuild(about, path, trust_code)
     _fill(network, tensors, path)
-    return set_record(network.eval(), _record(about))
+    return set_record(network.eval(), record_in(about))
 
 
 def skeleton(path: PathLike, *, trust_code: bool = False) -> nn.Module:
@@ -96,12 +116,15 @@ def skeleton(path: PathLike, *, trust_code: bool = False) -> nn.Module:
         ArtefactError: As :func:`load`.
     """
     tensors, about = read(path)
+    if 'delta' in about:
+        raise ArtefactError(f'{path}: holds only what differs from another network. Load it with its base, and save it '
+                            'as a whole.')
     network = _rebuild(about, path, trust_code)
     known = dict(network.named_buffers())
     for key, tensor in tensors.items():
         if key.startswith(BUFFER) and key.removeprefix(BUFFER) in known:
             known[key.removeprefix(BUFFER)].data = tensor
-    return set_record(network, _record(about))
+    return set_record(network, record_in(about))
 
 
 def is_network_file(path: PathLike) -> bool:
@@ -115,6 +138,20 @@ def is_network_file(path: PathLike) -> bool:
         return True
 
 
+def _complete(stored: Mapping[str, Tensor], delta: Mapping[str, Any], base: nn.Module | PathLike | None,
+              path: PathLike, trust_code: bool) -> dict[str, Tensor]:
+    if base is None:
+        raise ArtefactError(f"{path}: holds only what differs from the network with the hash {delta.get('base')}. Give "
+                            'that network, with its weights, as `base`.')
+    network = base if isinstance(base, nn.Module) else load(base, trust_code=trust_code)
+    try:
+        return unpack(stored, delta, network.state_dict())
+    except ArtefactError as error:
+        raise ArtefactError(f'{path}: {error}') from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ArtefactError(f'{path}: is damaged ({type(error).__name__}: {error}). Save the network again.') from error
+
+
 def _rebuild(about: Mapping[str, Any], path: PathLike, trust_code: bool) -> nn.Module:
     try:
         return rebuild(about['structure'], trust_code=trust_code)
@@ -122,7 +159,8 @@ def _rebuild(about: Mapping[str, Any], path: PathLike, trust_code: bool) -> nn.M
         raise ArtefactError(f'{path}: {error}') from error
 
 
-def _record(about: Mapping[str, Any]) -> Record:
+def record_in(about: Mapping[str, Any]) -> Record:
+    """Return the record that the metadata of a network file hold."""
     return Record(about['structure'], about['inputs'], about['classes'], about['preprocessing'], about['metrics'])
 
 

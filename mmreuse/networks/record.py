@@ -1,7 +1,7 @@
 """Note on a network where it comes from, what was done to it, and what its outputs mean."""
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,19 @@ class Record:
     classes: Sequence[Any] = ()
     preprocessing: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@runtime_checkable
+class HoldsNetwork(Protocol):
+    """A model of a run that is about another network, which is what one keeps of it."""
+
+    def plain_network(self) -> nn.Module:
+        """Return that network, with its record."""
+
+
+def plain_network(model: nn.Module) -> nn.Module:
+    """Return the network that a model of a run is about: of most, the model itself."""
+    return model.plain_network() if isinstance(model, HoldsNetwork) else model
 
 
 def record_of(network: nn.Module) -> Record:

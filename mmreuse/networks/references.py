@@ -1,15 +1,17 @@
 """References: how configs and command lines name a network that has its weights."""
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
 from torch import nn
 
 from mmreuse.errors import ArtefactError, ConfigError
-from mmreuse.networks.bases import create
+from mmreuse.networks.bases import create, record_config
 from mmreuse.networks.network_file import is_network_file, load
-from mmreuse.networks.record import record_of, set_record
+from mmreuse.networks.record import plain_network
+from mmreuse.registry import MODELS
 from mmreuse.utils.config_files import read_config
 from mmreuse.utils.io import PathLike, load_checkpoint
 from mmreuse.utils.names import nearest
@@ -18,7 +20,8 @@ from mmreuse.utils.state_fit import load_strictly, weights_of
 
 NETWORK_FILE = 'network.safetensors'
 _CONFIGS = ('.py', '.yml', '.yaml', '.json')
-_KEYS = {'config': ('config', 'checkpoint', 'options'), 'base': ('base', 'weights', 'options')}
+_KEYS = {'config': ('config', 'checkpoint', 'options'), 'base': ('base', 'weights', 'options'),
+         'network': ('network', 'of')}
 
 Reference = str | Path | Mapping[str, Any] | nn.Module
 
@@ -36,8 +39,8 @@ def open_network(reference: Reference, *, trust_code: bool = False) -> nn.Module
     Args:
         reference: A network file; a config, whose own work_dir then holds the result of its run; ``dict(config=PATH,
             checkpoint=PATH, options={})`` with ``options`` set in the config by dotted keys; ``dict(base=NAME or model
-            config, weights=PATH, options={})`` with the arguments of :func:`~mmreuse.networks.create`. A network
-            itself is returned as it is.
+            config, weights=PATH, options={})`` with the arguments of :func:`~mmreuse.networks.create`;
+            ``dict(network=PATH, of=REFERENCE)`` for a file of differences. A network itself is returned as it is.
         trust_code: Import and call the code of networks that are of no library.
 
     Returns:
@@ -58,6 +61,9 @@ def open_network(reference: Reference, *, trust_code: bool = False) -> nn.Module
         reference = dict(config=reference)
     kind = _kind_of(reference)
     options = dict(reference.get('options') or {})
+    if kind == 'network':
+        return load(reference['network'], base=None if reference.get('of') is None else open_network(
+            reference['of'], trust_code=trust_code), trust_code=trust_code)
     if kind == 'base':
         if reference.get('weights') is None:
             raise ConfigError(f"the base '{reference['base']}' has no weights: give weights=PATH, the file of its "
@@ -67,15 +73,17 @@ def open_network(reference: Reference, *, trust_code: bool = False) -> nn.Module
     path = reference['config']
     cfg = read_config(path)
     cfg.merge_from_dict(options)
-    if not isinstance(cfg.get('model'), Mapping):
-        raise ConfigError(f'{path}: has no model, so that it is no reference to a network.')
-    checkpoint = reference.get('checkpoint') or result_of(path, cfg.get('work_dir'))
+    checkpoint = reference.get('checkpoint') or result_of(path, cfg)
     if is_network_file(checkpoint):
         return load(checkpoint, trust_code=trust_code)
+    if not isinstance(cfg.get('model'), Mapping):
+        raise ConfigError(f'{path}: has no model, so that it is no reference to a network.')
     model = cfg.model.to_dict()
-    preprocessing = model.pop('data_preprocessor', None) or dict(cfg.get('data_preprocessor') or {})
-    network = load_weights(create(model), checkpoint)
-    return set_record(network, replace(record_of(network), preprocessing=preprocessing))
+    if cfg.get('data_preprocessor'):
+        model.setdefault('data_preprocessor', cfg.data_preprocessor.to_dict())
+    init_default_scope('mmreuse')
+    network = record_config(MODELS.build({**model, 'init_cfg': None}), model)
+    return plain_network(load_weights(network, checkpoint))
 
 
 def load_weights(network: nn.Module, path: PathLike) -> nn.Module:
@@ -92,21 +100,23 @@ def load_weights(network: nn.Module, path: PathLike) -> nn.Module:
     return network.eval()
 
 
-def result_of(config: PathLike, work_dir: PathLike | None = None) -> Path:
+def result_of(config: PathLike, cfg: Config | None = None) -> Path:
     """Return the network that a config's run left: its network file, or else its best or last checkpoint.
 
     Args:
-        config: Path of the config.
-        work_dir: The folder of its run; by default ``work_dirs/<config name>``.
+        config: Path of the config. Its run is in the ``work_dir`` that it names, or else in ``work_dirs/<its name>``.
+        cfg: What it holds, where that was read already.
 
     Raises:
         ArtefactError: There is none yet.
     """
-    folder = Path(work_dir or Path('work_dirs', Path(config).stem))
+    cfg = read_config(config) if cfg is None else cfg
+    folder = Path(cfg.get('work_dir') or Path('work_dirs', Path(config).stem))
+    jobs = [folder / cfg.job.type / NETWORK_FILE] if cfg.get('job') else []
     pointer = folder / 'last_checkpoint'
     last = [Path(pointer.read_text(encoding='utf-8', errors='replace').strip())] if pointer.is_file() else []
     best = sorted(folder.glob('best_*.pth'), key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in (folder / NETWORK_FILE, *best, *last):
+    for path in (folder / NETWORK_FILE, *jobs, *best, *last):
         if path.is_file():
             return path
     raise ArtefactError(f'{config}: its run has left no network in {folder}. Run it first (python tools/train.py '

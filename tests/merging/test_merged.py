@@ -8,7 +8,7 @@ from torch import nn
 
 from mmreuse.errors import ArtefactError
 from mmreuse.graph import Dense, trace
-from mmreuse.merging import Matching, load_merged, merge_weights, recipe_of, save_merged, skeleton, stop_points
+from mmreuse.merging import Matching, merge_weights, recipe_of, skeleton, stop_points
 from mmreuse.utils.complexity import count_params
 
 from .planted import FAMILIES, ResNet, images, in_order, independent, outputs, permuted_clones, randomised, same
@@ -118,7 +118,7 @@ def test_tails_that_change_their_input_do_not_disturb_each_other():
 
 @pytest.mark.parametrize('start, stop, as_matrix', [
     (None, None, False), (None, '', False), ('layer1', 'layer2.0.conv1', False), ('layer1.0.conv1', 'layer3', True)])
-def test_a_state_dict_says_its_structure(tmp_path, start, stop, as_matrix):
+def test_a_state_dict_says_its_structure(start, stop, as_matrix):
     graphs, matchings = permuted_clones(randomised(ResNet()), images(1))
     if as_matrix:
         matchings = {name: Matching(item.map.dense(sum(item.sizes)), item.sizes, 1.)
@@ -127,10 +127,8 @@ def test_a_state_dict_says_its_structure(tmp_path, start, stop, as_matrix):
     others = [trace(ResNet(), images(1)) for _ in range(2)]
     built = skeleton(others, recipe_of({f'model.{key}': value for key, value in merged.state_dict().items()}, 'model.'))
     built.load_state_dict(merged.state_dict())
-    save_merged(tmp_path / 'merged.safetensors', merged)
-    for again in (built.eval(), load_merged(tmp_path / 'merged.safetensors', others).eval()):
-        for found, known in zip(outputs(again, images()), outputs(merged, images()), strict=True):
-            assert torch.equal(found, known)
+    for found, known in zip(outputs(built.eval(), images()), outputs(merged, images()), strict=True):
+        assert torch.equal(found, known)
 
 
 def test_sizes_are_part_of_the_recipe():
@@ -147,17 +145,14 @@ def test_sizes_are_part_of_the_recipe():
     assert built.trunk.get_submodule('layer2.0.conv2').out_channels == 3
 
 
-def test_files_that_do_not_fit(tmp_path):
-    path = tmp_path / 'merged.safetensors'
+def test_recipes_that_do_not_fit():
     graphs = pair()
-    save_merged(path, merge_weights(graphs, in_order(graphs), stop='layer2'))
+    recipe = recipe_of(merge_weights(graphs, in_order(graphs), stop='layer2').state_dict())
     with pytest.raises(ArtefactError, match='made of 2 models .1 were given'):
-        load_merged(path, graphs[:1])
-    with pytest.raises(ArtefactError, match='merged.safetensors.*size mismatch'):
-        load_merged(path, [trace(ResNet(classes=7), images(1))] * 2)
+        skeleton(graphs[:1], recipe)
+    with pytest.raises(ArtefactError, match="2 models with the feature space 'nowhere'"):
+        skeleton(graphs, {**recipe, 'sizes': {'nowhere': 3}})
     with pytest.raises(ArtefactError, match="no 'recipe'"):
         recipe_of(ResNet().state_dict())
     with pytest.raises(ArtefactError, match='damaged'):
         recipe_of({'recipe': torch.tensor([1, 2], dtype=torch.uint8)})
-    with pytest.raises(ArtefactError, match='not a file'):
-        load_merged(tmp_path / 'none.safetensors', graphs)

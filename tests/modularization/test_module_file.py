@@ -17,24 +17,31 @@ from mmreuse.modularization import (
     apply_module,
     compact,
     compose,
-    load_compacted,
     load_module,
     load_published,
     mask_state,
     materialize,
-    save_compacted,
     save_module,
     save_published,
     verify_base,
 )
 from mmreuse.modularization.compaction import difference
+from mmreuse.networks import create, load, save
 from mmreuse.registry import MODELS
 from mmreuse.utils.io import load_tensors, save_tensors, state_hash
 
 
+def architecture():
+    return nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5), nn.ReLU(), nn.Conv2d(5, 4, 3, bias=False),
+                         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 6))
+
+
+def large():
+    return nn.Sequential(nn.Linear(512, 1024), nn.Linear(1024, 6))
+
+
 def make_base():
-    return with_zeros(nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5), nn.ReLU(), nn.Conv2d(5, 4, 3, bias=False),
-                                    nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 6)), rows=0, elements=0)
+    return with_zeros(create(f'{__name__}:architecture'), rows=0, elements=0)
 
 
 def make_masks(base, seed):
@@ -61,7 +68,7 @@ def make_module(base, seed=0, **about):
 def test_what_is_read_is_what_was_written(tmp_path):
     base = make_base()
     module = make_module(base)
-    save_module(tmp_path / 'cat.safetensors', module)
+    save_module(tmp_path / 'cat.safetensors', module, base)
     again = load_module(tmp_path / 'cat.safetensors')
     assert again.base == module.base and again.preprocessing == module.preprocessing
     assert again.masks.keys() == module.masks.keys()
@@ -69,11 +76,20 @@ def test_what_is_read_is_what_was_written(tmp_path):
     own, part = again.parts['cat'], module.parts['cat']
     assert own.classes == part.classes and own.metrics == part.metrics
     assert torch.equal(own.weight, part.weight) and torch.equal(own.bias, part.bias)
+    # The file is one of the network, and a union of modules has a file as well.
+    x = torch.randn(2, 3, 8, 8)
+    network = load(tmp_path / 'cat.safetensors', base=base, trust_code=True)
+    assert torch.equal(network(x), apply_module(module, base)(x))
+    union = compose({'cat': module, 'dog': make_module(base, 1)})
+    save_module(tmp_path / 'pets.safetensors', union, base)
+    found = load(tmp_path / 'pets.safetensors', base=base, trust_code=True)(x)
+    assert all(torch.equal(found[name], scores) for name, scores in apply_module(union, base)(x).items())
+    assert list(load_module(tmp_path / 'pets.safetensors').parts) == ['cat', 'dog']
 
 
 def test_a_weight_takes_a_bit(tmp_path):
-    base = nn.Sequential(nn.Linear(512, 1024), nn.Linear(1024, 6))
-    save_module(tmp_path / 'module.safetensors', make_module(base))
+    base = create(f'{__name__}:large')
+    save_module(tmp_path / 'module.safetensors', make_module(base), base)
     bits = 8 * (tmp_path / 'module.safetensors').stat().st_size
     assert bits < 1.05 * sum(p.numel() for p in base.parameters())
 
@@ -130,23 +146,13 @@ def test_modules_that_cannot_be_composed():
 @pytest.mark.parametrize('shape', [[1000, 1000, 1000, 1000], [-4, -8], [5, 3, 3, 4], [2.5], 'many', None])
 def test_a_file_that_asks_for_other_memory_than_it_holds_is_refused_before_it_gets_any(tmp_path, shape):
     path = tmp_path / 'module.safetensors'
-    save_module(path, make_module(make_base()))
+    base = make_base()
+    save_module(path, make_module(base), base)
     tensors, metadata = load_tensors(path)
-    metadata['module']['shapes']['0.weight_mask'] = shape
+    metadata['network']['delta']['masks']['network.0.weight'] = shape
     save_tensors(path, tensors, metadata)
     with pytest.raises(ArtefactError, match='module.safetensors: is damaged'):
         load_module(path)
-
-
-def test_a_compacted_file_that_asks_for_other_memory_than_it_holds(tmp_path):
-    path, base = tmp_path / 'small.safetensors', make_base()
-    save_compacted(path, base, nn.Sequential(nn.Conv2d(3, 4, 3), *base[1:]))
-    tensors, metadata = load_tensors(path)
-    assert metadata['sizes']['shapes'] == {'0.weight': [4, 3, 3, 3], '0.bias': [4]}
-    metadata['sizes']['shapes']['0.weight'] = [10 ** 12]
-    save_tensors(path, tensors, metadata)
-    with pytest.raises(ArtefactError, match=r"small.safetensors: is damaged.*'0.weight' the shape \[1000000000000\]"):
-        load_compacted(path, base)
 
 
 def test_published_masks_that_claim_to_be_large(tmp_path):
@@ -216,5 +222,8 @@ def test_a_published_file(tmp_path):
 
 def test_a_file_of_another_kind(tmp_path):
     save_tensors(tmp_path / 'weights.safetensors', dict(weight=torch.ones(2)))
-    with pytest.raises(ArtefactError, match='is not a module'):
+    with pytest.raises(ArtefactError, match='holds tensors, but no network'):
         load_module(tmp_path / 'weights.safetensors')
+    save(make_base(), tmp_path / 'whole.safetensors')
+    with pytest.raises(ArtefactError, match='is not a file of a module alone'):
+        load_module(tmp_path / 'whole.safetensors')

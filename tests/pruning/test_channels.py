@@ -11,7 +11,7 @@ from torch import nn
 from mmreuse.errors import ConfigError, InfeasibleError, SpaceError
 from mmreuse.graph import Select, trace, transform
 from mmreuse.models.backbones import CifarResNet
-from mmreuse.modularization import resize, size_recipe
+from mmreuse.networks.resize import difference, resize
 from mmreuse.pruning import channel_choice, listed_weights, magnitude, narrow_to, prune_channels
 from mmreuse.pruning.channel_choice import channel_scores, choose_channels, prunable_spaces
 from mmreuse.pruning.predicted_macs import predict_macs
@@ -226,8 +226,8 @@ def test_a_pruned_network_comes_back_from_its_state(name):
         assert left is None or left.size < trace(net, image).spaces[blocks].size
     images = torch.randn(2, 3, 32, 32)
     for rebuilt in (narrow_to(make_small(name), image, pruned.state_dict()),
-                    resize(make_small(name), size_recipe(net, pruned))):
-        rebuilt.load_state_dict(pruned.state_dict())
+                    resize(make_small(name), difference(net, pruned))):
+        rebuilt.load_state_dict(pruned.state_dict(), assign=True)
         torch.testing.assert_close(rebuilt.eval()(images), pruned.eval()(images))
 
 

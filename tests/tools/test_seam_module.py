@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from mmreuse.models import CifarResNet
-from mmreuse.modularization import Selection, apply_masks, apply_module, load_compacted, load_module, mask_state
+from mmreuse.modularization import Selection, apply_masks, apply_module, load_module, mask_state
+from mmreuse.networks import describe, load
 
 TOOL = 'tools/seam/module.py'
 SIZE = ['--input-size', '3', '8', '8']
@@ -65,7 +66,7 @@ def test_from_a_run_to_a_small_network(main, kept, tmp_path, capsys):
     main('unpack', tmp_path / 'dog.safetensors', tmp_path / 'dog.pth')
     main('pack', config, tmp_path / 'dog.pth', tmp_path / 'again.safetensors')
     assert load_module(tmp_path / 'again.safetensors').base == module.base
-    main('compose', tmp_path / 'pets.safetensors', f'cat={tmp_path / "cat.safetensors"}',
+    main('compose', config, tmp_path / 'pets.safetensors', f'cat={tmp_path / "cat.safetensors"}',
          f'dog={tmp_path / "dog.safetensors"}')
     assert list(load_module(tmp_path / 'pets.safetensors').parts) == ['cat', 'dog']
 
@@ -74,7 +75,9 @@ def test_from_a_run_to_a_small_network(main, kept, tmp_path, capsys):
     masked, x = apply_module(module, base), torch.randn(1, 3, 8, 8)
     main('compact', config, tmp_path / 'dog.safetensors', tmp_path / 'small.safetensors', *SIZE, '--onnx',
          tmp_path / 'small.onnx')
-    small = load_compacted(tmp_path / 'small.safetensors', masked)
+    small = load(tmp_path / 'small.safetensors')
+    assert 'a module for dog and rest' in describe(tmp_path / 'small.safetensors')
+    assert torch.equal(load(tmp_path / 'dog.safetensors', base=base)(x), masked(x))
     session = onnxruntime.InferenceSession(str(tmp_path / 'small.onnx'), providers=['CPUExecutionProvider'])
     with torch.no_grad():
         expected = masked(x).numpy()
@@ -95,7 +98,7 @@ def test_what_does_not_fit_is_said(main, kept, tmp_path):
     with pytest.raises(SystemExit, match='has the problems 1 to 2'):
         main('pack', tmp_path / 'config.py', tmp_path / 'selection.pth', tmp_path / 'x.safetensors', '--problem', 3)
     with pytest.raises(SystemExit, match='give every module as NAME=FILE'):
-        main('compose', tmp_path / 'x.safetensors', 'a')
+        main('compose', tmp_path / 'config.py', tmp_path / 'x.safetensors', 'a')
     main('pack', tmp_path / 'config.py', tmp_path / 'selection.pth', tmp_path / 'cat.safetensors')
     torch.save(CifarResNet(8, 4, num_classes=4).state_dict(), tmp_path / 'base.pth')
     with pytest.raises(SystemExit, match='was made of a base with the hash'):

@@ -2,7 +2,7 @@
 
     python tools/seam/module.py pack CONFIG work_dirs/seam/cat/selection.pth cat.safetensors --classes cat rest
     python tools/seam/module.py unpack cat.safetensors published.pth
-    python tools/seam/module.py compose pets.safetensors cat=cat.safetensors dog=dog.safetensors
+    python tools/seam/module.py compose CONFIG pets.safetensors cat=cat.safetensors dog=dog.safetensors
     python tools/seam/module.py compact CONFIG cat.safetensors small.safetensors --input-size 3 32 32 --onnx small.onnx
     python tools/seam/module.py cost CONFIG cat.safetensors --input-size 3 32 32
     python tools/seam/module.py latency CONFIG cat.safetensors --input-size 3 32 32 --batch 16 --out FILE.json
@@ -32,10 +32,10 @@ from mmreuse.modularization import (
     count_uses,
     load_module,
     measure_cost,
-    save_compacted,
     save_module,
     save_published,
 )
+from mmreuse.networks import save
 from mmreuse.utils.io import write_json
 
 
@@ -52,6 +52,7 @@ def parse_args() -> argparse.Namespace:
     unpack.add_argument('module')
     unpack.add_argument('out')
     join = commands.add_parser('compose', help='several modules of one base in one')
+    join.add_argument('config')
     join.add_argument('out')
     join.add_argument('modules', nargs='+', metavar='NAME=FILE')
     small = commands.add_parser('compact', help='a smaller network that computes the same')
@@ -84,17 +85,19 @@ def main() -> None:
 def convert(args: argparse.Namespace) -> None:
     """Make one file of others."""
     if args.command == 'pack':
-        modules = read_modules(launch.load_config(args.config), args.state, args.classes)
+        cfg = launch.load_config(args.config)
+        modules = read_modules(cfg, args.state, args.classes)
         if not 1 <= args.problem <= len(modules):
             raise ConfigError(f'--problem {args.problem}: {args.state} has the problems 1 to {len(modules)}.')
-        save_module(args.out, modules[args.problem - 1])
+        save_module(args.out, modules[args.problem - 1], load_base(cfg))
     elif args.command == 'unpack':
         save_published(args.out, load_module(args.module))
     else:
         pairs = [each.partition('=') for each in args.modules]
         if not all(path for _, _, path in pairs) or len({name for name, _, _ in pairs}) < len(pairs):
             raise ConfigError(f'{" ".join(args.modules)}: give every module as NAME=FILE, each with a name of its own.')
-        save_module(args.out, compose({name: load_module(path) for name, _, path in pairs}))
+        joined = compose({name: load_module(path) for name, _, path in pairs})
+        save_module(args.out, joined, load_base(launch.load_config(args.config)))
 
 
 def use(args: argparse.Namespace) -> None:
@@ -104,7 +107,7 @@ def use(args: argparse.Namespace) -> None:
     images = torch.randn(args.batch, *args.input_size, generator=torch.Generator().manual_seed(0))
     small = compact(masked, images)
     if args.command == 'compact':
-        save_compacted(args.out, masked, small)
+        save(small, args.out)
         if args.onnx:
             export_onnx(small, images, args.onnx)
         return

@@ -52,7 +52,7 @@ def _sizes(config: Path, folder: Path, options: dict[str, str]) -> tuple[str, Se
     cfg = configured(config, options=options)
     base, target = load_base(cfg), TARGETS[0]
     [module] = read_modules(cfg, folder / target / 'selection.pth', (target, 'rest'))
-    save_module(folder / f'{target}.safetensors', module)
+    save_module(folder / f'{target}.safetensors', module, base)
     masked = apply_module(module, base)
     images = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0))
     rows = []

@@ -1,6 +1,7 @@
 """Several trained classifiers merged into one, as a model of mmengine's Runner."""
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,16 +13,17 @@ from torch import Tensor, nn
 from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.graph import verified_each
 from mmreuse.merging import Matching, find_start, find_stop, merge_weights, recipe_of, skeleton, spaces_between
-from mmreuse.merging.files import add_biases
+from mmreuse.merging.files import add_biases, record_merge
 from mmreuse.merging.matching.match_spaces import Matcher
 from mmreuse.merging.merge import match_and_refit, renormalize
 from mmreuse.merging.partial.preserve_points import Start
 from mmreuse.merging.partial.stops import Place
 from mmreuse.models.classifiers.sources import Scatter, build_source, class_scorer, common_preprocessor
+from mmreuse.networks.record import record_of, set_record
 from mmreuse.registry import MODELS
 from mmreuse.statistics import SpaceMoments, collect
 from mmreuse.utils.class_split import Classes, resolve_tasks
-from mmreuse.utils.methods import MethodLike
+from mmreuse.utils.methods import MethodLike, method_name
 
 
 @MODELS.register_module()
@@ -166,7 +168,17 @@ class MergedClassifier(BaseModel):
         matched = time.perf_counter()
         self.merged = merge_weights(self.graphs, matchings, start=self.start, stop=self.stop)
         self.matchings = dict(matchings)
+        self._record(method_name(matcher))
         return dict(matching=matched - started, fusing=time.perf_counter() - matched)
+
+    def plain_network(self) -> nn.Module:
+        """Return :attr:`merged`, with its record and the classes of its outputs."""
+        return self.merged
+
+    def _record(self, matcher: str) -> None:
+        record_merge(self.merged, [source.model for source in self.sources], torch.zeros(1, *self.input_size), matcher)
+        classes = self.tasks[0] if len(self.tasks) == 1 else self.tasks
+        set_record(self.merged, replace(record_of(self.merged), classes=classes))
 
     def renormalize(self, renormalizer: MethodLike, loader: Iterable,
                     score: Callable[[nn.Module], float] | None = None) -> None:
@@ -251,6 +263,7 @@ class MergedClassifier(BaseModel):
         self.merged = skeleton(self.graphs, recipe).to(self.data_preprocessor.device)
         add_biases(self.merged, state_dict, f'{prefix}merged.')
         self.start, self.stop, self.matchings = recipe['start'], recipe['stop'], {}
+        self._record('a matcher')
         # mmengine would only log what does not fit, and go on with random weights.
         for key, tensor in self.merged.state_dict(prefix=f'{prefix}merged.').items():
             if key not in state_dict or state_dict[key].shape != tensor.shape:

@@ -1,4 +1,5 @@
 """A trained classifier of which the part is learned that target problems need."""
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -23,6 +24,7 @@ from mmreuse.modularization import (
     mask_state,
     materialize,
     problem_masks,
+    record_module,
     sparsity_loss,
     train_masks,
     weight_rates,
@@ -165,6 +167,20 @@ class ModularClassifier(BaseModel):
             state |= {name: kept & used[name.removesuffix('_mask')] for name, kept in state.items()
                       if name.removesuffix('_mask') in used}
         return state
+
+    @torch.no_grad()
+    def plain_network(self, problem: int = 0, labels: Sequence[Any] | None = None) -> nn.Module:
+        """Return the module as a network: what is masked out is zero, and the head stands behind it.
+
+        Args:
+            problem: Which one, where there are several.
+            labels: Names or ids of what the head tells apart.
+        """
+        everything = {name: torch.ones_like(mask) for name, mask in problem_masks(self.base)[0].items()}
+        original, kept = materialize(self.base, everything), self.kept(problem)
+        network = materialize(self.base, kept)
+        head = copy.deepcopy(self.module_head.of(problem))
+        return record_module(nn.Sequential(network, head).eval(), original, kept, labels)
 
     @torch.no_grad()
     def load_kept(self, state: Mapping[str, Tensor], problem: int = 0) -> None:

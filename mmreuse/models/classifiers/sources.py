@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError
 from mmreuse.networks import is_network_file, open_network, record_of
+from mmreuse.networks.bases import record_config
 from mmreuse.networks.references import Reference, result_of
 from mmreuse.registry import MODELS
 from mmreuse.utils.config_files import read_config
@@ -17,7 +18,7 @@ from mmreuse.utils.names import refuse_unknown
 from mmreuse.utils.safe_loading import checkpoint_path
 from mmreuse.utils.state_fit import load_strictly, weights_of
 
-_KEYS = ('config', 'options', 'model', 'checkpoint', 'name', 'base', 'weights')
+_KEYS = ('config', 'options', 'model', 'checkpoint', 'name', 'base', 'weights', 'network', 'of')
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,10 @@ def build_source(cfg: Reference, number: int) -> Source:
     if not isinstance(cfg, Mapping):
         return _opened(cfg, None if isinstance(cfg, nn.Module) else Path(cfg).stem, number)
     refuse_unknown(f'source {number}', cfg, _KEYS, 'key')
-    if sum(key in cfg for key in ('config', 'model', 'base')) != 1:
+    if sum(key in cfg for key in ('config', 'model', 'base', 'network')) != 1:
         raise ConfigError(f'source {number} needs either a config file or a model, or is the path of a network file.')
-    if 'base' in cfg or 'config' in cfg and cfg.get('checkpoint') and is_network_file(cfg['checkpoint']):
+    kept_whole = 'config' in cfg and cfg.get('checkpoint') and is_network_file(cfg['checkpoint'])
+    if kept_whole or 'base' in cfg or 'network' in cfg:
         return _opened({key: value for key, value in cfg.items() if key != 'name'}, cfg.get('name'), number)
     model, preprocessor = cfg.get('model'), None
     name = cfg.get('name') or (Path(cfg['config']).stem if 'config' in cfg else f'model {number}')
@@ -86,7 +88,7 @@ def build_source(cfg: Reference, number: int) -> Source:
     if not isinstance(model, nn.Module):
         model = dict(model)
         preprocessor = model.pop('data_preprocessor', preprocessor)
-        model = MODELS.build(model)
+        model = record_config(MODELS.build(model), model)
     return Source(name, model.eval(), cfg.get('checkpoint'), preprocessor, cfg.get('config'), trained)
 
 
