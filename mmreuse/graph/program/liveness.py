@@ -1,7 +1,9 @@
 """Liveness of values: the places where exactly one tensor crosses, at which a recorded model comes apart in two."""
+from collections.abc import Sequence
 from typing import Literal
 
 from torch import fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmreuse.graph.program.emit import Program, is_tensor_node, needed
 from mmreuse.graph.program.recorder import Recording
@@ -9,7 +11,8 @@ from mmreuse.graph.program.recorder import Recording
 #: How a feature tensor is laid out: (N, C, H, W) maps, (N, H, W, C) maps, or (N, L, C) tokens.
 Layout = Literal['nchw', 'nhwc', 'nlc']
 
-_MAP_MODULES = (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
+_MAP_MODULES = (nn.Conv2d, nn.ConvTranspose2d, _BatchNorm, nn.GroupNorm, nn.MaxPool2d, nn.AvgPool2d,
+                nn.AdaptiveAvgPool2d)
 _MAP_FUNCTIONS = ('conv2d', 'max_pool2d', 'avg_pool2d', 'adaptive_avg_pool2d', 'interpolate')
 
 
@@ -66,7 +69,7 @@ def guess_layout(node: fx.Node, model: nn.Module) -> Layout | None:
     while queue:  # breadth first over neighbours of the same shape: layers that change the layout change the shape
         here = queue.pop(0)
         for layer in (here, *here.users):
-            kind = _layer_layout(layer, model)
+            kind = _layout_of_node(layer, model, here.meta['shape'])
             if kind is not None and (layer is here or here in layer.args[:1]):
                 return kind
         neighbours = [*here.users, *here.all_input_nodes]
@@ -78,9 +81,24 @@ def guess_layout(node: fx.Node, model: nn.Module) -> Layout | None:
     return 'nhwc' if first == second != third else 'nchw'
 
 
-def _layer_layout(node: fx.Node, model: nn.Module) -> Layout | None:
+def _layout_of_node(node: fx.Node, model: nn.Module, shape: Sequence[int]) -> Layout | None:
     if node.op == 'call_module':
-        layer = model.get_submodule(node.target)
-        return 'nchw' if isinstance(layer, _MAP_MODULES) else 'nhwc' if isinstance(layer, nn.Linear) else None
+        return layer_layout(model.get_submodule(node.target), shape)
     name = getattr(node.target, '__name__', '') if node.op == 'call_function' else ''
     return 'nchw' if name in _MAP_FUNCTIONS else 'nhwc' if name == 'linear' else None
+
+
+def layer_layout(layer: nn.Module, shape: Sequence[int]) -> Layout | None:
+    """Return the layout in which a layer reads features of four axes, where its kind tells.
+
+    Args:
+        layer: A module without children.
+        shape: Of the features, with the batch.
+    """
+    if len(shape) != 4:
+        return None
+    if isinstance(layer, _MAP_MODULES):
+        return 'nchw'
+    if isinstance(layer, nn.LayerNorm) and type(layer) is not nn.LayerNorm and shape[1] == layer.normalized_shape[0]:
+        return 'nchw'  # libraries derive norms over the channels of (N, C, H, W) from LayerNorm
+    return 'nhwc' if isinstance(layer, (nn.Linear, nn.LayerNorm)) else None

@@ -6,10 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmreuse.errors import ConfigError
-from mmreuse.graph import Layout, endpoints, sequence_of_nodes, slice_block
+from mmreuse.graph import Layout, endpoints, layer_layout, sequence_of_nodes, slice_block
 from mmreuse.reassembly.zoo.structures import Node
 from mmreuse.reassembly.zoo.zoo import ZooEntry, build_member
 from mmreuse.utils.complexity import count_params, macs_by_module
@@ -145,29 +144,15 @@ def _watch(first: nn.Module, last: nn.Module, record: _Record, order: list[_Reco
         record.output = output[0] if isinstance(output, tuple) else output
 
     def inside(layer: nn.Module, args: tuple, output: Any) -> None:
-        layout = _layout_of_layer(layer, args[0] if args else None)
+        given = args[0] if args else None
+        layout = layer_layout(layer, given.shape) if isinstance(given, Tensor) else None
         if layout is not None and isinstance(output, Tensor):
-            record.seen_in.append((tuple(args[0].shape), layout))
+            record.seen_in.append((tuple(given.shape), layout))
             record.seen_out.append((tuple(output.shape), layout))
 
     layers = {layer: None for end in (first, last) for layer in end.modules() if not list(layer.children())}
     return [first.register_forward_pre_hook(enter, with_kwargs=True), last.register_forward_hook(leave),
             *(layer.register_forward_hook(inside) for layer in layers)]
-
-
-def _layout_of_layer(layer: nn.Module, x: Any) -> Layout | None:
-    """The layout a layer reads 4-dimensional features in, where that can be told."""
-    if not isinstance(x, Tensor) or x.ndim != 4:
-        return None
-    if isinstance(layer, nn.Conv2d | _BatchNorm | nn.GroupNorm):
-        return 'nchw'
-    if isinstance(layer, nn.Linear):
-        return 'nhwc'
-    if isinstance(layer, nn.LayerNorm):
-        # Libraries derive norms over the channels of (N, C, H, W) from LayerNorm.
-        over_last = type(layer) is nn.LayerNorm or x.shape[1] != layer.normalized_shape[0]
-        return 'nhwc' if over_last else 'nchw'
-    return None
 
 
 def _layout(x: Tensor, seen: Sequence[tuple], other: Sequence[tuple]) -> Layout:
