@@ -63,12 +63,13 @@ class MethodRegistry(Registry):
 
     Args:
         name: What one of them is called in messages.
-        location: Module that registers them.
+        location: Module that registers them, or several.
         given: Keywords that runs give to those that need them.
     """
 
-    def __init__(self, name: str, location: str, given: Sequence[str] = ()) -> None:
-        super().__init__(name, build_func=bind_function, scope=SCOPE, locations=[location])
+    def __init__(self, name: str, location: str | Sequence[str], given: Sequence[str] = ()) -> None:
+        super().__init__(name, build_func=bind_function, scope=SCOPE,
+                         locations=[location] if isinstance(location, str) else list(location))
         self.given = tuple(given)
         self._methods: dict[Callable, Method] = {}
 
@@ -201,8 +202,8 @@ SIMILARITIES = MethodRegistry('similarity', 'mmreuse.reassembly.similarity.simil
 PROXIES = MethodRegistry('proxy', 'mmreuse.reassembly.search.proxies')
 MATCHERS = MethodRegistry('matcher', 'mmreuse.merging.matchers', given=('graphs', 'moments', 'spaces'))
 RENORMALIZERS = MethodRegistry(
-    'renormalizer', 'mmreuse.renormalization',
-    given=('samples', 'ends', 'targets', 'moments', 'weights', 'layers', 'validation', 'score'))
+    'renormalizer', ('mmreuse.renormalization', 'mmreuse.calibration'),
+    given=('samples', 'ends', 'sources', 'targets', 'moments', 'weights', 'layers', 'validation', 'score'))
 SALIENCIES = MethodRegistry('saliency', 'mmreuse.pruning.saliencies', given=('fisher',))
 ATTACKS = MethodRegistry('attack', 'mmreuse.robustness.attacks')
 ENGINES = MethodRegistry('engine', 'mmreuse.deployment.engines', given=('threads', 'folder'))

@@ -13,9 +13,11 @@ from mmreuse.calibration.moments import Regression, mean_of, sum_of
 from mmreuse.calibration.stepwise import Stepwise, live_bytes
 from mmreuse.errors import ConfigError, DataError
 from mmreuse.graph import AxisPlan, SpaceMap, TracedModel, plan_axis, resolve_maps
-from mmreuse.statistics.passes import evaluating, image_batches
+from mmreuse.registry import RENORMALIZERS
+from mmreuse.statistics.passes import image_batches
 from mmreuse.utils.memory import require_memory
-from mmreuse.utils.names import nearest
+from mmreuse.utils.modes import evaluating
+from mmreuse.utils.names import fitting
 
 #: Fewer say too little, however many positions they have.
 LEAST_IMAGES = 16
@@ -27,9 +29,25 @@ _FOLDS = 5
 
 @dataclass(frozen=True)
 class Source:
-    """A network that another one was made of, and how its features became those of the other."""
-    graph: TracedModel
-    maps: Mapping[str, SpaceMap]  # by space, scaled so that the result is the mean over sources
+    """A network that another one was made of, and how the outputs of its layers became those of the other.
+
+    Attributes:
+        model: With the other network's module names.
+        plans: How the channels that a layer gives are mapped, by layer; what has none has the other's features.
+    """
+    model: nn.Module
+    plans: Mapping[str, AxisPlan] = field(default_factory=dict)
+
+    @classmethod
+    def mapped(cls, graph: TracedModel, maps: Mapping[str, SpaceMap]) -> 'Source':
+        """Return the source of ``transform(graph, maps)``."""
+        axes = defaultdict(list)
+        for item in resolve_maps(graph.spaces, dict(maps)).values():
+            for axis in item.space.axes:
+                layer, _, name = axis.tensor.rpartition('.')
+                if axis.dim == 0 and name == 'weight':
+                    axes[layer].append((axis, item))
+        return cls(graph.model, {layer: plan_axis(found) for layer, found in axes.items()})
 
 
 @dataclass(frozen=True)
@@ -74,7 +92,7 @@ def calibrate(network: nn.Module, sources: Sequence[Source], images: Iterable, *
         ridge: None to choose it for each layer on held-out images.
         samples: How many images to use; None for all.
         positions: How many positions of each image a convolution is fitted on; None for all.
-        layers: Names of those that are refitted; None for all.
+        layers: Regular expressions of the names of those that are refitted; None for all.
         seed: Of the positions.
 
     Returns:
@@ -93,7 +111,7 @@ def calibrate(network: nn.Module, sources: Sequence[Source], images: Iterable, *
     if count < LEAST_IMAGES:
         raise DataError(f'calibrate: {count} images are too few to fit layers to. Give at least {LEAST_IMAGES}; some '
                         'hundred are better.')
-    models = [network, *(source.graph.model for source in sources)]
+    models = [network, *(source.model for source in sources)]
     with ExitStack() as stack:
         for model in models:
             stack.enter_context(evaluating(model))
@@ -116,13 +134,10 @@ class _Walk:
 
     def fit(self, layers: Sequence[str] | None) -> CalibrationReport:
         """Go through all layers."""
-        unknown = sorted(set(layers or ()) - set(self.calls))
-        if unknown:
-            raise ConfigError(f"calibrate: the network calls no layer '{unknown[0]}'. "
-                              f'{nearest(unknown[0], self.calls)}')
+        chosen = set(self.calls) if layers is None else fitting(layers, self.calls, 'layer that the network calls')
         for node in self.own.layers():
             layer = self.own.network.get_submodule(node.target)
-            if layers is not None and node.target not in layers or not any(True for _ in layer.parameters()):
+            if node.target not in chosen or not any(True for _ in layer.parameters()):
                 continue
             problem = self._problem(node, layer)
             if isinstance(problem, str):
@@ -157,13 +172,13 @@ class _Walk:
             raise DataError(f"calibrate: inputs or targets of '{node.target}' are not finite. Check the networks and "
                             'the images.')
         anchor, bias = problem.anchor().double().cpu(), problem.own_bias().double().cpu()
-        fitting, held = (sum_of(parts[:-1]), parts[-1]) if len(parts) > 1 else (everything, everything)
+        seen, held = (sum_of(parts[:-1]), parts[-1]) if len(parts) > 1 else (everything, everything)
         ridge = self.ridge
         if ridge is None:
-            ridge = min(RIDGES, key=lambda each: held.error(*fitting.solve(anchor, each)))
+            ridge = min(RIDGES, key=lambda each: held.error(*seen.solve(anchor, each)))
         spread = float((held.tt - held.t.square().sum(1) / held.count).sum()) or 1.
         self.report.fits[node.target] = LayerFit(
-            ridge, held.error(anchor, bias) / spread, held.error(*fitting.solve(anchor, ridge)) / spread)
+            ridge, held.error(anchor, bias) / spread, held.error(*seen.solve(anchor, ridge)) / spread)
         problem.store(*everything.solve(anchor, ridge))
 
     def _measure(self, node: fx.Node, problem: Fitted) -> list[Regression]:
@@ -189,7 +204,7 @@ class _Follower:
     """A source that runs up to the layer that is fitted."""
 
     def __init__(self, run: Stepwise, source: Source) -> None:
-        self.run, self.plans = run, _plans(source)
+        self.run, self.plans = run, source.plans
         self.ahead = [node.target for node in run.graph.nodes if node.op == 'call_module']
         self.stops = run.layers()
         self.node: fx.Node | None = None
@@ -208,15 +223,28 @@ class _Follower:
     def targets(self) -> Iterator[Tensor]:
         """Yield what the layer gives, in the features of the changed network, per batch."""
         layer, plan = self.run.network.get_submodule(self.node.target), self.plans.get(self.node.target)
-        return (output if plan is None else plan.apply(output, channel_axis(layer)) for output in self.run.outputs(self.node))
+        outputs = self.run.outputs(self.node)
+        return outputs if plan is None else (plan.apply(each, channel_axis(layer)) for each in outputs)
 
 
-def _plans(source: Source) -> dict[str, AxisPlan]:
-    """How the output of each layer of a source is mapped."""
-    axes = defaultdict(list)
-    for item in resolve_maps(source.graph.spaces, dict(source.maps)).values():
-        for axis in item.space.axes:
-            layer, _, name = axis.tensor.rpartition('.')
-            if axis.dim == 0 and name == 'weight':
-                axes[layer].append((axis, item))
-    return {layer: plan_axis(found) for layer, found in axes.items()}
+@RENORMALIZERS.register_module(name='calibrate', needs=('samples', 'ends', 'sources'))
+def calibrate_ends(network: nn.Module, loader: Iterable, *, ends: Sequence[nn.Module] | None = None,
+                   sources: Sequence[Source] | None = None, ridge: float | None = None, samples: int | None = None,
+                   positions: int | None = 64, seed: int = 0) -> CalibrationReport:
+    """Run :func:`calibrate` as a renormalizer.
+
+    Args:
+        network: The merged or pruned network.
+        loader: Images.
+        ends: The networks that it was made of, in its own features and with its module names.
+        sources: Or such networks in features of their own.
+        ridge, samples, positions, seed: As for :func:`calibrate`.
+
+    Raises:
+        ConfigError: What the network was made of is not known here.
+    """
+    sources = sources or [Source(end) for end in ends or ()]
+    if not sources:
+        raise ConfigError("renormalizer 'calibrate' needs the networks that this one was made of, which only the job "
+                          'that makes it knows: name it there.')
+    return calibrate(network, sources, loader, ridge=ridge, samples=samples, positions=positions, seed=seed)

@@ -64,18 +64,18 @@ class Regression:
         """Solve ``min_W ||T - W X - b||^2 + lam ||W - W_0||^2`` with ``lam = ridge * mean diag(X X^T)``, centred.
 
         Args:
-            anchor: W_0, (G, o, i).
+            anchor: W_0, (G, o, i), in float64. Where it is zero, W is: a pruned weight stays pruned.
             ridge: At least 0.
 
         Returns:
             tuple[Tensor, Tensor]: W of shape (G, o, i) and b of (G, o), in float64.
         """
         xx, tx, mean_x, mean_t = self._centred()
-        size = xx.shape[-1]
         level = ridge * xx.diagonal(dim1=1, dim2=2).mean(1)
         level = torch.where(level > 0, level, 1e-12)[:, None, None]
-        eye = torch.eye(size, dtype=torch.float64)
-        weight = torch.linalg.solve(xx + level * eye, tx + level * anchor.double().cpu(), left=False)
+        left, right = xx + level * torch.eye(xx.shape[-1], dtype=torch.float64), tx + level * anchor
+        weight = torch.linalg.solve(left, right, left=False) if bool((anchor != 0).all()) else \
+            _solve_where(anchor != 0, left, right)
         return weight, mean_t - (weight @ mean_x[:, :, None])[..., 0]
 
     def error(self, weight: Tensor, bias: Tensor) -> float:
@@ -83,6 +83,15 @@ class Regression:
         fitted = (weight @ self.xx * weight).sum() - 2 * (weight * self.tx).sum() + self.tt.sum()
         shift = 2 * (bias * ((weight @ self.x[:, :, None])[..., 0] - self.t)).sum() + self.count * bias.square().sum()
         return float(fitted + shift)
+
+
+def _solve_where(kept: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """Solve ``W left = right`` row by row for the weights that are kept; others are zero."""
+    weight = torch.zeros_like(right)
+    for group, row in kept.any(2).nonzero().tolist():
+        own = kept[group, row].nonzero().flatten()
+        weight[group, row, own] = torch.linalg.solve(left[group][own[:, None], own], right[group, row, own])
+    return weight
 
 
 def sum_of(parts: Sequence[Regression]) -> Regression:

@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from mmreuse.calibration import Source
 from mmreuse.errors import ConfigError
 from mmreuse.graph import Select, TracedModel, transform, verified
 from mmreuse.networks import Edit, record_change
@@ -88,13 +89,14 @@ def prune_channels(
                   cost='MACs' if cost == 'macs' else method_name(cost),
                   saliency=method_name(saliency))
     for method in methods:
-        apply_renormalizers(pruned, loader, method, targets=dense_targets(method, graph, maps, loader))
+        apply_renormalizers(pruned, loader, method, targets=dense_targets(method, graph, maps, loader),
+                            sources=[Source.mapped(graph, maps)])
     return pruned
 
 
 def check_renormalizer(method: Method) -> None:
     """Raise :class:`ConfigError` if a renormalizer compares with the dense network, whose layers are wider."""
-    if 'ends' in method.needs and 'targets' not in method.needs:
+    if 'ends' in method.needs and not {'targets', 'sources'} & set(method.needs):
         raise ConfigError(f"renormalizer '{method.name}' takes `ends`, whose layers are "
                           'wider than those of the pruned network. Take one that goes by `targets`, or reset.')
 

@@ -1,0 +1,194 @@
+"""Calibration changes nothing where nothing was lost, undoes what can be undone, and beats statistics where not."""
+import copy
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from mmreuse.calibration import Source, calibrate
+from mmreuse.calibration.layers import fitted
+from mmreuse.calibration.moments import Regression, sum_of
+from mmreuse.errors import ConfigError, DataError
+from mmreuse.graph import Permute, Select, transform, verified
+from mmreuse.merging import merge
+from mmreuse.pruning import prune, prune_channels
+
+IMAGES = torch.randn(48, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+NAMES = ['test_resnet', 'test_vit', 'test_efficientnet', 'test_convnext', 'test_byobnet']
+
+
+def build(name: str) -> nn.Module:
+    """A network of timm with random weights and real statistics."""
+    torch.manual_seed(0)
+    network = timm.create_model(name, num_classes=5, **(dict(img_size=32) if 'vit' in name else {}))
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None
+    network.train()(IMAGES)
+    return network.eval()
+
+
+def error(network: nn.Module, other: nn.Module) -> float:
+    with torch.no_grad():
+        one, two = network(IMAGES), other(IMAGES)
+    return float((one - two).norm() / two.norm())
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_what_lost_nothing_stays_as_it_is(name):
+    network = build(name)
+    same = copy.deepcopy(network)
+    report = calibrate(same, [Source(network)], IMAGES)
+    assert error(same, network) < 1e-4
+    assert report.fits and not report.left
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_scaled_layers_come_back(name):
+    network = build(name)
+    harmed = copy.deepcopy(network)
+    with torch.no_grad():
+        for parameter in harmed.parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(1 + torch.rand(len(parameter), *[1] * (parameter.dim() - 1)))
+    assert error(harmed, network) > 0.05
+    calibrate(harmed, [Source(network)], IMAGES, ridge=1e-6, positions=None)
+    assert error(harmed, network) < 0.01
+
+
+def test_targets_follow_the_maps():
+    """A permuted network is its own calibration to the network in its order."""
+    graph = verified(build('test_resnet'), IMAGES[:1])
+    maps = {name: Permute(torch.randperm(space.size)) for name, space in graph.spaces.items() if space.blocks is None}
+    permuted = transform(graph, maps)
+    calibrate(permuted, [Source.mapped(graph, maps)], IMAGES, ridge=1e-4)
+    assert error(permuted, graph.model) < 1e-4
+
+
+@pytest.mark.parametrize('layer, shape', [
+    (nn.Conv2d(4, 6, 3, stride=2, padding=1), (4, 9, 8)), (nn.Conv2d(4, 6, 3, dilation=2, bias=False), (4, 9, 8)),
+    (nn.Conv2d(4, 6, (3, 1), padding='same', groups=2), (4, 7, 6)), (nn.Conv2d(6, 6, 3, groups=6), (6, 7, 6)),
+    (nn.Conv1d(4, 6, 3), (4, 12)), (nn.Linear(4, 6), (4,)), (nn.Linear(4, 6, bias=False), (7, 4))])
+def test_one_layer_is_least_squares(layer, shape):
+    """Rows and solution against torch.linalg.lstsq, and the layer itself against the sums, in float64."""
+    layer = layer.double()
+    x = torch.randn(40, *shape, dtype=torch.float64)
+    target = layer(x).detach() + 0.1 * torch.randn_like(layer(x))
+    problem = fitted(layer, None, None)
+    rows = problem.rows(x, target, torch.Generator().manual_seed(0))
+    sums = Regression.zeros(problem.groups, problem.inputs, problem.outputs)
+    sums.add(*rows)
+    weight, bias = sums.solve(problem.anchor(), 0.)
+    problem.store(weight, bias)
+    for inputs, targets, own, shift in zip(*rows, weight, bias, strict=True):
+        ones = torch.cat([inputs, torch.ones(len(inputs), 1, dtype=torch.float64)], 1)
+        expected = torch.linalg.lstsq(ones, targets).solution
+        torch.testing.assert_close(torch.cat([own, shift[:, None]], 1), expected.T, rtol=1e-6, atol=1e-8)
+    residual = float((layer(x) - target).square().sum())
+    assert residual == pytest.approx(sums.error(weight, bias), rel=1e-6)
+
+
+def test_pruned_weights_stay_pruned_and_are_least_squares():
+    x, target = torch.randn(1, 200, 6, dtype=torch.float64), torch.randn(1, 200, 3, dtype=torch.float64)
+    sums = Regression.zeros(1, 6, 3)
+    sums.add(x, target)
+    anchor = torch.randn(1, 3, 6, dtype=torch.float64)
+    anchor[0, 0, :4] = anchor[0, 1, 2] = 0
+    weight, bias = sums.solve(anchor, 0.)
+    assert bool((weight[anchor == 0] == 0).all()) and bool((weight[anchor != 0] != 0).all())
+    kept = torch.cat([x[0][:, 4:], torch.ones(200, 1, dtype=torch.float64)], 1)
+    torch.testing.assert_close(torch.cat([weight[0, 0, 4:], bias[0, :1]]),
+                               torch.linalg.lstsq(kept, target[0, :, :1]).solution[:, 0], rtol=1e-6, atol=1e-8)
+
+
+def test_sums_do_not_depend_on_how_data_are_divided():
+    x, target = torch.randn(2, 60, 3), torch.randn(2, 60, 4)
+    whole, parts = Regression.zeros(2, 3, 4), [Regression.zeros(2, 3, 4) for _ in range(3)]
+    whole.add(x, target)
+    for number, part in enumerate(parts):
+        part.add(x[:, number * 20:number * 20 + 20], target[:, number * 20:number * 20 + 20])
+    for one, other in zip(vars(whole).values(), vars(sum_of(parts)).values(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-4)
+
+
+def test_order_matters():
+    """On a chain of layers that lose channels, going in order beats fitting each to the dense network's inputs."""
+    torch.manual_seed(0)
+    chain = nn.Sequential(*(layer for _ in range(5) for layer in (nn.Linear(16, 16), nn.ReLU())), nn.Linear(16, 4))
+    chain.eval()
+    x = torch.randn(600, 16)
+    graph = verified(chain, x[:1])
+    maps = {name: Select(torch.arange(10)) for name in graph.spaces}
+    small, apart = transform(graph, maps), transform(graph, maps)
+    calibrate(small, [Source.mapped(graph, maps)], x, ridge=1e-3)
+    _fit_apart(chain, apart, x)
+    with torch.no_grad():
+        errors = [float((each(x) - chain(x)).norm()) for each in (small, apart, transform(graph, maps))]
+    assert errors[0] < 0.9 * errors[1] < errors[2]
+
+
+@torch.no_grad()
+def _fit_apart(dense: nn.Sequential, small: nn.Sequential, x: torch.Tensor) -> None:
+    for one, other in zip(dense, small, strict=True):
+        if isinstance(other, nn.Linear):
+            sums = Regression.zeros(1, other.in_features, other.out_features)
+            sums.add(x[None, :, :other.in_features], one(x)[None, :, :other.out_features])
+            weight, bias = sums.solve(other.weight.double()[None], 1e-3)
+            other.weight.copy_(weight[0])
+            other.bias.copy_(bias[0])
+        x = one(x)
+
+
+@pytest.mark.parametrize('renormalizer', ['reset', 'repair'])
+def test_narrow_networks_are_nearer_to_the_dense_one_than_by_statistics(renormalizer):
+    network = build('test_resnet')
+    by_statistics, refitted = (prune_channels(network, IMAGES[:1], 0.6, IMAGES, renormalizers=[each])
+                               for each in (renormalizer, dict(type='calibrate', ridge=0.01)))
+    assert error(refitted, network) < 0.7 * error(by_statistics, network)
+
+
+def test_sparse_networks_are_calibrated_by_name():
+    network = build('test_resnet')
+    sparse = prune(network, IMAGES, 0.8, renormalizers=[dict(type='calibrate', ridge=0.01)])
+    reset = prune(network, IMAGES, 0.8, renormalizers=['reset'])
+    assert error(sparse, network) < error(reset, network)
+    for name, parameter in sparse.named_parameters():
+        if parameter.dim() > 1:
+            assert bool((parameter[reset.get_parameter(name) == 0] == 0).all())
+
+
+def test_merged_networks_are_calibrated_by_name():
+    network = build('test_resnet')
+    graph = verified(network, IMAGES[:1])
+    maps = {name: Permute(torch.randperm(space.size)) for name, space in graph.spaces.items() if space.blocks is None}
+    merged = merge([network, transform(graph, maps)], IMAGES.split(16), 'permute', inputs=IMAGES[:1], heads='merge',
+                   renormalizers=[dict(type='calibrate', ridge=1e-4)])
+    assert error(merged, network) < 0.01
+
+
+def test_layers_that_cannot_be_followed_are_named_and_left():
+    class Odd(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.twice, self.mirror = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 4, 3, padding=1, padding_mode='reflect')
+            self.head = nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.head(self.mirror(self.twice(self.twice(x))).mean((2, 3)))
+
+    network = Odd().eval()
+    report = calibrate(copy.deepcopy(network), [Source(network)], IMAGES)
+    assert set(report.fits) == {'head'}
+    assert 'several times' in report.left['twice'] and 'reflect' in report.left['mirror']
+    assert 'reflect' in str(report)
+
+
+@pytest.mark.parametrize('options, data, kind, message', [
+    (dict(ridge=-1), IMAGES, ConfigError, 'ridge=-1'), (dict(positions=0), IMAGES, ConfigError, 'positions=0'),
+    (dict(layers=['nowhere']), IMAGES, ConfigError, 'nowhere'), (dict(), IMAGES[:8], DataError, '8 images are too few'),
+    (dict(), torch.full_like(IMAGES, float('nan')), DataError, 'not finite')])
+def test_what_makes_no_sense_is_refused(options, data, kind, message):
+    network = build('test_resnet')
+    with pytest.raises(kind, match=message):
+        calibrate(copy.deepcopy(network), [Source(network)], data, **options)
