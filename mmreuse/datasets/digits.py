@@ -7,7 +7,7 @@ from sklearn.model_selection import train_test_split
 
 from mmreuse.errors import ConfigError
 from mmreuse.registry import DATASETS
-from mmreuse.utils.names import nearest
+from mmreuse.utils.names import refuse_other
 
 #: Pictures in each split.
 SPLITS = {'train': 1197, 'val': 300, 'test': 300}
@@ -33,8 +33,7 @@ class Digits(BaseDataset):
     METAINFO = {'classes': tuple(str(digit) for digit in range(10))}
 
     def __init__(self, split: str = 'train', size: int = 8, **kwargs) -> None:
-        if split not in SPLITS:
-            raise ConfigError(f"Digits: there is no split '{split}'. {nearest(split, SPLITS)}")
+        refuse_other('Digits: split', split, SPLITS)
         if size < 1:
             raise ConfigError(f'Digits: size = {size} is not a number of pixels')
         self.split = split

@@ -4,9 +4,9 @@ from pathlib import Path
 from mmpretrain.datasets import BaseDataset
 
 from mmreuse.datasets.pictures import class_folders
-from mmreuse.errors import ConfigError, DataError
+from mmreuse.errors import DataError
 from mmreuse.registry import DATASETS
-from mmreuse.utils.names import nearest
+from mmreuse.utils.names import nearest, refuse_other
 
 _LISTS = dict(train='TrainImages.txt', test='TestImages.txt')
 
@@ -29,8 +29,7 @@ class MIT67(BaseDataset):
     """
 
     def __init__(self, data_root: str, split: str = 'train', **kwargs) -> None:
-        if split not in _LISTS:
-            raise ConfigError(f"MIT67: there is no split '{split}'. {nearest(split, _LISTS)}")
+        refuse_other('MIT67: split', split, _LISTS)
         super().__init__(ann_file=_LISTS[split], data_root=data_root, data_prefix='Images',
                          **{'test_mode': split == 'test', **kwargs})
 

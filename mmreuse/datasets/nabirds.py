@@ -3,9 +3,9 @@ from pathlib import Path
 
 from mmpretrain.datasets import BaseDataset
 
-from mmreuse.errors import ConfigError, DataError
+from mmreuse.errors import DataError
 from mmreuse.registry import DATASETS
-from mmreuse.utils.names import nearest
+from mmreuse.utils.names import refuse_other
 
 
 @DATASETS.register_module()
@@ -28,8 +28,7 @@ class NABirds(BaseDataset):
     """
 
     def __init__(self, data_root: str, split: str = 'train', **kwargs) -> None:
-        if split not in ('train', 'test'):
-            raise ConfigError(f"NABirds: there is no split '{split}'. {nearest(split, ('train', 'test'))}")
+        refuse_other('NABirds: split', split, ('train', 'test'))
         self.split = split
         super().__init__(ann_file='', data_root=data_root, data_prefix='images',
                          **{'test_mode': split == 'test', **kwargs})

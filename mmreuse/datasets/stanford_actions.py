@@ -3,9 +3,9 @@ from pathlib import Path
 
 from mmpretrain.datasets import BaseDataset
 
-from mmreuse.errors import ConfigError, DataError
+from mmreuse.errors import DataError
 from mmreuse.registry import DATASETS
-from mmreuse.utils.names import nearest
+from mmreuse.utils.names import refuse_other
 
 
 @DATASETS.register_module()
@@ -27,8 +27,7 @@ class StanfordActions(BaseDataset):
     """
 
     def __init__(self, data_root: str, split: str = 'train', **kwargs) -> None:
-        if split not in ('train', 'test'):
-            raise ConfigError(f"StanfordActions: there is no split '{split}'. {nearest(split, ('train', 'test'))}")
+        refuse_other('StanfordActions: split', split, ('train', 'test'))
         self.split = split
         super().__init__(ann_file='ImageSplits/actions.txt', data_root=data_root, data_prefix='JPEGImages',
                          **{'test_mode': split == 'test', **kwargs})

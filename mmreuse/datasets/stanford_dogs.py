@@ -4,9 +4,9 @@ from pathlib import Path
 from mmpretrain.datasets import BaseDataset
 from scipy.io import loadmat
 
-from mmreuse.errors import ConfigError, DataError
+from mmreuse.errors import DataError
 from mmreuse.registry import DATASETS
-from mmreuse.utils.names import nearest
+from mmreuse.utils.names import refuse_other
 
 
 @DATASETS.register_module()
@@ -27,8 +27,7 @@ class StanfordDogs(BaseDataset):
     """
 
     def __init__(self, data_root: str, split: str = 'train', **kwargs) -> None:
-        if split not in ('train', 'test'):
-            raise ConfigError(f"StanfordDogs: there is no split '{split}'. {nearest(split, ('train', 'test'))}")
+        refuse_other('StanfordDogs: split', split, ('train', 'test'))
         super().__init__(ann_file=f'{split}_list.mat', data_root=data_root, data_prefix='Images',
                          **{'test_mode': split == 'test', **kwargs})
 

@@ -14,7 +14,7 @@ from mmreuse.errors import ConfigError, DataError, SpaceError
 from mmreuse.renormalization import NORMS, WEIGHTED
 from mmreuse.statistics import ChannelMomentAccumulator, image_batches
 from mmreuse.utils.modes import evaluating
-from mmreuse.utils.names import nearest
+from mmreuse.utils.names import refuse_other
 
 METRICS = ('diff', 'ratio', 'total')
 NORMS_OF_FEATURES = ('l1', 'l1_mean', 'l2', 'l2_mean')
@@ -72,8 +72,7 @@ def feature_magnitudes(
     """
     for option, value, known in (('metric', metric, METRICS), ('norm', norm, NORMS_OF_FEATURES),
                                  ('offset', offset, OFFSETS)):
-        if value not in known:
-            raise ConfigError(f"there is no {option} '{value}'. {nearest(value, known)}")
+        refuse_other(option, value, known)
     models = list(models)
     if not models:
         raise ConfigError('there are no models to measure.')

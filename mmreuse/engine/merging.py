@@ -24,7 +24,7 @@ from mmreuse.statistics.moment_files import load_moments, save_moments
 from mmreuse.utils.cache import StageCache
 from mmreuse.utils.complexity import count_macs, count_params
 from mmreuse.utils.io import state_hash
-from mmreuse.utils.methods import Method
+from mmreuse.utils.methods import MethodLike
 from mmreuse.utils.modes import evaluating
 
 
@@ -147,9 +147,9 @@ def cached_moments(model: MergedClassifier, images: MatchingImages, samples: int
 def merge_sources(
     model: MergedClassifier,
     moments: Callable[[], Mapping[str, SpaceMoments]],
-    matcher: Method = 'zip',
+    matcher: MethodLike = 'zip',
     *,
-    overrides: Mapping[str, Method] | None = None,
+    overrides: Mapping[str, MethodLike] | None = None,
     refit: bool = False,
 ) -> dict[str, float]:
     """Merge the sources of a classifier, from its start to its stop.
@@ -174,7 +174,7 @@ def merge_sources(
     return merge_metrics(model, seconds)
 
 
-def renormalize_merged(model: MergedClassifier, images: MatchingImages, renormalizers: Sequence[Method],
+def renormalize_merged(model: MergedClassifier, images: MatchingImages, renormalizers: Sequence[MethodLike],
                        score: Callable[[nn.Module], float] | None = None) -> dict[str, float]:
     """Apply renormalizers to a merge, one after the other.
 

@@ -9,7 +9,7 @@ from mmreuse.errors import ConfigError, DataError
 from mmreuse.evaluation.tasks import RULES, joint_prediction, task_accuracies, task_of_labels, task_prediction
 from mmreuse.registry import METRICS
 from mmreuse.utils.class_split import Classes, resolve_tasks
-from mmreuse.utils.names import nearest
+from mmreuse.utils.names import refuse_other
 
 
 @METRICS.register_module()
@@ -39,8 +39,7 @@ class TaskAccuracy(BaseMetric):
                  names: Sequence[str] | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.tasks = resolve_tasks(tasks)
-        if rule not in RULES:
-            raise ConfigError(f"TaskAccuracy: there is no rule '{rule}'. {nearest(rule, RULES)}")
+        refuse_other('TaskAccuracy: rule', rule, RULES)
         if names is not None and len(names) != len(self.tasks):
             raise ConfigError(f'TaskAccuracy: {len(self.tasks)} tasks cannot have the {len(names)} names {names}')
         self.rule = rule

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mmreuse.errors import ConfigError, DataError
 from mmreuse.utils.class_split import resolve_tasks
-from mmreuse.utils.names import nearest
+from mmreuse.utils.names import refuse_other
 
 Tasks = Sequence[Sequence[int]]
 
@@ -159,8 +159,7 @@ def default_names(tasks: int) -> list[str]:
 
 
 def _check_scores(scores: Tensor, tasks: int, rule: str) -> None:
-    if rule not in RULES:
-        raise ConfigError(f"there is no rule '{rule}' of joint prediction. {nearest(rule, RULES)}")
+    refuse_other('rule of joint prediction', rule, RULES)
     outputs = scores.shape[1]
     if outputs not in (1, tasks) and rule != 'mean':
         raise ConfigError(f'{outputs} outputs cannot serve {tasks} tasks: one for all or one per task is needed')

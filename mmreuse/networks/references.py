@@ -14,7 +14,7 @@ from mmreuse.networks.record import plain_network
 from mmreuse.registry import MODELS
 from mmreuse.utils.config_files import read_config
 from mmreuse.utils.io import PathLike, load_checkpoint
-from mmreuse.utils.names import nearest
+from mmreuse.utils.names import refuse_unknown
 from mmreuse.utils.safe_loading import checkpoint_path
 from mmreuse.utils.state_fit import load_strictly, weights_of
 
@@ -133,7 +133,5 @@ def _kind_of(reference: Any) -> str:
     if len(kinds) != 1:
         raise ConfigError(f'{reference!r} names no network: give a network file (.safetensors), a config, '
                           'dict(config=PATH, checkpoint=PATH) or dict(base=NAME, weights=PATH).')
-    if unknown := [key for key in reference if key not in _KEYS[kinds[0]]]:
-        raise ConfigError(f"the network {dict(reference)} has the key '{unknown[0]}'. "
-                          f'{nearest(unknown[0], _KEYS[kinds[0]])}')
+    refuse_unknown(f'the network {dict(reference)}', reference, _KEYS[kinds[0]])
     return kinds[0]

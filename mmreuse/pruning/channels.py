@@ -17,14 +17,14 @@ from mmreuse.pruning.channel_choice import (
     resizable,
 )
 from mmreuse.pruning.fisher import Fisher
-from mmreuse.pruning.scoring import check_options, estimate_fisher, score_weights
+from mmreuse.pruning.scoring import check_saliency, estimate_fisher, score_weights
 from mmreuse.pruning.weights import copy_permanent, find_masks, listed_weights
 from mmreuse.registry import EDITS, Method
 from mmreuse.renormalization import apply_renormalizers, find_served, measure_ends, permuted
 from mmreuse.statistics import ChannelMoments, inputs_for, repeatable
 from mmreuse.utils.latency import measure_latency
 from mmreuse.utils.methods import MethodLike, method_name
-from mmreuse.utils.names import nearest
+from mmreuse.utils.names import refuse_other
 
 
 def latency_share(dense: nn.Module, pruned: nn.Module, inputs: tuple) -> float:
@@ -163,9 +163,9 @@ def select_channels(
     if not 0 < target < 1 or not 0 < minimum <= 1 or multiple < 1:
         raise ConfigError(f'target={target}, minimum={minimum}, multiple={multiple}: target is a share in (0, 1), '
                           'minimum one in (0, 1], multiple at least 1.')
-    if isinstance(cost, str) and cost not in COSTS:
-        raise ConfigError(f"there is no cost '{cost}'. {nearest(cost, COSTS)}")
-    method, settings = check_options(saliency, fisher=fisher)
+    if isinstance(cost, str):
+        refuse_other('cost', cost, COSTS)
+    method, settings = check_saliency(saliency, fisher=fisher)
     model = copy_permanent(model)
     graph = verified(model, inputs_for(model, inputs))
     chosen = prunable_spaces(graph, spaces, exclude)

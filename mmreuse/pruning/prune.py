@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from mmreuse.errors import ConfigError
 from mmreuse.networks import Edit, record_edit
 from mmreuse.pruning.fisher import Fisher
-from mmreuse.pruning.scoring import check_options, estimate_fisher, score_weights
+from mmreuse.pruning.scoring import check_saliency, estimate_fisher, score_weights
 from mmreuse.pruning.selection import check_sparsity, pruned_count, select_masks
 from mmreuse.pruning.weights import apply_masks, copy_permanent, find_masks, listed_weights, make_permanent
 from mmreuse.registry import EDITS
@@ -107,7 +107,7 @@ def prune_weights(
             unchanged then.
     """
     check_sparsity(sparsity)
-    method, settings = check_options(saliency, scope, update, fisher)
+    method, settings = check_saliency(saliency, scope, update, fisher)
     make_permanent(model)
     weights = listed_weights(model, modules, exclude)
     masks = find_masks(weights) if masks is None else {name: masks[name] for name in weights}

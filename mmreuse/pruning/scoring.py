@@ -15,7 +15,7 @@ from mmreuse.utils.names import refuse_unknown
 FISHER = dict(samples=1000, average=1, chunk=64, damp=1e-5, block=None)
 
 
-def check_options(saliency: MethodLike, scope: str = 'global', update: str | None = None,
+def check_saliency(saliency: MethodLike, scope: str = 'global', update: str | None = None,
                   fisher: Fisher | Mapping[str, Any] | None = None
                   ) -> tuple[Method, Fisher | dict[str, Any] | None]:
     """Find what is wrong with options of :func:`mmreuse.pruning.prune_weights` before time is spent.

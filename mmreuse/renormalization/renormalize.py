@@ -14,7 +14,7 @@ from mmreuse.renormalization.target_layers import Layers, Place
 from mmreuse.renormalization.target_statistics import Statistics, check_weights, combine
 from mmreuse.statistics import ChannelMoments, image_batches
 from mmreuse.utils.modes import evaluating
-from mmreuse.utils.names import nearest
+from mmreuse.utils.names import nearest, refuse_other
 
 logger = logging.getLogger(__name__)
 
@@ -102,8 +102,7 @@ def _check_options(
         raise ConfigError('statistics of end models are needed: give either `ends` (models) or `targets` (statistics '
                           'measured on them).')
     check_weights(weights, len(ends if targets is None else targets))
-    if order not in ORDERS:
-        raise ConfigError(f"there is no order '{order}'. {nearest(order, ORDERS)}")
+    refuse_other('order', order, ORDERS)
     if order == 'sequential' and samples is None:
         raise ConfigError('the sequential order runs all samples as one batch: say how many, e.g. samples=2048.')
 

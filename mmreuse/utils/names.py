@@ -2,6 +2,7 @@
 import difflib
 import re
 from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
 from mmreuse.errors import ConfigError
 
@@ -30,6 +31,23 @@ def refuse_unknown(owner: str, given: Iterable[str], known: Collection[str], wha
     for key in given:
         if key not in known:
             raise ConfigError(f"{owner} has no {what} '{key}'. " + (nearest(key, known) if known else 'It has none.'))
+
+
+def refuse_other(what: str, value: Any, known: Collection[Any]) -> None:
+    """Refuse a value that is none of those that an option can have.
+
+    Args:
+        what: The option, after its owner where that does not go without saying: ``'Digits: split'``.
+        value: The value.
+        known: Those that there are.
+
+    Raises:
+        ConfigError: Names it and the nearest.
+    """
+    if value not in known:
+        owner, _, option = what.rpartition(': ')
+        raise ConfigError(f"{owner and owner + ': '}there is no {option} {value!r}. "
+                          f'{nearest(str(value), map(str, known))}')
 
 
 def misspells(name: str, known: Iterable[str]) -> bool:

@@ -46,7 +46,7 @@ def test_impossible_sizes_are_refused(matcher):
 
 
 def test_an_unknown_linkage_is_refused():
-    with pytest.raises(ConfigError, match="'averge' is unknown. Nearest: 'average'"):
+    with pytest.raises(ConfigError, match="there is no linkage 'averge'. Nearest: 'average'"):
         agglomerative(moments_of(features(20, 8)), linkage='averge')
 
 

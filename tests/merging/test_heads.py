@@ -105,7 +105,7 @@ def test_ten_classes_of_four_and_six(digits, trained):
 
 
 @pytest.mark.parametrize('options, message', [
-    (dict(heads='joined'), "heads = 'joined' is unknown"),
+    (dict(heads='joined'), "there is no kind of heads 'joined'. Known: 'concat', 'merge', 'tasks'"),
     (dict(heads='merge', stop='3'), 'keeps apart'),
     (dict(class_names=[list('abc')]), '1 lists for 2 models'),
     (dict(class_names=[list('abc'), list('de')]), '2 names for model 1, whose output is 3'),

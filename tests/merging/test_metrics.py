@@ -87,5 +87,5 @@ def test_impossible_covariances_are_named(two):
 
 
 def test_unknown_metrics_are_named(two):
-    with pytest.raises(ConfigError, match="'corelation' is unknown. Nearest: 'correlation'"):
+    with pytest.raises(ConfigError, match="there is no metric 'corelation'. Nearest: 'correlation'"):
         similarity(moments_of(*two), 'corelation')

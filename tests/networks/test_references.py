@@ -89,7 +89,7 @@ def test_a_network_is_its_own_reference():
     (dict(config='a.py', base='timm:test_resnet'), 'names no network'),
     (None, 'names no network'),
     (dict(base='timm:test_resnet'), "'timm:test_resnet' has no weights"),
-    (dict(base='timm:test_resnet', weigths='a.pth'), "has the key 'weigths'. Nearest: 'weights'"),
+    (dict(base='timm:test_resnet', weigths='a.pth'), "has no option 'weigths'. Nearest: 'weights'"),
     ('configs/no_such.py', 'no such file'),
     ('configs/dery/README.md', 'names no network'),
     ('missing.safetensors', 'is not a file'),

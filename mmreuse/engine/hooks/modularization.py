@@ -24,6 +24,7 @@ from mmreuse.modularization import (
 from mmreuse.modularization.budget import check_share, closing_loss, hold_gates, rank_gates, saliency
 from mmreuse.pruning import polynomial
 from mmreuse.registry import HOOKS
+from mmreuse.utils.names import refuse_other
 
 _HEADS = ('fit', 'select', None)
 
@@ -83,8 +84,7 @@ class MaskInitHook(Hook):
     """
 
     def __init__(self, head: str | None = 'fit', saliency: bool = True, samples: int = 2048) -> None:
-        if head not in _HEADS:
-            raise ConfigError(f"MaskInitHook: there is no head '{head}'. Known: {_HEADS}.")
+        refuse_other('MaskInitHook: head', head, _HEADS)
         if samples < 1:
             raise ConfigError(f'MaskInitHook: samples={samples}: at least one is needed.')
         self.head = head

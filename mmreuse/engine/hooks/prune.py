@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from mmreuse.engine.unwrap_model import model_of, models_of
 from mmreuse.errors import ConfigError
 from mmreuse.pruning import apply_masks, find_masks, listed_weights, make_permanent, polynomial, prune_weights
-from mmreuse.pruning.scoring import check_options
+from mmreuse.pruning.scoring import check_saliency
 from mmreuse.pruning.selection import check_sparsity
 from mmreuse.registry import HOOKS
 from mmreuse.utils.methods import MethodLike
@@ -57,7 +57,7 @@ class PruneHook(Hook):
                  seed: int = 0, modules: list[str] | None = None, exclude: list[str] = (), **options: Any) -> None:
         check_sparsity(sparsity)
         check_sparsity(initial)
-        check_options(saliency, **options)
+        check_saliency(saliency, **options)
         end = begin if end is None else end
         if not (0 <= begin <= end and interval > 0 and initial <= sparsity and 0 < power < math.inf):
             raise ConfigError(f'PruneHook: begin={begin}, end={end}, interval={interval}, initial={initial}, '

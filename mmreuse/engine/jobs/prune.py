@@ -6,14 +6,14 @@ from torch import nn
 
 from mmreuse.engine.jobs.job import register_job
 from mmreuse.pruning import prune as prune_model
-from mmreuse.pruning.scoring import check_options
+from mmreuse.pruning.scoring import check_saliency
 from mmreuse.pruning.selection import check_sparsity
 from mmreuse.utils.methods import MethodLike, method_name
 
 
 def _check(options: Mapping[str, Any]) -> None:
     check_sparsity(options['sparsity'])
-    check_options(options.get('saliency', 'magnitude'), options.get('scope', 'global'), options.get('update'),
+    check_saliency(options.get('saliency', 'magnitude'), options.get('scope', 'global'), options.get('update'),
                   options.get('fisher'))
 
 

@@ -8,7 +8,7 @@ from mmreuse.engine.jobs.job import example, register_job
 from mmreuse.engine.jobs.prune import simpler
 from mmreuse.errors import ConfigError
 from mmreuse.pruning import prune_channels as prune_model
-from mmreuse.pruning.scoring import check_options
+from mmreuse.pruning.scoring import check_saliency
 from mmreuse.utils.methods import MethodLike
 
 
@@ -16,7 +16,7 @@ def _check(options: Mapping[str, Any]) -> None:
     if not 0 < options['target'] < 1:
         raise ConfigError(f"target = {options['target']} is not in (0, 1). It is the share of the network's cost that "
                           'is left, e.g. 0.5.')
-    check_options(options.get('saliency', 'magnitude'), fisher=options.get('fisher'))
+    check_saliency(options.get('saliency', 'magnitude'), fisher=options.get('fisher'))
 
 
 def _other_choice(networks: Sequence[nn.Module], result: nn.Module, images: Iterable, *,

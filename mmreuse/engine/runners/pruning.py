@@ -12,7 +12,7 @@ from mmreuse.errors import ConfigError, DataError
 from mmreuse.graph import copy_model
 from mmreuse.pruning import Fisher, PerSampleGradients, measure_sparsity, prune_weights
 from mmreuse.pruning.prune import check_growth
-from mmreuse.pruning.scoring import check_options, estimate_fisher
+from mmreuse.pruning.scoring import check_saliency, estimate_fisher
 from mmreuse.pruning.selection import check_sparsity
 from mmreuse.pruning.weights import copy_permanent, find_masks, listed_weights
 from mmreuse.registry import RUNNERS, Method
@@ -149,7 +149,7 @@ class PruningSweep(SweepRunner):
 
     def _needs(self, method: dict[str, Any]) -> tuple[Method, dict[str, Any] | None]:
         """The saliency of a method, and how its Fisher is estimated if it needs one."""
-        return check_options(method.get('saliency', 'magnitude'), method.get('scope', 'global'), method.get('update'),
+        return check_saliency(method.get('saliency', 'magnitude'), method.get('scope', 'global'), method.get('update'),
                              method.get('fisher'))
 
     def _renormalizers(self) -> dict[str, list[Method]]:

@@ -6,13 +6,12 @@ import torch
 from sklearn.cluster import AgglomerativeClustering, KMeans
 from sklearn.exceptions import ConvergenceWarning
 
-from mmreuse.errors import ConfigError
 from mmreuse.merging.matching.build_matching import by_groups, in_order, merged_size
 from mmreuse.merging.matching.matching import Matching
 from mmreuse.merging.matching.metrics import similarity
 from mmreuse.registry import MATCHERS
 from mmreuse.statistics import SpaceMoments
-from mmreuse.utils.names import nearest
+from mmreuse.utils.names import refuse_other
 
 LINKAGES = ('average', 'complete', 'single')
 
@@ -64,8 +63,7 @@ def agglomerative(moments: SpaceMoments, *, size: int | None = None, metric: str
         ConfigError: There are fewer features than ``size``, no such metric or no such linkage.
         DataError: A moment is not finite.
     """
-    if linkage not in LINKAGES:
-        raise ConfigError(f"linkage = '{linkage}' is unknown. {nearest(linkage, LINKAGES)}")
+    refuse_other('linkage', linkage, LINKAGES)
     size = merged_size(moments, size)
     table = similarity(moments, metric)
     if len(table) == 1:

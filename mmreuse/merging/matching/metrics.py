@@ -7,9 +7,9 @@ what the metric divides by vanishes up to rounding. Dead features are like nothi
 import torch
 from torch import Tensor
 
-from mmreuse.errors import ConfigError, DataError
+from mmreuse.errors import DataError
 from mmreuse.statistics import SpaceMoments
-from mmreuse.utils.names import nearest
+from mmreuse.utils.names import refuse_other
 
 # Squares smaller than this, relative to the largest, are what float32 leaves of zero.
 NEGLIGIBLE = 1e-12
@@ -75,8 +75,7 @@ def similarity(moments: SpaceMoments, metric: str = 'correlation') -> Tensor:
         ConfigError: There is no such metric.
         DataError: As :func:`covariance`.
     """
-    if metric not in METRICS:
-        raise ConfigError(f"metric = '{metric}' is unknown. {nearest(metric, METRICS)}")
+    refuse_other('metric', metric, METRICS)
     return METRICS[metric](moments)
 
 

@@ -12,7 +12,7 @@ from mmreuse.merging.merged_model import JointScores, MergedModel
 from mmreuse.merging.partial.stops import INPUT, stop_points
 from mmreuse.statistics import ChannelMomentAccumulator, device_of, image_batches
 from mmreuse.utils.modes import evaluating
-from mmreuse.utils.names import nearest
+from mmreuse.utils.names import refuse_other
 
 HEADS = ('tasks', 'concat', 'merge')
 #: Names of classes: of each model's own, or one list for all models.
@@ -43,8 +43,7 @@ def choose_heads(heads: str | None, class_names: ClassNames | None, models: int,
     alike = models == 1 or (names is not None and all(each == names[0] for each in names))
     if heads is None:
         heads = 'merge' if alike and stop is None else 'tasks'
-    if heads not in HEADS:
-        raise ConfigError(f"heads = '{heads}' is unknown. {nearest(heads, HEADS)}")
+    refuse_other('kind of heads', heads, HEADS)
     if heads == 'merge' and stop is not None:
         raise ConfigError(f"heads = 'merge' averages the last layers, which stop = {stop!r} keeps apart: leave one "
                           'out.')

@@ -1,13 +1,9 @@
 """What the nets for CIFAR share: norms and initialisations by name."""
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from mmpretrain.models.utils import LayerNorm2d
 from torch import nn
-
-from mmreuse.errors import ConfigError
-from mmreuse.utils.names import nearest
 
 #: Behind convolutions.
 NORMS = {'bn': nn.BatchNorm2d, 'ln': LayerNorm2d}
@@ -32,15 +28,3 @@ INITS = {
     'xavier': partial(_initialise, conv=_xavier, linear=_xavier),
     'kaiming': partial(_initialise, conv=_he_in, linear=_he_in, zero_bias=False),
 }
-
-
-def check_options(owner: str, given: Mapping[str, Any], known: Mapping[str, list[Any]]) -> None:
-    """Make sure that options have values that exist.
-
-    Raises:
-        ConfigError: One has not; names the nearest.
-    """
-    for option, value in given.items():
-        if value not in known[option]:
-            raise ConfigError(f'{owner}: there is no {option} {value!r}. '
-                              f'{nearest(str(value), map(str, known[option]))}')

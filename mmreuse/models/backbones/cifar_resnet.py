@@ -8,8 +8,9 @@ from mmpretrain.models.backbones.base_backbone import BaseBackbone
 from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError
-from mmreuse.models.backbones.cifar_parts import INITS, NORMS, check_options
+from mmreuse.models.backbones.cifar_parts import INITS, NORMS
 from mmreuse.registry import MODELS
+from mmreuse.utils.names import refuse_other
 
 
 class ZeroPadShortcut(nn.Module):
@@ -155,8 +156,9 @@ class CifarResNet(BaseBackbone):
             raise ConfigError(f'CifarResNet: depth={depth} is not 6n + 2. Take 20, 32, 44, 56 or 110.')
         if not all(0 <= index < 3 for index in out_indices):
             raise ConfigError(f'CifarResNet: out_indices={tuple(out_indices)}; the stages are 0, 1 and 2.')
-        check_options('CifarResNet', dict(shortcut=shortcut, norm=norm, init=init),
-                      dict(shortcut=list(SHORTCUTS), norm=[None, *NORMS, 'fixup'], init=[None, *INITS]))
+        refuse_other('CifarResNet: shortcut', shortcut, SHORTCUTS)
+        refuse_other('CifarResNet: norm', norm, (None, *NORMS, 'fixup'))
+        refuse_other('CifarResNet: init', init, (None, *INITS))
         self.depth = depth
         self.num_classes = num_classes
         self.out_indices = tuple(out_indices)

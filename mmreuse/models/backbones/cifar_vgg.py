@@ -3,8 +3,9 @@ from mmpretrain.models.backbones.base_backbone import BaseBackbone
 from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError
-from mmreuse.models.backbones.cifar_parts import INITS, NORMS, check_options
+from mmreuse.models.backbones.cifar_parts import INITS, NORMS
 from mmreuse.registry import MODELS
+from mmreuse.utils.names import refuse_other
 
 #: Convolutions in each of the five stages.
 STAGES = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
@@ -57,8 +58,9 @@ class CifarVGG(BaseBackbone):
         super().__init__(init_cfg)
         if depth not in STAGES:
             raise ConfigError(f'CifarVGG: there is no depth {depth}. Take 11, 13, 16 or 19.')
-        check_options('CifarVGG', dict(norm=norm, init=init, last_pool=last_pool),
-                      dict(norm=[None, *NORMS], init=[None, *INITS], last_pool=['max', 'avg']))
+        refuse_other('CifarVGG: norm', norm, (None, *NORMS))
+        refuse_other('CifarVGG: init', init, (None, *INITS))
+        refuse_other('CifarVGG: last_pool', last_pool, ('max', 'avg'))
         self.num_classes = num_classes
         self.last_pool = last_pool
         layers, channels = [], in_channels

@@ -31,7 +31,7 @@ from mmreuse.modularization import (
 )
 from mmreuse.modularization.costs import COSTS
 from mmreuse.registry import MODELS
-from mmreuse.utils.names import nearest
+from mmreuse.utils.names import refuse_other
 
 #: Images whose latency counts.
 _BATCH = 16
@@ -104,8 +104,7 @@ class ModularClassifier(BaseModel):
         if gates is not None and problems is not None:
             raise ConfigError('ModularClassifier: gates are learned for one problem at a time. Leave out problems, and '
                               'learn the modules one after another (tools/seam/reengineer.py).')
-        if cost not in ('weights', *COSTS):
-            raise ConfigError(f"ModularClassifier: there is no cost '{cost}'. {nearest(cost, ['weights', *COSTS])}")
+        refuse_other('ModularClassifier: cost', cost, ('weights', *COSTS))
         if input_size is None and (gates is not None or cost != 'weights'):
             raise ConfigError('ModularClassifier: gates and costs need the size of an image, such as '
                               'input_size=(3, 32, 32).')

@@ -5,7 +5,7 @@ from typing import Any
 
 from mmreuse.errors import ConfigError
 from mmreuse.reassembly.zoo.zoo import ZooEntry, find_entry, parse_zoo
-from mmreuse.utils.names import nearest, refuse_unknown
+from mmreuse.utils.names import refuse_other, refuse_unknown
 
 #: What the published configs call the libraries.
 _BACKENDS = {'pytorch': 'torchvision', 'timm': 'timm', 'mytimm': 'timm', 'mmcv': 'mmpretrain'}
@@ -68,8 +68,7 @@ def _parse_published(where: str, item: Mapping[str, Any], zoo: Mapping[str, ZooE
     _check_fields(where, item, _PUBLISHED_FIELDS[:4], _PUBLISHED_FIELDS[4:])
     entry = find_entry(zoo, item['model_name'])
     backend = item['backend']
-    if backend not in _BACKENDS:
-        raise ConfigError(f"{where}: there is no backend '{backend}'. {nearest(backend, _BACKENDS)}")
+    refuse_other(f'{where}: backend', backend, _BACKENDS)
     if _BACKENDS[backend] != entry.library:
         raise ConfigError(f"{where}: backend '{backend}' is {_BACKENDS[backend]}, but the zoo builds '{entry.key}' "
                           f'with {entry.library}. Node names differ between libraries; use one of them.')

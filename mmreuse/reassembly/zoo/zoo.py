@@ -18,7 +18,7 @@ from mmreuse.reassembly.zoo.constructors import LIBRARIES, construct
 from mmreuse.reassembly.zoo.weights import WeightSource, empty_parameters, load_member, resolve_weights, weights_at_hand
 from mmreuse.utils.downloads import content_hash
 from mmreuse.utils.io import to_json
-from mmreuse.utils.names import nearest, refuse_unknown
+from mmreuse.utils.names import refuse_other, refuse_unknown
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -107,8 +107,7 @@ def find_entry(zoo: Mapping[str, ZooEntry], key: str) -> ZooEntry:
     Raises:
         ConfigError: There is none of that key; names the nearest.
     """
-    if key not in zoo:
-        raise ConfigError(f"zoo: there is no entry '{key}'. {nearest(key, zoo)}")
+    refuse_other('zoo: entry', key, zoo)
     return zoo[key]
 
 
