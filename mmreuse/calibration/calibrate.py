@@ -227,10 +227,11 @@ class _Follower:
         return outputs if plan is None else (plan.apply(each, channel_axis(layer)) for each in outputs)
 
 
-@RENORMALIZERS.register_module(name='calibrate', needs=('samples', 'ends', 'sources'))
+@RENORMALIZERS.register_module(name='calibrate', needs=('samples', 'ends', 'sources', 'layers'))
 def calibrate_ends(network: nn.Module, loader: Iterable, *, ends: Sequence[nn.Module] | None = None,
                    sources: Sequence[Source] | None = None, ridge: float | None = None, samples: int | None = None,
-                   positions: int | None = 64, seed: int = 0) -> CalibrationReport:
+                   positions: int | None = 64, layers: str | Sequence[str] | None = None,
+                   seed: int = 0) -> CalibrationReport:
     """Run :func:`calibrate` as a renormalizer.
 
     Args:
@@ -238,7 +239,7 @@ def calibrate_ends(network: nn.Module, loader: Iterable, *, ends: Sequence[nn.Mo
         loader: Images.
         ends: The networks that it was made of, in its own features and with its module names.
         sources: Or such networks in features of their own.
-        ridge, samples, positions, seed: As for :func:`calibrate`.
+        ridge, samples, positions, layers, seed: As for :func:`calibrate`.
 
     Raises:
         ConfigError: What the network was made of is not known here.
@@ -247,4 +248,6 @@ def calibrate_ends(network: nn.Module, loader: Iterable, *, ends: Sequence[nn.Mo
     if not sources:
         raise ConfigError("renormalizer 'calibrate' needs the networks that this one was made of, which only the job "
                           'that makes it knows: name it there.')
-    return calibrate(network, sources, loader, ridge=ridge, samples=samples, positions=positions, seed=seed)
+    layers = [layers] if isinstance(layers, str) else layers
+    return calibrate(network, sources, loader, ridge=ridge, samples=samples, positions=positions, layers=layers,
+                     seed=seed)
