@@ -1,4 +1,6 @@
 """Every config under ``configs/``: it says the same after a dump, and what it names exists and fits together."""
+import ast
+import re
 from pathlib import Path
 
 import cv2
@@ -41,6 +43,41 @@ def test_dump_parses_to_the_same(path, tmp_path, monkeypatch):
     cfg = load_config(path)
     cfg.dump(tmp_path / 'again.py')
     assert Config.fromfile(tmp_path / 'again.py').to_dict() == cfg.to_dict()
+
+
+def chains(path: Path) -> list[list[Path]]:
+    """A config and those above it, one list for each way up."""
+    bases = Config._get_base_files(str(path))
+    return [[path, *chain] for base in (bases if isinstance(bases, list) else [bases])
+            for chain in chains((path.parent / base).resolve())] or [[path]]
+
+
+@pytest.mark.parametrize('path', CONFIGS)
+def test_says_all_by_itself(path):
+    """Three levels of bases at most; no branches, no environment but where data lie, no file of another run."""
+    text = (ROOT / path).read_text()
+    assert max(map(len, chains(ROOT / path))) <= 4
+    assert not any(isinstance(node, ast.If) for node in ast.walk(ast.parse(text)))
+    assert set(re.findall(r'\{\{\s*\'?\$(\w+)', text)) <= {'MMREUSE_DATA_ROOT'} and 'environ' not in text
+    code = re.sub('#.*', '', text)
+    own = code.replace('work_dirs/{{ fileBasenameNoExtension }}/', '')
+    assert not re.findall(r'work_dirs/[^\'"]*\.pth', own)
+
+
+@pytest.mark.parametrize('path', CONFIGS)
+def test_results_that_are_named_are_those_of_configs(path):
+    cfg = load_config(path)
+    addresses = [text for text in strings(cfg.to_dict()) if text.startswith('result://')]
+    assert {re.split('[?#]', address.removeprefix('result://'))[0] for address in addresses} <= set(CONFIGS)
+    assert all(('_pair_' in address or '/pair_' in address) == ('#net' in address) for address in addresses)
+
+
+def strings(value) -> list[str]:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return [text for each in value for text in strings(each)]
+    return [value] if isinstance(value, str) else []
 
 
 @pytest.mark.parametrize('path', CONFIGS)

@@ -24,11 +24,9 @@ CIFAR = [path for path in PUBLISHED if '_cifar10' in path]
 
 @pytest.fixture(autouse=True)
 def _here(monkeypatch, tmp_path) -> None:
-    """Class vectors of CIFAR's size, and no variable of the environment that configs read."""
+    """Class vectors of CIFAR's size."""
     monkeypatch.chdir(ROOT)
     init_default_scope('mmreuse')
-    for name in ('PART', 'SPLIT_SEED', 'INIT_SEED'):
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv('MMREUSE_DATA_ROOT', str(tmp_path))
     save_tensors(tmp_path / 'text_features/clip_cifar.safetensors',
                  dict(cifar10=torch.eye(10, 512), cifar100=torch.eye(100, 512)))
@@ -66,12 +64,10 @@ def test_names_tell_the_net(path):
 
 
 @pytest.mark.parametrize('path', [path for path in CIFAR if '-1x_' in path])
-def test_parts_divide_the_classes_and_start_differently(path, monkeypatch):
+def test_parts_divide_the_classes_and_start_differently(path):
     found, seeds = [], set()
-    for part in ('0', '1'):
-        monkeypatch.setenv('PART', part)
-        monkeypatch.setenv('SPLIT_SEED', '3')
-        cfg = load_config(path)
+    for part in (0, 1):
+        cfg = load_config(path, dict(part=part, split_seed=3))
         loaders = [cfg[f'{split}_dataloader'].dataset.classes for split in ('train', 'val', 'test')]
         assert loaders[0] == loaders[1] == loaders[2] == cfg.model.head.get('classes', loaders[0])
         assert cfg.work_dir.endswith(f'split3_part{part}')
@@ -84,9 +80,8 @@ def test_parts_divide_the_classes_and_start_differently(path, monkeypatch):
     assert sorted(sum(class_split(number, 2, 3), [])) == list(range(number))
 
 
-def test_blocks_of_imagenet_are_consecutive(monkeypatch):
-    monkeypatch.setenv('PART', '3')
-    cfg = load_config('configs/zipit/sources/resnet50_imagenet-200+200.py')
+def test_blocks_of_imagenet_are_consecutive():
+    cfg = load_config('configs/zipit/sources/resnet50_imagenet-200+200.py', dict(part=3))
     assert cfg.train_dataloader.dataset.classes == list(range(600, 800))
     assert cfg.model.head.num_classes == 1000 and cfg.work_dir.endswith('part3')
 
@@ -151,10 +146,9 @@ def test_mixture_of_fine_grained_data_sets_counts_their_classes():
 
 @pytest.mark.parametrize('name', ['resnet20-2x_cifar10-jpeg-5+5', 'resnet20_fashion-mnist-5+5',
                                   'resnet20_tiny-imagenet32-100+100', 'vit_digits-5+5'])
-def test_halves_divide_the_classes_and_start_differently(name, monkeypatch):
+def test_halves_divide_the_classes_and_start_differently(name):
     """Nets of one initialisation would be far easier to merge than what is claimed."""
-    monkeypatch.setenv('SPLIT_SEED', '3')
-    halves = [load_config(f'configs/zipit/sources/{name}_{part}.py') for part in 'ab']
+    halves = [load_config(f'configs/zipit/sources/{name}_{part}.py', dict(split_seed=3)) for part in 'ab']
     classes = [cfg.train_dataloader.dataset.classes for cfg in halves]
     assert [(each.part, each.seed) for each in classes] == [(0, 3), (1, 3)]
     assert all(cfg.model.head.classes == each for cfg, each in zip(halves, classes, strict=True))

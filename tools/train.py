@@ -2,20 +2,17 @@
 
     python tools/train.py configs/dery/dery-10m_freeze_8xb128-100e_in1k.py --work-dir work_dirs/mine --amp
 """
-import argparse
-
-from mmreuse.utils.setup_env import require_openmmlab
-
-require_openmmlab()
+from argparse import Namespace
 
 from mmengine.config import Config
 
+from mmreuse.command_line import ToolParser, run_tool
 from mmreuse.errors import ConfigError
 from mmreuse.utils.command_line import add_arguments
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse_args() -> Namespace:
+    parser = ToolParser(__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument('--resume', nargs='?', const='auto', help='go on from this checkpoint, or, without a value, '
                         'from the newest valid one in the work_dir')
@@ -26,7 +23,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def merge_args(cfg: Config, args: argparse.Namespace) -> None:
+def merge_args(cfg: Config, args: Namespace) -> None:
     """Let the command line override how the config trains."""
     if args.amp:
         from mmreuse.engine.launch import set_precision
@@ -43,14 +40,12 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> None:
         cfg.auto_scale_lr.enable = True
 
 
-def main() -> None:
-    args = parse_args()
-    from mmreuse.engine import launch  # only now, so that --help need not wait for torch
-    with launch.reported_errors():
-        cfg = launch.prepare(args)
-        merge_args(cfg, args)
-        launch.run(launch.build_runner(cfg))
+def run(args: Namespace) -> None:
+    from mmreuse.engine import launch
+    cfg = launch.prepare(args)
+    merge_args(cfg, args)
+    launch.run(launch.build_runner(cfg))
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(run, parse_args())

@@ -1,9 +1,9 @@
-# The line between the two nets of pair_digits.py, aligned and renormalized. The quick start says where they lie.
+# The line between the two nets of pair_digits.py, aligned and renormalized.
 _base_ = ['./pair_digits.py']
 
 test_evaluator = dict(_delete_=True, type='mmpretrain.Accuracy', topk=(1, ))
 connectivity = dict(
-    pairs=dict(digits=[f'work_dirs/quickstart/pair/net{number}_epoch_12.pth' for number in (1, 2)]),
+    pairs=dict(digits=[f'result://configs/quickstart/pair_digits.py#net{number}' for number in (1, 2)]),
     matchers={
         'direct': dict(type='identity'),
         'weight matching': dict(type='weight_matching'),

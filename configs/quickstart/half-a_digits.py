@@ -1,7 +1,8 @@
 # A net for one half of the digits. Its outputs are vectors that stand for the classes, the same for both halves.
 _base_ = ['./_base_digits.py']
 
-classes = dict(num_classes=10, parts=2, part=0, seed=0)
+part = 0
+classes = dict(num_classes=10, parts=2, part='${part}', seed=0)
 model = dict(
     type='mmpretrain.ImageClassifier',
     backbone=dict(type='CifarResNet', depth=8, width=16, shortcut='conv3x3'),

@@ -1,12 +1,11 @@
-# The nets of the two halves of the digits, merged. The quick start says where their checkpoints lie.
+# The nets of the two halves of the digits, merged.
 _base_ = ['../zipit/_base_merge.py', '../_base_/datasets/digits.py']
 
 _tasks = dict(num_classes=10, parts=2, seed=0)
 model = dict(
     tasks=_tasks, input_size=(3, 8, 8),
     sources=[
-        dict(config=f'configs/quickstart/half-{part}_digits.py', name=part,
-             checkpoint=f'work_dirs/quickstart/halves/{part}/epoch_12.pth') for part in 'ab'])
+        dict(config=f'configs/quickstart/half-{part}_digits.py', name=part) for part in 'ab'])
 
 val_evaluator = dict(_delete_=True, type='TaskAccuracy', tasks=_tasks, rule='text')
 test_evaluator = val_evaluator

@@ -1,7 +1,8 @@
-# Modules of the ResNet of resnet_digits.py: one digit against the rest. The quick start says where its checkpoint lies.
+# Modules of the ResNet of resnet_digits.py: one digit against the rest.
 _base_ = ['../seam/_base_module.py', '../_base_/datasets/digits.py']
 
-_problem = dict(type='BinaryProblem', target={{'$SEAM_TARGET:3'}})
+target = 3
+_problem = dict(type='BinaryProblem', target='${target}')
 train_dataloader = dict(
     batch_size=32, dataset=dict(_delete_=True, **_problem, dataset={{_base_.train_dataloader.dataset}}))
 val_dataloader = dict(dataset=dict(_delete_=True, **_problem, dataset={{_base_.val_dataloader.dataset}}))
@@ -9,7 +10,7 @@ test_dataloader = dict(dataset=dict(_delete_=True, **_problem, dataset={{_base_.
 
 model = dict(
     base=dict(
-        checkpoint='work_dirs/quickstart/zoo/resnet/epoch_12.pth',
+        checkpoint='result://configs/quickstart/resnet_digits.py',
         model=dict(
             type='mmpretrain.ImageClassifier',
             backbone=dict(type='CifarResNet', depth=14),
@@ -21,4 +22,4 @@ default_hooks = dict(logger=dict(interval=1000), checkpoint=dict(interval=20, ma
 
 modularization = dict(
     targets={str(target): dict(target=target) for target in (0, 3, 8)},
-    modules='work_dirs/quickstart/modules/{target}/selection.pth')
+    modules='work_dirs/{{ fileBasenameNoExtension }}/{target}/selection.pth')

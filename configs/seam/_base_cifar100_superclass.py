@@ -1,10 +1,11 @@
-# One of the 20 superclasses of CIFAR-100; which, through SEAM_TARGET.
+# One of the 20 superclasses of CIFAR-100; --cfg-options target=3: another.
 _base_ = ['../_base_/datasets/cifar100.py', './_base_published.py']
 
 # As published. The networks were trained with other numbers, see README.md.
 data_preprocessor = dict(mean=[125.307, 122.961, 113.8575], std=[63.0105, 62.0925, 66.708])
 
-_problem = dict(type='ClassProblem', classes=dict(of='cifar100', name={{'$SEAM_TARGET:0'}}))
+target = 0
+_problem = dict(type='ClassProblem', classes=dict(of='cifar100', name='${target}'))
 train_dataloader = dict(
     batch_size=64, dataset=dict(_delete_=True, **_problem, dataset={{_base_.train_dataloader.dataset}}))
 val_dataloader = dict(dataset=dict(_delete_=True, **_problem, dataset={{_base_.val_dataloader.dataset}}))

@@ -3,5 +3,4 @@ _base_ = ['./_base_transfer.py']
 
 model = dict(backbone=dict(type='mmpretrain.ResNet', depth=18), head=dict(in_channels=512))
 pretrained = 'torchvision://resnet18.imagenet1k_v1'
-custom_hooks = [dict(hook, checkpoint=pretrained) for hook in _base_.recipe.start] + _base_.recipe.hooks
 robustness = dict(teacher=pretrained)

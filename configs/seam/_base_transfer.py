@@ -1,4 +1,5 @@
-# Indirect reuse as published: a pretrained network becomes one for another task. SEAM_STAGE says what a run is:
+# Indirect reuse as published: a pretrained network becomes one for another task. --cfg-options variant=head
+# and so on says what a run is:
 #   standard   fine-tuning of the whole network
 #   head       only a new output layer, step 1 of modular fine-tuning
 #   masks      masks of the pretrained weights, step 2
@@ -9,41 +10,40 @@
 # tenth of the training data, and running statistics stand still in steps 1 and 2.
 _base_ = ['../_base_/default_runtime.py']
 
-stage = '{{$SEAM_STAGE:standard}}'
-_sgd = dict(type='SGD', lr=0.005, momentum=0., weight_decay=1e-4)
-_stop = dict(type='EarlyStoppingHook', monitor='accuracy/top1', min_delta=0., patience=30)
+variant = 'standard'
+pretrained = None  # the network's checkpoint, which configs of networks name
+
 _masks = '../masks/selection.pth'
-_start = dict(type='TransferInitHook')
-_tuned = dict(model=dict(type='mmpretrain.ImageClassifier'), optimizer=_sgd, head_lr_mult=10., hooks=[_stop])
-# Configs of networks add their checkpoint to what a recipe starts with.
-recipe = dict(
-    standard=dict(_tuned, hooks=[], start=[_start]),
+_start = dict(type='TransferInitHook', checkpoint='${pretrained}')
+_stop = dict(type='EarlyStoppingHook', monitor='accuracy/top1', min_delta=0., patience=30)
+_sgd = dict(type='SGD', lr=0.005, momentum=0., weight_decay=1e-4)
+_fast_head = dict(optimizer=_sgd, paramwise_cfg=dict(custom_keys=dict(head=dict(lr_mult=10.))))
+_tuned = dict(model=dict(type='mmpretrain.ImageClassifier'), optim_wrapper=_fast_head)
+variants = dict(
+    standard=dict(_tuned, custom_hooks=[_start]),
     head=dict(
         model=dict(type='FrozenClassifier'),
-        optimizer=dict(_sgd, lr=0.1),
-        head_lr_mult=1.,
-        hooks=[_stop],
-        start=[_start]),
+        optim_wrapper=dict(
+            optimizer=dict(_sgd, lr=0.1), paramwise_cfg=dict(custom_keys=dict(head=dict(lr_mult=1.)))),
+        custom_hooks=[_start, _stop]),
     masks=dict(
         model=dict(type='FrozenClassifier', masked=True, alpha=0.5),
-        optimizer=dict(type='Adam', lr=0.05),
-        head_lr_mult=0.02,
-        hooks=[dict(type='MaskThresholdHook', threshold=0.6, patience=30)],
-        start=[dict(_start, head='../head')]),
-    modular=dict(_tuned, start=[dict(_start, masks=_masks)]),
-    frozen=dict(_tuned, start=[dict(_start, masks=_masks, keep_mask='frozen')]),
-    magnitude=dict(_tuned, start=[dict(_start, masks=_masks, saliency='magnitude')]),
-    random=dict(_tuned, start=[dict(_start, masks=_masks, saliency='random')]),
-    scratch=dict(_tuned, optimizer=dict(_sgd, lr=0.1, momentum=0.5), head_lr_mult=1., hooks=[], start=[]),
-)[stage]
+        optim_wrapper=dict(
+            optimizer=dict(type='Adam', lr=0.05), paramwise_cfg=dict(custom_keys=dict(head=dict(lr_mult=0.02)))),
+        custom_hooks=[dict(_start, head='../head'), dict(type='MaskThresholdHook', threshold=0.6, patience=30)]),
+    modular=dict(_tuned, custom_hooks=[dict(_start, masks=_masks), _stop]),
+    frozen=dict(_tuned, custom_hooks=[dict(_start, masks=_masks, keep_mask='frozen'), _stop]),
+    magnitude=dict(_tuned, custom_hooks=[dict(_start, masks=_masks, saliency='magnitude'), _stop]),
+    random=dict(_tuned, custom_hooks=[dict(_start, masks=_masks, saliency='random'), _stop]),
+    scratch=dict(
+        model=dict(type='mmpretrain.ImageClassifier'),
+        optim_wrapper=dict(
+            optimizer=dict(_sgd, lr=0.1, momentum=0.5), paramwise_cfg=dict(custom_keys=dict(head=dict(lr_mult=1.)))),
+        custom_hooks=[]))
 
 model = dict(
     neck=dict(type='mmpretrain.GlobalAveragePooling'),
-    head=dict(type='mmpretrain.LinearClsHead', loss=dict(type='mmpretrain.CrossEntropyLoss'), topk=(1, )),
-    **recipe['model'])
-optim_wrapper = dict(
-    optimizer=recipe['optimizer'],
-    paramwise_cfg=dict(custom_keys=dict(head=dict(lr_mult=recipe['head_lr_mult']))))
+    head=dict(type='mmpretrain.LinearClsHead', loss=dict(type='mmpretrain.CrossEntropyLoss'), topk=(1, )))
 param_scheduler = None
 train_cfg = dict(by_epoch=True, max_epochs=300, val_interval=1)
 val_cfg = dict()

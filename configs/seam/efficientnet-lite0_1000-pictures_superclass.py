@@ -5,7 +5,8 @@
 #       --superclasses imagenet --targets bird
 _base_ = ['./_base_module.py']
 
-_problem = dict(type='ClassProblem', classes=dict(of='imagenet', name='{{$SEAM_TARGET:bird}}'))
+target = 'bird'
+_problem = dict(type='ClassProblem', classes=dict(of='imagenet', name='${target}'))
 _pictures = dict(type='FlatImageFolder', data_root='{{$MMREUSE_DATA_ROOT:data}}/imagenet1000_sample')
 _load = dict(type='LoadImageFromFile')
 _pack = dict(type='mmpretrain.PackInputs')

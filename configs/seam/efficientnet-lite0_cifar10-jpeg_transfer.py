@@ -12,22 +12,26 @@ model = dict(
     head=dict(num_classes=10, in_channels=1280))
 pretrained = '{{$MMREUSE_DATA_ROOT:data}}/weights/tf_efficientnet_lite0.safetensors'
 _heads = dict(modular='../masks', frozen='../masks', standard='../head', random='../head', magnitude='../head')
-_start = dict(checkpoint=pretrained, **({'head': _heads[_base_.stage]} if _base_.stage in _heads else {}))
-custom_hooks = [dict(hook, **_start) for hook in _base_.recipe.start] + [dict(type='ChannelsLastHook')]
-if _base_.stage == 'masks':
-    custom_hooks += [
-        dict(type='MaskInitHook', head=None, samples=512),
-        dict(type='MaskBudgetHook', ratio=0.4),
-        dict(type='MaskThresholdHook')
-    ]
-    optim_wrapper = dict(optimizer=dict(lr=0.005))
-elif _base_.stage == 'head':
-    optim_wrapper = dict(optimizer=dict(lr=0.01, momentum=0.9))
-else:
-    optim_wrapper = dict(optimizer=dict(_delete_=True, type='AdamW', lr=5e-4, weight_decay=1e-4))
+_adamw = dict(optimizer=dict(_delete_=True, type='AdamW', lr=5e-4, weight_decay=1e-4))
+_recipes = {
+    **{name: dict(optim_wrapper=_adamw) for name in (*_heads, 'scratch')},
+    'head': dict(optim_wrapper=dict(optimizer=dict(lr=0.01, momentum=0.9)), train_cfg=dict(max_epochs=4)),
+    'masks': dict(optim_wrapper=dict(optimizer=dict(lr=0.005)), train_cfg=dict(max_epochs=4))}
+_behind = dict(masks=[
+    dict(type='MaskInitHook', head=None, samples=512),
+    dict(type='MaskBudgetHook', ratio=0.4),
+    dict(type='MaskThresholdHook')
+])
+variants = {
+    name: dict(recipe, custom_hooks=[
+        *(dict(hook, **({'head': _heads[name]} if name in _heads else {}))
+          for hook in _base_.variants[name].custom_hooks if hook['type'] == 'TransferInitHook'),
+        dict(type='ChannelsLastHook'),
+        *_behind.get(name, [])])
+    for name, recipe in _recipes.items()}
 param_scheduler = dict(
     _delete_=True, type='CosineAnnealingLR', eta_min=0., by_epoch=True, convert_to_iter_based=True)
-train_cfg = dict(max_epochs=4 if _base_.stage in ('head', 'masks') else 3)
+train_cfg = dict(max_epochs=3)
 
 data_preprocessor = dict(mean=[127.5] * 3, std=[127.5] * 3)
 _resize = dict(type='Resize', scale=(64, 64), backend='pillow', interpolation='bicubic')

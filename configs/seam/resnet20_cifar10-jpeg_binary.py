@@ -1,15 +1,16 @@
 # One class of CIFAR-10-JPEG against the rest, from the ResNet-20 of configs/woodfisher/resnet20_cifar10-jpeg.py:
-#   SEAM_TARGET=3 python tools/train.py configs/seam/resnet20_cifar10-jpeg_binary.py --work-dir work_dirs/seam/cat
+#   python tools/train.py configs/seam/resnet20_cifar10-jpeg_binary.py --cfg-options target=3
 _base_ = ['../_base_/datasets/cifar10_jpeg.py', './_base_module.py']
 
-_problem = dict(type='BinaryProblem', target={{'$SEAM_TARGET:0'}})
+target = 0
+_problem = dict(type='BinaryProblem', target='${target}')
 train_dataloader = dict(dataset=dict(_delete_=True, **_problem, dataset={{_base_.train_dataloader.dataset}}))
 val_dataloader = dict(dataset=dict(_delete_=True, **_problem, dataset={{_base_.val_dataloader.dataset}}))
 test_dataloader = dict(dataset=dict(_delete_=True, **_problem, dataset={{_base_.test_dataloader.dataset}}))
 
 model = dict(
     base=dict(
-        checkpoint='work_dirs/resnet20_cifar10-jpeg/epoch_2.pth',
+        checkpoint='result://configs/woodfisher/resnet20_cifar10-jpeg.py',
         model=dict(
             type='mmpretrain.ImageClassifier',
             backbone=dict(type='CifarResNet', depth=20),
@@ -23,6 +24,4 @@ train_cfg = dict(max_epochs=24)
 modularization = dict(
     targets={str(target): dict(target=target) for target in range(10)},
     modules='work_dirs/{{ fileBasenameNoExtension }}/{target}/selection.pth',
-    scratch=dict(
-        config='configs/seam/resnet20_scratch_cifar10-jpeg_binary.py',
-        checkpoint='work_dirs/resnet20_scratch_cifar10-jpeg_binary/{target}/epoch_6.pth'))
+    scratch=dict(config='configs/seam/resnet20_scratch_cifar10-jpeg_binary.py'))

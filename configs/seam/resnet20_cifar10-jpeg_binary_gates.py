@@ -1,5 +1,5 @@
 # The same with gates for channels: a module that compacts to a smaller, faster network.
-#   SEAM_TARGET=3 python tools/train.py configs/seam/resnet20_cifar10-jpeg_binary_gates.py
+#   python tools/train.py configs/seam/resnet20_cifar10-jpeg_binary_gates.py --cfg-options target=3
 _base_ = ['./resnet20_cifar10-jpeg_binary.py']
 
 # Engines compute 16 channels at once.

@@ -3,7 +3,8 @@
 #       --targets dog bird ...
 _base_ = ['../_base_/datasets/tiny_imagenet32.py', './_base_module.py']
 
-_problem = dict(type='ClassProblem', classes=dict(of='imagenet', name='{{$SEAM_TARGET:dog}}'))
+target = 'dog'
+_problem = dict(type='ClassProblem', classes=dict(of='imagenet', name='${target}'))
 train_dataloader = dict(
     batch_size=64, dataset=dict(_delete_=True, **_problem, dataset={{_base_.train_dataloader.dataset}}))
 val_dataloader = dict(dataset=dict(_delete_=True, **_problem, dataset={{_base_.val_dataloader.dataset}}))
@@ -11,7 +12,7 @@ test_dataloader = dict(dataset=dict(_delete_=True, **_problem, dataset={{_base_.
 
 model = dict(
     base=dict(
-        checkpoint='work_dirs/resnet20_tiny-imagenet32/epoch_10.pth',
+        checkpoint='result://configs/seam/resnet20_tiny-imagenet32.py',
         model=dict(
             type='mmpretrain.ImageClassifier',
             backbone=dict(type='CifarResNet', depth=20),

@@ -1,7 +1,5 @@
 # Two nets of one architecture, trained in one run from two initialisations, each on its own order of the pictures.
 # Published: 160 epochs, batches of 128, learning rate 0.1, divided by ten after 32000 and 48000 iterations.
-_base_ = ['../_base_/default_runtime.py']
-
 model = dict(
     type='ClassifierPair',
     nets=2,
@@ -17,5 +15,4 @@ train_cfg = dict(by_epoch=True, max_epochs=160, val_interval=10)
 val_cfg = dict()
 test_cfg = dict()
 
-default_hooks = dict(checkpoint=dict(interval=1, max_keep_ckpts=1))
 custom_hooks = [dict(type='NetCheckpointHook'), dict(type='ParameterDistanceHook')]

@@ -7,7 +7,7 @@ train_dataloader = dict(batch_sampler=None)
 connectivity = dict(
     pairs={
         'seed 0': [
-            'work_dirs/plain-resnet20_pair_cifar10-jpeg/net1_epoch_6.pth',
-            'work_dirs/plain-resnet20_pair_cifar10-jpeg/net2_epoch_6.pth',
+            'result://configs/vanishing_feature/plain-resnet20_pair_cifar10-jpeg.py#net1',
+            'result://configs/vanishing_feature/plain-resnet20_pair_cifar10-jpeg.py#net2',
         ]
     })

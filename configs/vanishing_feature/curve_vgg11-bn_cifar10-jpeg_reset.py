@@ -1,5 +1,15 @@
 # The whole line, as it is and after RESET alone.
 #   python tools/vanishing_feature/curve.py configs/vanishing_feature/curve_vgg11-bn_cifar10-jpeg_reset.py
-_base_ = ['./curve_vgg11-bn_cifar10-jpeg.py']
+_base_ = ['./vgg11-bn_pair_cifar10-jpeg.py', './_base_connectivity.py']
 
-connectivity = dict(renormalizers=dict(_delete_=True, RESET=dict(type='reset')))
+# Statistics need one order of the pictures, not one for each net.
+train_dataloader = dict(batch_sampler=None)
+
+connectivity = dict(
+    pairs={
+        'seed 0': [
+            'result://configs/vanishing_feature/vgg11-bn_pair_cifar10-jpeg.py#net1',
+            'result://configs/vanishing_feature/vgg11-bn_pair_cifar10-jpeg.py#net2',
+        ]
+    },
+    renormalizers=dict(RESET=dict(type='reset')))

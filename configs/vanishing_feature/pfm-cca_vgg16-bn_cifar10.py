@@ -1,4 +1,15 @@
 # By canonical correlations; without a reset of the batch norms, accuracy is that of chance.
-_base_ = ['./pfm_vgg16-bn_cifar10.py']
+_base_ = ['./vgg16-bn_pair_cifar10.py', './_base_preserve_first.py']
 
-preserve_first = dict(matchers=dict(_delete_=True, CCA=dict(type='cca')))
+# Statistics need one order of the pictures, not one for each net.
+train_dataloader = dict(batch_sampler=None)
+
+preserve_first = dict(
+    matchers=dict(_delete_=True, CCA=dict(type='cca')),
+    pairs={
+        'seed 20': [
+            'result://configs/vanishing_feature/vgg16-bn_pair_cifar10.py#net1',
+            'result://configs/vanishing_feature/vgg16-bn_pair_cifar10.py#net2',
+        ]
+    },
+    renormalizers={'RESET': dict(type='reset')})

@@ -7,8 +7,8 @@ train_dataloader = dict(batch_sampler=None)
 preserve_first = dict(
     pairs={
         'seed 0': [
-            'work_dirs/vgg11_pair_cifar10-jpeg/net1_epoch_6.pth',
-            'work_dirs/vgg11_pair_cifar10-jpeg/net2_epoch_6.pth',
+            'result://configs/vanishing_feature/vgg11_pair_cifar10-jpeg.py#net1',
+            'result://configs/vanishing_feature/vgg11_pair_cifar10-jpeg.py#net2',
         ]
     },
     renormalizers={

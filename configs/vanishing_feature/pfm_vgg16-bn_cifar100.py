@@ -6,8 +6,8 @@ train_dataloader = dict(batch_sampler=None)
 preserve_first = dict(
     pairs={
         'seed 20': [
-            'work_dirs/vgg16-bn_pair_cifar100/net1_epoch_160.pth',
-            'work_dirs/vgg16-bn_pair_cifar100/net2_epoch_160.pth',
+            'result://configs/vanishing_feature/vgg16-bn_pair_cifar100.py#net1',
+            'result://configs/vanishing_feature/vgg16-bn_pair_cifar100.py#net2',
         ]
     },
     renormalizers={'RESET': dict(type='reset')})

@@ -12,4 +12,4 @@ model = dict(
     head=dict(num_classes=10, in_channels=256),
     init_cfg=dict(
         type='Pretrained', checkpoint='work_dirs/{{ fileBasenameNoExtension }}/channels/magnitude_0.5_0_reset.pth'))
-channels = dict(checkpoint='work_dirs/vgg11-bn_pair_cifar10-jpeg/net1_epoch_6.pth')
+channels = dict(checkpoint='result://configs/vanishing_feature/vgg11-bn_pair_cifar10-jpeg.py#net1')

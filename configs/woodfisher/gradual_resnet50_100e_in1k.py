@@ -1,7 +1,8 @@
 # Gradual pruning of ImageNet's ResNet-50 to 90 %: every fifth epoch from the first to the fortieth, then fine-tuning.
-_base_ = ['./resnet50_in1k.py']
+_base_ = ['../zipit/sources/_base_imagenet.py']
 
-model = dict(init_cfg=dict(type='Pretrained', checkpoint=_base_.pruning.checkpoint))
+model = dict(init_cfg=dict(
+    type='Pretrained', checkpoint='{{$MMREUSE_DATA_ROOT:data}}/weights/resnet50_classifier.safetensors'))
 train_dataloader = dict(batch_size=180)
 optim_wrapper = dict(optimizer=dict(lr=0.005))
 # After the last step of pruning the learning rate falls by 0.6 every sixth epoch.

@@ -6,6 +6,6 @@ model = dict(
     backbone=dict(type='CifarResNet', depth=20, shortcut='conv1x1', norm=None),
     head=dict(num_classes=10, in_channels=64))
 pruning = dict(
-    checkpoint='work_dirs/plain-resnet20_pair_cifar10-jpeg/net1_epoch_6.pth',
+    checkpoint='result://configs/vanishing_feature/plain-resnet20_pair_cifar10-jpeg.py#net1',
     exclude=[r'.*\.shortcut\..*'],
     renormalizers=dict(_delete_=True, repair=dict(type='repair', samples=2048)))

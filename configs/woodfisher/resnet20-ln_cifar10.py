@@ -10,6 +10,6 @@ param_scheduler = [
 ]
 train_dataloader = dict(batch_size=128)
 pruning = dict(
-    checkpoint='work_dirs/{{ fileBasenameNoExtension }}/epoch_160.pth',
+    checkpoint='result://configs/woodfisher/{{ fileBasename }}',
     exclude=[r'.*\.shortcut\..*'],
     renormalizers=dict(repair=dict(type='repair', samples=4096)))

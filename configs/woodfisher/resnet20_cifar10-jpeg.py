@@ -18,4 +18,4 @@ param_scheduler = dict(
 train_cfg = dict(max_epochs=2, val_interval=1)
 default_hooks = dict(checkpoint=dict(interval=1))
 
-pruning = dict(checkpoint='work_dirs/{{ fileBasenameNoExtension }}/epoch_2.pth')
+pruning = dict(checkpoint='result://configs/woodfisher/{{ fileBasename }}')

@@ -5,6 +5,6 @@ model = dict(
     backbone=dict(type='CifarResNet', depth=20, shortcut='conv1x1'), head=dict(num_classes=10, in_channels=64))
 train_dataloader = dict(batch_size=128)
 pruning = dict(
-    checkpoint='work_dirs/{{ fileBasenameNoExtension }}/epoch_160.pth',
+    checkpoint='result://configs/woodfisher/{{ fileBasename }}',
     exclude=[r'.*\.shortcut\..*'],
     renormalizers=dict(reset=dict(type='reset', samples=4096)))

@@ -5,4 +5,4 @@ _base_ = ['./_base_cifar.py', './_base_sweep_all.py', '../_base_/datasets/cifar1
 model = dict(
     backbone=dict(type='CifarVGG', depth=11, width=32, norm='bn', last_pool='avg', init='vgg_init'),
     head=dict(num_classes=10, in_channels=256))
-pruning = dict(checkpoint='work_dirs/vgg11-bn_pair_cifar10-jpeg/net1_epoch_6.pth')
+pruning = dict(checkpoint='result://configs/vanishing_feature/vgg11-bn_pair_cifar10-jpeg.py#net1')

@@ -5,5 +5,5 @@ model = dict(
     head=dict(num_classes=100, in_channels=512))
 train_dataloader = dict(batch_size=128)
 pruning = dict(
-    checkpoint='work_dirs/{{ fileBasenameNoExtension }}/epoch_160.pth',
+    checkpoint='result://configs/woodfisher/{{ fileBasename }}',
     renormalizers=dict(reset=dict(type='reset', samples=4096)))

@@ -3,7 +3,8 @@
 # A config that inherits says which sources, tasks and data.
 _base_ = ['../_base_/default_runtime.py']
 
-randomness = dict(seed=int('{{$SPLIT_SEED:0}}'))
+split_seed = 0
+randomness = dict(seed='${split_seed}')
 
 model = dict(type='MergedClassifier')
 train_cfg = dict(by_epoch=True, max_epochs=0)

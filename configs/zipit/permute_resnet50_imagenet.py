@@ -5,8 +5,8 @@ _tasks = [list(range(1000))]
 model = dict(
     tasks=_tasks, input_size=(3, 224, 224),
     sources=[
-        dict(config='configs/zipit/sources/resnet50_imagenet.py', name=f'seed {seed}',
-             checkpoint=f'work_dirs/resnet50_imagenet/seed{seed}/epoch_90.pth') for seed in range(2)])
+        dict(config='configs/zipit/sources/resnet50_imagenet.py', options=dict(init_seed=seed),
+             name=f'seed {seed}') for seed in range(2)])
 
 default_hooks = dict(merge=dict(matcher=dict(_delete_=True, type='permute')))
 val_evaluator = dict(_delete_=True, type='TaskAccuracy', tasks=_tasks, rule='mean')

@@ -1,14 +1,14 @@
 # Two ResNet-20 of five classes of Fashion-MNIST each; full merge, heads included.
-# SPLIT_SEED=1 in the environment: the nets of another division of the classes.
+# --cfg-options split_seed=1: the nets of another division of the classes.
 _base_ = ['./_base_merge.py', '../_base_/datasets/fashion_mnist.py']
 
-_tasks = dict(num_classes=10, parts=2, seed=int('{{$SPLIT_SEED:0}}'))
+_tasks = dict(num_classes=10, parts=2, seed='${split_seed}')
 _source = 'resnet20_fashion-mnist-5+5'
 model = dict(
     tasks=_tasks, input_size=(1, 28, 28),
     sources=[
-        dict(config=f'configs/zipit/sources/{_source}_{part}.py', name=part,
-             checkpoint=f'work_dirs/zipit/{_source}_{part}_seed{{$SPLIT_SEED:0}}/epoch_8.pth') for part in 'ab'])
+        dict(config=f'configs/zipit/sources/{_source}_{part}.py', options=dict(split_seed='${split_seed}'),
+             name=part) for part in 'ab'])
 
 val_evaluator = dict(_delete_=True, type='TaskAccuracy', tasks=_tasks, rule='text')
 test_evaluator = val_evaluator

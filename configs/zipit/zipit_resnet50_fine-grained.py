@@ -4,5 +4,4 @@ _base_ = ['./_base_merge.py', './_base_fine-grained-mixture.py']
 model = dict(
     tasks=_base_.tasks, input_size=(3, 224, 224), stop='neck',
     sources=[
-        dict(config=f'configs/zipit/sources/resnet50_{name}.py', name=name,
-             checkpoint=f'work_dirs/resnet50_{name}/epoch_200.pth') for name in _base_.task_names])
+        dict(config=f'configs/zipit/sources/resnet50_{name}.py', name=name) for name in _base_.task_names])

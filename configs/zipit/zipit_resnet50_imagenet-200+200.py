@@ -1,16 +1,16 @@
-# Two ResNet-50 of blocks of 200 ImageNet classes, with heads of all 1000. BLOCKS=2,4 in the environment: other blocks.
+# Two ResNet-50 of blocks of 200 ImageNet classes, with heads of all 1000. --cfg-options blocks=[2,4]: other blocks.
 _base_ = ['./_base_merge.py', '../_base_/datasets/imagenet_plain_224.py']
 
-_blocks = [int(block) for block in '{{$BLOCKS:0,1}}'.split(',')]
-_tasks = [list(range(200 * block, 200 * block + 200)) for block in _blocks]
-_source = 'resnet50_imagenet-200+200'
+blocks = [0, 1]
+block_classes = [list(range(200 * block, 200 * block + 200)) for block in range(5)]
+_tasks = [f'${{block_classes[blocks[{number}]]}}' for number in range(2)]
 model = dict(
     tasks=_tasks, num_classes=1000, input_size=(3, 224, 224),
     sources=[
-        dict(config=f'configs/zipit/sources/{_source}.py', name=f'block {block}',
-             checkpoint=f'work_dirs/{_source}/part{block}/epoch_90.pth') for block in _blocks])
+        dict(config='configs/zipit/sources/resnet50_imagenet-200+200.py',
+             options=dict(part=f'${{blocks[{number}]}}'), name=f'block ${{blocks[{number}]}}') for number in range(2)])
 
-_classes = sum(_tasks, [])
+_classes = '${block_classes[blocks[0]] + block_classes[blocks[1]]}'
 train_dataloader = dict(
     dataset=dict(_delete_=True, type='ClassSubset', classes=_classes, dataset=_base_.train_dataloader.dataset))
 val_dataloader = dict(

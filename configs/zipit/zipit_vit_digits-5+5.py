@@ -1,13 +1,13 @@
 # Two small vision transformers, of five digits each; full merge, heads included. There are no batch norms to reset.
-# SPLIT_SEED=1 in the environment: the nets of another division of the classes.
+# --cfg-options split_seed=1: the nets of another division of the classes.
 _base_ = ['./_base_merge.py', '../_base_/datasets/digits.py']
 
-_tasks = dict(num_classes=10, parts=2, seed=int('{{$SPLIT_SEED:0}}'))
+_tasks = dict(num_classes=10, parts=2, seed='${split_seed}')
 model = dict(
     tasks=_tasks, input_size=(3, 8, 8),
     sources=[
-        dict(config=f'configs/zipit/sources/vit_digits-5+5_{part}.py', name=part,
-             checkpoint=f'work_dirs/zipit/vit_digits-5+5_{part}_seed{{$SPLIT_SEED:0}}/epoch_30.pth') for part in 'ab'])
+        dict(config=f'configs/zipit/sources/vit_digits-5+5_{part}.py', options=dict(split_seed='${split_seed}'),
+             name=part) for part in 'ab'])
 
 val_evaluator = dict(_delete_=True, type='TaskAccuracy', tasks=_tasks, rule='text')
 test_evaluator = val_evaluator

@@ -1,5 +1,5 @@
-"""Stages of a pipeline, from Python and from a command line."""
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+"""Stages of a pipeline, from Python."""
+from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -56,17 +56,3 @@ def reassemble(config: str | Path, *, work_dir: str | Path | None = None,
     cfg.runner_type = 'DeRyRunner'
     launch.run(launch.build_runner(cfg))
     return sorted(Path(cfg.work_dir, 'reassembly').glob('rank*.py'))
-
-
-def stage_main(description: str, runner_type: str) -> None:
-    """The command line of a stage: ``CONFIG [--work-dir --cfg-options --seed --overwrite --launcher]``."""
-    parser = ArgumentParser(description=description, formatter_class=RawDescriptionHelpFormatter)
-    parser.add_argument('config', help='config file with zoo, data and the sections of the stages')
-    parser.add_argument('--overwrite', action='store_true', help='compute again what is up to date')
-    launch.add_arguments(parser)
-    args = parser.parse_args()
-    with launch.reported_errors():
-        cfg = launch.prepare(args)
-        cfg.runner_type = runner_type
-        cfg.overwrite = args.overwrite
-        launch.run(launch.build_runner(cfg))

@@ -1,12 +1,12 @@
 """Configs as the tools take them: a file, merged with the options of the command line."""
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from typing import Any
 
 from mmengine.config import Config
 
 from mmreuse.errors import ConfigError
-from mmreuse.utils.config_files import read_config
+from mmreuse.utils.config_files import read_config, referred_variables
 from mmreuse.utils.config_keys import READ_KEYS
 from mmreuse.utils.names import nearest
 
@@ -25,24 +25,26 @@ def load_config(path: str, options: Mapping[str, Any] | None = None) -> Config:
         ConfigError: The file cannot be read, or an option has no place in it.
     """
     cfg = read_config(path)
-    for key in options or {}:
-        _check_option(cfg, key)
+    if not options:
+        return cfg
+    referred = referred_variables(path)
+    for key in options:
+        _check_option(cfg, key, referred)
     try:
-        cfg.merge_from_dict(dict(options or {}))
+        return read_config(path, options)
     except (TypeError, KeyError, ValueError) as error:
         raise ConfigError(f'{path}: --cfg-options {" ".join(options)}: cannot be merged into the config '
                           f'({" ".join(str(error).split())}). Give a value of the kind that is there.') from error
-    return cfg
 
 
-def _check_option(cfg: Config, dotted: str) -> None:
+def _check_option(cfg: Config, dotted: str, referred: Collection[str]) -> None:
     """Refuse an option that has no place: one that nothing reads, into a value, or behind a list's end.
 
     New keys of sections are allowed, unless they miss an existing one by a letter.
     """
     level: Any = cfg
     parts = dotted.split('.')
-    if parts[0] not in READ_KEYS:
+    if parts[0] not in READ_KEYS and parts[0] not in referred:
         where = f" Its value is used where the file is written: name that place, not '{parts[0]}'." \
             if parts[0] in cfg else ''
         raise ConfigError(f"--cfg-options {dotted}: nothing reads the key '{parts[0]}'.{where} "

@@ -3,11 +3,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import nn
 
-from mmreuse.errors import ArtefactError, ConfigError
+from mmreuse.errors import ConfigError
 from mmreuse.networks.bases import create, record_config
 from mmreuse.networks.network_file import is_network_file, load
 from mmreuse.networks.record import plain_network
@@ -15,10 +14,10 @@ from mmreuse.registry import MODELS
 from mmreuse.utils.config_files import read_config
 from mmreuse.utils.io import PathLike, load_checkpoint
 from mmreuse.utils.names import refuse_unknown
+from mmreuse.utils.results import result_of
 from mmreuse.utils.safe_loading import checkpoint_path
 from mmreuse.utils.state_fit import load_strictly, weights_of
 
-NETWORK_FILE = 'network.safetensors'
 _CONFIGS = ('.py', '.yml', '.yaml', '.json')
 _KEYS = {'config': ('config', 'checkpoint', 'options'), 'base': ('base', 'weights', 'options'),
          'network': ('network', 'of')}
@@ -71,9 +70,8 @@ def open_network(reference: Reference, *, trust_code: bool = False) -> nn.Module
         network = create(reference['base'], trust_code=trust_code, **options)
         return load_weights(network, reference['weights'])
     path = reference['config']
-    cfg = read_config(path)
-    cfg.merge_from_dict(options)
-    checkpoint = reference.get('checkpoint') or result_of(path, cfg)
+    cfg = read_config(path, options)
+    checkpoint = reference.get('checkpoint') or result_of(path, options)
     if is_network_file(checkpoint):
         return load(checkpoint, trust_code=trust_code)
     if not isinstance(cfg.get('model'), Mapping):
@@ -98,29 +96,6 @@ def load_weights(network: nn.Module, path: PathLike) -> nn.Module:
     """
     load_strictly(network, weights_of(load_checkpoint(checkpoint_path(path)), path), path)
     return network.eval()
-
-
-def result_of(config: PathLike, cfg: Config | None = None) -> Path:
-    """Return the network that a config's run left: its network file, or else its best or last checkpoint.
-
-    Args:
-        config: Path of the config. Its run is in the ``work_dir`` that it names, or else in ``work_dirs/<its name>``.
-        cfg: What it holds, where that was read already.
-
-    Raises:
-        ArtefactError: There is none yet.
-    """
-    cfg = read_config(config) if cfg is None else cfg
-    folder = Path(cfg.get('work_dir') or Path('work_dirs', Path(config).stem))
-    jobs = [folder / cfg.job.type / NETWORK_FILE] if cfg.get('job') else []
-    pointer = folder / 'last_checkpoint'
-    last = [Path(pointer.read_text(encoding='utf-8', errors='replace').strip())] if pointer.is_file() else []
-    best = sorted(folder.glob('best_*.pth'), key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in (folder / NETWORK_FILE, *jobs, *best, *last):
-        if path.is_file():
-            return path
-    raise ArtefactError(f'{config}: its run has left no network in {folder}. Run it first (python tools/train.py '
-                        f'{config}), or give checkpoint=PATH.')
 
 
 def _kind_of(reference: Any) -> str:

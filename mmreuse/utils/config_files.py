@@ -14,39 +14,78 @@ from mmengine.config import Config
 
 from mmreuse.errors import ConfigError
 from mmreuse.utils.components import refuse_code
+from mmreuse.utils.config_references import referred_names, resolve_references
+from mmreuse.utils.names import nearest
 
 _CODE, _DATA = ('.py',), ('.yml', '.yaml', '.json')
 #: An environment variable with a default, as mmengine's configs write it: {{$NAME:default}}.
 _ENVIRONMENT = re.compile(r'\{\{\s*\$(?P<name>\w+)\s*:\s*(?P<default>\S*?)\s*\}\}')
 _OF_BASE = re.compile(r'_base_\.(\w+)')
 
+#: Keys of which one, or ``--cfg-options``, chooses what else a config says.
+_VARIANTS = {'variant', 'variants'}
+
 T = TypeVar('T')
 
 
-def read_config(path: str | Path) -> Config:
-    """Read a config and its bases.
+def read_config(path: str | Path, options: Mapping[str, Any] | None = None) -> Config:
+    """Read a config and its bases, and merge options into it.
 
     A Python file is executed. YAML and JSON files are data: no tag in them makes an object, they import nothing, and
-    their bases are data as well.
+    their bases are data as well. References such as ``'${split_seed}'`` are replaced by what they stand for, see
+    :mod:`mmreuse.utils.config_references`; options for what is referred to change all that follows from it. Of
+    ``variants``, a dictionary of changes, the one that ``variant`` names is merged into the config.
 
     Args:
         path: Config file, ``.py``, ``.yml``, ``.yaml`` or ``.json``.
+        options: Dotted key to value.
 
     Returns:
-        Config: Merged with its bases.
+        Config: Merged with its bases and the options.
 
     Raises:
         ConfigError: The file or one of its bases is missing, does not parse, includes itself or raises when it is
-            executed; or a YAML or JSON file asks for code.
+            executed; a YAML or JSON file asks for code; or a reference or the variant stands for nothing.
     """
     path = Path(path)
     _find_file(path)
     if is_data(path):
         merged, text = _read_data(path, ())
         refuse_code(merged, str(path))
-        return _guarded(path, lambda: Config(merged, cfg_text=text, filename=str(path)))
-    files = [file for file, _ in _sources(path, ())]
-    return _guarded(path, lambda: Config.fromfile(str(path)), files)
+        cfg = _guarded(path, lambda: Config(merged, cfg_text=text, filename=str(path)))
+    else:
+        files = [file for file, _ in _sources(path, ())]
+        cfg = _guarded(path, lambda: Config.fromfile(str(path)), files)
+    options, referred = dict(options or {}), referred_variables(path)
+    first = {key: options.pop(key) for key in list(options) if key.partition('.')[0] in referred}
+    cfg.merge_from_dict(first)
+    _choose_variant(cfg)
+    resolve_references(cfg)
+    cfg.merge_from_dict(options)
+    return cfg
+
+
+def _choose_variant(cfg: Config) -> None:
+    """Merge the one of a config's ``variants`` that ``variant`` names into it.
+
+    Raises:
+        ConfigError: There is no such variant.
+    """
+    name, variants = cfg.pop('variant', None), cfg.pop('variants', {})
+    if name is None and not variants:
+        return
+    if name not in variants:
+        raise ConfigError(f'{cfg.filename}: variant = {name!r} is none of its variants. '
+                          f'{nearest(str(name), variants)}')
+    cfg.merge_from_dict(variants[name])
+
+
+def referred_variables(path: str | Path) -> set[str]:
+    """Return what a config is derived from: the names in references of it and its bases, and its variants."""
+    if is_data(path):
+        return referred_names(json.dumps(_read_data(Path(path), ())[0], default=str)) | _VARIANTS
+    return _VARIANTS | {name for _, tree in _sources(Path(path), ()) for node in ast.walk(tree)
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) for name in referred_names(node.value)}
 
 
 def is_data(path: str | Path | None) -> bool:
@@ -61,11 +100,12 @@ def unused_variables(path: str | Path) -> set[str]:
     some of the configs that inherit from them do without.
     """
     if is_data(path):
-        return {key for key in _read_data(Path(path), ())[0] if not key.startswith('_')}
+        return {key for key in _read_data(Path(path), ())[0].keys() - referred_variables(path)
+                if not key.startswith('_')}
     trees = [tree for _, tree in _sources(Path(path), ())]
     names = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Name)]
     used = {name.id for name in names if isinstance(name.ctx, ast.Load)}
-    used |= {name for tree in trees for name in _OF_BASE.findall(ast.unparse(tree))}
+    used |= {name for tree in trees for name in _OF_BASE.findall(ast.unparse(tree))} | referred_variables(path)
     own = {node.id for node in ast.walk(trees[0]) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     return {name for name in own - used if not name.startswith('_')}
 

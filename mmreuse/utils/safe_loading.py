@@ -23,6 +23,7 @@ from mmreuse.errors import ConfigError
 from mmreuse.utils.downloads import fetch
 from mmreuse.utils.io import PathLike, load_checkpoint
 from mmreuse.utils.names import nearest
+from mmreuse.utils.results import SCHEME, find_result
 
 _TRUSTED: ContextVar[bool] = ContextVar('trust_checkpoint', default=False)
 
@@ -45,6 +46,7 @@ def install_safe_loaders() -> None:
             (('modelzoo://', 'torchvision://'), load_from_torchvision),
             (('open-mmlab://', 'openmmlab://'), load_from_openmmlab),
             ('mmcls://', load_from_mmcls),
+            (SCHEME, load_from_result),
             ((r'(\S+\:)?s3://', r'(\S+\:)?petrel://'), load_from_ceph),
             ('pavi://', load_from_pavi)):
         CheckpointLoader.register_scheme(prefixes, loader, force=True)
@@ -55,13 +57,15 @@ def checkpoint_path(checkpoint: PathLike) -> Path:
 
     Args:
         checkpoint: A path; or an address or ``torchvision://NAME``, such as ``torchvision://resnet50.imagenet1k_v1``,
-            which are fetched once.
+            which are fetched once; or ``result://CONFIG``, see :func:`~mmreuse.utils.results.find_result`.
 
     Raises:
-        ConfigError: torchvision has no such weights.
-        ArtefactError: The file cannot be fetched.
+        ConfigError: torchvision has no such weights, or there is no such config.
+        ArtefactError: The file cannot be fetched, or the config's run has left none.
     """
     name = os.fspath(checkpoint)
+    if name.startswith(SCHEME):
+        return find_result(name)
     if name.startswith('torchvision://'):
         name = _entry(get_torchvision_models(), name)
     return fetch(name) if name.startswith(('http://', 'https://')) else Path(name)
@@ -89,6 +93,11 @@ def load_from_http(filename: str, map_location: Any = None) -> dict:
 def load_from_torchvision(filename: str, map_location: Any = None) -> dict:
     """``torchvision://NAME``."""
     return load_from_local(str(checkpoint_path(f'torchvision://{filename.split("://", 1)[1]}')), map_location)
+
+
+def load_from_result(filename: str, map_location: Any = None) -> dict:
+    """``result://CONFIG``: what the run of a config has left."""
+    return load_from_local(str(find_result(filename)), map_location)
 
 
 def load_from_openmmlab(filename: str, map_location: Any = None) -> dict:

@@ -22,13 +22,13 @@ from mmreuse.utils.io import load_checkpoint, read_json
 CONFIG = """
 _base_ = ['{root}/configs/_base_/datasets/digits.py', '{root}/configs/seam/_base_transfer.py']
 model = {base}
-model.update(_base_.recipe.model)
-custom_hooks = [dict(hook, checkpoint='{checkpoint}') for hook in _base_.recipe.start] + _base_.recipe.hooks
-if _base_.stage == 'masks':
-    budget = [dict(type='MaskInitHook', head=None), dict(type='MaskBudgetHook', ratio=0.4, end=0.4)]
-    custom_hooks = [custom_hooks[0], *budget, dict(type='MaskThresholdHook')]
-else:
-    optim_wrapper = dict(optimizer=dict(lr=0.02, momentum=0.9, weight_decay=0.01))
+del model['type']  # the variant's
+pretrained = '{checkpoint}'
+_tuned = dict(optim_wrapper=dict(optimizer=dict(lr=0.02, momentum=0.9, weight_decay=0.01)))
+_budget = [dict(type='MaskInitHook', head=None), dict(type='MaskBudgetHook', ratio=0.4, end=0.4)]
+variants = dict(
+    standard=_tuned, head=_tuned, modular=_tuned, frozen=_tuned,
+    masks=dict(custom_hooks=[_base_.variants.masks.custom_hooks[0], *_budget, dict(type='MaskThresholdHook')]))
 train_cfg = dict(max_epochs=3)
 robustness = dict(teacher='{checkpoint}', students=dict(frozen='frozen'), cache='{folder}/cache')
 """
@@ -57,9 +57,8 @@ def runs(tmp_path_factory, repository, trained):
 
 
 def tool(root, name, *arguments):
-    """Run a tool as its users do; the stage it sets is forgotten afterwards."""
+    """Run a tool as its users do."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv('SEAM_STAGE', 'standard')
         patch.setattr(sys, 'argv', [name, *map(str, arguments)])
         runpy.run_path(str(root / f'tools/seam/{name}.py'), run_name='__main__')
 

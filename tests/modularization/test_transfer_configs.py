@@ -25,9 +25,8 @@ def test_published_number_of_weights(repository):
 @pytest.mark.parametrize('stage, lr, head, optimizer', [
     ('standard', 0.005, 10, 'SGD'), ('head', 0.1, 1, 'SGD'), ('masks', 0.05, 0.02, 'Adam'),
     ('modular', 0.005, 10, 'SGD'), ('scratch', 0.1, 1, 'SGD')])
-def test_published_settings(stage, lr, head, optimizer, repository, monkeypatch):
-    monkeypatch.setenv('SEAM_STAGE', stage)
-    cfg = load_config(str(repository / 'configs/seam/resnet50_cub_transfer.py'))
+def test_published_settings(stage, lr, head, optimizer, repository):
+    cfg = load_config(str(repository / 'configs/seam/resnet50_cub_transfer.py'), dict(variant=stage))
     assert (cfg.optim_wrapper.optimizer.type, cfg.optim_wrapper.optimizer.lr) == (optimizer, lr)
     assert cfg.optim_wrapper.paramwise_cfg.custom_keys.head.lr_mult == head
     assert (cfg.train_cfg.max_epochs, cfg.train_dataloader.batch_size) == (300, 64)
@@ -36,9 +35,8 @@ def test_published_settings(stage, lr, head, optimizer, repository, monkeypatch)
 
 
 @pytest.mark.parametrize('name, threshold', [('resnet18_cifar10', 1.), ('resnet18_mit67', .6)])
-def test_the_supplement_has_no_threshold(name, threshold, repository, monkeypatch):
-    monkeypatch.setenv('SEAM_STAGE', 'masks')
-    hooks = load_config(str(repository / f'configs/seam/{name}_transfer.py')).custom_hooks
+def test_the_supplement_has_no_threshold(name, threshold, repository):
+    hooks = load_config(str(repository / f'configs/seam/{name}_transfer.py'), dict(variant='masks')).custom_hooks
     assert [hook.threshold for hook in hooks if hook.type == 'MaskThresholdHook'] == [threshold]
     assert hooks[0].checkpoint == 'torchvision://resnet18.imagenet1k_v1'
 

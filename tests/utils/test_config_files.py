@@ -112,3 +112,51 @@ def test_options_without_a_place_are_named(write, option, message):
         load_config(path, option)
     assert '\n' not in str(raised.value)
     assert load_config(path, {'model.depth': 3, 'custom_hooks.0.type': 'A', 'model.new': 1}).model.depth == 3
+
+
+FAMILY = """
+part = 0
+seed_of_split = 0
+classes = dict(part='${part}', seed='${seed_of_split}')
+randomness = dict(seed='${100 * part + seed_of_split}')
+work_dir = 'work_dirs/net/split${seed_of_split}_part${part}'
+train_dataloader = dict(dataset=dict(classes='${classes}'))
+test_dataloader = dict(dataset=dict(classes=classes))
+"""
+
+
+def test_one_value_changes_all_that_follows_from_it(write):
+    path = write(a_dot_py="_base_ = 'b.py'\npart = 1", b_dot_py=FAMILY)
+    for cfg in (read_config(path), read_config(path.with_name('b.py'), dict(part=1)),
+                load_config(str(path.with_name('b.py')), {'part': 1})):
+        assert cfg.randomness.seed == 100 and cfg.work_dir == 'work_dirs/net/split0_part1'
+        assert cfg.train_dataloader.dataset.classes == dict(part=1, seed=0) == cfg.test_dataloader.dataset.classes
+    cfg = load_config(str(path), {'seed_of_split': 3, 'randomness.seed': 7})
+    assert cfg.work_dir == 'work_dirs/net/split3_part1' and cfg.randomness.seed == 7
+    drop_helpers(cfg)
+    assert 'part' not in cfg
+
+
+def test_a_variant_is_merged_into_the_config(write):
+    path = write(a_dot_py="_base_ = 'b.py'\nvariants = dict(small=dict(train_cfg=dict(max_epochs=2)))",
+                 b_dot_py="variant = 'large'\ntrain_cfg = dict(max_epochs=9, by_epoch=True)\nnet = 18\n"
+                          "variants = dict(small=dict(seed='${net}'), large=dict(train_cfg=dict(_delete_=True)))")
+    assert load_config(str(path)).to_dict() == dict(train_cfg={}, net=18)
+    small = load_config(str(path), dict(variant='small', net=34))
+    assert small.train_cfg == dict(max_epochs=2, by_epoch=True) and small.seed == 34
+    drop_helpers(small)
+    with pytest.raises(ConfigError, match="variant = 'smal' is none of its variants. Nearest: 'small'"):
+        load_config(str(path), dict(variant='smal'))
+
+
+@pytest.mark.parametrize('value, message', [
+    ('${stge}', r"seed refers to \$\{stge\}, and there is no 'stge'. Nearest: 'stage'"),
+    ('${stage.x.y}', 'cannot be evaluated'),
+    ('${seed}', 'refers to itself'),
+    ('${open()}', 'cannot be evaluated'),
+    ('${1 +}', 'cannot be evaluated'),
+])
+def test_references_that_stand_for_nothing_are_named(write, value, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        read_config(write(a_dot_py=f"stage = dict(x=1)\nseed = '{value}'"))
+    assert 'a.py' in str(caught.value)

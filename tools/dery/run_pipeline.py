@@ -2,11 +2,7 @@
 
     python tools/dery/run_pipeline.py configs/dery/cifar_resnets/dery_cifar-resnets_cifar10-jpeg.py
 """
-from mmreuse.utils.setup_env import require_openmmlab
-
-require_openmmlab()
-
-from mmreuse.apis.stages import stage_main
+from mmreuse.command_line import stage_main
 
 if __name__ == '__main__':
-    stage_main(__doc__, 'DeRyRunner')
+    stage_main(__doc__, 'DeRyRunner', 'zoo, data and the sections of the stages')

@@ -7,45 +7,28 @@ goes on.
 Each stage works in a folder of its own, WORK_DIR/<stage>. Modular fine-tuning is head, masks, and then modular (what
 masks took is trained like the rest) or frozen (it stays zero). Every stage alone is a plain training:
 
-    SEAM_STAGE=head python tools/train.py CONFIG --work-dir WORK_DIR/head
+    python tools/train.py CONFIG --cfg-options variant=head --work-dir WORK_DIR/head
 """
-import argparse
-import os
-from pathlib import Path
+from argparse import Namespace
 
-from mmreuse.utils.setup_env import require_openmmlab
-
-require_openmmlab()
-
-from mmreuse.engine import launch
+from mmreuse.command_line import ToolParser, run_tool, train_each
+from mmreuse.utils.command_line import add_arguments
 
 STAGES = ('standard', 'head', 'masks', 'modular', 'frozen', 'magnitude', 'random', 'scratch')
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse_args() -> Namespace:
+    parser = ToolParser(__doc__)
     parser.add_argument('config', help='config file that inherits from configs/seam/_base_transfer.py')
     parser.add_argument('--stages', nargs='+', required=True, choices=STAGES, help='in this order')
     parser.add_argument('--amp', action='store_true', help='mixed precision: float16 on a GPU, bfloat16 on a CPU')
-    launch.add_arguments(parser)
+    add_arguments(parser)
     return parser.parse_args()
 
 
-def main() -> None:
-    args = parse_args()
-    with launch.reported_errors():
-        for stage in args.stages:
-            os.environ['SEAM_STAGE'] = stage
-            cfg = launch.prepare(args)
-            cfg.work_dir = str(Path(cfg.work_dir, stage))
-            if (Path(cfg.work_dir) / 'metrics.json').is_file():
-                print(f'{cfg.work_dir}: done')
-                continue
-            cfg.resume = True
-            if args.amp:
-                launch.set_precision(cfg)
-            launch.run(launch.build_runner(cfg))
+def run(args: Namespace) -> None:
+    train_each(args, args.stages, lambda stage: dict(variant=stage))
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(run, parse_args())

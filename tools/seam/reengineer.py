@@ -1,40 +1,37 @@
 """Learn the module of one target problem after another; a problem that is done is skipped, one that was killed goes on.
 
-    python tools/seam/reengineer.py configs/seam/resnet20_cifar10-jpeg_binary.py --targets 0 3 cat
+    python tools/seam/reengineer.py configs/seam/resnet20_cifar10-jpeg_binary.py --target 0 3 cat
 
 Each works in a folder of its own, WORK_DIR/<target>. With --superclasses the targets are superclasses, and
 model.out_classes is what each needs:
 
-    python tools/seam/reengineer.py configs/seam/resnet20_cifar100_superclass.py --superclasses cifar100 --targets 0 1
+    python tools/seam/reengineer.py configs/seam/resnet20_cifar100_superclass.py --superclasses cifar100 --target 0 1
 """
-import argparse
-from pathlib import Path
-
-from mmreuse.utils.setup_env import require_openmmlab
-
-require_openmmlab()
+from argparse import Namespace
 
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
 
-from mmreuse.engine import launch
-from mmreuse.registry import DATASETS
+from mmreuse.command_line import ToolParser, run_tool, train_each
+from mmreuse.utils.command_line import add_arguments
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse_args() -> Namespace:
+    parser = ToolParser(__doc__, aliases={'--targets': '--target'})
     parser.add_argument('config', help='config file of a ModularClassifier')
-    parser.add_argument('--targets', nargs='+', required=True, help='classes, or superclasses, by id or name')
+    parser.add_argument('--target', nargs='+', required=True, help='classes, or superclasses, by id or name')
     parser.add_argument('--superclasses', metavar='NAME', help="'cifar100', 'imagenet', or a file of superclasses")
     parser.add_argument('--amp', action='store_true', help='mixed precision: float16 on a GPU, bfloat16 on a CPU')
-    launch.add_arguments(parser)
+    add_arguments(parser)
     return parser.parse_args()
 
 
 def set_target(cfg: Config, target: str, superclasses: str | None) -> None:
     """Let all loaders have the problem of a target."""
+    from mmengine.registry import init_default_scope
+
+    from mmreuse.registry import DATASETS
     known = int(target) if target.isdecimal() else target
     change = dict(target=known) if superclasses is None else dict(classes=dict(of=superclasses, name=known))
     for name in LOADERS:
@@ -44,21 +41,9 @@ def set_target(cfg: Config, target: str, superclasses: str | None) -> None:
         cfg.model.out_classes = len(DATASETS.build(cfg.test_dataloader.dataset).metainfo['classes'])
 
 
-def main() -> None:
-    args = parse_args()
-    with launch.reported_errors():
-        for target in args.targets:
-            cfg = launch.prepare(args)
-            cfg.work_dir = str(Path(cfg.work_dir, target))
-            if (Path(cfg.work_dir) / 'metrics.json').is_file():
-                print(f'{cfg.work_dir}: done')
-                continue
-            set_target(cfg, target, args.superclasses)
-            cfg.resume = True
-            if args.amp:
-                launch.set_precision(cfg)
-            launch.run(launch.build_runner(cfg))
+def run(args: Namespace) -> None:
+    train_each(args, args.target, change=lambda cfg, target: set_target(cfg, target, args.superclasses))
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(run, parse_args())

@@ -1,9 +1,7 @@
 # Ordinary heads with all classes, of which the net sees its own: the recipe of CCA Merge. SGD, learning rate up to 0.5
 # over five epochs, then down to 1e-5 at the end of two hundred, changed at every iteration; 500 pictures a batch.
-# PART and SPLIT_SEED as in _base_text_embedding.py.
+# part and split_seed are those of _base_cifar10-5+5.py; each half starts from an initialisation of its own.
 _base_ = ['../../_base_/default_runtime.py']
-
-randomness = dict(seed=100 * int('{{$PART:0}}') + int('{{$SPLIT_SEED:0}}'))  # each half from its own initialisation
 
 model = dict(
     type='mmpretrain.ImageClassifier',

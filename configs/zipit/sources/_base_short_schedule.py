@@ -1,11 +1,11 @@
 # The small nets that are trained here: text-embedding heads, a triangular learning rate over eight epochs.
-# SPLIT_SEED=1 in the environment: another division of the classes, and another initialisation, here and in all that
-# merges these nets.
+# --cfg-options split_seed=1: another division of the classes, and another initialisation; a merge with split_seed=1
+# takes these nets.
 _base_ = ['../../_base_/default_runtime.py']
 
-split_seed = int('{{$SPLIT_SEED:0}}')
-other_seed = 100 + split_seed
-randomness = dict(seed=split_seed)
+split_seed = 0
+part = 0
+randomness = dict(seed='${100 * part + split_seed}')  # each half from its own initialisation
 
 model = dict(
     type='mmpretrain.ImageClassifier',

@@ -2,11 +2,9 @@
 # the end of a hundred, changed at every iteration; 500 pictures a batch.
 # The class vectors are a file with the keys cifar10 and cifar100; tools/dataset_converters/make_text_features.py makes
 # such files, to be named by --cfg-options model.head.features=FILE.
-# PART=1 in the environment: the other half of the classes. SPLIT_SEED=1: another division of the classes, and
-# another initialisation, here and in all that merges these nets.
+# --cfg-options part=1: the other half of the classes. split_seed=1: another division of the classes, and another
+# initialisation; a merge with split_seed=1 takes these nets.
 _base_ = ['../../_base_/default_runtime.py']
-
-randomness = dict(seed=100 * int('{{$PART:0}}') + int('{{$SPLIT_SEED:0}}'))  # each half from its own initialisation
 
 model = dict(
     type='mmpretrain.ImageClassifier',

@@ -1,11 +1,4 @@
 _base_ = ['./_base_cifar10-jpeg-5+5.py']
 
-classes = dict(num_classes=10, parts=2, part=1, seed={{_base_.split_seed}})
-model = dict(head=dict(classes=classes))
-train_dataloader = dict(
-    dataset=dict(_delete_=True, type='ClassSubset', classes=classes, dataset={{_base_.train_dataloader.dataset}}))
-val_dataloader = dict(
-    dataset=dict(_delete_=True, type='ClassSubset', classes=classes, dataset={{_base_.val_dataloader.dataset}}))
-test_dataloader = dict(
-    dataset=dict(_delete_=True, type='ClassSubset', classes=classes, dataset={{_base_.test_dataloader.dataset}}))
-randomness = dict(seed={{_base_.other_seed}})  # another initialisation than the other half's
+work_dir = 'work_dirs/zipit/{{ fileBasenameNoExtension }}_seed${split_seed}'
+part = 1

@@ -1,5 +1,6 @@
 _base_ = ['./_base_text_embedding.py', './_base_cifar100-50+50.py']
 
-work_dir = 'work_dirs/{{ fileBasenameNoExtension }}/split{{$SPLIT_SEED:0}}_part{{$PART:0}}'
+work_dir = 'work_dirs/{{ fileBasenameNoExtension }}/split${split_seed}_part${part}'
+randomness = dict(seed='${100 * part + split_seed}')
 model = dict(
     backbone=dict(width=64), head=dict(in_channels=256, key='cifar100', classes={{_base_.classes}}))

@@ -1,10 +1,3 @@
 _base_ = ['./_base_fashion-mnist-5+5.py']
 
-classes = dict(num_classes=10, parts=2, part=0, seed={{_base_.split_seed}})
-model = dict(head=dict(classes=classes))
-train_dataloader = dict(
-    dataset=dict(_delete_=True, type='ClassSubset', classes=classes, dataset={{_base_.train_dataloader.dataset}}))
-val_dataloader = dict(
-    dataset=dict(_delete_=True, type='ClassSubset', classes=classes, dataset={{_base_.val_dataloader.dataset}}))
-test_dataloader = dict(
-    dataset=dict(_delete_=True, type='ClassSubset', classes=classes, dataset={{_base_.test_dataloader.dataset}}))
+work_dir = 'work_dirs/zipit/{{ fileBasenameNoExtension }}_seed${split_seed}'

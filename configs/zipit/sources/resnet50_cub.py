@@ -1,10 +1,11 @@
-# CUB-200-2011: 200 birds, from the ImageNet net of INIT_SEED=2.
+# CUB-200-2011: 200 birds, from the ImageNet net of init_seed=2.
 _base_ = ['./_base_fine-grained.py']
 
 data_preprocessor = dict(num_classes=200)
 model = dict(
     backbone=dict(init_cfg=dict(
-        type='Pretrained', checkpoint='work_dirs/resnet50_imagenet/seed2/epoch_90.pth', prefix='backbone.')),
+        type='Pretrained', prefix='backbone.',
+        checkpoint='result://configs/zipit/sources/resnet50_imagenet.py?init_seed=2')),
     head=dict(num_classes=200))
 
 _data = dict(type='mmpretrain.CUB', data_root='{{$MMREUSE_DATA_ROOT:data}}/CUB_200_2011')

@@ -1,10 +1,11 @@
-# Stanford Dogs: 120 breeds, from the ImageNet net of INIT_SEED=0.
+# Stanford Dogs: 120 breeds, from the ImageNet net of init_seed=0.
 _base_ = ['./_base_fine-grained.py']
 
 data_preprocessor = dict(num_classes=120)
 model = dict(
     backbone=dict(init_cfg=dict(
-        type='Pretrained', checkpoint='work_dirs/resnet50_imagenet/seed0/epoch_90.pth', prefix='backbone.')),
+        type='Pretrained', prefix='backbone.',
+        checkpoint='result://configs/zipit/sources/resnet50_imagenet.py?init_seed=0')),
     head=dict(num_classes=120))
 
 _data = dict(type='StanfordDogs', data_root='{{$MMREUSE_DATA_ROOT:data}}/stanford_dogs')

@@ -1,11 +1,12 @@
-# One of five blocks of 200 consecutive classes, in the head of all 1000: PART=0 to 4 in the environment. Each has its
-# own initialisation.
+# One of five blocks of 200 consecutive classes, in the head of all 1000: --cfg-options part=0 to part=4. Each has
+# its own initialisation.
 _base_ = ['./_base_imagenet.py']
 
-part = int('{{$PART:0}}')
-work_dir = 'work_dirs/{{ fileBasenameNoExtension }}/part{{$PART:0}}'
-randomness = dict(seed=part)
-classes = list(range(200 * part, 200 * part + 200))
+part = 0
+work_dir = 'work_dirs/{{ fileBasenameNoExtension }}/part${part}'
+randomness = dict(seed='${part}')
+blocks = [list(range(200 * block, 200 * block + 200)) for block in range(5)]
+classes = '${blocks[part]}'
 train_dataloader = dict(
     dataset=dict(_delete_=True, type='ClassSubset', classes=classes, dataset={{_base_.train_dataloader.dataset}}))
 val_dataloader = dict(

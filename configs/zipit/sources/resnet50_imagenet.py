@@ -1,5 +1,6 @@
-# All classes. INIT_SEED=1 in the environment: another initialisation.
+# All classes. --cfg-options init_seed=1: another initialisation.
 _base_ = ['./_base_imagenet.py']
 
-work_dir = 'work_dirs/{{ fileBasenameNoExtension }}/seed{{$INIT_SEED:0}}'
-randomness = dict(seed=int('{{$INIT_SEED:0}}'))
+init_seed = 0
+work_dir = 'work_dirs/{{ fileBasenameNoExtension }}/seed${init_seed}'
+randomness = dict(seed='${init_seed}')

@@ -1,10 +1,11 @@
-# NABirds: 555 visual categories, from the ImageNet net of INIT_SEED=3.
+# NABirds: 555 visual categories, from the ImageNet net of init_seed=3.
 _base_ = ['./_base_fine-grained.py']
 
 data_preprocessor = dict(num_classes=555)
 model = dict(
     backbone=dict(init_cfg=dict(
-        type='Pretrained', checkpoint='work_dirs/resnet50_imagenet/seed3/epoch_90.pth', prefix='backbone.')),
+        type='Pretrained', prefix='backbone.',
+        checkpoint='result://configs/zipit/sources/resnet50_imagenet.py?init_seed=3')),
     head=dict(num_classes=555))
 
 _data = dict(type='NABirds', data_root='{{$MMREUSE_DATA_ROOT:data}}/nabirds')

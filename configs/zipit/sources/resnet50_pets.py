@@ -1,10 +1,11 @@
-# Oxford-IIIT Pets: 37 breeds, from the ImageNet net of INIT_SEED=1.
+# Oxford-IIIT Pets: 37 breeds, from the ImageNet net of init_seed=1.
 _base_ = ['./_base_fine-grained.py']
 
 data_preprocessor = dict(num_classes=37)
 model = dict(
     backbone=dict(init_cfg=dict(
-        type='Pretrained', checkpoint='work_dirs/resnet50_imagenet/seed1/epoch_90.pth', prefix='backbone.')),
+        type='Pretrained', prefix='backbone.',
+        checkpoint='result://configs/zipit/sources/resnet50_imagenet.py?init_seed=1')),
     head=dict(num_classes=37))
 
 _data = dict(type='mmpretrain.OxfordIIITPet', data_root='{{$MMREUSE_DATA_ROOT:data}}/pets')

@@ -1,4 +1,5 @@
 _base_ = ['./_base_logits_vgg.py', './_base_cifar10-5+5.py']
 
-work_dir = 'work_dirs/{{ fileBasenameNoExtension }}/split{{$SPLIT_SEED:0}}_part{{$PART:0}}'
+work_dir = 'work_dirs/{{ fileBasenameNoExtension }}/split${split_seed}_part${part}'
+randomness = dict(seed='${100 * part + split_seed}')
 model = dict(backbone=dict(depth=11, width=128), head=dict(in_channels=1024, num_classes=10))

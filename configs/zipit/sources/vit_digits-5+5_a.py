@@ -1,12 +1,13 @@
 # A small vision transformer for one half of the digits; outputs are orthonormal vectors that stand for the classes.
-# SPLIT_SEED=1 in the environment: another division of the classes, and other initialisations.
+# --cfg-options split_seed=1: another division of the classes, and other initialisations.
 _base_ = ['../../quickstart/_base_digits.py']
 
-split_seed = int('{{$SPLIT_SEED:0}}')
-_other_seed = 100 + split_seed
-randomness = dict(seed=split_seed)
+work_dir = 'work_dirs/zipit/{{ fileBasenameNoExtension }}_seed${split_seed}'
+split_seed = 0
+part = 0
+randomness = dict(seed='${100 * part + split_seed}')  # each half from its own initialisation
 
-classes = dict(num_classes=10, parts=2, part=0, seed=split_seed)
+classes = dict(num_classes=10, parts=2, part='${part}', seed='${split_seed}')
 model = dict(
     type='mmpretrain.ImageClassifier',
     backbone=dict(

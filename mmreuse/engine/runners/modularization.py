@@ -31,6 +31,7 @@ from mmreuse.modularization import (
 )
 from mmreuse.registry import DATASETS, MODELS, RUNNERS
 from mmreuse.utils.io import file_hash, load_checkpoint
+from mmreuse.utils.results import result_of
 from mmreuse.visualization.modularization import draw_modules
 
 #: Networks of which only the head is fitted. Taylor's saliencies need that of the whole network, so it comes second.
@@ -47,7 +48,7 @@ class ModularizationRunner(SweepRunner):
     - ``targets``: names to what replaces the data set's keys: ``dict(cat=dict(target=3), ...)``,
     - ``modules``: path of a run's ``selection.pth``, with ``{target}`` for the name,
     - ``scratch``: ``dict(config=PATH, checkpoint=PATH)`` of classifiers trained on each problem from scratch, the
-      checkpoint with ``{target}`` as well; left out by default,
+      checkpoint with ``{target}`` as well, by default the results of the config's runs; left out by default,
     - ``samples``: of the training data, for heads and saliencies of baselines (4096).
 
     Baselines: ``original``: the most likely of all classes decides, as published; ``restricted``: the most likely of
@@ -113,7 +114,9 @@ class ModularizationRunner(SweepRunner):
         """Paths of what was trained for a target, by method."""
         files = dict(module=self.part['modules'].format(target=target))
         if self.part.get('scratch'):
-            files['scratch'] = self.part['scratch']['checkpoint'].format(target=target)
+            scratch = self.part['scratch']
+            files['scratch'] = scratch['checkpoint'].format(target=target) if 'checkpoint' in scratch else str(
+                result_of(scratch['config'], run=target))
         return files
 
     def _measure(self, target: str, change: Mapping[str, Any]) -> None:

@@ -20,7 +20,7 @@ from mmreuse.errors import ConfigError
 from mmreuse.models.classifiers import NetworkClassifier
 from mmreuse.networks import open_network, record_of, save
 from mmreuse.networks.record import set_record
-from mmreuse.networks.references import NETWORK_FILE
+from mmreuse.utils.results import NETWORK_FILE
 from mmreuse.registry import RUNNERS
 from mmreuse.statistics.cached_loader import CachedLoader
 from mmreuse.statistics.data import logits_of

@@ -18,6 +18,7 @@ from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.registry import SCOPE
 from mmreuse.utils.io import read_json, sole_use, to_json, write_json
 from mmreuse.utils.manifest import PUT_ASIDE, changed_outputs, hash_named_files, read_manifest, write_manifest
+from mmreuse.utils.results import with_results
 
 
 class StageRunner(ABC):
@@ -42,6 +43,9 @@ class StageRunner(ABC):
 
     def __init__(self, cfg: Config) -> None:
         self.cfg = cfg
+        for key in self.settings:
+            if cfg.get(key) is not None:
+                cfg[key] = with_results(cfg[key])
         self.root = Path(cfg.work_dir)
         self.folder = self.root / self.stage
         self.seed = int(cfg.get('seed') or 0)

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from mmreuse.errors import ConfigError
 from mmreuse.networks import is_network_file, open_network, record_of
 from mmreuse.networks.bases import record_config
-from mmreuse.networks.references import Reference, result_of
+from mmreuse.networks.references import Reference
 from mmreuse.registry import MODELS
 from mmreuse.utils.config_files import read_config
 from mmreuse.utils.io import load_checkpoint
 from mmreuse.utils.names import refuse_unknown
+from mmreuse.utils.results import result_of
 from mmreuse.utils.safe_loading import checkpoint_path
 from mmreuse.utils.state_fit import load_strictly, weights_of
 
@@ -30,6 +31,7 @@ class Source:
     preprocessor: dict | None  # config of the data preprocessor it was trained with, where that is known
     config: str | None = None  # whose run leaves the checkpoint, where none is named
     trained: bool = False  # has its weights already
+    options: Mapping[str, Any] | None = None  # over the config
 
     @property
     def is_complete(self) -> bool:
@@ -37,7 +39,7 @@ class Source:
         return self.trained or self.checkpoint is not None or self.config is not None
 
     def load(self) -> None:
-        """Load the checkpoint.
+        """Load the checkpoint, or what the run of the source's config has left.
 
         Raises:
             ConfigError: A source that was described, not built, has no checkpoint.
@@ -48,7 +50,7 @@ class Source:
         if not self.is_complete:
             raise ConfigError(f"source '{self.name}' has no checkpoint: merging random weights makes no sense. Give "
                               'checkpoint=PATH of its trained weights.')
-        checkpoint = self.checkpoint or result_of(self.config)
+        checkpoint = self.checkpoint or result_of(self.config, self.options)
         state = weights_of(load_checkpoint(checkpoint_path(checkpoint)), checkpoint)
         load_strictly(self.model, state, checkpoint,
                       remedy=f"Check model and checkpoint of the source '{self.name}'.")
@@ -81,15 +83,15 @@ def build_source(cfg: Reference, number: int) -> Source:
     if 'config' in cfg:
         if not Path(cfg['config']).is_file():
             raise ConfigError(f"source '{name}': there is no config file {cfg['config']}.")
-        file = read_config(cfg['config'])
-        file.merge_from_dict(dict(cfg.get('options') or {}))
+        file = read_config(cfg['config'], cfg.get('options'))
         model, preprocessor = file.model, file.get('data_preprocessor')
     trained = isinstance(model, nn.Module) and cfg.get('checkpoint') is None
     if not isinstance(model, nn.Module):
         model = dict(model)
         preprocessor = model.pop('data_preprocessor', preprocessor)
         model = record_config(MODELS.build(model), model)
-    return Source(name, model.eval(), cfg.get('checkpoint'), preprocessor, cfg.get('config'), trained)
+    return Source(name, model.eval(), cfg.get('checkpoint'), preprocessor, cfg.get('config'), trained,
+                  cfg.get('options'))
 
 
 def _opened(reference: Reference, name: str | None, number: int) -> Source:

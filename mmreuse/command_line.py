@@ -1,0 +1,135 @@
+"""What the command lines in ``tools/`` share. torch is imported after the arguments are read: --help is quick."""
+import sys
+from argparse import Action, ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmreuse.utils.command_line import OptionAction, add_arguments
+from mmreuse.utils.setup_env import require_openmmlab
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+require_openmmlab()
+
+
+class ToolParser(ArgumentParser):
+    """Parser of a tool's command line.
+
+    Args:
+        description: What the tool does, its docstring; shown as it is.
+        aliases: Former spellings of options, which are accepted and not shown.
+        **options: Of argparse.
+    """
+
+    def __init__(self, description: str | None = None, aliases: Mapping[str, str] | None = None,
+                 **options: Any) -> None:
+        super().__init__(description=description, **{'formatter_class': RawDescriptionHelpFormatter, **options})
+        self.aliases = dict(aliases or {})
+
+    def parse_known_args(self, args: Sequence[str] | None = None,
+                         namespace: Namespace | None = None) -> tuple[Namespace, list[str]]:
+        """Parse, with former spellings replaced."""
+        given = sys.argv[1:] if args is None else args
+        return super().parse_known_args([self.aliases.get(each, each) for each in given], namespace)
+
+
+class InputSizeAction(Action):
+    """``C H W``, or the side of a square image of three channels."""
+
+    def __call__(self, parser: ArgumentParser, namespace: Namespace, values: Sequence[int],
+                 option_string: str | None = None) -> None:
+        """Keep three numbers."""
+        if len(values) not in (1, 3):
+            parser.error(f'{option_string} takes C H W, or the side of a square image.')
+        setattr(namespace, self.dest, list(values) if len(values) == 3 else [3, *2 * values])
+
+
+def add_input_size(parser: ArgumentParser, required: bool = False) -> None:
+    """Add ``--input-size``."""
+    parser.add_argument('--input-size', nargs='+', type=int, action=InputSizeAction, required=required,
+                        metavar='N', help='of an image: C H W, or the side of a square one')
+
+
+def add_matcher(parser: ArgumentParser, default: Mapping[str, Any] | None = None) -> None:
+    """Add ``--matcher``, which takes a type and options."""
+    parser.add_argument('--matcher', nargs='+', action=OptionAction, metavar='KEY=VALUE', default=default,
+                        help='type and options of a matcher that permutes'
+                        + (f' (default: {" ".join(f"{key}={value}" for key, value in default.items())})'
+                           if default else ''))
+
+
+def run_tool(run: Callable[[Namespace], None], args: Namespace) -> None:
+    """Run a tool; what goes wrong on purpose ends in one message."""
+    from mmreuse.engine.launch import reported_errors
+    with reported_errors():
+        run(args)
+
+
+def stage_parser(description: str, reads: str, overrides: Mapping[str, Mapping[str, Any]] | None = None,
+                 **options: Any) -> ToolParser:
+    """Return a parser for the stage of a config.
+
+    Args:
+        description: What the tool does.
+        reads: What the config has to hold.
+        overrides: Keys of the config, ``'pruning.sparsities'``, that an option of the key's last part sets:
+            ``--sparsities``; with the arguments of ``add_argument``.
+        **options: Of :class:`ToolParser`.
+    """
+    parser = ToolParser(description, **options)
+    parser.add_argument('config', help=f'config file with {reads}')
+    for key, settings in (overrides or {}).items():
+        text = f'{settings["help"]} (default: {key} of the config)'
+        parser.add_argument(f'--{key.rpartition(".")[2]}', dest=key, **{**settings, 'help': text})
+    parser.add_argument('--overwrite', action='store_true', help='compute again what is up to date')
+    add_arguments(parser)
+    parser.set_defaults(overridden=tuple(overrides or ()))
+    return parser
+
+
+def stage_config(args: Namespace, runner_type: str) -> 'Config':
+    """Return the config of a stage with what the command line overrides."""
+    from mmreuse.engine import launch
+    cfg = launch.prepare(args)
+    cfg.runner_type, cfg.overwrite = runner_type, args.overwrite
+    given = {key: getattr(args, key) for key in args.overridden}
+    cfg.merge_from_dict({key: value for key, value in given.items() if value is not None})
+    return cfg
+
+
+def stage_main(description: str, runner_type: str, reads: str,
+               overrides: Mapping[str, Mapping[str, Any]] | None = None, **options: Any) -> None:
+    """The whole tool of a stage; arguments as :func:`stage_parser` takes them."""
+    def run(args: Namespace) -> None:
+        from mmreuse.engine import launch
+        launch.run(launch.build_runner(stage_config(args, runner_type)))
+
+    run_tool(run, stage_parser(description, reads, overrides, **options).parse_args())
+
+
+def train_each(args: Namespace, names: Sequence[str], options: Callable[[str], Mapping[str, Any]] | None = None,
+               change: Callable[['Config', str], None] | None = None) -> None:
+    """Train a config once for each name, in ``WORK_DIR/<name>``; what is done is skipped, what was killed resumes.
+
+    Args:
+        args: Of the command line: the config, and what :func:`add_arguments` adds, with ``amp``.
+        names: Of the runs, in order.
+        options: From a name to dotted keys and values, over the config.
+        change: Changes the config of a name further.
+    """
+    from mmreuse.engine import launch
+    for name in names:
+        own = {**(args.cfg_options or {}), **(options(name) if options else {})}
+        cfg = launch.prepare(Namespace(**{**vars(args), 'cfg_options': own}))
+        cfg.work_dir = str(Path(cfg.work_dir, name))
+        if Path(cfg.work_dir, 'metrics.json').is_file():
+            print(f'{cfg.work_dir}: done')
+            continue
+        if change is not None:
+            change(cfg, name)
+        cfg.resume = True
+        if args.amp:
+            launch.set_precision(cfg)
+        launch.run(launch.build_runner(cfg))
