@@ -11,7 +11,7 @@
 _base_ = ['../_base_/default_runtime.py']
 
 variant = 'standard'
-pretrained = None  # the network's checkpoint, which configs of networks name
+pretrained = ''  # the network's checkpoint, which configs of networks name
 
 _masks = '../masks/selection.pth'
 _start = dict(type='TransferInitHook', checkpoint='${pretrained}')

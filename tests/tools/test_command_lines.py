@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from mmreuse.command_line import ToolParser, add_input_size
+
+ROOT = Path(__file__).resolve().parents[2]
 CONFIG = """
 _base_ = ['{root}/configs/_base_/datasets/digits.py', '{root}/configs/_base_/default_runtime.py']
 
@@ -168,14 +171,44 @@ def test_a_broken_test_set_is_found_before_the_training(main, config, tmp_path):
     assert not list(tmp_path.glob('*.pth'))
 
 
-@pytest.mark.parametrize('name', ['train', 'test', 'seam/compare', 'seam/evaluate_robustness', 'pruning/prune',
-                                  'pruning/prune_channels', 'vanishing_feature/curve',
-                                  'vanishing_feature/preserve_first'])
-def test_help_does_not_wait_for_torch(repository, environment, name):
-    script = (f'import runpy, sys\nsys.argv = ["tools/{name}.py", "--help"]\n'
-              'try:\n    runpy.run_path(sys.argv[0], run_name="__main__")\n'
-              'finally:\n    assert "torch" not in sys.modules')
+TOOLS = sorted(str(path.relative_to(ROOT / 'tools')) for path in (ROOT / 'tools').rglob('*.py')
+               if path.name != 'model_libraries.py')
+#: These wait for torch.
+SLOW = {path for path in TOOLS if path.startswith(('merging/', 'model_converters/')) or path == 'quickstart.py'}
+
+
+def test_help_does_not_wait_for_torch(repository, environment):
+    script = f"""
+import contextlib, io, runpy, sys
+for name in {[name for name in TOOLS if name not in SLOW]}:
+    sys.argv = ["tools/" + name, "--help"]
+    shown = io.StringIO()
+    with contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit):
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    assert "torch" not in sys.modules, name
+    assert "python tools/" + name in shown.getvalue(), name
+"""
     run = subprocess.run([sys.executable, '-c', script], cwd=repository, env=environment, capture_output=True,
                          text=True)
     assert run.returncode == 0, run.stderr
-    assert f'python tools/{name}.py' in run.stdout
+
+
+@pytest.mark.parametrize('given, understood', [
+    (['--targets', '1', '2'], dict(target=['1', '2'])), (['--target', '3'], dict(target=['3']))])
+def test_former_spellings_are_accepted_and_not_shown(given, understood, capsys):
+    parser = ToolParser('What it does.', aliases={'--targets': '--target'})
+    parser.add_argument('--target', nargs='+')
+    assert vars(parser.parse_args(given)) == understood
+    with pytest.raises(SystemExit):
+        parser.parse_args(['--help'])
+    assert '--targets' not in capsys.readouterr().out
+
+
+def test_a_size_is_three_numbers_or_a_side(capsys):
+    parser = ToolParser('What it does.')
+    add_input_size(parser)
+    assert parser.parse_args(['--input-size', '1', '8', '9']).input_size == [1, 8, 9]
+    assert parser.parse_args(['--input-size', '8']).input_size == [3, 8, 8]
+    with pytest.raises(SystemExit):
+        parser.parse_args(['--input-size', '8', '8'])
+    assert 'takes C H W' in capsys.readouterr().err

@@ -12,6 +12,7 @@ import model_libraries  # noqa: E402
 import print_spaces  # noqa: E402
 import verify_graph  # noqa: E402
 
+from mmreuse.command_line import run_tool  # noqa: E402
 from mmreuse.errors import ConfigError  # noqa: E402
 from mmreuse.graph import trace  # noqa: E402
 
@@ -43,14 +44,13 @@ def test_spaces_and_cut_points_are_printed(capsys):
     assert '  layer2 (' in text and '11 feature spaces' in text
 
 
-def test_a_config_without_a_model_is_an_error(tmp_path, monkeypatch):
+def test_a_config_without_a_model_is_an_error(tmp_path):
     path = tmp_path / 'empty.py'
     path.write_text('work_dir = "x"\n')
     with pytest.raises(ConfigError, match='has no `model`'):
         print_spaces.model_of_config(str(path))
-    monkeypatch.setattr(print_spaces, 'parse_args', lambda: argparse.Namespace(config=str(tmp_path / 'none.py')))
     with pytest.raises(SystemExit, match='there is no such file'):
-        print_spaces.main()
+        run_tool(print_spaces.run, argparse.Namespace(config=str(tmp_path / 'none.py')))
 
 
 @pytest.mark.slow

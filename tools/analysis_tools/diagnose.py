@@ -7,18 +7,11 @@ is also diagnosed with the statistics of its batch norms taken anew. Writes STUD
     python tools/analysis_tools/diagnose.py outputs CONFIG dense.pth --pruned pruned.pth --reset
     python tools/analysis_tools/diagnose.py residual CONFIG net1.pth net2.pth --plain CONFIG net1.pth net2.pth
 """
-from mmreuse.utils.setup_env import require_openmmlab
-
-require_openmmlab()
-
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmreuse.apis.diagnostics import diagnose
-from mmreuse.apis.merging_tables import print_rows
-from mmreuse.diagnostics.vanishing import METRICS, NORMS_OF_FEATURES, OFFSETS
-from mmreuse.engine import launch
+from mmreuse.command_line import ToolParser, add_matcher, run_tool
 from mmreuse.utils.command_line import OptionAction
 
 STUDIES = {
@@ -32,40 +25,44 @@ STUDIES = {
 
 
 def parse_args(argv: Sequence[str] | None = None) -> Namespace:
-    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser = ToolParser(__doc__, aliases={'--out': '--work-dir'})
     studies = parser.add_subparsers(dest='study', required=True, metavar='STUDY')
     for name, text in STUDIES.items():
         study = studies.add_parser(name, help=text, description=text)
         study.add_argument('config', help='config file with model and data')
         study.add_argument('checkpoints', nargs='+', help='of the end models, or of the dense one')
         study.add_argument('--pruned', help='checkpoint of a pruned network, to be diagnosed beside the dense one')
-        study.add_argument('--matcher', nargs='+', action=OptionAction, metavar='KEY=VALUE',
-                           help='type and options of a matcher that aligns the end models first')
+        add_matcher(study)
         study.add_argument('--reset', action='store_true', help='also with statistics of batch norms taken anew')
-        study.add_argument('--samples', type=int, help='pictures to use (default: all)')
-        study.add_argument('--out', type=Path, help='folder (default: work_dirs/diagnostics/<config name>)')
+        study.add_argument('--samples', type=int, help='images to use (default: all)')
+        study.add_argument('--work-dir', type=Path,
+                           help='where results go (default: work_dirs/diagnostics/<config name>)')
         study.add_argument('--cfg-options', nargs='+', action=OptionAction, metavar='KEY=VALUE',
                            help='override the config')
         if name == 'vanishing':
-            study.add_argument('--metric', choices=METRICS, default='diff', help='g, g / f or f (default: diff)')
-            study.add_argument('--norm', choices=NORMS_OF_FEATURES, default='l2_mean')
-            study.add_argument('--offset', choices=OFFSETS, default='zero',
-                               help='h: what zeros give, or the mean over pictures (default: zero)')
+            study.add_argument('--metric', default='diff', help='diff, ratio or total: g, g / f or f (default: diff)')
+            study.add_argument('--norm', default='l2_mean', help='l1, l1_mean, l2 or l2_mean (default: l2_mean)')
+            study.add_argument('--offset', default='zero',
+                               help='h: zero, what zeros give, or mean, over images (default: zero)')
         if name == 'residual':
             study.add_argument('--plain', nargs='+', required=True, metavar=('CONFIG', 'CHECKPOINT'),
                                help='nets without residual connections')
     return parser.parse_args(argv)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    args = parse_args(argv)
-    out = args.out or Path('work_dirs/diagnostics', Path(args.config).stem)
+def run(args: Namespace) -> None:
+    from mmreuse.apis.diagnostics import diagnose
+    from mmreuse.apis.merging_tables import print_rows
+    out = args.work_dir or Path('work_dirs/diagnostics', Path(args.config).stem)
     settings = {key: getattr(args, key) for key in ('metric', 'norm', 'offset', 'plain') if hasattr(args, key)}
-    with launch.reported_errors():
-        rows = diagnose(args.study, args.config, args.checkpoints, out, samples=args.samples, pruned=args.pruned,
-                        matcher=args.matcher, reset_norms=args.reset, options=args.cfg_options, **settings)
+    rows = diagnose(args.study, args.config, args.checkpoints, out, samples=args.samples, pruned=args.pruned,
+                    matcher=args.matcher, reset_norms=args.reset, options=args.cfg_options, **settings)
     print_rows(rows)
     print(f'{out / args.study}.json and figures are written.')
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    run_tool(run, parse_args(argv))
 
 
 if __name__ == '__main__':

@@ -1,4 +1,6 @@
 """Models of timm, torchvision and mmpretrain by name, never with weights."""
+from __future__ import annotations
+
 import itertools
 import math
 import random
@@ -6,11 +8,12 @@ import warnings
 from collections import defaultdict
 from fnmatch import fnmatch
 from functools import partial
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING
 
 from mmreuse.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 LIBRARIES = ('timm', 'torchvision', 'mmpretrain')
 
@@ -75,6 +78,7 @@ def draw_models(library: str, names: list[str], number: int, seed: int, largest:
 
 def count_parameters(library: str, name: str) -> float:
     """Number of parameters, without allocating any; infinity for a model that cannot be built that way."""
+    import torch
     if library == 'mmpretrain':
         from mmpretrain.apis.model import ModelHub
         return getattr(ModelHub._models_dict[name.lower()].metadata, 'parameters', None) or math.inf

@@ -4,24 +4,24 @@
 
 The network is a model of a library or the ``model`` of a config file, with random weights.
 """
-import argparse
+from __future__ import annotations
+
 import sys
 import warnings
+from argparse import Namespace
 from pathlib import Path
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parent))
 from model_libraries import LIBRARIES, build_model, input_sizes  # noqa: E402
 
-from mmreuse.errors import ConfigError, MMReuseError  # noqa: E402
-from mmreuse.graph import (  # noqa: E402
-    TracedModel,
-    cut_points,
-    trace,
-    verified,
-)
+from mmreuse.command_line import ToolParser, add_input_size, run_tool  # noqa: E402
+from mmreuse.errors import ConfigError  # noqa: E402
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from mmreuse.graph import TracedModel
 
 
 def model_of_config(path: str) -> nn.Module:
@@ -39,6 +39,7 @@ def model_of_config(path: str) -> nn.Module:
 
 def print_graph(graph: TracedModel, cuts: bool) -> None:
     """Print all spaces, how much can move and what holds the rest, and the cut points."""
+    from mmreuse.graph.program.cut import cut_points
     for space in graph.spaces.values():
         print(f'{space}\n')
     print(graph.report())
@@ -50,12 +51,12 @@ def print_graph(graph: TracedModel, cuts: bool) -> None:
     print(f'{len(graph.spaces)} feature spaces, {features} features')
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse_args() -> Namespace:
+    parser = ToolParser(__doc__, aliases={'--size': '--input-size'})
     parser.add_argument('config', nargs='?', help='config file with a `model`')
     parser.add_argument('--library', choices=LIBRARIES)
     parser.add_argument('--model', help='name of a model of the library')
-    parser.add_argument('--size', type=int, help='side of the square input image (default: as the model asks, or 224)')
+    add_input_size(parser)
     parser.add_argument('--verify', action='store_true', help='prove the spaces, and hold what does not move')
     parser.add_argument('--no-cuts', action='store_true', help='leave out the cut points')
     args = parser.parse_args()
@@ -64,20 +65,19 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def main() -> None:
-    args = parse_args()
+def run(args: Namespace) -> None:
+    import torch
+
+    from mmreuse.graph import trace, verified
     warnings.simplefilter('ignore')
-    try:
-        model = model_of_config(args.config) if args.config else build_model(args.library, args.model)
-        size = args.size or (224 if args.config else input_sizes(args.library, args.model, model)[-1])
-        graph = (verified if args.verify else trace)(model.eval(), torch.zeros(1, 3, size, size))
-        print_graph(graph, cuts=not args.no_cuts)
-        if args.verify:
-            report = graph.verify()
-            print(f'verified: relative error {report.error:.1e} on {", ".join(report.cases)}')
-    except MMReuseError as error:
-        raise SystemExit(f'{type(error).__name__}: {error}') from None
+    model = model_of_config(args.config) if args.config else build_model(args.library, args.model)
+    side = 224 if args.config else input_sizes(args.library, args.model, model)[-1]
+    graph = (verified if args.verify else trace)(model.eval(), torch.zeros(1, *(args.input_size or (3, side, side))))
+    print_graph(graph, cuts=not args.no_cuts)
+    if args.verify:
+        report = graph.verify()
+        print(f'verified: relative error {report.error:.1e} on {", ".join(report.cases)}')
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(run, parse_args())

@@ -4,7 +4,8 @@
 
 Each model is built with random weights in a process of its own, under limits of memory and time.
 """
-import argparse
+from __future__ import annotations
+
 import contextlib
 import logging
 import math
@@ -14,10 +15,9 @@ import resource
 import sys
 import time
 import warnings
+from argparse import Namespace
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 from model_libraries import (  # noqa: E402
@@ -29,9 +29,13 @@ from model_libraries import (  # noqa: E402
     smallest_of_each_family,
 )
 
-from mmreuse.errors import TraceError  # noqa: E402
-from mmreuse.graph import TracedModel, trace  # noqa: E402
-from mmreuse.utils.io import write_json  # noqa: E402
+from mmreuse.command_line import ToolParser, run_tool  # noqa: E402
+from mmreuse.errors import ConfigError, TraceError  # noqa: E402
+
+if TYPE_CHECKING:
+    import torch
+
+    from mmreuse.graph import TracedModel
 
 
 def examine(library: str, name: str, size: int | None) -> dict[str, Any]:
@@ -54,6 +58,9 @@ def examine(library: str, name: str, size: int | None) -> dict[str, Any]:
 
 def trace_smallest(model: torch.nn.Module, sizes: list[int], record: dict[str, Any]) -> TracedModel:
     """Trace at the first size that the model accepts."""
+    import torch
+
+    from mmreuse.graph import trace
     for size in sizes[:-1]:
         try:
             record['size'] = size
@@ -66,6 +73,7 @@ def trace_smallest(model: torch.nn.Module, sizes: list[int], record: dict[str, A
 
 def _child(library: str, name: str, size: int | None, memory: float, pipe: Any) -> None:
     """Run in a forked process; the limit counts what is allocated beyond the parent's memory."""
+    import torch
     warnings.simplefilter('ignore')
     torch.set_num_threads(1)
     with open('/proc/self/statm') as file:
@@ -105,8 +113,8 @@ def line_of(record: dict[str, Any]) -> str:
     return f"{record['model']:<45} {record.get('spaces', '-'):>5} spaces {record['seconds']:>7.2f} s  {result}"
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse_args() -> Namespace:
+    parser = ToolParser(__doc__, aliases={'--size': '--input-size'})
     parser.add_argument('--library', choices=LIBRARIES, required=True)
     parser.add_argument('--pattern', default='*', help='glob pattern of model names, e.g. "resnet*"')
     parser.add_argument('--one-per-family', action='store_true', help='only the smallest model of each family')
@@ -114,19 +122,22 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--seed', type=int, help='of the draw (default: the date); printed, to draw the same again')
     parser.add_argument('--max-parameters', type=float, default=math.inf, help='pass over larger models when drawing')
     parser.add_argument('--out', help='JSON file for the results')
-    parser.add_argument('--size', type=int, help='side of the square image (default: small, or as the model asks)')
+    parser.add_argument('--input-size', type=int,
+                        help='side of the square image (default: small, or as the model asks)')
     parser.add_argument('--timeout', type=float, default=300, help='seconds a model (default: 300)')
     parser.add_argument('--memory', type=float, default=6, help='GiB a model (default: 6)')
     return parser.parse_args()
 
 
-def main() -> None:
-    args = parse_args()
+def run(args: Namespace) -> None:
+    import torch
+
+    from mmreuse.utils.io import write_json
     warnings.simplefilter('ignore')
     torch.set_num_threads(1)
     families = list_models(args.library, args.pattern)
     if not families:
-        raise SystemExit(f"{args.library} has no model that matches '{args.pattern}'")
+        raise ConfigError(f"{args.library} has no model that matches '{args.pattern}'")
     names = smallest_of_each_family(args.library, families) if args.one_per_family else list(families)
     if args.sample:
         seed = int(time.strftime('%Y%m%d')) if args.seed is None else args.seed
@@ -134,7 +145,8 @@ def main() -> None:
         print(f'{len(names)} models drawn with --seed {seed}')
     records = []
     for number, name in enumerate(names, 1):
-        records.append(guarded(args.library, name, args.size, args.memory, args.timeout) | dict(family=families[name]))
+        record = guarded(args.library, name, args.input_size, args.memory, args.timeout)
+        records.append(record | dict(family=families[name]))
         print(f'{number:>4}/{len(names)} {line_of(records[-1])}', flush=True)
         if args.out:
             write_json(args.out, dict(library=args.library, models=records))
@@ -143,4 +155,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(run, parse_args())

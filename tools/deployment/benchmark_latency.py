@@ -5,32 +5,23 @@
 Without a checkpoint weights are random, which changes the time only on engines that skip zeros. What an engine computes
 is compared with PyTorch's outputs before it is timed.
 """
-import argparse
+from __future__ import annotations
+
+from argparse import Namespace
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
-from mmreuse.utils.setup_env import require_openmmlab
-
-require_openmmlab()
-
-import torch
-from mmengine.registry import init_default_scope
-from rich.console import Console
-from rich.table import Table
-from torch import nn
-
-from mmreuse.deployment import compare_latency
-from mmreuse.engine import launch
+from mmreuse.command_line import ToolParser, add_input_size, run_tool
 from mmreuse.errors import ConfigError
-from mmreuse.models.classifiers.sources import build_source
-from mmreuse.utils.complexity import count_macs, count_params
-from mmreuse.utils.io import load_checkpoint, write_json
-from mmreuse.utils.state_fit import load_strictly, weights_of
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse_args() -> Namespace:
+    parser = ToolParser(__doc__)
     parser.add_argument('models', nargs='+', metavar='CONFIG[=CHECKPOINT]', help='classifiers that are compared')
-    parser.add_argument('--input-size', nargs=3, type=int, required=True, metavar=('C', 'H', 'W'), help='of an image')
+    add_input_size(parser, required=True)
     parser.add_argument('--engines', nargs='+', default=['torch', 'onnxruntime', 'openvino'],
                         help='torch, onnxruntime, openvino, deepsparse (default: the first three)')
     parser.add_argument('--batch', nargs='+', type=int, default=[1], help='images in a batch; several are timed')
@@ -42,6 +33,9 @@ def parse_args() -> argparse.Namespace:
 
 def load_models(arguments: list[str]) -> dict[str, nn.Module]:
     """Classifiers by name of the config; the whole argument where configs have one name."""
+    from mmengine.registry import init_default_scope
+
+    from mmreuse.models.classifiers.sources import build_source
     if len(set(arguments)) < len(arguments):
         raise ConfigError(f'{max(arguments, key=arguments.count)} is given twice.')
     init_default_scope('mmreuse')
@@ -57,31 +51,38 @@ def load_models(arguments: list[str]) -> dict[str, nn.Module]:
 
 def load_weights(model: nn.Module, path: str) -> None:
     """Load a checkpoint, which must fit; a NarrowClassifier takes on its widths."""
+    from mmreuse.utils.io import load_checkpoint
+    from mmreuse.utils.state_fit import load_strictly, weights_of
     load_strictly(model, weights_of(load_checkpoint(path), path), path)
 
 
-def main() -> None:
-    args = parse_args()
-    with launch.reported_errors():
-        models = load_models(args.models)
-        results = dict(input_size=args.input_size, threads=args.threads, repeats=args.repeats, models={
-            name: dict(params=count_params(model), macs=count_macs(model, args.input_size))
-            for name, model in models.items()}, batches={})
-        table = Table('batch', 'engine', 'network', 'median ms', '10 %', '90 %', f'{next(iter(models))} / it')
-        for batch in args.batch:
-            images = torch.randn(batch, *args.input_size, generator=torch.Generator().manual_seed(0))
-            found = compare_latency(models, images, args.engines, threads=args.threads, repeats=args.repeats)
-            results['batches'][str(batch)] = {
-                engine: {name: asdict(each) for name, each in times.items()} for engine, times in found.items()}
-            for engine, times in found.items():
-                first = next(iter(times.values())).median
-                for name, each in times.items():
-                    row = [f'{1e3 * value:.3f}' for value in (each.median, each.low, each.high)]
-                    table.add_row(str(batch), engine, name, *row, f'{first / each.median:.2f}')
-        Console().print(table)
-        if args.out:
-            write_json(args.out, results)
+def run(args: Namespace) -> None:
+    import torch
+    from rich.console import Console
+    from rich.table import Table
+
+    from mmreuse.deployment import compare_latency
+    from mmreuse.utils.complexity import count_macs, count_params
+    from mmreuse.utils.io import write_json
+    models = load_models(args.models)
+    results = dict(input_size=args.input_size, threads=args.threads, repeats=args.repeats, models={
+        name: dict(params=count_params(model), macs=count_macs(model, args.input_size))
+        for name, model in models.items()}, batches={})
+    table = Table('batch', 'engine', 'network', 'median ms', '10 %', '90 %', f'{next(iter(models))} / it')
+    for batch in args.batch:
+        images = torch.randn(batch, *args.input_size, generator=torch.Generator().manual_seed(0))
+        found = compare_latency(models, images, args.engines, threads=args.threads, repeats=args.repeats)
+        results['batches'][str(batch)] = {
+            engine: {name: asdict(each) for name, each in times.items()} for engine, times in found.items()}
+        for engine, times in found.items():
+            first = next(iter(times.values())).median
+            for name, each in times.items():
+                row = [f'{1e3 * value:.3f}' for value in (each.median, each.low, each.high)]
+                table.add_row(str(batch), engine, name, *row, f'{first / each.median:.2f}')
+    Console().print(table)
+    if args.out:
+        write_json(args.out, results)
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(run, parse_args())

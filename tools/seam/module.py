@@ -9,38 +9,21 @@
 
 CONFIG is that of a ModularClassifier: it names the base. What is packed is what a run has kept, or a published file.
 """
-import argparse
+from __future__ import annotations
+
+from argparse import Namespace
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mmreuse.utils.setup_env import require_openmmlab
-
-require_openmmlab()
-
-import torch
-from rich import print_json
-from torch import Tensor, nn
-
-from mmreuse.apis.modules import load_base, read_modules
-from mmreuse.deployment import compare_latency, export_onnx
-from mmreuse.engine import launch
+from mmreuse.command_line import ToolParser, add_input_size, run_tool
 from mmreuse.errors import ConfigError
-from mmreuse.modularization import (
-    apply_module,
-    compact,
-    compose,
-    count_uses,
-    load_module,
-    measure_cost,
-    save_module,
-    save_published,
-)
-from mmreuse.networks import save
-from mmreuse.utils.io import write_json
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse_args() -> Namespace:
+    parser = ToolParser(__doc__)
     commands = parser.add_subparsers(dest='command', required=True)
     pack = commands.add_parser('pack', help='a module file of what a run has kept, or of a published file')
     pack.add_argument('config')
@@ -61,7 +44,7 @@ def parse_args() -> argparse.Namespace:
     for each in (small, cost, latency):
         each.add_argument('config')
         each.add_argument('module')
-        each.add_argument('--input-size', nargs=3, type=int, required=True, metavar=('C', 'H', 'W'), help='of an image')
+        add_input_size(each, required=True)
         each.add_argument('--batch', type=int, default=16 if each is latency else 1, help='images in a batch')
     small.add_argument('out', help='safetensors file')
     small.add_argument('--onnx', help='write the network with its head as ONNX, too')
@@ -73,19 +56,20 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
-    args = parse_args()
-    with launch.reported_errors():
-        if args.command in ('pack', 'unpack', 'compose'):
-            convert(args)
-        else:
-            use(args)
+def run(args: Namespace) -> None:
+    if args.command in ('pack', 'unpack', 'compose'):
+        convert(args)
+    else:
+        use(args)
 
 
-def convert(args: argparse.Namespace) -> None:
+def convert(args: Namespace) -> None:
     """Make one file of others."""
+    from mmreuse.apis.modules import load_base, read_modules
+    from mmreuse.engine.config import load_config
+    from mmreuse.modularization import compose, load_module, save_module, save_published
     if args.command == 'pack':
-        cfg = launch.load_config(args.config)
+        cfg = load_config(args.config)
         modules = read_modules(cfg, args.state, args.classes)
         if not 1 <= args.problem <= len(modules):
             raise ConfigError(f'--problem {args.problem}: {args.state} has the problems 1 to {len(modules)}.')
@@ -97,12 +81,21 @@ def convert(args: argparse.Namespace) -> None:
         if not all(path for _, _, path in pairs) or len({name for name, _, _ in pairs}) < len(pairs):
             raise ConfigError(f'{" ".join(args.modules)}: give every module as NAME=FILE, each with a name of its own.')
         joined = compose({name: load_module(path) for name, _, path in pairs})
-        save_module(args.out, joined, load_base(launch.load_config(args.config)))
+        save_module(args.out, joined, load_base(load_config(args.config)))
 
 
-def use(args: argparse.Namespace) -> None:
+def use(args: Namespace) -> None:
     """Compact a module, and say what that is good for."""
-    base, module = load_base(launch.load_config(args.config)), load_module(args.module)
+    import torch
+    from rich import print_json
+
+    from mmreuse.apis.modules import load_base
+    from mmreuse.deployment import export_onnx
+    from mmreuse.engine.config import load_config
+    from mmreuse.modularization import apply_module, compact, load_module
+    from mmreuse.networks import save
+    from mmreuse.utils.io import write_json
+    base, module = load_base(load_config(args.config)), load_module(args.module)
     masked = apply_module(module, base)
     images = torch.randn(args.batch, *args.input_size, generator=torch.Generator().manual_seed(0))
     small = compact(masked, images)
@@ -119,8 +112,10 @@ def use(args: argparse.Namespace) -> None:
     print_json(data=found)
 
 
-def measure(args: argparse.Namespace, networks: dict[str, nn.Module], images: Tensor) -> dict[str, Any]:
+def measure(args: Namespace, networks: dict[str, nn.Module], images: Tensor) -> dict[str, Any]:
     """Numbers of each network."""
+    from mmreuse.deployment import compare_latency
+    from mmreuse.modularization import count_uses, measure_cost
     if args.command == 'cost':
         costs = {name: asdict(measure_cost(network, count_uses(network, images))) for name, network in networks.items()}
         return dict(input_size=args.input_size, batch=args.batch, networks=costs)
@@ -130,4 +125,4 @@ def measure(args: argparse.Namespace, networks: dict[str, nn.Module], images: Te
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(run, parse_args())

@@ -20,7 +20,6 @@ from mmreuse.errors import ConfigError
 from mmreuse.models.classifiers import NetworkClassifier
 from mmreuse.networks import open_network, record_of, save
 from mmreuse.networks.record import set_record
-from mmreuse.utils.results import NETWORK_FILE
 from mmreuse.registry import RUNNERS
 from mmreuse.statistics.cached_loader import CachedLoader
 from mmreuse.statistics.data import logits_of
@@ -28,6 +27,7 @@ from mmreuse.statistics.passes import images_of
 from mmreuse.utils.complexity import count_macs, count_params
 from mmreuse.utils.io import state_hash
 from mmreuse.utils.latency import measure_latency
+from mmreuse.utils.results import NETWORK_FILE
 
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 #: How the metrics of other networks than the stage's own begin.
