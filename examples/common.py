@@ -12,13 +12,13 @@ from mmengine.device import get_device
 from mmpretrain.datasets import FashionMNIST
 from torch import Tensor, nn
 
-from mmreuse.apis.merging_tables import print_rows
 from mmreuse.datasets.digits import Digits
 from mmreuse.models import CifarResNet, CifarVGG
 from mmreuse.utils.cache import StageCache
 from mmreuse.utils.io import atomic_path, load_tensors, save_tensors, state_hash, write_json
 from mmreuse.utils.paths import data_root
 from mmreuse.utils.progress import progress
+from mmreuse.utils.tables import print_rows
 
 Batches = list[tuple[Tensor, Tensor]]
 

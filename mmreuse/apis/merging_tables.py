@@ -1,78 +1,86 @@
-"""Tables of merges, with the columns of the published ones."""
-import string
-from collections.abc import Mapping, Sequence
+"""Merges measured side by side, in tables with the columns of the published ones."""
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
+from mmengine.config import Config
 
-from mmreuse.errors import ConfigError
+from mmreuse.engine import launch
+from mmreuse.engine.runners.merging import MergingRunner, task_letters
+from mmreuse.utils.class_split import resolve_tasks
 from mmreuse.utils.methods import MethodLike
+from mmreuse.utils.tables import append_rows, print_rows
+
+Measured = list[tuple[dict[str, Any], MethodLike | None]]
 
 
-def task_letters(count: int) -> list[str]:
-    """A, B, C, ... as tables name models and tasks."""
-    return list(string.ascii_uppercase[:count]) if count <= 26 else [str(number + 1) for number in range(count)]
+def measure_merges(cfg: Config, **part: Any) -> Measured:
+    """Measure merges of a config's sources; what lies in its work_dir already is not measured again.
+
+    Args:
+        cfg: Config that merges, ready to run.
+        **part: See :class:`~mmreuse.engine.runners.merging.MergingRunner`.
+
+    Returns:
+        list: Rows of the wanted cells, in order, and what matched in each.
+
+    Raises:
+        ConfigError: The config does not merge, or something of the part does not exist.
+    """
+    cfg.runner_type, cfg.merging = MergingRunner.__name__, part
+    runner = launch.build_runner(cfg)
+    launch.run(runner)
+    return runner.wanted()
 
 
-def accuracy_columns(accuracy: Mapping[str, float]) -> dict[str, float]:
-    """Joint, average and tasks under the names of the published tables."""
+def metrics_of(row: Mapping[str, Any]) -> dict[str, float]:
+    """Return what was measured in a row, under the keys of ``metrics.json``."""
+    return {key: value for key, value in row.items() if key not in MergingRunner.columns}
+
+
+def accuracies(row: Mapping[str, Any]) -> dict[str, float]:
+    """Return the accuracies of a row."""
+    return {key: value for key, value in metrics_of(row).items() if not key.startswith('merge/')}
+
+
+def accuracy_columns(row: Mapping[str, Any]) -> dict[str, float]:
+    """Return the accuracies under the names of the published tables."""
     names = {'joint': 'Joint', 'task_average': 'Per Task Avg'}
-    return {names.get(key, key.replace('_', ' ').title()): value for key, value in accuracy.items()}
+    return {names.get(key, key.replace('_', ' ').title()): value for key, value in accuracies(row).items()}
 
 
-def split_columns(tasks: Sequence[Sequence[int]]) -> dict[str, str]:
-    """Class ids of the tasks, as the published folders join them."""
+def split_columns(cfg: Config) -> dict[str, str]:
+    """Return class ids of a config's tasks, as the published folders join them."""
+    tasks = resolve_tasks(cfg.model.tasks)
     return {f'Split {letter}': '_'.join(map(str, task))
             for letter, task in zip(task_letters(len(tasks)), tasks, strict=True)}
 
 
 def parameter_columns(matcher: MethodLike) -> dict[str, Any]:
-    """Options of a matcher; alpha and beta of zip are the published A and B."""
+    """Return the options of a matcher; alpha and beta of zip are the published A and B."""
     options = dict(matcher) if isinstance(matcher, Mapping) else {}
     names = {'alpha': 'A', 'beta': 'B'}
     return {f'Params {names.get(key, key.replace("_", " ").title())}': value
             for key, value in options.items() if key != 'type'}
 
 
-def matcher_name(matcher: MethodLike) -> str:
-    """As it stands in tables."""
-    return matcher['type'] if isinstance(matcher, Mapping) else str(matcher)
+def publish(cfg: Config, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Append rows to a table in the work_dir, and print them without class ids."""
+    append_rows(Path(cfg.work_dir, name), rows)
+    print_rows(rows, leave_out=[key for key in rows[0] if key.startswith('Split ')])
 
 
-def stop_name(stop: str | None) -> str:
-    """As it stands in tables: the whole merge and the ensemble have names, too."""
-    return {None: 'none', '': 'input'}.get(stop, stop)
-
-
-def stop_of(name: str) -> str | None:
-    """The stop that :func:`stop_name` names."""
-    return {'none': None, 'input': ''}.get(name, name)
-
-
-def append_rows(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Append to a table; a new one gets a header.
-
-    Raises:
-        ConfigError: The table has other columns.
-    """
-    path = Path(path)
-    header = ','.join(rows[0])
-    known = path.read_text().partition('\n')[0] if path.is_file() else None
-    if known not in (None, '', header):
-        raise ConfigError(f"{path}: has the columns '{known}', these rows '{header}'. Move it away or name another "
-                          'work-dir.')
-    lines = [','.join('' if value is None else str(value) for value in row.values()) for row in rows]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open('a', encoding='utf-8') as file:
-        file.write('\n'.join([*([] if known else [header]), *lines]) + '\n')
-
-
-def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print a table of rows with the same columns; class ids are left out, numbers rounded."""
-    columns = [name for name in rows[0] if not name.startswith('Split ')]
-    table = Table(*columns)
-    for row in rows:
-        table.add_row(*(f'{row[name]:.4g}' if isinstance(row[name], float) else str(row[name]) for name in columns))
-    Console().print(table)
+def merging_main(description: str, run: Callable[[Config, Namespace], None],
+                 add_arguments: Callable[[ArgumentParser], None] | None = None) -> None:
+    """Run the command line of a tool that measures merges: ``CONFIG [--split --work-dir --cfg-options --seed]``."""
+    parser = ArgumentParser(description=description, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='config file that merges')
+    parser.add_argument('--split', choices=('val', 'test'), default='test',
+                        help='what to measure on (default: %(default)s)')
+    if add_arguments is not None:
+        add_arguments(parser)
+    launch.add_arguments(parser)
+    args = parser.parse_args()
+    with launch.reported_errors():
+        run(launch.prepare(args), args)

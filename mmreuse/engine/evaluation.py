@@ -18,13 +18,16 @@ def evaluate(models: Sequence[nn.Module], loader: DataLoader, evaluator: Any,
     Args:
         models: Of mmengine, in evaluation mode.
         loader: Of the test data.
-        evaluator: Its config.
+        evaluator: Its config, of which every model gets one; a built one is for a single model.
         half: In half precision.
     """
-    config = evaluator.to_dict() if hasattr(evaluator, 'to_dict') else evaluator
-    evaluators = [Evaluator(copy.deepcopy(config)) for _ in models]
-    for each in evaluators:
-        each.dataset_meta = getattr(loader.dataset, 'metainfo', None)
+    if isinstance(evaluator, Evaluator):
+        evaluators = [evaluator]
+    else:
+        config = evaluator.to_dict() if hasattr(evaluator, 'to_dict') else evaluator
+        evaluators = [Evaluator(copy.deepcopy(config)) for _ in models]
+        for each in evaluators:
+            each.dataset_meta = getattr(loader.dataset, 'metainfo', None)
     with autocast(enabled=half):
         for batch in loader:
             for model, each in zip(models, evaluators, strict=True):

@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader
 
+from mmreuse.engine.evaluation import evaluate
 from mmreuse.engine.replay import OwnDraws
 from mmreuse.engine.unwrap_model import model_of
 from mmreuse.errors import DataError
@@ -92,24 +93,22 @@ def matching_images(runner: Runner) -> MatchingImages:
     return MatchingImages(runner.train_dataloader, model_of(runner, MergedClassifier).data_preprocessor, runner.seed)
 
 
-def validation_score(runner: Runner) -> Callable[[nn.Module], float]:
-    """What says how good a network is in place of the merged one of a runner's model.
+def validation_score(model: MergedClassifier, loader: DataLoader, evaluator: Any) -> Callable[[nn.Module], float]:
+    """Return what says how good a network is in place of the merged one of a model.
 
-    Returns:
-        Callable: From a network to the first metric of the ``val_evaluator`` on the ``val_dataloader``.
+    Args:
+        model: Merged.
+        loader: Validation data.
+        evaluator: Config or built; its first metric counts.
     """
-    model, loop = model_of(runner, MergedClassifier), runner.val_loop
-
     def score(network: nn.Module) -> float:
         before, model.merged = model.merged, network
         try:
-            with torch.no_grad(), evaluating(model):
-                for batch in loop.dataloader:
-                    loop.evaluator.process(data_samples=model.val_step(batch), data_batch=batch)
-            metrics = loop.evaluator.evaluate(len(loop.dataloader.dataset))
+            with evaluating(model):
+                metrics, = evaluate([model], loader, evaluator)
         finally:
             model.merged = before
-        return float(next(iter(metrics.values())))
+        return next(iter(metrics.values()))
 
     return score
 

@@ -64,7 +64,7 @@ def auto(
         DataError: As the candidates raise it. The network is then unchanged.
     """
     judge = scorer(validation, score)
-    methods = {_label(found): found for found in map(find_methods, candidates)}
+    methods = {label_of(found): found for found in map(find_methods, candidates)}
     if targets is None and ends is not None:
         targets = measure_ends(ends, loader, samples=samples)
     given = dict(samples=samples, ends=ends, targets=targets, weights=weights, validation=validation, score=score)
@@ -87,7 +87,7 @@ def auto(
     return Choice(name, scores, unfit, tuple(methods.get(name, ())))
 
 
-def _label(methods: Sequence[Method]) -> str:
+def label_of(methods: Sequence[Method]) -> str:
     """Return e.g. ``repair(order=sequential)`` or ``repair + reset``."""
     options = [', '.join(f'{key}={value}' for key, value in method.options.items()) for method in methods]
     return ' + '.join(method.name + (f'({own})' if own else '') for method, own in zip(methods, options, strict=True))

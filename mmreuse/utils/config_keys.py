@@ -17,8 +17,8 @@ RUNNER_KEYS = frozenset((
 #: Keys that stages read, beside some of the Runner's; one config serves several stages.
 STAGE_KEYS = frozenset((
     'seed', 'device', 'overwrite', 'cache_dir', 'zoo', 'data', 'test_data', 'features', 'similarity',
-    'similarity_file', 'partition', 'partition_file', 'reassembly', 'connectivity', 'preserve_first', 'pruning',
-    'channels', 'modularization', 'robustness', 'job', 'networks', 'stages', 'only'))
+    'similarity_file', 'partition', 'partition_file', 'reassembly', 'connectivity', 'merging', 'preserve_first',
+    'pruning', 'channels', 'modularization', 'robustness', 'job', 'networks', 'stages', 'only'))
 READ_KEYS = RUNNER_KEYS | STAGE_KEYS
 
 

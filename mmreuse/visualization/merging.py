@@ -8,10 +8,11 @@ LABELS = {'joint': 'joint', 'task_average': 'task average'}
 
 
 def draw_size_curve(points: Sequence[Mapping[str, Any]]) -> Figure:
-    """Accuracy against cost of partial merges, each point labelled with its stop.
+    """Draw accuracy against cost of partial merges, each point labelled with its stop.
 
     Args:
-        points: ``stop``, ``merge/macs``, ``joint`` and ``task_average`` each.
+        points: ``stop``, ``merge/macs``, ``joint`` and ``task_average`` each. Where they are of several ``matcher``,
+            there is one line of the joint accuracy for each.
 
     Raises:
         ValueError: There are no points.
@@ -22,11 +23,16 @@ def draw_size_curve(points: Sequence[Mapping[str, Any]]) -> Figure:
     figure = Figure(figsize=(7, 4.5), layout='constrained')
     axes = figure.subplots()
     points = sorted(points, key=lambda point: point['merge/macs'])
-    costs = [point['merge/macs'] / 1e6 for point in points]
-    for key, label in LABELS.items():
-        axes.plot(costs, [point[key] for point in points], marker='o', label=label)
-    for cost, point in zip(costs, points, strict=True):
-        axes.annotate(point['stop'], (cost, point['joint']), xytext=(3, -9), textcoords='offset points', fontsize=6)
+    matchers = list(dict.fromkeys(point.get('matcher') for point in points))
+    lines = [(None, key, label) for key, label in LABELS.items()] if len(matchers) == 1 else [
+        (matcher, 'joint', matcher or 'not merged') for matcher in matchers]
+    for matcher, key, label in lines:
+        own = [point for point in points if matcher is None or point.get('matcher') == matcher]
+        axes.plot([point['merge/macs'] / 1e6 for point in own], [point[key] for point in own], label=label,
+                  marker='o', linestyle='' if matcher == '' else '-')
+    for point in points:
+        axes.annotate(point['stop'], (point['merge/macs'] / 1e6, point['joint']), xytext=(3, -9),
+                      textcoords='offset points', fontsize=6)
     axes.set_xlabel('multiply-accumulates (M)')
     axes.set_ylabel('accuracy (%)')
     axes.grid(alpha=0.3)

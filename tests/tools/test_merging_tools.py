@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from mmreuse.engine.runners import MergingRunner
 from mmreuse.models import MergedClassifier
 from mmreuse.utils.io import load_checkpoint, load_tensors, read_json
 
@@ -95,6 +96,30 @@ def test_curve(tool, config, tmp_path):
     assert (tmp_path / 'curve.png').read_bytes().startswith(b'\x89PNG')
 
 
+def test_cells_that_were_measured_by_another_tool_are_not_measured_again(tool, config, tmp_path, monkeypatch):
+    assert tool('curve', config, '--stops', 'none', 'input') is None
+    merge, merged = MergedClassifier.merge, []
+    monkeypatch.setattr(MergedClassifier, 'merge', lambda self, *given, **options: (
+        merged.append(given[1]) or merge(self, *given, **options)))
+    assert tool('curve', config, '--stops', 'none', 'backbone.layer2') is None
+    assert tool('baselines', config, '--matchers', 'identity') is None
+    assert len(merged) == 2  # up to layer2, and identity
+    assert tool('base_models', config) is None
+    assert len(merged) == 2 + 3
+    assert tool('curve', config, '--stops', 'none', '--cfg-options', 'default_hooks.merge.refit=True') is None
+    assert len(merged) == 2 + 3 + 1  # all anew
+    rows = rows_of(tmp_path / 'merging/results.csv')
+    assert [(row['network'], row['stop'], row['split']) for row in rows] == [('merge', 'none', 'test')]
+    assert [row['Stop Node'] for row in rows_of(tmp_path / 'zipit_configurations.csv')] == [
+        'none', 'input', 'none', 'backbone.layer2', 'none']
+
+
+def test_renormalizers_that_choose_do_so_on_validation_data(tool, config, tmp_path):
+    assert tool('baselines', config, '--matchers', '--cfg-options',
+                "default_hooks.renormalize.renormalizers=['auto']") is None
+    assert len(rows_of(tmp_path / 'merging/results.csv')) == 1
+
+
 def test_search_goes_on_after_a_kill(tool, config, tmp_path, monkeypatch):
     arguments = (config, '--param', 'alpha', 0.1, 0.5, '--param', 'beta', 0, 1, '--stops', 'none', 'backbone.layer2')
     merge, merged, passes = MergedClassifier.merge, [], []
@@ -128,14 +153,15 @@ def test_search_goes_on_after_a_kill(tool, config, tmp_path, monkeypatch):
 
 def test_random_search_is_seeded(tool, config, tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr('mmreuse.apis.merging_search.search', lambda study, trials, *_: drawn.append(trials) or exit(0))
+    monkeypatch.setattr(MergingRunner, 'execute', lambda runner: drawn.append(
+        [cell for cell, _ in runner.cells()]) or exit(0))
     for seed in (0, 0, 1):
         tool('search', config, '--draws', 5, '--seed', seed)
     assert drawn[0] == drawn[1] != drawn[2] and len(drawn[0]) == 5
 
 
 @pytest.mark.parametrize('arguments, message', [
-    (['--param', 'gamma', 1], "has no option 'gamma'"),
+    (['--param', 'gamma', 1], "merging.matchers[0]: zip_features takes no 'gamma'"),
     (['--stops', 'backbone.layer9'], 'backbone.layer3'),
     (['--draws', 99], 'the grid has 36 combinations'),
 ])

@@ -52,7 +52,7 @@ def parse_args(argv: Sequence[str] | None = None) -> Namespace:
 
 def run(args: Namespace) -> None:
     from mmreuse.apis.diagnostics import diagnose
-    from mmreuse.apis.merging_tables import print_rows
+    from mmreuse.utils.tables import print_rows
     out = args.work_dir or Path('work_dirs/diagnostics', Path(args.config).stem)
     settings = {key: getattr(args, key) for key in ('metric', 'norm', 'offset', 'plain') if hasattr(args, key)}
     rows = diagnose(args.study, args.config, args.checkpoints, out, samples=args.samples, pruned=args.pruned,

@@ -10,21 +10,19 @@ require_openmmlab()
 
 from argparse import Namespace
 
-from mmreuse.apis.merging_study import MergingStudy, study_main
-from mmreuse.apis.merging_tables import accuracy_columns, append_rows, print_rows, task_letters
+from mmengine.config import Config
+
+from mmreuse.apis.merging_tables import accuracy_columns, measure_merges, merging_main, metrics_of, publish
 from mmreuse.engine import launch
 
 
-def run(study: MergingStudy, args: Namespace) -> None:
-    letters = task_letters(len(study.model.sources))
-    measured = {letter: study.source(number, args.split) for number, letter in enumerate(letters)}
-    measured['Ensemble'] = study.ensemble(args.split)
-    rows = [{**accuracy_columns(each.accuracy), 'Model': name} for name, each in measured.items()]
-    append_rows(study.folder / 'base_models.csv', rows)
-    print_rows(rows)
-    for name, each in measured.items():
-        launch.add_metrics(study.folder, f'base_models/{name}', each.flat)
+def run(cfg: Config, args: Namespace) -> None:
+    measured = {row['network'].replace('ensemble', 'Ensemble'): row
+                for row, _ in measure_merges(cfg, sources=True, split=args.split)}
+    publish(cfg, 'base_models.csv', [{**accuracy_columns(row), 'Model': name} for name, row in measured.items()])
+    for name, row in measured.items():
+        launch.add_metrics(cfg.work_dir, f'base_models/{name}', metrics_of(row))
 
 
 if __name__ == '__main__':
-    study_main(__doc__, run)
+    merging_main(__doc__, run)

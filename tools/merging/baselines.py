@@ -10,9 +10,18 @@ require_openmmlab()
 
 from argparse import ArgumentParser, Namespace
 
-from mmreuse.apis.merging_study import MergingStudy, study_main
-from mmreuse.apis.merging_tables import accuracy_columns, append_rows, matcher_name, print_rows, split_columns
+from mmengine.config import Config
+
+from mmreuse.apis.merging_tables import (
+    accuracy_columns,
+    measure_merges,
+    merging_main,
+    metrics_of,
+    publish,
+    split_columns,
+)
 from mmreuse.engine import launch
+from mmreuse.utils.methods import method_name
 
 MATCHERS = ['identity', 'weight_matching', 'permute']
 
@@ -22,16 +31,15 @@ def add_arguments(parser: ArgumentParser) -> None:
                         help="beside the config's own (default: %(default)s)")
 
 
-def run(study: MergingStudy, args: Namespace) -> None:
-    rows = []
-    for matcher in [*args.matchers, study.matcher]:
-        measured = study.merge(matcher, stop=study.stop, split=args.split)
-        rows.append({**accuracy_columns(measured.accuracy), 'Time': measured.costs['merge/matching_seconds'],
-                     'Merging Fn': matcher_name(matcher), **split_columns(study.model.tasks)})
-        launch.add_metrics(study.folder, f'baselines/{matcher_name(matcher)}', measured.flat)
-    append_rows(study.folder / 'auxiliary_functions.csv', rows)
-    print_rows(rows)
+def run(cfg: Config, args: Namespace) -> None:
+    own = cfg.get('default_hooks', {}).get('merge', {}).get('matcher', 'zip')
+    measured = measure_merges(cfg, matchers=[*args.matchers, own], split=args.split)
+    publish(cfg, 'auxiliary_functions.csv', [
+        {**accuracy_columns(row), 'Time': row['merge/matching_seconds'], 'Merging Fn': method_name(matcher),
+         **split_columns(cfg)} for row, matcher in measured])
+    for row, matcher in measured:
+        launch.add_metrics(cfg.work_dir, f'baselines/{method_name(matcher)}', metrics_of(row))
 
 
 if __name__ == '__main__':
-    study_main(__doc__, run, add_arguments)
+    merging_main(__doc__, run, add_arguments)

@@ -10,16 +10,45 @@ from mmreuse.utils.setup_env import require_openmmlab
 
 require_openmmlab()
 
+import re
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Sequence
 from pathlib import Path
 
 from mmengine.registry import init_default_scope
 
-from mmreuse.apis.merging_external import disjoint_pairs, published_checkpoints, read_weights
 from mmreuse.engine import launch
-from mmreuse.models.classifiers.plain import convert
+from mmreuse.errors import ArtefactError
+from mmreuse.models.classifiers.plain import convert, read_weights
 from mmreuse.registry import MODELS
 from mmreuse.utils.io import save_tensors
+
+_FOLDER = re.compile(r'\d+(_\d+)*')
+
+
+def published_checkpoints(folder: str | Path, name: str) -> dict[str, Path]:
+    """Checkpoints ``<folder>/<class ids joined by _>/<name>_v0.pth.tar``, the newest version, by class ids.
+
+    Raises:
+        ArtefactError: There are none.
+    """
+    found = {}
+    for path in sorted(Path(folder).glob(f'*/{name}_v*.pth.tar'), key=_version):
+        if _FOLDER.fullmatch(path.parent.name):
+            found[path.parent.name] = path
+    if not found:
+        raise ArtefactError(f'{folder}: there is no <class ids>/{name}_v0.pth.tar.')
+    return found
+
+
+def _version(path: Path) -> int:
+    return int(re.fullmatch(r'.*_v(\d+)\.pth\.tar', path.name)[1])
+
+
+def disjoint_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Pairs of folder names without a common class id."""
+    ids = {name: set(name.split('_')) for name in sorted(names)}
+    return [(first, second) for first in ids for second in ids if first < second and not ids[first] & ids[second]]
 
 
 def main() -> None:

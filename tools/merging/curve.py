@@ -9,19 +9,21 @@ from mmreuse.utils.setup_env import require_openmmlab
 require_openmmlab()
 
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
 
-from mmreuse.apis.merging_study import MergingStudy, study_main
+from mmengine.config import Config
+
 from mmreuse.apis.merging_tables import (
     accuracy_columns,
-    append_rows,
-    matcher_name,
+    measure_merges,
+    merging_main,
+    metrics_of,
     parameter_columns,
-    print_rows,
+    publish,
     split_columns,
-    stop_name,
-    stop_of,
 )
 from mmreuse.utils.io import atomic_path, write_json
+from mmreuse.utils.methods import method_name
 from mmreuse.visualization import draw_size_curve
 
 
@@ -30,23 +32,19 @@ def add_arguments(parser: ArgumentParser) -> None:
                         help="'none' merges everything, 'input' nothing (default: one place after every layer)")
 
 
-def run(study: MergingStudy, args: Namespace) -> None:
-    stops = study.all_stops() if args.stops is None else [stop_of(name) for name in args.stops]
-    points, rows = [], []
-    for stop in stops:
-        measured = study.merge(stop=stop, split=args.split)
-        points.append(dict(stop=stop_name(measured.stop), **measured.flat))
-        rows.append({
-            **accuracy_columns(measured.accuracy), **split_columns(study.model.tasks),
-            'Time': measured.costs['merge/matching_seconds'], 'Merging Fn': matcher_name(study.matcher),
-            'Model Name': study.model.sources[0].name, 'Stop Node': stop_name(measured.stop),
-            **parameter_columns(study.matcher)})
-        append_rows(study.folder / 'zipit_configurations.csv', rows[-1:])
-    print_rows(rows)
-    write_json(study.folder / 'curve.json', points)
-    with atomic_path(study.folder / 'curve.png') as path:
+def run(cfg: Config, args: Namespace) -> None:
+    measured = measure_merges(cfg, stops=args.stops or 'all', split=args.split)
+    source = cfg.model.sources[0]
+    name = source.get('name') or (Path(source.config).stem if 'config' in source else 'model 0')
+    publish(cfg, 'zipit_configurations.csv', [
+        {**accuracy_columns(row), **split_columns(cfg), 'Time': row['merge/matching_seconds'],
+         'Merging Fn': method_name(matcher), 'Model Name': name, 'Stop Node': row['stop'],
+         **parameter_columns(matcher)} for row, matcher in measured])
+    points = [dict(stop=row['stop'], **metrics_of(row)) for row, _ in measured]
+    write_json(Path(cfg.work_dir, 'curve.json'), points)
+    with atomic_path(Path(cfg.work_dir, 'curve.png')) as path:
         draw_size_curve(points).savefig(path, format='png', dpi=150)
 
 
 if __name__ == '__main__':
-    study_main(__doc__, run, add_arguments)
+    merging_main(__doc__, run, add_arguments)

@@ -12,9 +12,9 @@ require_openmmlab()
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from mmreuse.apis.merging_external import measure_external
-from mmreuse.apis.merging_study import MergingStudy, study_main
-from mmreuse.apis.merging_tables import accuracy_columns, append_rows, print_rows
+from mmengine.config import Config
+
+from mmreuse.apis.merging_tables import accuracy_columns, measure_merges, merging_main, metrics_of, publish
 from mmreuse.engine import launch
 
 
@@ -22,13 +22,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument('checkpoint', help='the merged weights')
 
 
-def run(study: MergingStudy, args: Namespace) -> None:
-    measured = measure_external(study, args.checkpoint, args.split)
-    rows = [accuracy_columns(measured.accuracy)]
-    append_rows(study.folder / 'gitrebasin.csv', rows)
-    print_rows(rows)
-    launch.add_metrics(study.folder, f'external/{Path(args.checkpoint).stem}', measured.flat)
+def run(cfg: Config, args: Namespace) -> None:
+    (row, _), = measure_merges(cfg, external=[args.checkpoint], split=args.split)
+    publish(cfg, 'gitrebasin.csv', [accuracy_columns(row)])
+    launch.add_metrics(cfg.work_dir, f'external/{Path(args.checkpoint).stem}', metrics_of(row))
 
 
 if __name__ == '__main__':
-    study_main(__doc__, run, add_arguments)
+    merging_main(__doc__, run, add_arguments)

@@ -11,21 +11,30 @@ from mmreuse.utils.setup_env import require_openmmlab
 require_openmmlab()
 
 import ast
+import itertools
 from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
-from mmreuse.apis.merging_search import ZIP_GRID, grid_of, search
-from mmreuse.apis.merging_study import MergingStudy, study_main
+from mmengine.config import Config
+
 from mmreuse.apis.merging_tables import (
+    accuracies,
     accuracy_columns,
-    append_rows,
-    matcher_name,
+    measure_merges,
+    merging_main,
+    metrics_of,
     parameter_columns,
-    print_rows,
-    stop_name,
-    stop_of,
+    publish,
 )
 from mmreuse.engine import launch
+from mmreuse.errors import ConfigError
 from mmreuse.utils.io import write_json
+from mmreuse.utils.methods import MethodLike, method_name
+
+#: What the published search of zip tries.
+ZIP_GRID = {'alpha': [1e-4, .01, .1, .3, .5, 1.], 'beta': [0., .0375, .075, .125, .25, 1.]}
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -45,23 +54,37 @@ def value_of(text: str) -> int | float | bool | str | None:
         return text
 
 
-def run(study: MergingStudy, args: Namespace) -> None:
+def grid(cfg: Config, options: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
+    """The config's matcher with every combination of options."""
+    own = cfg.get('default_hooks', {}).get('merge', {}).get('matcher', 'zip')
+    own = dict(own) if isinstance(own, Mapping) else dict(type=own)
+    return [{**own, **dict(zip(options, values, strict=True))} for values in itertools.product(*options.values())]
+
+
+def trial_of(row: Mapping[str, Any], matcher: MethodLike) -> dict[str, Any]:
+    accuracy = accuracies(row)
+    costs = {key: value for key, value in metrics_of(row).items() if key not in accuracy}
+    return dict(matcher=matcher, stop=row['stop'], accuracy=accuracy, costs=costs)
+
+
+def run(cfg: Config, args: Namespace) -> None:
     options = {name: [value_of(value) for value in values] for name, *values in args.param or []} or ZIP_GRID
-    stops = [stop_of(name) for name in args.stops or [stop_name(study.stop)]]
-    trials = grid_of(study, options, stops, args.draws, args.seed or 0)
-    ranked = search(study, trials, args.metric, args.split)
-    rows = [{
-        **accuracy_columns(trial['accuracy']), **parameter_columns(trial['matcher']),
-        'Stop Node': stop_name(trial['stop']), 'Merge Fn': matcher_name(trial['matcher']),
-        'Time': trial['costs']['merge/matching_seconds']} for trial in ranked]
-    append_rows(study.folder / 'zipit_hyperparameters.csv', rows)
-    print_rows(rows)
-    best = ranked[0]
-    tested = study.merge(best['matcher'], stop=best['stop'], split='test')
-    write_json(study.folder / 'search.json', dict(metric=args.metric, split=args.split, trials=ranked,
-                                                  best=best, best_on_test=tested.accuracy))
-    launch.add_metrics(study.folder, 'search/best', tested.flat)
+    given = {key: value for key, value in dict(stops=args.stops, draws=args.draws).items() if value is not None}
+    measured = measure_merges(cfg, matchers=grid(cfg, options), split=args.split, **given)
+    known = accuracies(measured[0][0])
+    if args.metric not in known:
+        raise ConfigError(f"there is no metric '{args.metric}'; there are {', '.join(known)}.")
+    ranked = sorted(measured, key=lambda each: -each[0][args.metric])
+    publish(cfg, 'zipit_hyperparameters.csv', [
+        {**accuracy_columns(row), **parameter_columns(matcher), 'Stop Node': row['stop'],
+         'Merge Fn': method_name(matcher), 'Time': row['merge/matching_seconds']} for row, matcher in ranked])
+    row, matcher = ranked[0]
+    (tested, _), = measure_merges(cfg, matchers=[matcher], stops=[row['stop']], split='test')
+    trials = [trial_of(*each) for each in ranked]
+    write_json(Path(cfg.work_dir, 'search.json'), dict(metric=args.metric, split=args.split, trials=trials,
+                                                       best=trials[0], best_on_test=accuracies(tested)))
+    launch.add_metrics(cfg.work_dir, 'search/best', metrics_of(tested))
 
 
 if __name__ == '__main__':
-    study_main(__doc__, run, add_arguments)
+    merging_main(__doc__, run, add_arguments)

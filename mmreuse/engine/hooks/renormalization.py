@@ -46,8 +46,8 @@ class RenormalizationHook(Hook):
         """Renormalise, unless the run is resumed."""
         if resumed(runner):
             return
-        score = None if runner.val_loop is None else validation_score(runner)
+        model, loop = model_of(runner, MergedClassifier), runner.val_loop
+        score = None if loop is None else validation_score(model, loop.dataloader, loop.evaluator)
         with parameters_may_change(runner):
-            seconds = renormalize_merged(
-                model_of(runner, MergedClassifier), matching_images(runner), self.renormalizers, score)
+            seconds = renormalize_merged(model, matching_images(runner), self.renormalizers, score)
         runner.message_hub.update_scalars(seconds)

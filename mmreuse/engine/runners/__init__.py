@@ -10,6 +10,7 @@ from mmreuse.engine.runners.dery import (
     SimilarityRunner,
     ZooAccuracyRunner,
 )
+from mmreuse.engine.runners.merging import MergingRunner
 from mmreuse.engine.runners.modularization import ModularizationRunner
 from mmreuse.engine.runners.network import NetworkRunner
 from mmreuse.engine.runners.pipeline import PipelineRunner
@@ -18,6 +19,6 @@ from mmreuse.engine.runners.pruning import PruningRunner
 from mmreuse.engine.runners.robustness import RobustnessRunner
 
 __all__ = ['ChannelPruningRunner', 'ConnectivityRunner', 'DeRyRunner', 'FeatureExtractionRunner',
-           'ModularizationRunner', 'NetworkRunner', 'NodeShapeRunner', 'PartitionRunner', 'PipelineRunner',
-           'PreserveFirstRunner', 'PruningRunner', 'ReassemblyRunner', 'RobustnessRunner', 'SimilarityRunner',
-           'ZooAccuracyRunner']
+           'MergingRunner', 'ModularizationRunner', 'NetworkRunner', 'NodeShapeRunner', 'PartitionRunner',
+           'PipelineRunner', 'PreserveFirstRunner', 'PruningRunner', 'ReassemblyRunner', 'RobustnessRunner',
+           'SimilarityRunner', 'ZooAccuracyRunner']

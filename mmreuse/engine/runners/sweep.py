@@ -1,6 +1,5 @@
 """Stages that measure the cells of a table, one after another."""
 import copy
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,9 +14,10 @@ from torch.utils.data import DataLoader
 from mmreuse.engine.evaluation import evaluate
 from mmreuse.engine.runners.stage import StageRunner
 from mmreuse.registry import MODELS
-from mmreuse.utils.io import atomic_path, atomic_write, load_checkpoint, read_json, write_json
+from mmreuse.utils.io import atomic_path, load_checkpoint, read_json, write_json
 from mmreuse.utils.names import refuse_unknown
 from mmreuse.utils.state_fit import load_strictly, weights_of
+from mmreuse.utils.tables import write_rows
 
 
 class SweepRunner(StageRunner):
@@ -111,10 +111,7 @@ class SweepRunner(StageRunner):
     def write(self) -> None:
         """Write ``results.json``, ``results.csv`` and ``figure.png``."""
         write_json(self.folder / 'results.json', dict(rows=self.rows, made_from=self._made_from()))
-        with atomic_write(self.folder / 'results.csv') as file:
-            writer = csv.DictWriter(file, dict.fromkeys(key for row in self.rows for key in row))
-            writer.writeheader()
-            writer.writerows(self.rows)
+        write_rows(self.folder / 'results.csv', self.rows)
         with atomic_path(self.folder / 'figure.png') as path:
             self.draw().savefig(path, format='png', dpi=120)
 

@@ -1,16 +1,39 @@
 """Weights of nets in one piece, for mmpretrain's classifiers, and what published modules call theirs."""
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.models.backbones import CifarResNet
+from mmreuse.utils.io import load_arrays, load_checkpoint
 
 _PREFIX = re.compile(r'^(module|model|params|batch_stats)\.')
 #: From the MLP-Mixer that modules are published for to timm's, in the order in which they are replaced.
 _MIXER = [(r'^stem\.', 'stem.proj.'), (r'^layer\.', 'blocks.'), (r'\.(token|channel)_mlp_block\.', r'.mlp_\1s.'),
           (r'\.fc1\.', '.fc2.'), (r'\.fc0\.', '.fc1.')]
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """Read tensors by name from safetensors, NumPy's ``.npz``, or a ``torch.save`` file of plain values.
+
+    Raises:
+        ArtefactError: The file is missing, damaged, a pickle, or holds more than tensors.
+    """
+    path = Path(path)
+    if path.suffix in ('.pkl', '.pickle'):
+        raise ArtefactError(f'{path}: is a pickle, and reading one runs code from it. Save the weights as .safetensors '
+                            'or .npz where they come from.')
+    if path.suffix == '.npz' and path.is_file():
+        try:
+            return {name: torch.from_numpy(array) for name, array in load_arrays(path).items()}
+        except TypeError as error:  # text, say
+            raise ArtefactError(f'{path}: holds more than numbers ({error}).') from error
+    checkpoint = load_checkpoint(path)
+    state = checkpoint.get('state_dict', checkpoint)
+    return {name: tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
 
 
 def classifier_name(name: str, heads: Sequence[str]) -> str:
