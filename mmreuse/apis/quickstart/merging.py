@@ -40,7 +40,7 @@ def merge_digits(folder: Path, report: Report) -> None:
 
 
 def _measure(cfg: Config) -> dict[str, dict[str, Any]]:
-    zipped = cfg.default_hooks.merge.matcher
+    zipped = cfg.default_hooks['merge'].matcher
     whole = [row for row, _ in measure_merges(
         cfg, sources=True, matchers=['identity', 'permute', zipped], stops=['none'])]
     names = [*(f'net of half {source.name} alone' for source in cfg.model.sources), 'ensemble', 'plain average',
