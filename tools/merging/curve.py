@@ -35,7 +35,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(cfg: Config, args: Namespace) -> None:
     measured = measure_merges(cfg, stops=args.stops or 'all', split=args.split)
     source = cfg.model.sources[0]
-    name = source.get('name') or (Path(source.config).stem if 'config' in source else 'model 0')
+    name = Path(source).stem if isinstance(source, str) else (
+        source.get('name') or Path(source.get('config', 'model 0')).stem)
     publish(cfg, 'zipit_configurations.csv', [
         {**accuracy_columns(row), **split_columns(cfg), 'Time': row['merge/matching_seconds'],
          'Merging Fn': method_name(matcher), 'Model Name': name, 'Stop Node': row['stop'],

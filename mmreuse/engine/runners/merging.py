@@ -32,7 +32,7 @@ from mmreuse.models.classifiers.plain import convert, read_weights
 from mmreuse.registry import MATCHERS, MODELS, RENORMALIZERS, RUNNERS
 from mmreuse.renormalization.auto import label_of
 from mmreuse.statistics import SpaceMoments
-from mmreuse.utils.io import file_hash, to_json
+from mmreuse.utils.io import file_hash, state_hash, to_json
 from mmreuse.utils.methods import MethodLike, find_method
 from mmreuse.utils.progress import progress
 from mmreuse.visualization import draw_size_curve
@@ -85,6 +85,11 @@ class MergingRunner(SweepRunner):
         return ('model', self.stage, 'train_dataloader',
                 *(key for key in data if key.startswith(self.split) or self.cfg.get(key) is not None))
 
+    def inputs(self) -> dict[str, str]:
+        """The sources' weights, wherever they come from."""
+        return {f'source {name}': state_hash(source.model)
+                for name, source in zip(self._letters(), self.model.sources, strict=True)}
+
     def recorded_settings(self) -> dict[str, Any]:
         """Also what merges and renormalises, and the content of external files in place of their names."""
         settings = super().recorded_settings()
@@ -101,6 +106,7 @@ class MergingRunner(SweepRunner):
         Raises:
             SpaceError: There is no such stop.
             DataError: There are too few images.
+            ArtefactError: A checkpoint is missing or does not fit.
         """
         name = self.cfg.filename
         if not self.merges:
@@ -118,10 +124,11 @@ class MergingRunner(SweepRunner):
 
     @cached_property
     def model(self) -> MergedClassifier:
-        """The classifier of the config, with random weights until it is used."""
+        """The classifier of the config, its sources loaded."""
         cfg = plain(self.cfg.model)
         preprocessor = plain(self.cfg.get('data_preprocessor'))
         model = MODELS.build({'data_preprocessor': preprocessor, **cfg}).to(self.device).eval()
+        model.init_weights()
         self.start, self.stop = model.start, model.stop
         return model
 
@@ -164,14 +171,12 @@ class MergingRunner(SweepRunner):
         """Measure what is missing in the table.
 
         Raises:
-            ArtefactError: A checkpoint is missing or does not fit.
+            ArtefactError: An external file cannot be read or does not fit.
             ConfigError: The config does not measure tasks.
         """
         self.rows = self._known_rows()
         self.test_loader = self._loader(self.split)
         missing = [(cell, matcher) for cell, matcher in self.cells() if not self.has(**cell)]
-        if missing:
-            self.model.init_weights()
         for cell, matcher in progress(missing, 'merges'):
             if self.has(**cell):  # named twice
                 continue
