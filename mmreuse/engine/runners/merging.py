@@ -76,7 +76,11 @@ class MergingRunner(SweepRunner):
         self.options = dict(hooks.get('merge') or {})
         self.matcher: MethodLike = self.options.pop('matcher', 'zip')
         self.renormalizers: list[MethodLike] = (hooks.get('renormalize') or {}).get('renormalizers', ['reset'])
-        self.split = (cfg.get(self.stage) or {}).get('split', 'test')
+
+    @property
+    def split(self) -> str:
+        """Which data are measured on."""
+        return (self.cfg.get(self.stage) or {}).get('split', 'test')
 
     @property
     def settings(self) -> tuple[str, ...]:
