@@ -1,6 +1,8 @@
 """Evaluate a checkpoint on the test set of a config; ``metrics.json`` in the work_dir gains ``test/...``.
 
     python tools/test.py configs/dery/dery-10m_freeze_8xb128-100e_in1k.py work_dirs/mine/epoch_100.pth
+
+Of a network file (.safetensors) its own network is evaluated, whatever the model of the config.
 """
 from argparse import Namespace
 
@@ -11,7 +13,7 @@ from mmreuse.utils.command_line import add_arguments
 def parse_args() -> Namespace:
     parser = ToolParser(__doc__)
     parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='checkpoint file, or result://CONFIG')
+    parser.add_argument('checkpoint', help='checkpoint file, result://CONFIG, or network file')
     add_arguments(parser)
     return parser.parse_args()
 

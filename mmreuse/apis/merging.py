@@ -3,19 +3,20 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
 
 from mmreuse.apis.data import Data, batches
 from mmreuse.errors import DataError
 from mmreuse.merging import MergedModel
 from mmreuse.merging import merge as merge_models
 from mmreuse.merging.matching.match_spaces import Matcher
+from mmreuse.networks import open_network
+from mmreuse.networks.references import Reference
 from mmreuse.statistics.bn import measured_norms
 from mmreuse.statistics.passes import images_of
 from mmreuse.utils.methods import MethodLike
 
 
-def merge(models: Sequence[nn.Module], data: Data, matcher: Matcher = 'zip', *,
+def merge(models: Sequence[Reference], data: Data, matcher: Matcher = 'zip', *,
           renormalizers: Sequence[MethodLike] | None = None,
           validation: Data | None = None, **options: Any) -> MergedModel:
     """Merge trained classifiers of one architecture without training, whatever library they come from.
@@ -32,7 +33,7 @@ def merge(models: Sequence[nn.Module], data: Data, matcher: Matcher = 'zip', *,
     the same.
 
     Args:
-        models: Two or more; left as they are.
+        models: Two or more, or their files; left as they are.
         data: Images as the models take them: a tensor (N, C, H, W), a data set of images or (image, label), or
             batches. No labels are used; a few hundred images are enough, and they need not be of the task.
         matcher: Name, config or function of :data:`mmreuse.registry.MATCHERS`.
@@ -50,7 +51,7 @@ def merge(models: Sequence[nn.Module], data: Data, matcher: Matcher = 'zip', *,
         DataError: There are no images, or too few.
         SpaceError: The models differ where they are merged, or a place is unknown.
     """
-    loader = batches(data)
+    models, loader = [open_network(model) for model in models], batches(data)
     if renormalizers is None:
         renormalizers = ('reset',) if measured_norms(models[0]) else ()
     first = next(iter(loader), None)

@@ -5,12 +5,14 @@ from typing import Any
 from torch import nn
 
 from mmreuse.apis.data import Data, batches
+from mmreuse.networks import open_network
+from mmreuse.networks.references import Reference
 from mmreuse.pruning import prune as prune_model
 from mmreuse.statistics.bn import measured_norms
 from mmreuse.utils.methods import MethodLike
 
 
-def prune(model: nn.Module, data: Data | None, sparsity: float,
+def prune(model: Reference, data: Data | None, sparsity: float,
           saliency: MethodLike = 'magnitude', *, renormalizers: Sequence[MethodLike] | None = None,
           validation: Data | None = None, **options: Any) -> nn.Module:
     """Prune a trained classifier without training, whatever library it comes from.
@@ -21,7 +23,7 @@ def prune(model: nn.Module, data: Data | None, sparsity: float,
         sparse = prune(net, (images, labels), 0.9, 'woodfisher', update='joint', fisher=dict(samples=500))
 
     Args:
-        model: From images to scores; left as it is.
+        model: From images to scores, or its file; left as it is.
         data: Images (N, C, H, W) and labels (N,); a data set, or batches, of both. None where no data is needed.
         sparsity: Share of the weights of convolutions and linear layers that are zero afterwards, in [0, 1).
         saliency: Name, config or function of :data:`mmreuse.registry.SALIENCIES`.
@@ -37,7 +39,7 @@ def prune(model: nn.Module, data: Data | None, sparsity: float,
         ConfigError: An option or method does not exist, or data is missing.
         DataError: There are too few samples.
     """
-    loader = None if data is None else batches(data)
+    model, loader = open_network(model), None if data is None else batches(data)
     if renormalizers is None:
         renormalizers = ('reset',) if loader is not None and measured_norms(model) else ()
     return prune_model(model, loader, sparsity, saliency, renormalizers=renormalizers,

@@ -19,6 +19,7 @@ from mmreuse.engine.config_check import check_config
 from mmreuse.engine.data_check import check_data
 from mmreuse.engine.interruption import Interrupted, signals_end_runs
 from mmreuse.errors import ArtefactError, ConfigError, MMReuseError
+from mmreuse.networks import is_network_file
 from mmreuse.registry import RUNNERS
 from mmreuse.utils.command_line import add_arguments as add_arguments  # as tools call it
 from mmreuse.utils.config_keys import drop_helpers
@@ -104,6 +105,10 @@ def run(runner: Any) -> dict[str, Any]:
 def test(cfg: Config, checkpoint: str) -> dict[str, Any]:
     """Evaluate a checkpoint on the test set; the work_dir's ``metrics.json`` gains ``test/...``.
 
+    Args:
+        cfg: Says on what, and which network a checkpoint is of.
+        checkpoint: A checkpoint; or a network file, whose own structure is evaluated.
+
     Returns:
         dict[str, Any]: The metrics of the ``test_evaluator``.
 
@@ -113,7 +118,11 @@ def test(cfg: Config, checkpoint: str) -> dict[str, Any]:
     """
     if cfg.get('test_dataloader') is None:
         raise ConfigError(f'{cfg.filename}: there is no test_dataloader')
-    cfg.load_from = checkpoint
+    if is_network_file(checkpoint) and cfg.model.type != 'MergedClassifier':
+        own = cfg.model.get('data_preprocessor')
+        cfg.model = dict(type='NetworkClassifier', network=checkpoint, **({'data_preprocessor': own} if own else {}))
+    else:
+        cfg.load_from = checkpoint
     # Precision and optimizer are of training; without them a config for GPUs is tested on a CPU as well.
     cfg.optim_wrapper = cfg.train_cfg = cfg.train_dataloader = cfg.param_scheduler = None
     metrics = build_runner(cfg).test()

@@ -18,6 +18,8 @@ from mmreuse.modularization.masks import apply_masks, mask_parameters, mask_rati
 from mmreuse.modularization.original import original_labels
 from mmreuse.modularization.report import recalls, report_of
 from mmreuse.modularization.states import mask_state, materialize
+from mmreuse.networks import open_network
+from mmreuse.networks.references import Reference
 from mmreuse.statistics import BATCH_SIZE, Data, batches, device_of, labelled, logits_of
 from mmreuse.utils.class_split import balanced_order
 from mmreuse.utils.progress import progress
@@ -33,7 +35,7 @@ _LEAST_STEPS = 200
 _LOOKS = 10
 
 
-def modularize(model: nn.Module, data: Data, classes: Collection[int] | Tensor | np.ndarray, *,
+def modularize(model: Reference, data: Data, classes: Collection[int] | Tensor | np.ndarray, *,
                ratio: float = 0.15, epochs: int = 12, lr: float = 0.01, head_lr: float = 0.01, end: float = 0.6,
                validation: Data | None = None, seed: int = 0) -> nn.Sequential:
     """Keep the part of a trained classifier that tells some classes apart, or one class from the rest.
@@ -50,7 +52,7 @@ def modularize(model: nn.Module, data: Data, classes: Collection[int] | Tensor |
     better than chance, or far below a head on the whole network, is said to be so in a warning.
 
     Args:
-        model: From images to logits; left as it is. In half precision it is trained in float32.
+        model: From images to logits, or its file; left as it is. In half precision it is trained in float32.
         data: Images (N, C, H, W) and labels (N,) of the model's classes; a data set, or batches, of both. For several
             classes the samples of others are left out; for one class, as many of the others are drawn in every epoch.
         classes: Ids, in the order of the scores. One: the class against the rest.
@@ -71,6 +73,7 @@ def modularize(model: nn.Module, data: Data, classes: Collection[int] | Tensor |
         DataError: A class has no samples, or one class has no others to be told from.
     """
     check_share(ratio)
+    model = open_network(model)
     classes = _ids(classes)
     if epochs < 1 or len(set(classes)) < len(classes) or not classes:
         raise ConfigError(f'modularize: epochs={epochs}, classes={classes}. At least one epoch is needed, and '

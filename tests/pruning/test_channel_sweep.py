@@ -3,10 +3,12 @@ import pytest
 import torch
 from mmengine.registry import init_default_scope
 
-from mmreuse.apis import run_stage
+from mmreuse.apis import merge, prune, run_stage
 from mmreuse.engine import launch
 from mmreuse.errors import ConfigError
+from mmreuse.networks import describe, load, open_network, record_of, save
 from mmreuse.registry import MODELS
+from mmreuse.utils.complexity import count_params
 from mmreuse.utils.io import load_checkpoint, read_json
 
 CONFIG = """
@@ -66,6 +68,36 @@ def test_from_a_dense_net_to_a_narrow_one_that_is_trained_and_tested(config, tmp
     again = launch.load_config(str(config))
     again.work_dir, again.launcher = str(tmp_path / 'tested'), 'none'
     assert launch.test(again, str(tmp_path / 'tuned/epoch_1.pth'))['accuracy/top1'] >= 0
+
+
+def test_from_a_network_file_to_smaller_ones(config, tmp_path):
+    dense = open_network(dict(config=str(config), checkpoint=str(tmp_path / 'net.pth')))
+    save(dense, tmp_path / 'net.safetensors', inputs=torch.zeros(1, 3, 8, 8))
+    run_stage(config, 'ChannelPruningRunner', work_dir=tmp_path / 'work', options={
+        'channels.checkpoint': str(tmp_path / 'net.safetensors'), 'channels.engines': [], 'channels.methods': dict(
+            _delete_=True, small=dict(saliency='magnitude', multiple=4)),
+        'channels.renormalizers': dict(_delete_=True, reset=dict(type='reset', samples=64))})
+    dense_row, _, row = read_json(tmp_path / 'work/channels/results.json')['rows']
+    path = tmp_path / 'work/channels/small_0.5_0_reset.safetensors'
+    assert count_params(load(path)) == row['params'] < dense_row['params']
+    assert 'pruned to 50% of the macs by magnitude' in describe(path)
+    cfg = launch.load_config(str(config))
+    cfg.work_dir, cfg.launcher = str(tmp_path / 'tested'), 'none'
+    assert launch.test(cfg, str(path))['accuracy/top1'] == pytest.approx(row['accuracy/top1'])
+    # It is merged, pruned and cut into modules by its path.
+    image = torch.randn(16, 3, 8, 8)
+    assert merge([path, path], image, heads='merge')(image).shape == (16, 10)
+    assert isinstance(prune(path, None, 0.5), type(dense))
+
+
+def test_what_a_run_trains_is_saved(config, tmp_path):
+    cfg = launch.load_config(str(config))
+    cfg.work_dir, cfg.launcher, cfg.train_cfg.max_epochs = str(tmp_path / 'run'), 'none', 1
+    runner = launch.build_runner(cfg)
+    save(runner.model, tmp_path / 'a.safetensors', inputs=torch.zeros(1, 3, 8, 8))
+    network, image = load(tmp_path / 'a.safetensors'), torch.randn(2, 3, 8, 8)
+    assert torch.equal(network(image), runner.model.eval()(image))
+    assert record_of(network).preprocessing['mean'] == cfg.data_preprocessor.mean
 
 
 @pytest.mark.parametrize('options, match', [

@@ -1,6 +1,6 @@
 """Time classifiers on the CPU on several inference engines, in turns.
 
-    python tools/deployment/benchmark_latency.py CONFIG=CHECKPOINT OTHER_CONFIG --input-size 3 32 32 --batch 1 32
+    python tools/deployment/benchmark_latency.py CONFIG=CHECKPOINT net.safetensors --input-size 3 32 32 --batch 1 32
 
 Without a checkpoint weights are random, which changes the time only on engines that skip zeros. What an engine computes
 is compared with PyTorch's outputs before it is timed.
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 def parse_args() -> Namespace:
     parser = ToolParser(__doc__)
-    parser.add_argument('models', nargs='+', metavar='CONFIG[=CHECKPOINT]', help='classifiers that are compared')
+    parser.add_argument('models', nargs='+', metavar='CONFIG[=CHECKPOINT]',
+                        help='classifiers that are compared; or network files')
     add_input_size(parser, required=True)
     parser.add_argument('--engines', nargs='+', default=['torch', 'onnxruntime', 'openvino'],
                         help='torch, onnxruntime, openvino, deepsparse (default: the first three)')
@@ -36,24 +37,19 @@ def load_models(arguments: list[str]) -> dict[str, nn.Module]:
     from mmengine.registry import init_default_scope
 
     from mmreuse.models.classifiers.sources import build_source
+    from mmreuse.networks import is_network_file
+    from mmreuse.networks.references import load_weights
     if len(set(arguments)) < len(arguments):
         raise ConfigError(f'{max(arguments, key=arguments.count)} is given twice.')
     init_default_scope('mmreuse')
     models = {}
     for number, argument in enumerate(arguments):
         config, _, checkpoint = argument.partition('=')
-        source = build_source(dict(config=config), number)
+        source = build_source(config if is_network_file(config) else dict(config=config), number)
         if checkpoint:
             load_weights(source.model, checkpoint)
         models[source.name if source.name not in models else argument] = source.model
     return models
-
-
-def load_weights(model: nn.Module, path: str) -> None:
-    """Load a checkpoint, which must fit; a NarrowClassifier takes on its widths."""
-    from mmreuse.utils.io import load_checkpoint
-    from mmreuse.utils.state_fit import load_strictly, weights_of
-    load_strictly(model, weights_of(load_checkpoint(path), path), path)
 
 
 def run(args: Namespace) -> None:

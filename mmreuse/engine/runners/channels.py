@@ -10,7 +10,8 @@ from mmreuse.engine.runners.pruning import PruningSweep
 from mmreuse.engine.runners.sweep import plain
 from mmreuse.errors import ConfigError
 from mmreuse.graph import transform
-from mmreuse.models.classifiers import NarrowClassifier
+from mmreuse.models.classifiers import NarrowClassifier, NetworkClassifier
+from mmreuse.networks import is_network_file, record_change, save
 from mmreuse.pruning.channels import check_renormalizer, dense_targets, select_channels
 from mmreuse.registry import ENGINES, MODELS, RUNNERS, Method
 from mmreuse.utils.complexity import count_macs, count_params
@@ -30,7 +31,7 @@ class ChannelPruningRunner(PruningSweep):
     ``batch_sizes`` ((1,)), one thread each.
 
     Every network is written as ``<method>_<target>_<seed>_<renormalizer>.pth``, a checkpoint for a
-    ``NarrowClassifier``.
+    ``NarrowClassifier``; or, where ``checkpoint`` is a network file, as such a file.
     """
 
     stage = 'channels'
@@ -42,9 +43,11 @@ class ChannelPruningRunner(PruningSweep):
     def check(self) -> None:
         """Also: the model can be as narrow as a checkpoint, renormalizers do not compare layers, engines exist."""
         super().check()
-        if not isinstance(MODELS.build(plain(self.cfg.model)), NarrowClassifier):
+        model = None if is_network_file(self.part['checkpoint']) else MODELS.build(plain(self.cfg.model))
+        if model is not None and not isinstance(model, NarrowClassifier):
             raise ConfigError(f"{self.cfg.filename}: model.type = '{self.cfg.model.type}' cannot load narrower nets. "
-                              "Take 'NarrowClassifier' with input_size=(C, H, W) and the other keys as they are.")
+                              "Take 'NarrowClassifier' with input_size=(C, H, W) and the other keys as they are, or "
+                              'the network file of a network as the checkpoint.')
         for engine in self.part.get('engines', ()):
             find_method(ENGINES, engine)
         for methods in self._renormalizers().values():
@@ -80,9 +83,16 @@ class ChannelPruningRunner(PruningSweep):
         return dict(targets=dense_targets(method, self.graph, self.maps, self.images))
 
     def measured(self, model: nn.Module, cell: dict[str, Any]) -> None:
-        """Write a checkpoint."""
-        if cell['method'] != 'dense':
-            name = '_'.join(str(cell[key]) for key in self.columns)
+        """Write a checkpoint; of a network from a network file, a network file."""
+        if cell['method'] == 'dense':
+            return
+        name = '_'.join(str(cell[key]) for key in self.columns)
+        if isinstance(model, NetworkClassifier):
+            network = record_change(model.network, 'prune_channels', self.model.network, share=cell['target'],
+                                    **{key: self.part['methods'][cell['method']].get(key, default)
+                                       for key, default in (('cost', 'macs'), ('saliency', 'magnitude'))})
+            save(network.cpu(), self.folder / f'{name}.safetensors')
+        else:
             with atomic_path(self.folder / f'{name}.pth') as path:
                 torch.save(dict(meta=cell, state_dict=model.state_dict()), path)
 

@@ -13,6 +13,8 @@ from torch.utils.data import DataLoader
 
 from mmreuse.engine.evaluation import evaluate
 from mmreuse.engine.runners.stage import StageRunner
+from mmreuse.models.classifiers import NetworkClassifier
+from mmreuse.networks import is_network_file
 from mmreuse.registry import MODELS
 from mmreuse.utils.io import atomic_path, load_checkpoint, read_json, write_json
 from mmreuse.utils.names import refuse_unknown
@@ -68,15 +70,20 @@ class SweepRunner(StageRunner):
         self.rows = self._known_rows()
 
     def load_classifier(self, path: str | Path) -> nn.Module:
-        """The classifier of the config with the weights of a checkpoint, in evaluation mode, on the device.
+        """The classifier of the config with the weights of a checkpoint, or the network of a network file.
+
+        It is in evaluation mode, on the device.
 
         Raises:
             ArtefactError: The checkpoint is missing, or does not fit.
         """
         cfg = plain(self.cfg.model)
         cfg = {'data_preprocessor': plain(self.cfg.get('data_preprocessor')), **cfg.get('classifier', cfg)}
-        model = MODELS.build({**cfg, 'init_cfg': None})
-        load_strictly(model, weights_of(load_checkpoint(path), path), path)
+        if is_network_file(path):
+            model = NetworkClassifier(path, cfg['data_preprocessor'])
+        else:
+            model = MODELS.build({**cfg, 'init_cfg': None})
+            load_strictly(model, weights_of(load_checkpoint(path), path), path)
         return model.to(self.device or get_device()).eval()
 
     def pictures(self, seed: int) -> DataLoader:
