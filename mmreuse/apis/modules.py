@@ -9,7 +9,7 @@ from torch import nn
 from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.models.classifiers.plain import published_name
 from mmreuse.models.classifiers.sources import build_source
-from mmreuse.modularization import ModulePart, ReusableModule, load_published, verify_base
+from mmreuse.modularization import ModulePart, ReusableModule, RunSelection, load_published, verify_base
 from mmreuse.utils.io import PathLike, load_checkpoint, state_hash
 
 
@@ -52,12 +52,14 @@ def read_modules(cfg: Config, path: PathLike, classes: Sequence[Any] = ()) -> li
         part = published.parts['problem']
         parts = {'problem': ModulePart(part.weight, part.bias, tuple(classes))}
         return [ReusableModule(published.masks, parts, published.base, preprocessing)]
-    modules = []
-    for kept, selection in zip(state['kept'], state['selections'], strict=True):
+    known, modules = RunSelection.of(state, path), []
+    for problem, kept in enumerate(known.kept):
         if not kept:
             raise ArtefactError(f'{path}: the run has not kept a state yet. Let it run for an epoch.')
-        chosen = {key: float(value) for key, value in (selection['best'] or selection['backup']).items()}
-        part = ModulePart(kept['head']['1.weight'], kept['head']['1.bias'], tuple(classes), chosen)
-        modules.append(ReusableModule(kept['masks'], {'problem': part}, state_hash(base), preprocessing))
+        chosen = {key: float(value) for key, value in known.chosen(problem).items()}
+        head = known.head(problem).linear
+        part = ModulePart(head.weight.detach(), head.bias.detach(), tuple(classes), chosen)
+        modules.append(ReusableModule(known.masks(problem), {'problem': part}, known.base or state_hash(base),
+                                      preprocessing))
         verify_base(modules[-1], base)
     return modules

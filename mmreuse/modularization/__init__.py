@@ -28,12 +28,13 @@ from mmreuse.modularization.module_file import (
 )
 from mmreuse.modularization.original import original_labels, restricted_scores
 from mmreuse.modularization.report import ModuleReport
+from mmreuse.modularization.run_selection import RunSelection
 from mmreuse.modularization.selection import Selection
 from mmreuse.modularization.states import frozen_hash, load_mask_state, mask_state, materialize
 
 __all__ = [
     'AppliedModule', 'Cost', 'GatedNetwork', 'Gates', 'ReusableModule', 'ModuleHead', 'ModulePart', 'ModuleReport',
-    'Selection',
+    'RunSelection', 'Selection',
     'add_gates',
     'apply_masks', 'apply_module', 'materialize', 'compact', 'compose', 'count_uses', 'fit_head', 'flop_rates',
     'frozen_hash', 'gate_spaces', 'hold_budget', 'latency_rates', 'load_mask_state',

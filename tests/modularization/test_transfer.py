@@ -15,7 +15,7 @@ from mmreuse.engine.hooks import MaskBudgetHook, MaskThresholdHook, TransferInit
 from mmreuse.engine.hooks.transfer import best_checkpoint
 from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.models.classifiers import load_pretrained
-from mmreuse.modularization import frozen_hash, mask_parameters, mask_ratio
+from mmreuse.modularization import RunSelection, frozen_hash, mask_parameters, mask_ratio
 from mmreuse.registry import MODELS
 from mmreuse.utils.io import load_checkpoint, read_json
 
@@ -76,17 +76,17 @@ def test_weights_and_statistics_stand_still_in_the_first_two_steps(stage, runs, 
 
 
 def test_masks_are_those_of_the_budget(runs, trained):
-    known = load_checkpoint(runs / 'masks' / 'selection.pth')
-    masks = known['masks']
+    known = RunSelection.read(runs / 'masks' / 'selection.pth')
+    masks = known.masks()
     assert all(mask.dtype == torch.bool for mask in masks.values())
     kept = sum(int(mask.sum()) for mask in masks.values()) / sum(mask.numel() for mask in masks.values())
-    assert kept == pytest.approx(known['chosen']['ratio']) and 0.38 < kept <= 0.4
-    assert known['chosen']['accuracy'] > 0.8
+    assert kept == pytest.approx(known.chosen()['ratio']) and 0.38 < kept <= 0.4
+    assert known.chosen()['accuracy'] > 0.8
 
 
 def removed(runs, stage):
     """The weights of a run that masks had taken."""
-    masks, state = load_checkpoint(runs / 'masks' / 'selection.pth')['masks'], backbone(runs / stage)
+    masks, state = RunSelection.read(runs / 'masks' / 'selection.pth').masks(), backbone(runs / stage)
     return torch.cat([state[name.removesuffix('_mask')][~mask] for name, mask in masks.items()])
 
 
@@ -163,13 +163,13 @@ def test_masks_are_chosen_by_the_published_rule(threshold, patience, stops, chos
         if stopped is None and runner.train_loop.stop_training:
             stopped = epoch
             break
-    known = load_checkpoint(tmp_path / 'selection.pth')
+    known = RunSelection.read(tmp_path / 'selection.pth')
     assert stopped == (4 if patience == 1 else stops)
-    assert known['chosen']['epoch'] == chosen
+    assert known.chosen()['epoch'] == chosen
     # What is stored is a copy: the model has gone on.
     keep(model, 1.)
-    assert sum(int(mask.sum()) for mask in hook.state['masks'].values()) < 0.95 * sum(
-        mask.numel() for mask in hook.state['masks'].values())
+    assert sum(int(mask.sum()) for mask in hook.selection.masks().values()) < 0.95 * sum(
+        mask.numel() for mask in hook.selection.masks().values())
 
 
 def test_masks_of_a_continued_run_are_those_chosen_before(tmp_path):
@@ -183,7 +183,7 @@ def test_masks_of_a_continued_run_are_those_chosen_before(tmp_path):
     runner.train_loop.stop_training = False
     again = MaskThresholdHook(0.5)
     again.before_train(runner)
-    assert again.state['chosen'] == first.state['chosen'] and runner.train_loop.stop_training
+    assert again.selection.chosen() == first.selection.chosen() and runner.train_loop.stop_training
 
 
 def test_statistics_and_weights_of_a_backbone_in_training_mode():
@@ -248,7 +248,7 @@ def start(trained, folder, classes=10, **options):
 @pytest.mark.parametrize('saliency', [None, 'magnitude', 'random'])
 def test_where_weights_start_at_zero(saliency, tmp_path, trained, runs):
     path = runs / 'masks' / 'selection.pth'
-    masks = load_checkpoint(path)['masks']
+    masks = RunSelection.read(path).masks()
     model, plain = start(trained, tmp_path, masks=str(path), saliency=saliency), backbone(trained)
     names = [name.removesuffix('_mask') for name in masks]
     found = torch.cat([model.backbone.get_parameter(name).detach().flatten() for name in names])

@@ -9,7 +9,15 @@ import pytest
 import torch
 
 from mmreuse.models import CifarResNet
-from mmreuse.modularization import Selection, apply_masks, apply_module, load_module, mask_state
+from mmreuse.modularization import (
+    RunSelection,
+    Selection,
+    apply_masks,
+    apply_module,
+    frozen_hash,
+    load_module,
+    mask_state,
+)
 from mmreuse.networks import describe, load
 
 TOOL = 'tools/seam/module.py'
@@ -49,7 +57,7 @@ def kept(tmp_path):
                            head={'1.weight': torch.randn(2, 4), '1.bias': torch.randn(2)}))
     selection = Selection(0.9)
     selection.judge(3, 0.95, 0.2)
-    torch.save(dict(kept=states, selections=[selection.state()] * 2), tmp_path / 'selection.pth')
+    RunSelection(frozen_hash(net), states, [selection.state()] * 2).write(tmp_path / 'selection.pth')
     return states
 
 

@@ -12,9 +12,8 @@ from mmreuse.engine.hooks.modularization import MaskBudgetHook, original_logits,
 from mmreuse.engine.unwrap_model import model_of, models_of
 from mmreuse.errors import ConfigError, DataError
 from mmreuse.models.classifiers import ModularClassifier
-from mmreuse.modularization import Selection, original_labels
+from mmreuse.modularization import RunSelection, Selection, frozen_hash, original_labels
 from mmreuse.registry import HOOKS
-from mmreuse.utils.io import atomic_path, load_checkpoint
 
 
 @HOOKS.register_module()
@@ -64,9 +63,9 @@ class ModuleSelectionHook(Hook):
         target_classes(model, runner.train_dataloader)
         self.path = Path(runner.work_dir) / 'selection.pth'
         if runner.epoch > 0 and self.path.is_file():
-            known = load_checkpoint(self.path)
-            self.kept = known['kept']
-            self.selections = [Selection(**state, **self.options) for state in known['selections']]
+            known = RunSelection.read(self.path)
+            self.kept = known.kept
+            self.selections = [Selection(**state, **self.options) for state in known.selections]
             if self.selections[0].history[-1]['epoch'] < runner.epoch:
                 runner.val_loop.run()
             return
@@ -101,8 +100,8 @@ class ModuleSelectionHook(Hook):
             runner.logger.info(f'{_words(selection.history[-1])}. To be used so far: {_words(selection.chosen)}.')
         runner.message_hub.update_scalar('val/ratio', sum(ratios) / len(ratios))
         if is_main_process():
-            with atomic_path(self.path) as path:
-                torch.save(dict(kept=self.kept, selections=[each.state() for each in self.selections]), path)
+            RunSelection(frozen_hash(model.base), self.kept,
+                         [each.state() for each in self.selections]).write(self.path)
         runner.train_loop.stop_training = all(selection.stop for selection in self.selections)
 
     def after_train(self, runner: Runner) -> None:

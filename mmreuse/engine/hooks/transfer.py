@@ -11,6 +11,7 @@ from mmreuse.engine.unwrap_model import model_of
 from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.graph import copy_model
 from mmreuse.models.classifiers import load_pretrained
+from mmreuse.modularization import RunSelection
 from mmreuse.pruning import apply_masks, prune_weights
 from mmreuse.registry import HOOKS, SALIENCIES
 from mmreuse.utils.io import load_checkpoint, state_hash
@@ -99,11 +100,11 @@ class TransferInitHook(Hook):
     def _find_masks(self, pretrained: nn.Module, folder: Path) -> dict[str, Tensor]:
         """True where a parameter of the backbone is kept, by its name."""
         path = folder / self.masks
-        known = load_checkpoint(path)
-        if known.get('base') != state_hash(pretrained):
+        known = RunSelection.read(path)
+        if known.base != state_hash(pretrained):
             raise ArtefactError(f'{path}: holds masks of other weights than those of {self.checkpoint}. Learn masks of '
                                 'these, or name the checkpoint they were learned for.')
-        kept = {name.removesuffix('_mask'): mask for name, mask in known['masks'].items()}
+        kept = {name.removesuffix('_mask'): mask for name, mask in known.masks().items()}
         if self.saliency is None:
             return kept
         weights = {name: mask for name, mask in kept.items() if name.endswith('weight')}

@@ -1,8 +1,6 @@
 """Which masks of a pretrained network a new task takes."""
 from pathlib import Path
-from typing import Any
 
-import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -10,9 +8,8 @@ from mmengine.runner import Runner
 from mmreuse.engine.unwrap_model import model_of, models_of
 from mmreuse.errors import ConfigError
 from mmreuse.models.classifiers import FrozenClassifier
-from mmreuse.modularization import frozen_hash, mask_parameters, mask_ratio, mask_state
+from mmreuse.modularization import RunSelection, frozen_hash, mask_parameters, mask_ratio, mask_state
 from mmreuse.registry import HOOKS
-from mmreuse.utils.io import atomic_path, load_checkpoint
 
 
 @HOOKS.register_module()
@@ -54,16 +51,16 @@ class MaskThresholdHook(Hook):
             raise ConfigError('MaskThresholdHook chooses on validation data after every epoch: give the config a '
                               'val_dataloader and train_cfg.val_interval = 1.')
         self.path = Path(runner.work_dir) / 'selection.pth'
-        self.state: dict[str, Any] = dict(base=frozen_hash(backbone), masks={}, chosen=None, history=[])
+        self.selection = RunSelection(frozen_hash(backbone), [{}], [dict(best=None, history=[])])
         if runner.epoch > 0 and self.path.is_file():
-            self.state = load_checkpoint(self.path)
-            if self.state['history'][-1]['epoch'] < runner.epoch:
+            self.selection = RunSelection.read(self.path)
+            if self.history[-1]['epoch'] < runner.epoch:
                 runner.val_loop.run()
             runner.train_loop.stop_training = self._done
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Judge the masks."""
-        history = self.state['history']
+        history = self.history
         if history and history[-1]['epoch'] >= runner.epoch:
             return
         if self.metric not in metrics:
@@ -71,20 +68,20 @@ class MaskThresholdHook(Hook):
         backbone = models_of(runner, FrozenClassifier)[-1].backbone  # as it was validated
         row = dict(epoch=runner.epoch, accuracy=float(metrics[self.metric]) / 100, ratio=mask_ratio(backbone))
         history.append(row)
-        chosen = self.state['chosen']
+        chosen = self.selection.chosen()
         if chosen is None or self._reached(row) or _spare(row) > _spare(chosen):
             masks = {name: mask.cpu() for name, mask in mask_state(backbone).items()}
-            self.state |= dict(chosen=row, masks=masks)
+            self.selection.kept[0] = dict(masks=masks, head={})
+            self.selection.selections[0]['best'] = row
         runner.message_hub.update_scalar('val/ratio', row['ratio'])
-        runner.logger.info(f'{_words(row)}. Masks so far: {_words(self.state["chosen"])}.')
+        runner.logger.info(f'{_words(row)}. Masks so far: {_words(self.selection.chosen())}.')
         if is_main_process():
-            with atomic_path(self.path) as path:
-                torch.save(self.state, path)
+            self.selection.write(self.path)
         runner.train_loop.stop_training = self._done
 
     def after_train(self, runner: Runner) -> None:
         """Say which masks it are."""
-        chosen = self.state['chosen']
+        chosen = self.selection.chosen()
         if self.threshold < 1 and not self._reached(chosen):
             runner.logger.warning(f'No epoch has masked out {self.threshold:.0%} of the weights. Train longer, or '
                                   'raise alpha or the learning rate of the masks.')
@@ -92,9 +89,15 @@ class MaskThresholdHook(Hook):
             runner.message_hub.update_scalar(f'masks/{name}', value)
 
     @property
+    def history(self) -> list[dict[str, float]]:
+        """A row for each epoch."""
+        return self.selection.selections[0]['history']
+
+    @property
     def _done(self) -> bool:
-        waited = self.state['history'][-1]['epoch'] - self.state['chosen']['epoch']
-        return self._reached(self.state['chosen']) or self.patience is not None and waited >= self.patience
+        chosen = self.selection.chosen()
+        waited = self.history[-1]['epoch'] - chosen['epoch']
+        return self._reached(chosen) or self.patience is not None and waited >= self.patience
 
     def _reached(self, row: dict[str, float]) -> bool:
         return self.threshold < 1 and 1 - row['ratio'] >= self.threshold

@@ -17,6 +17,7 @@ from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.models.classifiers import ModularClassifier
 from mmreuse.models.classifiers.sources import build_source
 from mmreuse.modularization import (
+    RunSelection,
     fit_head,
     hold_budget,
     load_mask_state,
@@ -30,7 +31,7 @@ from mmreuse.modularization import (
     select_classes,
 )
 from mmreuse.registry import DATASETS, MODELS, RUNNERS
-from mmreuse.utils.io import file_hash, load_checkpoint
+from mmreuse.utils.io import file_hash
 from mmreuse.utils.results import result_of
 from mmreuse.visualization.modularization import draw_modules
 
@@ -122,15 +123,16 @@ class ModularizationRunner(SweepRunner):
     def _measure(self, target: str, change: Mapping[str, Any]) -> None:
         self.rows = [row for row in self.rows if row['target'] != target]
         train, test = (self._loader(name, change) for name in ('train_dataloader', 'test_dataloader'))
-        kept = load_checkpoint(self._files(target)['module'])['kept'][0]
-        model = self._model(len(kept['head']['1.bias']))
+        kept = RunSelection.read(self._files(target)['module'])
+        head = kept.head()
+        model = self._model(head.linear.out_features)
         classes = target_classes(model, test)[0]
         binary = model.module_head.linear.out_features > len(classes)
         batches = list(self._batches(model, train, self.part.get('samples', 4096)))
         [(logits, labels)] = original_logits(model, self._batches(model, test))
         found = {'original': (original_labels(logits, classes, binary), 1.),
                  'restricted': (restricted_scores(logits, classes, binary).argmax(1), 1.)}
-        masks = {name: mask.float() for name, mask in kept['masks'].items()}
+        masks = {name: mask.float() for name, mask in kept.masks().items()}
         load_mask_state(model.base, masks)
         ratio = mask_ratio(model.base)
         for method in FITTED:
@@ -145,7 +147,7 @@ class ModularizationRunner(SweepRunner):
             source.load()
             found['scratch'] = self._predict(model, source.model.to(self.device), test), 1.
         load_mask_state(model.base, masks)
-        model.module_head.load_state_dict(kept['head'])
+        model.module_head.load_state_dict(head.state_dict())
         found['module'] = self._predict(model, model, test), ratio
         for method, (predicted, share) in found.items():
             accuracy = 100 * float((predicted == labels).double().mean())
