@@ -1,14 +1,15 @@
 """Building a network by its name in a library, with errors that say what there is instead."""
 import inspect
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from mmengine.utils import get_object_from_string
 from torch import nn
 
-from mmreuse.errors import ConfigError
+from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.networks.network_file import skeleton
-from mmreuse.registry import MODELS
+from mmreuse.registry import BASES, MODELS
 from mmreuse.utils.names import nearest
 
 
@@ -34,18 +35,11 @@ def construct(key: str, library: str, model: str, args: dict[str, Any]) -> nn.Mo
                           f'Correct args.') from error
 
 
-def _timm(key: str, model: str, args: dict[str, Any]) -> nn.Module:
-    import timm
-    if not timm.is_model(model):
-        raise _unknown(key, 'timm', model, timm.list_models())
-    return timm.create_model(model, pretrained=False, **args)
-
-
-def _torchvision(key: str, model: str, args: dict[str, Any]) -> nn.Module:
-    from torchvision import models
-    if model not in models.list_models():
-        raise _unknown(key, 'torchvision', model, models.list_models())
-    return models.get_model(model, weights=None, **args)
+def _base(library: str, key: str, model: str, args: dict[str, Any]) -> nn.Module:
+    try:
+        return BASES.module_dict[library]().build(model, args)
+    except ArtefactError as error:
+        raise ConfigError(f"zoo entry '{key}': {error}") from error
 
 
 def _mmpretrain(key: str, model: str, args: dict[str, Any]) -> nn.Module:
@@ -84,5 +78,5 @@ def _unknown(key: str, library: str, model: str, known: Iterable[str]) -> Config
 
 #: How each library builds a network.
 LIBRARIES: dict[str, Callable[[str, str, dict[str, Any]], nn.Module]] = {
-    'timm': _timm, 'torchvision': _torchvision, 'mmpretrain': _mmpretrain, 'local': _local,
-    'network_file': _network_file}
+    'timm': partial(_base, 'timm'), 'torchvision': partial(_base, 'torchvision'),
+    'mmpretrain': _mmpretrain, 'local': _local, 'network_file': _network_file}
