@@ -15,7 +15,7 @@ env:  ## create the environment from the lock (does nothing when it is there)
 	@tools/create_env.sh $(VENV)
 
 quickstart: env  ## train small nets on the embedded digits, reassemble, merge, connect and modularize them (minutes)
-	$(PY) tools/quickstart.py
+	$(PY) examples/quickstart
 
 test: env  ## run the default tests
 	$(THREADS) $(PY) -m pytest -n $(JOBS)

@@ -7,6 +7,7 @@ from mmreuse.apis.stages import reassemble, run_stage
 from mmreuse.apis.training import evaluate, learning_curve, train
 from mmreuse.deployment.export_network import export
 from mmreuse.modularization import modularize
+from mmreuse.networks import describe, load, save
 
-__all__ = ['align_checkpoints', 'diagnose', 'evaluate', 'export', 'learning_curve', 'merge', 'modularize', 'prune',
-           'reassemble', 'run_stage', 'train']
+__all__ = ['align_checkpoints', 'describe', 'diagnose', 'evaluate', 'export', 'learning_curve', 'load', 'merge',
+           'modularize', 'prune', 'reassemble', 'run_stage', 'save', 'train']

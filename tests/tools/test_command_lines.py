@@ -174,7 +174,7 @@ def test_a_broken_test_set_is_found_before_the_training(main, config, tmp_path):
 TOOLS = sorted(str(path.relative_to(ROOT / 'tools')) for path in (ROOT / 'tools').rglob('*.py')
                if path.name != 'model_libraries.py')
 #: These wait for torch.
-SLOW = {path for path in TOOLS if path.startswith(('merging/', 'model_converters/')) or path == 'quickstart.py'}
+SLOW = {path for path in TOOLS if path.startswith(('merging/', 'model_converters/'))}
 
 
 def test_help_does_not_wait_for_torch(repository, environment):

@@ -1,7 +1,8 @@
 """What lies between two nets of the embedded digits."""
 from pathlib import Path
 
-from mmreuse.apis.quickstart.common import CONFIGS, METRIC, print_table
+from common import CONFIGS, METRIC, print_table
+
 from mmreuse.apis.stages import run_stage
 from mmreuse.apis.training import train
 from mmreuse.utils.io import read_json

@@ -2,10 +2,10 @@
 from pathlib import Path
 from typing import Any
 
+from common import CONFIGS, Trained, print_table
 from mmengine.config import Config
 
 from mmreuse.apis.merging_tables import measure_merges
-from mmreuse.apis.quickstart.common import CONFIGS, Trained, print_table
 from mmreuse.apis.stages import configured
 from mmreuse.visualization import Report, draw_size_curve
 

@@ -3,9 +3,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from common import CONFIGS, METRIC, Trained, print_table
 from mmengine.config import Config
 
-from mmreuse.apis.quickstart.common import CONFIGS, METRIC, Trained, print_table
 from mmreuse.apis.stages import reassemble
 from mmreuse.apis.training import learning_curve
 from mmreuse.reassembly.assembly.emit import load_candidates

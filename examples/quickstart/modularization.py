@@ -3,9 +3,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from common import CONFIGS, Trained, print_table
 
 from mmreuse.apis.modules import load_base, read_modules
-from mmreuse.apis.quickstart.common import CONFIGS, Trained, print_table
 from mmreuse.apis.stages import configured, run_stage
 from mmreuse.apis.training import train
 from mmreuse.modularization import apply_module, compact, count_uses, measure_cost, save_module
