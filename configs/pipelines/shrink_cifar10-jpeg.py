@@ -7,16 +7,25 @@ seed = 0
 
 _weights = '{{$MMREUSE_DATA_ROOT:data}}/weights/cifar10_resnet'
 _classes = list(range(10))
-_train = _base_.train_dataloader.dataset.dataset
+# Only the images that are used are decoded.
+_load = dict(type='mmpretrain.LoadImageFromFile')
+_train = dict(
+    type='mmpretrain.CustomDataset',
+    data_root=_base_.data_root,
+    data_prefix='train',
+    pipeline=[_load, *_base_.train_pipeline])
+_test = dict(
+    type='mmpretrain.CustomDataset',
+    data_root=_base_.data_root,
+    data_prefix='test',
+    pipeline=[_load, *_base_.test_pipeline])
 train_dataloader = dict(
     num_workers=0,
     dataset=dict(_delete_=True, type='ClassProblem', classes=_classes, shots=200, dataset=_train))
 val_dataloader = None
 val_evaluator = None
 test_dataloader = dict(
-    num_workers=0,
-    dataset=dict(
-        _delete_=True, type='ClassProblem', classes=_classes, shots=50, dataset=_base_.test_dataloader.dataset))
+    num_workers=0, dataset=dict(_delete_=True, type='ClassProblem', classes=_classes, shots=50, dataset=_test))
 
 _nets = {
     depth: dict(base=dict(type='CifarResNet', depth=depth, num_classes=10), weights=f'{_weights}{depth}.safetensors')

@@ -58,7 +58,8 @@ def test_stages_run_once_in_the_order_of_their_needs_and_those_behind_a_change_a
 
 
 def test_every_row_has_the_baselines_that_make_sense(folder):
-    metrics = run(pipeline(folder, MERGE, CALIBRATE, SHRINK), **FEW)
+    networks = ['a.safetensors', dict(base=model(), weights='b.safetensors')]
+    metrics = run(pipeline(folder, dict(MERGE, networks=networks), CALIBRATE, SHRINK), **FEW)
     rows = table(folder)
     assert list(rows) == ['a', 'b', 'merged', 'calibrated', 'small']
     best = max(float(rows[name]['accuracy']) for name in 'ab')

@@ -113,7 +113,9 @@ class NetworkRunner(StageRunner):
         """What each network is called in metrics and tables."""
         found = []
         for number, reference in enumerate(self.references):
-            path = Path(str(reference if isinstance(reference, str) else next(iter(reference.values()), '')))
+            file = reference if isinstance(reference, str) else next(
+                (reference[key] for key in ('weights', 'checkpoint', 'config') if reference.get(key)), '')
+            path = Path(str(file))
             name = path.parent.name if path.name == NETWORK_FILE else path.stem
             found.append(name if name and name not in found else f'{name or "network"} {number}')
         return found
@@ -150,7 +152,10 @@ class NetworkRunner(StageRunner):
 
     @cached_property
     def test_loader(self) -> DataLoader:
-        """Of the test data."""
+        """Of the test data; that of a stage before where it is the same, so that it is read once."""
+        for earlier in self.earlier.values():
+            if plain(earlier.cfg.test_dataloader) == plain(self.cfg.test_dataloader):
+                return earlier.test_loader
         return Runner.build_dataloader(plain(self.cfg.test_dataloader))
 
     def network(self, number: int) -> nn.Module:

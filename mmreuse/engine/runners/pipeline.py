@@ -151,7 +151,7 @@ class PipelineRunner:
             accuracy = next(iter(metrics))
             for label, reference in zip(stage.labels, stage.references, strict=True):
                 prefix = f'sources/{label}/'
-                if reference not in self.stages and prefix + accuracy in metrics:
+                if str(reference) not in self.stages and prefix + accuracy in metrics:
                     rows.setdefault(str(reference), dict(network=label, job='', accuracy=metrics[prefix + accuracy], **{
                         key: metrics[prefix + key] for key in _FACTS}))
             before = [f'sources/{label}' for label in stage.labels if f'sources/{label}/{accuracy}' in metrics]
