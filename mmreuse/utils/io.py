@@ -243,8 +243,11 @@ def save_tensors(path: PathLike, tensors: Mapping[str, Tensor], metadata: Mappin
         metadata: Values by name, each JSON-encodable.
 
     Raises:
-        ArtefactError: A metadata value is not JSON-encodable.
+        ArtefactError: A metadata value is not JSON-encodable, or the name is that of another format.
     """
+    if Path(path).suffix in ('.pth', '.pt'):
+        raise ArtefactError(f'{path}: what is written is safetensors, which nobody expects under this name. Let it end '
+                            'in .safetensors.')
     encoded = {name: to_json(value, path) for name, value in (metadata or {}).items()}
     # safetensors refuses tensors that share memory, so those that do are copied.
     seen: set[int] = set()

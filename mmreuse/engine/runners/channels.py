@@ -5,6 +5,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import nn
 
+from mmreuse.calibration import Source
 from mmreuse.deployment import compare_latency
 from mmreuse.engine.runners.pruning import PruningSweep
 from mmreuse.engine.runners.sweep import plain
@@ -79,8 +80,9 @@ class ChannelPruningRunner(PruningSweep):
         return pruned
 
     def targets(self, method: Method) -> dict[str, Any]:
-        """Statistics of the channels that are left in the dense network."""
-        return dict(targets=dense_targets(method, self.graph, self.maps, self.images))
+        """The dense network, and statistics there of the channels that are left."""
+        return dict(targets=dense_targets(method, self.graph, self.maps, self.images),
+                    sources=[Source.mapped(self.graph, self.maps)])
 
     def measured(self, model: nn.Module, cell: dict[str, Any]) -> None:
         """Write a checkpoint; of a network from a network file, a network file."""
