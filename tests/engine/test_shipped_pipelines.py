@@ -1,4 +1,5 @@
 """Shipped pipelines on the digits end in files that run without mmreuse and compute the same."""
+import re
 import shutil
 import subprocess
 import sys
@@ -50,8 +51,8 @@ def run(name, folder, **options):
 @pytest.mark.parametrize('name, words', [
     ('prune', 'trained for 6 epochs, pruned to 67% of the MACs by magnitude, renormalized by reset'),
     ('merge', 'merged as wholes by zip, renormalized by reset, a module for 3 and 8 with 20% of the weights'),
-    ('reassemble', 'assembled of blocks of first, second, trained for 4 epochs, pruned'),
-    ('zoo', 'assembled of blocks of first, second, trained for 4 epochs'),
+    ('reassemble', 'assembled of blocks of (first.*second|second.*first), trained for 4 epochs, pruned'),
+    ('zoo', 'assembled of blocks of (first.*second|second.*first), trained for 4 epochs'),
 ])
 def test_the_last_stage_runs_without_mmreuse(name, words, trained, tmp_path):
     for net in 'ab':
@@ -59,7 +60,7 @@ def test_the_last_stage_runs_without_mmreuse(name, words, trained, tmp_path):
     metrics = run(name, tmp_path)
     folder = tmp_path / 'exported'
     assert metrics['exported/accuracy/top1'] > 0
-    assert words in describe(folder / 'network.safetensors')
+    assert re.search(words, describe(folder / 'network.safetensors'))
     images = torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     expected = load(folder / 'network.safetensors')(images).detach().numpy()
     np.save(folder / 'images.npy', images.numpy())
