@@ -37,7 +37,7 @@ stages = [
     dict(
         name='pruned',
         networks=[_nets[56]],
-        job=dict(type='prune_channels', target=0.326, renormalizers=[dict(type='reset', samples=512)])),
+        job=dict(type='prune_channels', target=0.326, renormalizers=[dict(type='calibrate', samples=512)])),
     dict(
         name='fine-tuned',
         networks=['pruned'],
