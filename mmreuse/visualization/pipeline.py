@@ -19,12 +19,18 @@ def draw_pipeline(rows: Sequence[Mapping[str, Any]]) -> Figure:
     # A bare Figure, not pyplot: no global state, no display, nothing to close.
     figure = Figure(figsize=(7, 4.5), layout='constrained')
     axes = figure.subplots()
+    names: dict[tuple[float, float], list[str]] = {}  # of networks at one place, such as one that was only exported
     for number, row in enumerate(rows):
         point = (row['macs'] / 1e6, row['accuracy'])
         axes.plot(*point, marker='o', color=f'C{number}', fillstyle='full' if row['job'] else 'none')
-        axes.annotate(row['network'], point, xytext=(5, 4), textcoords='offset points', fontsize=8)
+        names.setdefault(point, []).append(row['network'])
         if row.get('equal_cost') is not None:
             axes.plot(point[0], row['equal_cost'], marker='x', color=f'C{number}')
+    rightmost = max(macs for macs, _ in names)
+    for point, together in names.items():
+        inside = point[0] == rightmost and len(names) > 1
+        axes.annotate(', '.join(together), point, xytext=(-5 if inside else 5, 4), textcoords='offset points',
+                      fontsize=8, ha='right' if inside else 'left')
     axes.set_xlabel('multiply-accumulates (M)')
     axes.set_ylabel('accuracy (%)')
     axes.set_title('Crosses: networks of equal cost, chosen without the method')
