@@ -204,7 +204,6 @@ def build_base(base: Mapping[str, Any], *, trust_code: bool = False) -> nn.Modul
                             'If you trust where the file comes from, pass trust_code=True.')
     if refused := [key for key in options if key in _REFUSED]:
         raise ArtefactError(f"the base of the network has the option '{refused[0]}', which would read other files.")
-    state = torch.random.get_rng_state()  # random weights that nobody will see
     try:
         return BASES.module_dict[library]().build(name, dict(options))
     except ImportError as error:
@@ -214,8 +213,6 @@ def build_base(base: Mapping[str, Any], *, trust_code: bool = False) -> nn.Modul
             ConfigError) as error:
         raise ArtefactError(f"{library} cannot build '{name}' with the options of the file ({type(error).__name__}: "
                             f'{error}). Another version of {library} may have made it.') from error
-    finally:
-        torch.random.set_rng_state(state)
 
 
 def recognise(network: nn.Module) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import nn
 
 from mmreuse.errors import ArtefactError
@@ -96,7 +97,8 @@ def rebuild(structure: Mapping[str, Any], *, trust_code: bool = False) -> nn.Mod
         ArtefactError: The tree is malformed, or names an edit or base that is not there.
     """
     if 'base' in structure:
-        return build_base(structure, trust_code=trust_code)
+        with torch.random.fork_rng(devices=[]):  # random weights that nobody will see
+            return build_base(structure, trust_code=trust_code)
     if not isinstance(structure.get('edit'), str) or not isinstance(structure.get('of'), list) or not structure['of']:
         raise ArtefactError('the structure is neither a base nor an edit of networks.')
     edit = find_edit(structure['edit'])

@@ -193,15 +193,16 @@ def test_configs_name_what_their_trainings_write_and_what_fits_the_nets(name, re
     init_default_scope('mmreuse')
     training = f'{name}_pair_cifar10-jpeg'
     cfg = load_config(f'configs/vanishing_feature/curve_{name}_cifar10-jpeg.py')
-    epochs = load_config(f'configs/vanishing_feature/{training}.py').train_cfg.max_epochs
     assert cfg.connectivity.pairs['seed 0'] == [
-        f'work_dirs/{training}/net{number}_epoch_{epochs}.pth' for number in (1, 2)]
+        f'result://configs/vanishing_feature/{training}.py#net{number}' for number in (1, 2)]
     # What is read of the checkpoints before anything is measured.
     net = MODELS.build({**cfg.model.classifier.to_dict(), 'data_preprocessor': cfg.data_preprocessor.to_dict()})
     monkeypatch.setattr(ConnectivityRunner, 'load_classifier', lambda self, path: net)
     cfg.work_dir = 'work_dirs'
+    monkeypatch.setattr('mmreuse.utils.results.find_result', lambda address: address.partition('#')[2] + '.pth')
     runner = ConnectivityRunner(cfg)
     runner.check()
+    assert runner.cfg.connectivity.pairs['seed 0'] == ['net1.pth', 'net2.pth']
     assert runner.settings[-1] == 'val_dataloader' and cfg.train_dataloader.get('batch_sampler') is None
 
 

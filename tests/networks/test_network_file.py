@@ -271,3 +271,12 @@ def test_metadata_are_json(saved):
     about = json.loads(metadata['network'])
     assert about['structure']['of'][0]['base'] == 'timm' and about['structure']['edit'] == 'prune_channels'
     assert read(saved)[1] == about
+
+
+def test_networks_are_drawn_anew_and_rebuilt_without_a_draw(tmp_path):
+    one, other = (create('file_nets:own_net') for _ in range(2))
+    assert not torch.equal(one[0].weight, other[0].weight)
+    save(one, tmp_path / 'a.safetensors', inputs=torch.zeros(1, 3, 16, 16))
+    before = torch.random.get_rng_state()
+    load(tmp_path / 'a.safetensors', trust_code=True)
+    assert torch.equal(before, torch.random.get_rng_state())
