@@ -146,7 +146,7 @@ def search(assemblies: Assemblies, scorer: Scorer, bounds: Bounds | None = None,
         num_candidates: Assemblies that the proxy may see.
         finalists: At least so many are scored on all batches.
         seed: Of random candidates and of the model's draws.
-        method: 'auto', 'enumerate' or 'milp', see :class:`~mmreuse.reassembly.search.assembly_milp.Program`.
+        method: 'auto', 'enumerate' or 'milp', see :class:`~mmreuse.reassembly.search.assembly_milp.AssemblyMILP`.
         callback: Called after every round.
 
     Returns:
