@@ -75,8 +75,11 @@ class Torchvision(Library):
             if models.get_model_builder(name).__module__ != module:
                 continue
             for options in ({}, *([dict(num_classes=heads[-1])] if heads else [])):
-                with torch.device('meta'):
-                    twin = self.build(name, options)
+                try:
+                    with torch.device('meta'):
+                        twin = self.build(name, options)
+                except NotImplementedError:  # RegNet's builders compute widths with tensors
+                    continue
                 if type(twin) is type(network) and _shapes(twin) == wanted:
                     return dict(name=name, options=options)
         return None
