@@ -20,7 +20,7 @@ from mmreuse.graph.spaces.operations import DECOMPOSITIONS, SILENT, plain_name
 from mmreuse.graph.spaces.taps import Tap, operations_shown
 from mmreuse.graph.traced_model import Held, TracedModel
 from mmreuse.graph.tracing import trace
-from mmreuse.graph.values import as_positional, frozen_random, map_tensors, random_like, tensors_in
+from mmreuse.graph.values import as_positional, frozen_random, map_tensors, random_like, tensors_in, tensors_within
 
 __all__ = [
     'Assign', 'Axis', 'AxisPlan', 'Call', 'Chain', 'CrossingTensor', 'CutPoint', 'DECOMPOSITIONS', 'Dense',
@@ -30,5 +30,5 @@ __all__ = [
     'cut_points', 'endpoints', 'find_call', 'fit_attention', 'fresh_copy', 'frozen_random', 'guess_layout',
     'layer_layout', 'live_after', 'map_tensors', 'operations_shown', 'plain_name', 'plan_axis', 'random_like',
     'record', 'refresh', 'repaired', 'resolve_maps', 'run_in_double', 'sequence_of_nodes', 'slice_block',
-    'tensors_in', 'trace', 'transform', 'verified', 'verified_each',
+    'tensors_in', 'tensors_within', 'trace', 'transform', 'verified', 'verified_each',
 ]

@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from mmreuse.errors import ArtefactError, ConfigError
-from mmreuse.graph import copy_model
+from mmreuse.graph import copy_model, frozen_random, tensors_within
 from mmreuse.networks import resize as sizes
 from mmreuse.networks.bases import create
 from mmreuse.networks.delta import pack, unpack
@@ -240,9 +240,8 @@ def _prove(network: nn.Module, skeleton: nn.Module, inputs: Sequence[Sequence[An
     outputs = []
     for each in (copy_model(network).cpu(), skeleton):
         try:
-            with torch.no_grad(), torch.random.fork_rng(devices=[]):
-                torch.manual_seed(0)
-                outputs.append(_flat(each.eval()(*(value.clone() for value in values))))
+            with torch.no_grad(), frozen_random(0):
+                outputs.append(list(tensors_within(each.eval()(*(value.clone() for value in values)))))
         except (RuntimeError, TypeError, ValueError, AssertionError, IndexError, AttributeError) as error:
             what = type(network).__name__ + (' that was rebuilt' if outputs else '')
             raise ArtefactError(f'{path}: the {what} does not run on inputs of {[shape for shape, _ in inputs]} '
@@ -256,11 +255,3 @@ def _prove(network: nn.Module, skeleton: nn.Module, inputs: Sequence[Sequence[An
 
 def _same(one: Tensor, other: Tensor) -> bool:
     return one.shape == other.shape and bool(((one == other) | (one.isnan() & other.isnan())).all())
-
-
-def _flat(output: Any) -> list[Tensor]:
-    if isinstance(output, Tensor):
-        return [output]
-    if isinstance(output, Mapping):
-        output = list(output.values())
-    return [tensor for item in output for tensor in _flat(item)] if isinstance(output, list | tuple) else []

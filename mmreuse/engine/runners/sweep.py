@@ -1,5 +1,6 @@
 """Stages that measure the cells of a table, one after another."""
 import copy
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -60,9 +61,9 @@ class SweepRunner(StageRunner):
         super().check()
         refuse_unknown(f'{self.cfg.filename}: {self.stage}', self.part, self.keys, 'key')
 
+    @abstractmethod
     def draw(self) -> Figure:
-        """The figure of :attr:`rows`."""
-        raise NotImplementedError
+        """Return the figure of :attr:`rows`."""
 
     def prepare(self) -> None:
         """Read the rows of earlier runs, build what measures."""
