@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from mmreuse.utils.io import write_json
+from mmreuse.utils.files.io import write_json
 
 
 def measure(reference: Callable[[], Any], ours: Callable[[], Any], repeats: int = 3) -> dict[str, float]:

@@ -16,7 +16,7 @@ import torch
 from _common import parse_args, write
 
 from mmreuse.apis import train
-from mmreuse.utils.io import load_checkpoint
+from mmreuse.utils.files.io import load_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Classes of each problem.

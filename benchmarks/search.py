@@ -24,7 +24,7 @@ from mmreuse.reassembly.zoo.nodes import member_nodes
 from mmreuse.reassembly.zoo.structures import Block, Genotype, Partition
 from mmreuse.reassembly.zoo.zoo import parse_zoo
 from mmreuse.registry import PROXIES
-from mmreuse.utils.complexity import count_macs, count_params
+from mmreuse.utils.cost.complexity import count_macs, count_params
 
 SIZE, CLASSES, BATCHES, BATCH, STAGES, RESTARTS = (16, 16), 10, 5, 32, 4, 10
 RULES = Rules(stem='cifar', match_resolution=False)

@@ -16,11 +16,11 @@ from mmengine.registry import init_default_scope
 from torch import nn
 from yapf.yapflib import yapf_api
 
-from mmreuse.engine.config_check import check_config
+from mmreuse.engine.configs.config_check import check_config
 from mmreuse.engine.launch import load_config
 from mmreuse.registry import HOOKS, MODELS, RUNNERS
-from mmreuse.utils.complexity import count_params
-from mmreuse.utils.config_keys import drop_helpers
+from mmreuse.utils.configs.keys import drop_helpers
+from mmreuse.utils.cost.complexity import count_params
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / 'configs').rglob('*.py'))

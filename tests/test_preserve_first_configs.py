@@ -12,7 +12,7 @@ from mmreuse.merging import preserve_first_points
 from mmreuse.registry import MATCHERS, MODELS
 from mmreuse.renormalization.apply import find_methods
 from mmreuse.renormalization.requirements import check_fit
-from mmreuse.utils.methods import find_method
+from mmreuse.utils.configs.methods import find_method
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted(path.name for path in (ROOT / 'configs/vanishing_feature').glob('pfm*.py'))

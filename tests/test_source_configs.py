@@ -12,8 +12,8 @@ from mmreuse.engine.launch import load_config
 from mmreuse.evaluation import TaskAccuracy
 from mmreuse.registry import MODELS
 from mmreuse.utils.class_split import class_split
-from mmreuse.utils.complexity import count_macs
-from mmreuse.utils.io import save_tensors
+from mmreuse.utils.cost.complexity import count_macs
+from mmreuse.utils.files.io import save_tensors
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted((ROOT / 'configs/zipit/sources').glob('[!_]*.py'))

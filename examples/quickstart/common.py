@@ -11,7 +11,7 @@ from torch import nn
 from mmreuse.apis.stages import configured
 from mmreuse.apis.training import evaluate, train
 from mmreuse.registry import MODELS
-from mmreuse.utils.io import read_json
+from mmreuse.utils.files.io import read_json
 
 CONFIGS = Path('configs/quickstart')
 METRIC = 'accuracy/top1'

@@ -5,7 +5,7 @@ from common import CONFIGS, METRIC, print_table
 
 from mmreuse.apis.stages import run_stage
 from mmreuse.apis.training import train
-from mmreuse.utils.io import read_json
+from mmreuse.utils.files.io import read_json
 from mmreuse.visualization import Report, draw_connectivity
 
 EPOCHS = 12

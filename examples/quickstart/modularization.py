@@ -9,7 +9,7 @@ from mmreuse.apis.modules import load_base, read_modules
 from mmreuse.apis.stages import configured, run_stage
 from mmreuse.apis.training import train
 from mmreuse.modularization import apply_module, compact, count_uses, measure_cost, save_module
-from mmreuse.utils.io import read_json
+from mmreuse.utils.files.io import read_json
 from mmreuse.visualization import Report, draw_modules
 
 TARGETS = ('0', '3', '8')

@@ -11,9 +11,9 @@ from mmreuse.apis.training import learning_curve
 from mmreuse.reassembly.assembly.emit import load_candidates
 from mmreuse.reassembly.partition.files import load_partition
 from mmreuse.reassembly.similarity.similarity_matrix import load_similarity
-from mmreuse.utils.complexity import count_macs, count_params
-from mmreuse.utils.io import atomic_write
-from mmreuse.utils.latency import measure_latency
+from mmreuse.utils.cost.complexity import count_macs, count_params
+from mmreuse.utils.cost.latency import measure_latency
+from mmreuse.utils.files.io import atomic_write
 from mmreuse.visualization import Report, draw_learning_curves, draw_pareto, draw_partition, draw_similarity
 
 ZOO = ('resnet', 'wide-resnet', 'convnext', 'vit')

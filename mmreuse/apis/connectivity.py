@@ -10,8 +10,8 @@ from mmreuse.engine.runners import ConnectivityRunner
 from mmreuse.merging import align
 from mmreuse.registry import MATCHERS
 from mmreuse.statistics.cached_loader import CachedLoader
-from mmreuse.utils.io import atomic_path, file_hash
-from mmreuse.utils.methods import MethodLike, find_method
+from mmreuse.utils.configs.methods import MethodLike, find_method
+from mmreuse.utils.files.io import atomic_path, file_hash
 
 
 def align_checkpoints(config: str | Path, checkpoints: Sequence[str | Path], matcher: MethodLike = 'weight_matching', *,

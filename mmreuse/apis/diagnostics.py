@@ -26,11 +26,11 @@ from mmreuse.engine.runners import ConnectivityRunner
 from mmreuse.errors import ConfigError, SpaceError
 from mmreuse.graph import copy_model
 from mmreuse.merging import align, interpolate
-from mmreuse.renormalization import reset
+from mmreuse.renormalization.methods import reset
 from mmreuse.statistics.bn import measured_norms
 from mmreuse.statistics.cached_loader import CachedLoader
-from mmreuse.utils.io import atomic_path, file_hash, write_json
-from mmreuse.utils.methods import MethodLike
+from mmreuse.utils.configs.methods import MethodLike
+from mmreuse.utils.files.io import atomic_path, file_hash, write_json
 from mmreuse.utils.names import nearest
 from mmreuse.visualization import draw_layers, draw_outputs, draw_running_statistics, draw_vanishing
 

@@ -13,7 +13,7 @@ from mmreuse.networks import open_network
 from mmreuse.networks.references import Reference
 from mmreuse.statistics.bn import measured_norms
 from mmreuse.statistics.passes import images_of
-from mmreuse.utils.methods import MethodLike
+from mmreuse.utils.configs.methods import MethodLike
 
 
 def merge(models: Sequence[Reference], data: Data, matcher: Matcher = 'zip', *,

@@ -7,9 +7,9 @@ from typing import Any
 from mmengine.config import Config
 
 from mmreuse.engine import launch
-from mmreuse.engine.runners.merging import MergingRunner, task_letters
+from mmreuse.engine.runners.sweeps.merging import MergingRunner, task_letters
 from mmreuse.utils.class_split import resolve_tasks
-from mmreuse.utils.methods import MethodLike
+from mmreuse.utils.configs.methods import MethodLike
 from mmreuse.utils.tables import append_rows, print_rows
 
 Measured = list[tuple[dict[str, Any], MethodLike | None]]
@@ -20,7 +20,7 @@ def measure_merges(cfg: Config, **part: Any) -> Measured:
 
     Args:
         cfg: Config that merges, ready to run.
-        **part: See :class:`~mmreuse.engine.runners.merging.MergingRunner`.
+        **part: See :class:`~mmreuse.engine.runners.sweeps.merging.MergingRunner`.
 
     Returns:
         list: Rows of the wanted cells, in order, and what matched in each.

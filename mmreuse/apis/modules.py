@@ -10,7 +10,7 @@ from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.models.classifiers.plain import published_name
 from mmreuse.models.classifiers.sources import build_source
 from mmreuse.modularization import ModulePart, ReusableModule, RunSelection, load_published, verify_base
-from mmreuse.utils.io import PathLike, load_checkpoint, state_hash
+from mmreuse.utils.files.io import PathLike, load_checkpoint, state_hash
 
 
 def load_base(cfg: Config) -> nn.Module:

@@ -9,7 +9,7 @@ from mmreuse.networks import open_network
 from mmreuse.networks.references import Reference
 from mmreuse.pruning import prune as prune_model
 from mmreuse.statistics.bn import measured_norms
-from mmreuse.utils.methods import MethodLike
+from mmreuse.utils.configs.methods import MethodLike
 
 
 def prune(model: Reference, data: Data | None, sparsity: float,

@@ -15,7 +15,7 @@ from mmreuse.errors import ConfigError, DataError
 from mmreuse.graph import AxisPlan, SpaceMap, TracedModel, plan_axis, resolve_maps
 from mmreuse.registry import RENORMALIZERS
 from mmreuse.statistics.passes import image_batches
-from mmreuse.utils.memory import require_memory
+from mmreuse.utils.cost.memory import require_memory
 from mmreuse.utils.modes import evaluating
 from mmreuse.utils.names import fitting
 

@@ -3,7 +3,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmreuse.errors import ConfigError
-from mmreuse.utils.io import read_json
+from mmreuse.utils.files.io import read_json
 from mmreuse.utils.names import nearest
 
 #: Of every class of CIFAR-100 its coarse label, as in the data set's files.

@@ -9,7 +9,7 @@ from mmpretrain.datasets import categories
 from torch import Tensor
 
 from mmreuse.errors import ArtefactError, ConfigError, DataError
-from mmreuse.utils.io import PathLike, load_tensors
+from mmreuse.utils.files.io import PathLike, load_tensors
 from mmreuse.utils.names import nearest
 
 #: The prompt of *ZipIt!*: one, without a final dot.

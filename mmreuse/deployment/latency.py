@@ -13,8 +13,8 @@ from mmreuse.deployment.export import check_outputs
 from mmreuse.errors import ConfigError
 from mmreuse.graph import fresh_copy
 from mmreuse.registry import ENGINES
-from mmreuse.utils.latency import Latency, time_in_turns
-from mmreuse.utils.methods import MethodLike, find_method
+from mmreuse.utils.configs.methods import MethodLike, find_method
+from mmreuse.utils.cost.latency import Latency, time_in_turns
 
 
 def compare_latency(models: Mapping[str, nn.Module], inputs: Tensor | tuple[Any, ...],

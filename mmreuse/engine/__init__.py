@@ -1,7 +1,7 @@
 """Runners, loops and hooks: thin; they call the rooms below."""
 from mmreuse.engine import hooks
 from mmreuse.engine.runner import SafeRunner
-from mmreuse.utils.safe_loading import install_safe_loaders
+from mmreuse.utils.files.safe_loading import install_safe_loaders
 
 install_safe_loaders()
 

@@ -14,16 +14,16 @@ from mmengine.config import Config
 from mmengine.dist import get_rank, get_world_size, is_distributed, is_main_process
 from mmengine.runner import Runner
 
-from mmreuse.engine.config import load_config
-from mmreuse.engine.config_check import check_config
-from mmreuse.engine.data_check import check_data
+from mmreuse.engine.configs.config_check import check_config
+from mmreuse.engine.configs.data_check import check_data
+from mmreuse.engine.configs.options import load_config
 from mmreuse.engine.interruption import Interrupted, signals_end_runs
 from mmreuse.errors import ArtefactError, ConfigError, MMReuseError
 from mmreuse.networks import is_network_file
 from mmreuse.registry import RUNNERS
 from mmreuse.utils.command_line import add_arguments as add_arguments  # as tools call it
-from mmreuse.utils.config_keys import drop_helpers
-from mmreuse.utils.io import read_json, remedy_for, write_json
+from mmreuse.utils.configs.keys import drop_helpers
+from mmreuse.utils.files.io import read_json, remedy_for, write_json
 
 #: Seconds that a process waits for the others, unless ``env_cfg.dist_cfg.timeout`` says otherwise.
 TIMEOUT = 1800

@@ -22,10 +22,10 @@ from mmreuse.merging.matching.requirements import needs_moments
 from mmreuse.models.classifiers import MergedClassifier
 from mmreuse.statistics import SpaceMoments
 from mmreuse.statistics.moment_files import load_moments, save_moments
-from mmreuse.utils.cache import StageCache
-from mmreuse.utils.complexity import count_macs, count_params
-from mmreuse.utils.io import state_hash
-from mmreuse.utils.methods import MethodLike
+from mmreuse.utils.configs.methods import MethodLike
+from mmreuse.utils.cost.complexity import count_macs, count_params
+from mmreuse.utils.files.cache import StageCache
+from mmreuse.utils.files.io import state_hash
 from mmreuse.utils.modes import evaluating
 
 

@@ -24,7 +24,7 @@ from mmreuse.networks.record import record_of, set_record
 from mmreuse.registry import RENORMALIZERS
 from mmreuse.renormalization import Score, apply_renormalizers, find_served
 from mmreuse.statistics import SpaceMoments, collect, inputs_for
-from mmreuse.utils.methods import find_method, method_name
+from mmreuse.utils.configs.methods import find_method, method_name
 from mmreuse.utils.modes import evaluating
 
 

@@ -1,12 +1,12 @@
 """The part of a trained network that one target problem needs: masks, and modules made of them."""
-from mmreuse.modularization.budget import hold_budget, mask_saliency, rank_masks
-from mmreuse.modularization.compaction import compact
-from mmreuse.modularization.costs import flop_rates, latency_rates, weight_rates
-from mmreuse.modularization.flops import Cost, count_uses, measure_cost
-from mmreuse.modularization.gates import GatedNetwork, Gates, add_gates, gate_spaces
+from mmreuse.modularization.compaction.compaction import compact
 from mmreuse.modularization.head import AppliedModule, ModuleHead, fit_head, record_module, select_classes
 from mmreuse.modularization.learner import modularize
-from mmreuse.modularization.masks import (
+from mmreuse.modularization.masks.budget import hold_budget, mask_saliency, rank_masks
+from mmreuse.modularization.masks.costs import flop_rates, latency_rates, weight_rates
+from mmreuse.modularization.masks.flops import Cost, count_uses, measure_cost
+from mmreuse.modularization.masks.gates import GatedNetwork, Gates, add_gates, gate_spaces
+from mmreuse.modularization.masks.masks import (
     apply_masks,
     mask_parameters,
     mask_ratio,
@@ -15,6 +15,9 @@ from mmreuse.modularization.masks import (
     sparsity_loss,
     train_masks,
 )
+from mmreuse.modularization.masks.run_selection import RunSelection
+from mmreuse.modularization.masks.selection import Selection
+from mmreuse.modularization.masks.states import frozen_hash, load_mask_state, mask_state, materialize
 from mmreuse.modularization.module_file import (
     ModulePart,
     ReusableModule,
@@ -28,9 +31,6 @@ from mmreuse.modularization.module_file import (
 )
 from mmreuse.modularization.original import original_labels, restricted_scores
 from mmreuse.modularization.report import ModuleReport
-from mmreuse.modularization.run_selection import RunSelection
-from mmreuse.modularization.selection import Selection
-from mmreuse.modularization.states import frozen_hash, load_mask_state, mask_state, materialize
 
 __all__ = [
     'AppliedModule', 'Cost', 'GatedNetwork', 'Gates', 'ReusableModule', 'ModuleHead', 'ModulePart', 'ModuleReport',

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError, DataError
 from mmreuse.graph import copy_model, frozen_random
-from mmreuse.modularization.budget import check_share, hold_budget, mask_saliency, rank_masks
 from mmreuse.modularization.head import ModuleHead, fit_head, record_module, select_classes
-from mmreuse.modularization.masks import apply_masks, mask_parameters, mask_ratio, train_masks
+from mmreuse.modularization.masks.budget import check_share, hold_budget, mask_saliency, rank_masks
+from mmreuse.modularization.masks.masks import apply_masks, mask_parameters, mask_ratio, train_masks
+from mmreuse.modularization.masks.states import mask_state, materialize
 from mmreuse.modularization.original import original_labels
 from mmreuse.modularization.report import recalls, report_of
-from mmreuse.modularization.states import mask_state, materialize
 from mmreuse.networks import open_network
 from mmreuse.networks.references import Reference
 from mmreuse.statistics import BATCH_SIZE, Data, batches, device_of, labelled, logits_of

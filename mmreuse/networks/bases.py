@@ -10,7 +10,7 @@ from torch import nn
 from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.networks.record import Record, set_record
 from mmreuse.registry import BASES, MODELS
-from mmreuse.utils.components import refuse_code
+from mmreuse.utils.configs.components import refuse_code
 from mmreuse.utils.names import nearest
 
 #: Options that would fetch weights, or read files.

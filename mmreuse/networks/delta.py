@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mmreuse.errors import ArtefactError
-from mmreuse.utils.io import state_hash
+from mmreuse.utils.files.io import state_hash
 
 
 def pack(tensors: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Any]]:

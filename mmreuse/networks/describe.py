@@ -10,7 +10,7 @@ from mmreuse.errors import ArtefactError
 from mmreuse.networks.edits import find_edit
 from mmreuse.networks.network_file import read, record_in
 from mmreuse.networks.record import Record, record_of
-from mmreuse.utils.io import PathLike
+from mmreuse.utils.files.io import PathLike
 
 
 def describe(network: nn.Module | PathLike) -> str:

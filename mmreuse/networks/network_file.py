@@ -23,8 +23,8 @@ from mmreuse.networks.record import (
     structure_of,
     zeros_of,
 )
-from mmreuse.utils.io import PathLike, load_tensors, save_tensors, state_hash
-from mmreuse.utils.manifest import versions
+from mmreuse.utils.files.io import PathLike, load_tensors, save_tensors, state_hash
+from mmreuse.utils.files.manifest import versions
 
 FORMAT = 1
 _KEY = 'network'

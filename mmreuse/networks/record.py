@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mmreuse.errors import ArtefactError, DataError
 from mmreuse.networks.resize import difference
-from mmreuse.utils.io import state_hash
+from mmreuse.utils.files.io import state_hash
 
 #: Attribute of a network that holds its record; it is no parameter, and ``copy.deepcopy`` takes it along.
 _ATTRIBUTE = '_mmreuse_record'

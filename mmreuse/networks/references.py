@@ -11,11 +11,11 @@ from mmreuse.networks.bases import create, record_config
 from mmreuse.networks.network_file import is_network_file, load
 from mmreuse.networks.record import plain_network
 from mmreuse.registry import MODELS
-from mmreuse.utils.config_files import read_config
-from mmreuse.utils.io import PathLike, load_checkpoint
+from mmreuse.utils.configs.files import read_config
+from mmreuse.utils.files.io import PathLike, load_checkpoint
+from mmreuse.utils.files.results import result_of
+from mmreuse.utils.files.safe_loading import checkpoint_path
 from mmreuse.utils.names import refuse_unknown
-from mmreuse.utils.results import result_of
-from mmreuse.utils.safe_loading import checkpoint_path
 from mmreuse.utils.state_fit import load_strictly, weights_of
 
 _CONFIGS = ('.py', '.yml', '.yaml', '.json')
@@ -89,7 +89,7 @@ def load_weights(network: nn.Module, path: PathLike) -> nn.Module:
 
     Args:
         network: Of any origin.
-        path: A file, or an address as in :func:`~mmreuse.utils.safe_loading.checkpoint_path`.
+        path: A file, or an address as in :func:`~mmreuse.utils.files.safe_loading.checkpoint_path`.
 
     Raises:
         ArtefactError: The file is missing, damaged, or does not fit.

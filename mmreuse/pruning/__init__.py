@@ -1,12 +1,12 @@
 """Pruning trained networks: saliencies, schedules, structured pruning."""
-from mmreuse.pruning.channels import prune_channels
-from mmreuse.pruning.fisher import Fisher
-from mmreuse.pruning.gradients import per_sample_gradients
-from mmreuse.pruning.narrow import narrow_to
+from mmreuse.pruning.channels.channels import prune_channels
+from mmreuse.pruning.channels.narrow import narrow_to
+from mmreuse.pruning.fisher.fisher import Fisher
+from mmreuse.pruning.fisher.gradients import per_sample_gradients
+from mmreuse.pruning.fisher.storage import PerSampleGradients
 from mmreuse.pruning.prune import prune, prune_weights
 from mmreuse.pruning.saliencies import diagonal_fisher, magnitude, woodfisher
 from mmreuse.pruning.selection import select_masks
-from mmreuse.pruning.storage import PerSampleGradients
 from mmreuse.pruning.weights import (
     Sparsity,
     apply_masks,

@@ -7,14 +7,14 @@ from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError
 from mmreuse.networks import Edit, record_edit
-from mmreuse.pruning.fisher import Fisher
+from mmreuse.pruning.fisher.fisher import Fisher
 from mmreuse.pruning.scoring import check_saliency, estimate_fisher, score_weights
 from mmreuse.pruning.selection import check_sparsity, pruned_count, select_masks
 from mmreuse.pruning.weights import apply_masks, copy_permanent, find_masks, listed_weights, make_permanent
 from mmreuse.registry import EDITS
 from mmreuse.renormalization import apply_renormalizers, find_served
 from mmreuse.statistics import repeatable
-from mmreuse.utils.methods import MethodLike, method_name
+from mmreuse.utils.configs.methods import MethodLike, method_name
 
 
 @EDITS.register_module(name='prune')
@@ -88,10 +88,10 @@ def prune_weights(
         saliency: Name, config or function of :data:`mmreuse.registry.SALIENCIES`.
         scope: ``'global'``: the least salient of all listed weights go; ``'layer'``: those of each weight tensor.
         update: ``'summed'`` or ``'joint'``: the kept weights make up for the pruned ones, see
-            :meth:`mmreuse.pruning.fisher.Fisher.compensate`. None leaves them.
+            :meth:`mmreuse.pruning.fisher.fisher.Fisher.compensate`. None leaves them.
         fisher: That of this network, if it is known; or how it is estimated: ``samples`` (1000), ``average`` (1),
-            ``chunk`` of :func:`mmreuse.pruning.gradients.per_sample_gradients`, ``damp`` and ``block`` of
-            :class:`mmreuse.pruning.fisher.Fisher`.
+            ``chunk`` of :func:`mmreuse.pruning.fisher.gradients.per_sample_gradients`, ``damp`` and ``block`` of
+            :class:`mmreuse.pruning.fisher.fisher.Fisher`.
         modules: Regular expressions of the modules that are pruned, see
             :func:`mmreuse.pruning.weights.listed_weights`; None for all convolutions and linear layers.
         exclude: Regular expressions of modules that are not: shortcuts, or the classifier.

@@ -2,14 +2,14 @@
 
 A saliency is a plain function ``f(weights, *, ...)`` from weights by name to tensors of the same shapes: the larger,
 the more is lost without the weight. One that needs ``fisher`` gets the
-:class:`~mmreuse.pruning.fisher.Fisher` of the network, and needs labelled data.
+:class:`~mmreuse.pruning.fisher.fisher.Fisher` of the network, and needs labelled data.
 """
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from mmreuse.pruning.fisher import Fisher
+from mmreuse.pruning.fisher.fisher import Fisher
 from mmreuse.registry import SALIENCIES
 
 

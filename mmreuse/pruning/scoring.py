@@ -5,11 +5,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError
-from mmreuse.pruning.fisher import Fisher, check_fisher, check_rule
-from mmreuse.pruning.gradients import per_sample_gradients
+from mmreuse.pruning.fisher.fisher import Fisher, check_fisher, check_rule
+from mmreuse.pruning.fisher.gradients import per_sample_gradients
 from mmreuse.pruning.selection import check_scope
 from mmreuse.registry import SALIENCIES, Method
-from mmreuse.utils.methods import MethodLike, find_method
+from mmreuse.utils.configs.methods import MethodLike, find_method
 from mmreuse.utils.names import refuse_unknown
 
 FISHER = dict(samples=1000, average=1, chunk=64, damp=1e-5, block=None)

@@ -1,13 +1,13 @@
 """Correction of the activation statistics of merged and pruned networks, by name from a config."""
 from mmreuse.renormalization.apply import Methods, apply_renormalizers, find_methods, find_served
-from mmreuse.renormalization.auto import Choice, auto
-from mmreuse.renormalization.bias import bias_calibration, bias_removal, zero_bias
-from mmreuse.renormalization.closed_form import MatchedMoments, closed_form_repair, matched, measure_together
 from mmreuse.renormalization.measure import first_images, measure_ends
+from mmreuse.renormalization.methods.auto import Choice, auto
+from mmreuse.renormalization.methods.bias import bias_calibration, bias_removal, zero_bias
+from mmreuse.renormalization.methods.closed_form import MatchedMoments, closed_form_repair, matched, measure_together
+from mmreuse.renormalization.methods.repair import repair, rescale, reshift
+from mmreuse.renormalization.methods.reset import reset
 from mmreuse.renormalization.renormalize import renormalize
-from mmreuse.renormalization.repair import repair, rescale, reshift
 from mmreuse.renormalization.requirements import check_fit
-from mmreuse.renormalization.reset import reset
 from mmreuse.renormalization.score import Score, accuracy
 from mmreuse.renormalization.target_layers import NORMS, WEIGHTED, Flow
 from mmreuse.renormalization.target_statistics import Statistics, check_weights, combine, output_orders, permuted

@@ -7,7 +7,7 @@ from torch import nn
 from mmreuse.errors import ConfigError
 from mmreuse.networks import Edit, record_edit
 from mmreuse.registry import EDITS, RENORMALIZERS, Method
-from mmreuse.utils.methods import MethodLike, find_method
+from mmreuse.utils.configs.methods import MethodLike, find_method
 
 Methods = MethodLike | Sequence[MethodLike]
 

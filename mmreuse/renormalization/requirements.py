@@ -5,7 +5,7 @@ from mmreuse.errors import SpaceError
 from mmreuse.registry import RENORMALIZERS
 from mmreuse.renormalization.target_layers import NORMS
 from mmreuse.statistics import measured_norms
-from mmreuse.utils.methods import MethodLike, find_method
+from mmreuse.utils.configs.methods import MethodLike, find_method
 
 
 def check_fit(renormalizer: MethodLike, model: nn.Module) -> None:

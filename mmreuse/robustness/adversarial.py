@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from mmreuse.registry import ATTACKS
 from mmreuse.robustness.attacks import Bounds, perturb
-from mmreuse.utils.cache import StageCache
-from mmreuse.utils.io import load_tensors, save_tensors, state_hash
-from mmreuse.utils.methods import find_method
+from mmreuse.utils.configs.methods import find_method
+from mmreuse.utils.files.cache import StageCache
+from mmreuse.utils.files.io import load_tensors, save_tensors, state_hash
 
 
 def pixel_bounds(mean: Tensor, std: Tensor) -> Bounds:

@@ -3,7 +3,7 @@ from collections.abc import Mapping
 
 from mmreuse.errors import ArtefactError
 from mmreuse.statistics.moments import SpaceMoments
-from mmreuse.utils.io import PathLike, load_tensors, save_tensors
+from mmreuse.utils.files.io import PathLike, load_tensors, save_tensors
 
 
 def save_moments(path: PathLike, moments: Mapping[str, SpaceMoments]) -> None:

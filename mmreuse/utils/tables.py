@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mmreuse.errors import ConfigError
-from mmreuse.utils.io import atomic_write
+from mmreuse.utils.files.io import atomic_write
 
 Rows = Sequence[Mapping[str, Any]]
 

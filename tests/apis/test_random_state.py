@@ -8,9 +8,9 @@ from torch import nn
 from mmreuse.apis import merge, modularize, prune
 from mmreuse.graph import cut, trace
 from mmreuse.modularization import ModulePart, ReusableModule, apply_module, compact, mask_state
-from mmreuse.modularization.masks import apply_masks
+from mmreuse.modularization.masks.masks import apply_masks
 from mmreuse.pruning import prune_channels
-from mmreuse.utils.io import state_hash
+from mmreuse.utils.files.io import state_hash
 
 IMAGES = torch.randn(64, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(64) % 4

@@ -12,7 +12,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from mmreuse.datasets import pictures
-from mmreuse.engine.data_check import check_data, check_same_classes
+from mmreuse.engine.configs.data_check import check_data, check_same_classes
 from mmreuse.engine.launch import reported_errors
 from mmreuse.errors import DataError
 from mmreuse.registry import DATASETS, TRANSFORMS

@@ -19,7 +19,7 @@ from mmreuse.datasets.text_features import (
 )
 from mmreuse.errors import ArtefactError, ConfigError, DataError
 from mmreuse.models import TextEmbeddingHead
-from mmreuse.utils.io import load_tensors, save_tensors
+from mmreuse.utils.files.io import load_tensors, save_tensors
 
 TOOL = 'tools/dataset_converters/make_text_features.py'
 

@@ -19,8 +19,8 @@ from mmreuse.diagnostics import (
 )
 from mmreuse.errors import ConfigError, DataError, SpaceError
 from mmreuse.models import LinearMLP
-from mmreuse.renormalization import reset
-from mmreuse.utils.io import to_json
+from mmreuse.renormalization.methods import reset
+from mmreuse.utils.files.io import to_json
 
 
 def net(seed, norm=True):

@@ -18,8 +18,8 @@ from torch import nn
 
 from mmreuse.engine.checkpoint import find_resumable
 from mmreuse.errors import ArtefactError, ConfigError
-from mmreuse.utils import safe_loading
-from mmreuse.utils.io import load_checkpoint, load_tensors, read_json
+from mmreuse.utils.files import safe_loading
+from mmreuse.utils.files.io import load_checkpoint, load_tensors, read_json
 
 
 class Payload:
@@ -134,7 +134,7 @@ def test_nothing_runs_from_object_storage(address, bomb, mark, monkeypatch):
 
 def test_every_scheme_of_mmengine_is_replaced():
     modules = {loader.__module__ for loader in CheckpointLoader._schemes.values()}
-    assert modules == {'mmreuse.utils.safe_loading'}
+    assert modules == {'mmreuse.utils.files.safe_loading'}
     with pytest.raises(ConfigError, match='Download the file'):
         CheckpointLoader.load_checkpoint('pavi://net.pth')
     with pytest.raises(ConfigError, match="'resnet5' is not a published model. Nearest: 'resnet"):
@@ -173,7 +173,7 @@ def test_source_code_in_a_checkpoint_is_not_run_on_resume(tmp_path, mark):
 
 
 def test_safetensors_weights_load_through_mmengine(tmp_path):
-    from mmreuse.utils.io import save_tensors
+    from mmreuse.utils.files.io import save_tensors
     source, target = nn.Linear(2, 3), nn.Linear(2, 3)
     save_tensors(tmp_path / 'net.safetensors', source.state_dict())
     mmengine.runner.load_checkpoint(target, str(tmp_path / 'net.safetensors'), strict=True)

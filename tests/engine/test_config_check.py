@@ -8,10 +8,10 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mutations import as_lists, mutate, places
 
-from mmreuse.engine.config import load_config
-from mmreuse.engine.config_check import check_config
+from mmreuse.engine.configs.config_check import check_config
+from mmreuse.engine.configs.options import load_config
 from mmreuse.errors import ConfigError
-from mmreuse.utils.config_keys import drop_helpers
+from mmreuse.utils.configs.keys import drop_helpers
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ['pair_digits', 'module_digits', 'merge_digits', 'resnet_digits', 'vit_digits', 'half-a_digits']
@@ -101,7 +101,7 @@ def test_mistakes_are_named_with_their_place(change, message):
 
 def test_a_schedule_that_begins_too_late_is_told_of(monkeypatch):
     said = []
-    monkeypatch.setattr('mmreuse.engine.config_check.print_log', lambda text, *_: said.append(text))
+    monkeypatch.setattr('mmreuse.engine.configs.config_check.print_log', lambda text, *_: said.append(text))
     values = load('resnet_digits')
     values['param_scheduler'] = dict(type='LinearLR', begin=500)
     assert not problem(values)

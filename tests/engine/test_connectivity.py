@@ -10,12 +10,13 @@ from mmengine.registry import init_default_scope
 
 from mmreuse.apis import align_checkpoints, run_stage
 from mmreuse.engine.launch import load_config
-from mmreuse.engine.runners import ConnectivityRunner, connectivity
+from mmreuse.engine.runners import ConnectivityRunner
+from mmreuse.engine.runners.sweeps import connectivity
 from mmreuse.errors import ArtefactError, ConfigError, SpaceError
 from mmreuse.graph import trace, transform
 from mmreuse.graph.proof.verify import random_permutations
 from mmreuse.registry import MODELS
-from mmreuse.utils.io import load_checkpoint, read_json
+from mmreuse.utils.files.io import load_checkpoint, read_json
 
 CONFIG = """
 _base_ = ['{root}/configs/_base_/datasets/digits.py', '{root}/configs/_base_/default_runtime.py']
@@ -199,7 +200,7 @@ def test_configs_name_what_their_trainings_write_and_what_fits_the_nets(name, re
     net = MODELS.build({**cfg.model.classifier.to_dict(), 'data_preprocessor': cfg.data_preprocessor.to_dict()})
     monkeypatch.setattr(ConnectivityRunner, 'load_classifier', lambda self, path: net)
     cfg.work_dir = 'work_dirs'
-    monkeypatch.setattr('mmreuse.utils.results.find_result', lambda address: address.partition('#')[2] + '.pth')
+    monkeypatch.setattr('mmreuse.utils.files.results.find_result', lambda address: address.partition('#')[2] + '.pth')
     runner = ConnectivityRunner(cfg)
     runner.check()
     assert runner.cfg.connectivity.pairs['seed 0'] == ['net1.pth', 'net2.pth']

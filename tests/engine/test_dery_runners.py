@@ -27,8 +27,8 @@ from mmreuse.reassembly.assembly.emit import load_candidates
 from mmreuse.reassembly.partition.files import load_partition
 from mmreuse.reassembly.similarity.similarity_matrix import load_similarity, save_similarity
 from mmreuse.registry import MODELS
-from mmreuse.utils.complexity import count_params
-from mmreuse.utils.io import read_json
+from mmreuse.utils.cost.complexity import count_params
+from mmreuse.utils.files.io import read_json
 
 WIDTHS = {'narrow': 4, 'middle': 6, 'wide': 8}
 
@@ -239,13 +239,13 @@ def test_a_published_partition_serves_a_config(pipeline, tmp_path, monkeypatch):
 @pytest.mark.parametrize('stage', [FeatureExtractionRunner, SimilarityRunner, PartitionRunner, ReassemblyRunner])
 def test_every_stage_says_what_it_needs_and_refuses_where_there_is_less(pipeline, tmp_path, monkeypatch, stage):
     shutil.copytree(pipeline.work_dir, tmp_path / 'work')
-    monkeypatch.setattr('mmreuse.utils.memory.available_memory', lambda: 1000)
+    monkeypatch.setattr('mmreuse.utils.cost.memory.available_memory', lambda: 1000)
     with pytest.raises(ConfigError, match=f'{stage.stage} of 3 nets: needs about 0.* Take .* MMREUSE_IGNORE_MEMORY'):
         stage(changed(pipeline, tmp_path / 'work', overwrite=True)).run()
 
 
 def test_more_samples_than_there_are_cost_no_memory(pipeline, tmp_path, monkeypatch):
-    monkeypatch.setattr('mmreuse.utils.memory.available_memory', lambda: 2**30)
+    monkeypatch.setattr('mmreuse.utils.cost.memory.available_memory', lambda: 2**30)
     cfg = changed(pipeline, tmp_path, **{'features.num_samples': 10**12})
     cfg.zoo = cfg.zoo[:1]
     assert FeatureExtractionRunner(cfg).run()['features/samples'] == 1197

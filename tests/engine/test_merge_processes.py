@@ -7,7 +7,7 @@ import pytest
 import torch
 from merging_runs import ROOT, merge_config, save_random_sources
 
-from mmreuse.utils.io import load_checkpoint, read_json
+from mmreuse.utils.files.io import load_checkpoint, read_json
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from merging_runs import merge_config, train_sources
 from mmreuse.apis import evaluate, train
 from mmreuse.errors import ArtefactError, ConfigError, DataError, SpaceError
 from mmreuse.models import MergedClassifier
-from mmreuse.utils.io import load_checkpoint, read_json
+from mmreuse.utils.files.io import load_checkpoint, read_json
 
 
 @pytest.fixture(scope='module')

@@ -6,7 +6,7 @@ from job_nets import DIGITS, PREPROCESSING, config, model, random_file, run
 from mmreuse.engine.jobs import Job
 from mmreuse.errors import MMReuseError
 from mmreuse.networks import describe, load, record_of
-from mmreuse.utils.io import read_json
+from mmreuse.utils.files.io import read_json
 
 FEW = {'train_dataloader.num_batch_per_epoch': 4}
 

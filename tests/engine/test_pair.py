@@ -11,7 +11,7 @@ from mmreuse.datasets import ParallelBatchSampler
 from mmreuse.engine.hooks import InterpolationHook
 from mmreuse.errors import ArtefactError, ConfigError, DataError
 from mmreuse.models import ClassifierPair
-from mmreuse.utils.io import load_checkpoint, read_json
+from mmreuse.utils.files.io import load_checkpoint, read_json
 
 CLASSIFIER = """dict(
     type='mmpretrain.ImageClassifier',

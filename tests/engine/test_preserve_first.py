@@ -4,13 +4,13 @@ import torch
 from mmengine.registry import init_default_scope
 
 from mmreuse.engine.launch import load_config
-from mmreuse.engine.runners.preserve_first import PreserveFirstRunner
+from mmreuse.engine.runners.sweeps.preserve_first import PreserveFirstRunner
 from mmreuse.errors import ArtefactError, ConfigError, SpaceError
 from mmreuse.graph import trace, transform
 from mmreuse.graph.proof.verify import random_permutations
 from mmreuse.registry import MODELS
-from mmreuse.utils.complexity import count_macs, count_params
-from mmreuse.utils.io import load_checkpoint, read_json
+from mmreuse.utils.cost.complexity import count_macs, count_params
+from mmreuse.utils.files.io import load_checkpoint, read_json
 
 CONFIG = """
 _base_ = ['{root}/configs/_base_/datasets/digits.py', '{root}/configs/_base_/default_runtime.py']

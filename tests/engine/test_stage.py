@@ -3,7 +3,7 @@ import pytest
 from mmengine.config import Config
 
 from mmreuse.engine.runners.stage import StageRunner
-from mmreuse.utils.io import file_hash, write_json
+from mmreuse.utils.files.io import file_hash, write_json
 
 
 class Count(StageRunner):

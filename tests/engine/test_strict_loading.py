@@ -7,7 +7,7 @@ from small_training import Net, make_runner
 from torch import nn
 
 from mmreuse.errors import ArtefactError
-from mmreuse.utils.io import load_checkpoint
+from mmreuse.utils.files.io import load_checkpoint
 
 
 def save(path, state, **more):

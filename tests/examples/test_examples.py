@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from mmreuse.utils.io import read_json
+from mmreuse.utils.files.io import read_json
 
 EXAMPLES = ('vf_in_linear_networks', 'effect_of_residual_connection', 'effect_of_reset',
             'vf_in_merged_and_pruned_models', 'improve_normalization_from_vf', 'renormalize_pruned_model')

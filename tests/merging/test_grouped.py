@@ -8,7 +8,7 @@ from mmreuse.graph import trace
 from mmreuse.merging import MergedModel, merge_weights
 from mmreuse.merging.partial.grouped import group_fronts
 from mmreuse.models.backbones import CifarResNet, CifarVGG
-from mmreuse.utils.complexity import count_macs, count_params
+from mmreuse.utils.cost.complexity import count_macs, count_params
 
 from .planted import images, in_order, outputs, randomised
 from .test_export import check

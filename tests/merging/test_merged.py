@@ -9,7 +9,7 @@ from torch import nn
 from mmreuse.errors import ArtefactError
 from mmreuse.graph import Dense, trace
 from mmreuse.merging import Matching, merge_weights, recipe_of, skeleton, stop_points
-from mmreuse.utils.complexity import count_params
+from mmreuse.utils.cost.complexity import count_params
 
 from .planted import FAMILIES, ResNet, images, in_order, independent, outputs, permuted_clones, randomised, same
 

@@ -24,7 +24,7 @@ from mmreuse.merging.partial import preserve_first as library
 from mmreuse.models.backbones import CifarResNet, CifarVGG
 from mmreuse.networks import create, load, save
 from mmreuse.renormalization import measure_ends
-from mmreuse.utils.complexity import count_macs, count_params
+from mmreuse.utils.cost.complexity import count_macs, count_params
 
 from .planted import ResNet, images, in_order, outputs, permuted_clones, randomised, same
 

@@ -11,7 +11,7 @@ from mmreuse.errors import ConfigError, InfeasibleError, SpaceError
 from mmreuse.graph import trace
 from mmreuse.merging import find_stop, merge_weights, spaces_between, stop_points
 from mmreuse.models.backbones import CifarResNet
-from mmreuse.utils.complexity import count_macs, macs_by_operator
+from mmreuse.utils.cost.complexity import count_macs, macs_by_operator
 
 from .planted import ResNet, images, in_order
 

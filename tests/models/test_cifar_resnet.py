@@ -9,7 +9,7 @@ from mmreuse.errors import ConfigError
 from mmreuse.graph import trace
 from mmreuse.models import CifarResNet
 from mmreuse.reassembly.zoo.zoo import IMAGENET_MEAN, IMAGENET_STD, build_member, parse_zoo
-from mmreuse.utils.complexity import count_macs, count_params
+from mmreuse.utils.cost.complexity import count_macs, count_params
 
 
 @pytest.mark.parametrize('depth, params', [(20, 269_722), (32, 464_154), (44, 658_586), (56, 853_018)])

@@ -9,7 +9,7 @@ from torch import nn
 from mmreuse.errors import ConfigError
 from mmreuse.graph import trace
 from mmreuse.models import CifarVGG
-from mmreuse.utils.complexity import count_params
+from mmreuse.utils.cost.complexity import count_params
 
 
 @pytest.mark.parametrize('options, params', [

@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.models import CifarResNet, DeRy
-from mmreuse.utils.io import save_tensors
+from mmreuse.utils.files.io import save_tensors
 
 STEM = dict(stem='cifar', base_channels=4)
 CHAIN = dict(

@@ -6,7 +6,7 @@ from mmengine.config import Config
 from mmpretrain.models import ImageClassifier
 from torch import nn
 
-from mmreuse.utils.complexity import count_params, macs_by_operator
+from mmreuse.utils.cost.complexity import count_params, macs_by_operator
 
 
 @pytest.mark.parametrize('name, channels, params, trainable, gmacs, digits', [

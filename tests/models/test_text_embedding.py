@@ -9,7 +9,7 @@ from mmpretrain.structures import DataSample
 from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.models.heads.text_embedding import TextEmbeddingHead, orthonormal_features
 from mmreuse.registry import MODELS
-from mmreuse.utils.io import save_tensors
+from mmreuse.utils.files.io import save_tensors
 
 LOSS = dict(type='mmpretrain.CrossEntropyLoss')
 

@@ -10,10 +10,11 @@ from zeros import with_zeros
 from mmreuse.errors import ArtefactError, SpaceError
 from mmreuse.graph import copy_model, trace
 from mmreuse.models.backbones import CifarResNet
-from mmreuse.modularization import compact, compaction
-from mmreuse.modularization.compaction import difference, find_dead
-from mmreuse.modularization.constant_layers import ConstantLayer
-from mmreuse.modularization.constants import fold_constants
+from mmreuse.modularization import compact
+from mmreuse.modularization.compaction import compaction
+from mmreuse.modularization.compaction.compaction import difference, find_dead
+from mmreuse.modularization.compaction.constant_layers import ConstantLayer
+from mmreuse.modularization.compaction.constants import fold_constants
 from mmreuse.networks import load, save
 from mmreuse.networks import resize as sizes
 

@@ -9,7 +9,7 @@ from zeros import with_zeros
 
 from mmreuse.models.backbones import CifarResNet, CifarVGG
 from mmreuse.modularization import apply_masks, mask_ratio, mask_state, materialize
-from mmreuse.modularization.flops import count_uses, measure_cost
+from mmreuse.modularization.masks.flops import count_uses, measure_cost
 
 
 def layers_of(uses, cost):

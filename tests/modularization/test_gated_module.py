@@ -10,9 +10,9 @@ from mmreuse.engine.launch import build_runner, load_config
 from mmreuse.errors import ConfigError, DataError
 from mmreuse.models import ModularClassifier
 from mmreuse.modularization import apply_module, compact, count_uses, frozen_hash, materialize, measure_cost
-from mmreuse.modularization.budget import hold_gates, rank_gates
-from mmreuse.modularization.compaction import difference
-from mmreuse.utils.io import load_checkpoint
+from mmreuse.modularization.compaction.compaction import difference
+from mmreuse.modularization.masks.budget import hold_gates, rank_gates
+from mmreuse.utils.files.io import load_checkpoint
 
 GATED = """
 model.update(input_size=(3, 8, 8), gates=4, cost='flops')

@@ -7,8 +7,8 @@ from zeros import with_zeros
 from mmreuse.errors import SpaceError
 from mmreuse.graph import trace
 from mmreuse.modularization import add_gates, apply_masks, compact, flop_rates, latency_rates, materialize
-from mmreuse.modularization.compaction import difference
-from mmreuse.utils.complexity import count_macs
+from mmreuse.modularization.compaction.compaction import difference
+from mmreuse.utils.cost.complexity import count_macs
 
 
 def with_gates(make, shape):

@@ -25,10 +25,10 @@ from mmreuse.modularization import (
     save_published,
     verify_base,
 )
-from mmreuse.modularization.compaction import difference
+from mmreuse.modularization.compaction.compaction import difference
 from mmreuse.networks import create, load, save
 from mmreuse.registry import MODELS
-from mmreuse.utils.io import load_tensors, save_tensors, state_hash
+from mmreuse.utils.files.io import load_tensors, save_tensors, state_hash
 
 
 def architecture():

@@ -7,7 +7,7 @@ from modular_runs import PUBLISHED
 from mmreuse.apis import train
 from mmreuse.engine.launch import build_runner, load_config
 from mmreuse.errors import ArtefactError, ConfigError, DataError
-from mmreuse.utils.io import load_checkpoint
+from mmreuse.utils.files.io import load_checkpoint
 
 
 @pytest.mark.parametrize('problem, labels', [("type='BinaryProblem', target=3", 2),

@@ -9,8 +9,8 @@ from mmreuse.engine.launch import load_config
 from mmreuse.models.classifiers.sources import build_source
 from mmreuse.modularization import mask_parameters
 from mmreuse.registry import MODELS
-from mmreuse.utils import safe_loading
-from mmreuse.utils.io import state_hash
+from mmreuse.utils.files import safe_loading
+from mmreuse.utils.files.io import state_hash
 
 # Masked weights (without batch norms and head), learning rate of the masks, alpha; None: not published.
 PUBLISHED = {

@@ -6,7 +6,7 @@ import pytest
 
 from mmreuse.apis import run_stage
 from mmreuse.errors import ArtefactError
-from mmreuse.utils.io import read_json
+from mmreuse.utils.files.io import read_json
 
 TABLE = """
 modularization = dict(

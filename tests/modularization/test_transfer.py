@@ -17,7 +17,7 @@ from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.models.classifiers import load_pretrained
 from mmreuse.modularization import RunSelection, frozen_hash, mask_parameters, mask_ratio
 from mmreuse.registry import MODELS
-from mmreuse.utils.io import load_checkpoint, read_json
+from mmreuse.utils.files.io import load_checkpoint, read_json
 
 CONFIG = """
 _base_ = ['{root}/configs/_base_/datasets/digits.py', '{root}/configs/seam/_base_transfer.py']

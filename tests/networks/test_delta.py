@@ -9,7 +9,7 @@ from mmreuse.modularization import ModuleHead, record_module
 from mmreuse.networks import describe, load, open_network, record_of, save
 from mmreuse.networks.delta import pack, unpack
 from mmreuse.pruning import prune
-from mmreuse.utils.io import load_tensors, save_tensors, state_hash
+from mmreuse.utils.files.io import load_tensors, save_tensors, state_hash
 
 
 def masked(seed: int = 0) -> nn.Module:

@@ -9,7 +9,7 @@ from file_nets import JOBS
 from mmreuse.apis import export
 from mmreuse.errors import ConfigError
 from mmreuse.networks import save
-from mmreuse.utils.io import save_tensors
+from mmreuse.utils.files.io import save_tensors
 
 _PROGRAM = """
 import sys

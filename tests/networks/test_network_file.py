@@ -17,7 +17,7 @@ from mmreuse.networks import create, describe, load, record_of, save
 from mmreuse.networks.network_file import read
 from mmreuse.networks.resize import resize
 from mmreuse.pruning import prune_channels
-from mmreuse.utils.io import load_tensors, save_tensors, state_hash
+from mmreuse.utils.files.io import load_tensors, save_tensors, state_hash
 
 
 def outputs(network, images):
@@ -58,12 +58,12 @@ def test_loads_in_a_fresh_process(images, tmp_path, repository):
         save_tensors(tmp_path / f'{name}.expected', dict(enumerate_outputs(network, images)))
     save_tensors(tmp_path / 'images', dict(images=images))
     program = f"""
-import sys, torch, mmreuse, mmreuse.utils.io
+import sys, torch, mmreuse, mmreuse.utils.files.io
 torch.set_num_threads(1)
-images = mmreuse.utils.io.load_tensors({str(tmp_path / 'images')!r})[0]['images']
+images = mmreuse.utils.files.io.load_tensors({str(tmp_path / 'images')!r})[0]['images']
 for path in sys.argv[1:]:
     found = mmreuse.load(path, trust_code=True)(images)
-    expected = mmreuse.utils.io.load_tensors(path.replace('.safetensors', '.expected'))[0]
+    expected = mmreuse.utils.files.io.load_tensors(path.replace('.safetensors', '.expected'))[0]
     for number, value in enumerate(found if isinstance(found, tuple) else (found,)):
         assert torch.equal(value, expected[str(number)]), path
 """

@@ -8,8 +8,8 @@ from mmreuse.engine import launch
 from mmreuse.errors import ConfigError
 from mmreuse.networks import describe, load, open_network, record_of, save
 from mmreuse.registry import MODELS
-from mmreuse.utils.complexity import count_params
-from mmreuse.utils.io import load_checkpoint, read_json
+from mmreuse.utils.cost.complexity import count_params
+from mmreuse.utils.files.io import load_checkpoint, read_json
 
 CONFIG = """
 _base_ = ['{root}/configs/_base_/datasets/digits.py', '{root}/configs/_base_/default_runtime.py']

@@ -12,10 +12,11 @@ from mmreuse.errors import ConfigError, InfeasibleError, SpaceError
 from mmreuse.graph import Select, trace, transform
 from mmreuse.models.backbones import CifarResNet
 from mmreuse.networks.resize import difference, resize
-from mmreuse.pruning import channel_choice, listed_weights, magnitude, narrow_to, prune_channels
-from mmreuse.pruning.channel_choice import channel_scores, choose_channels, prunable_spaces
-from mmreuse.pruning.predicted_macs import predict_macs
-from mmreuse.utils.complexity import count_macs
+from mmreuse.pruning import listed_weights, magnitude, narrow_to, prune_channels
+from mmreuse.pruning.channels import choice as channel_choice
+from mmreuse.pruning.channels.choice import channel_scores, choose_channels, prunable_spaces
+from mmreuse.pruning.channels.predicted_macs import predict_macs
+from mmreuse.utils.cost.complexity import count_macs
 from pruning.nets import make_loader, make_net
 
 IMAGE = torch.zeros(1, 3, 5, 5)

@@ -3,15 +3,8 @@ import pytest
 import torch
 
 from mmreuse.errors import ConfigError, DataError
-from mmreuse.pruning import (
-    Fisher,
-    PerSampleGradients,
-    diagonal_fisher,
-    inverse,
-    select_masks,
-    storage,
-    woodfisher,
-)
+from mmreuse.pruning import Fisher, PerSampleGradients, diagonal_fisher, select_masks, woodfisher
+from mmreuse.pruning.fisher import inverse, storage
 
 DAMP = 1e-3
 

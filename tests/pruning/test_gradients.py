@@ -8,8 +8,9 @@ from torch import nn
 
 from mmreuse.errors import ConfigError, DataError, TraceError
 from mmreuse.models.backbones import CifarResNet
-from mmreuse.pruning import listed_weights, per_sample_gradients, storage
-from mmreuse.pruning.storage import Kept, Products
+from mmreuse.pruning import listed_weights, per_sample_gradients
+from mmreuse.pruning.fisher import storage
+from mmreuse.pruning.fisher.storage import Kept, Products
 from pruning.nets import make_loader, make_net
 
 NAMES = ['conv1.weight', 'fc.weight']

@@ -11,7 +11,7 @@ from mmreuse.engine import SafeRunner
 from mmreuse.engine.hooks import PruneHook
 from mmreuse.errors import ConfigError
 from mmreuse.pruning import find_masks, listed_weights, measure_sparsity, polynomial
-from mmreuse.utils.io import load_checkpoint
+from mmreuse.utils.files.io import load_checkpoint
 from pruning.nets import SmallNet, make_loader
 
 

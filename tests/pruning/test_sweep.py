@@ -11,7 +11,7 @@ from mmreuse.engine.runners import PruningRunner
 from mmreuse.errors import ArtefactError, ConfigError, DataError, SpaceError
 from mmreuse.pruning import measure_sparsity
 from mmreuse.registry import MODELS, RUNNERS
-from mmreuse.utils.io import load_checkpoint, read_json
+from mmreuse.utils.files.io import load_checkpoint, read_json
 from pruning.nets import make_loader, make_net
 
 CONFIG = """

@@ -5,7 +5,7 @@ from torch import nn
 from mmreuse.errors import ConfigError, DataError
 from mmreuse.reassembly.assembly.adapters import build_adapter, choose_adapter, to_layout
 from mmreuse.reassembly.zoo.structures import Adapter, Node
-from mmreuse.utils.complexity import count_params
+from mmreuse.utils.cost.complexity import count_params
 
 SHAPES = {'nchw': (5, 4, 6), 'nhwc': (4, 6, 5), 'nlc': (24, 5)}
 

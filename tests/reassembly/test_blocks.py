@@ -6,8 +6,8 @@ from mmreuse.reassembly.assembly.adapters import to_layout
 from mmreuse.reassembly.partition.blocks import extract_block
 from mmreuse.reassembly.zoo.nodes import member_nodes
 from mmreuse.reassembly.zoo.zoo import build_member, parse_zoo
-from mmreuse.utils.complexity import count_params
-from mmreuse.utils.io import save_tensors
+from mmreuse.utils.cost.complexity import count_params
+from mmreuse.utils.files.io import save_tensors
 
 SWIN = dict(arch=dict(embed_dims=8, depths=[2, 2, 2], num_heads=[2, 2, 2]), img_size=32, window_size=2, out_indices=[2])
 ENTRIES = {

@@ -15,7 +15,7 @@ from mmreuse.reassembly.similarity.similarity_matrix import SimilarityMatrix
 from mmreuse.reassembly.zoo.costs import CostTable
 from mmreuse.reassembly.zoo.structures import Node
 from mmreuse.registry import MODELS
-from mmreuse.utils.complexity import count_macs, count_params
+from mmreuse.utils.cost.complexity import count_macs, count_params
 
 
 @pytest.fixture(scope='module')

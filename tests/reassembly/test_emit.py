@@ -17,8 +17,8 @@ from mmreuse.reassembly.search.search import search
 from mmreuse.reassembly.search.trellis import build_assemblies
 from mmreuse.reassembly.zoo.costs import CostTable
 from mmreuse.registry import MODELS
-from mmreuse.utils.complexity import count_macs, count_params
-from mmreuse.utils.io import read_json
+from mmreuse.utils.cost.complexity import count_macs, count_params
+from mmreuse.utils.files.io import read_json
 
 SIZE = (16, 24)
 

@@ -11,7 +11,7 @@ from mmreuse.reassembly.similarity.similarities import compute_similarity
 from mmreuse.reassembly.similarity.similarity_matrix import load_similarity, save_similarity
 from mmreuse.registry import SIMILARITIES
 from mmreuse.statistics.grams import GramAccumulator
-from mmreuse.utils.io import load_tensors, save_tensors
+from mmreuse.utils.files.io import load_tensors, save_tensors
 
 METRICS = [dict(type=name, legacy=legacy) for name in ('cka', 'rbf_cka', 'lr') for legacy in (False, True)]
 

@@ -8,7 +8,7 @@ from toy_nets import Toy
 from mmreuse.models import CifarResNet, DeRy
 from mmreuse.reassembly.assembly.stitching_init import _error, _Joint, stitch_by_least_squares
 from mmreuse.reassembly.zoo.zoo import Preprocess
-from mmreuse.utils.io import save_tensors
+from mmreuse.utils.files.io import save_tensors
 from mmreuse.utils.modes import evaluating
 
 #: The backbone's normalisation, and another one of which nothing but channel order and scale differ.

@@ -11,7 +11,7 @@ from mmreuse.reassembly.partition.blocks import extract_block
 from mmreuse.reassembly.zoo import weights as weights_module
 from mmreuse.reassembly.zoo.nodes import inout_shapes, member_nodes
 from mmreuse.reassembly.zoo.zoo import Preprocess, ZooEntry, build_member, entry_to_dict, parse_zoo
-from mmreuse.utils.io import file_hash, save_tensors, state_hash
+from mmreuse.utils.files.io import file_hash, save_tensors, state_hash
 
 SMALL = dict(library='local', model='CifarResNet', args=dict(depth=8, width=4, num_classes=3), input_size=32)
 

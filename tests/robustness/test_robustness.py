@@ -5,7 +5,7 @@ from torch import nn
 
 from mmreuse.errors import ConfigError, DataError
 from mmreuse.robustness import Attacker, defect_inheritance, feature_pgd, find_attack, noise, pixel_bounds, wilson
-from mmreuse.utils.cache import StageCache
+from mmreuse.utils.files.cache import StageCache
 
 MEAN, STD = (torch.tensor(numbers).view(3, 1, 1) for numbers in ([123., 116., 104.], [58., 57., 57.]))
 BOUNDS = pixel_bounds(MEAN, STD)

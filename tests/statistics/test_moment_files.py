@@ -5,7 +5,7 @@ import torch
 from mmreuse.errors import ArtefactError
 from mmreuse.statistics import SpaceMoments
 from mmreuse.statistics.moment_files import load_moments, save_moments
-from mmreuse.utils.io import save_tensors
+from mmreuse.utils.files.io import save_tensors
 
 
 def test_what_is_read_is_what_was_written(tmp_path):

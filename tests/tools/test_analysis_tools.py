@@ -12,7 +12,7 @@ from mmreuse.diagnostics import feature_magnitudes, normalised
 from mmreuse.engine.launch import load_config
 from mmreuse.errors import ConfigError
 from mmreuse.registry import MODELS
-from mmreuse.utils.io import read_json
+from mmreuse.utils.files.io import read_json
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / 'tools' / 'analysis_tools'))
 import diagnose  # noqa: E402

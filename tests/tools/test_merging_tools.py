@@ -9,7 +9,7 @@ import torch
 
 from mmreuse.engine.runners import MergingRunner
 from mmreuse.models import MergedClassifier
-from mmreuse.utils.io import load_checkpoint, load_tensors, read_json
+from mmreuse.utils.files.io import load_checkpoint, load_tensors, read_json
 
 ACCURACIES = ['Joint', 'Per Task Avg', 'Task A', 'Task B']
 

@@ -8,7 +8,7 @@ import timm
 import torch
 import torch.nn.functional as F
 
-from mmreuse.utils.io import load_tensors
+from mmreuse.utils.files.io import load_tensors
 
 TOOL = 'tools/model_converters/mixer_jax_to_timm.py'
 SIZES = dict(tokens=4, width=12, token_width=5, channel_width=7)

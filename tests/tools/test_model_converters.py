@@ -13,7 +13,7 @@ from torchvision.models import squeezenet1_1
 
 from mmreuse.errors import ArtefactError
 from mmreuse.reassembly.zoo.zoo import IMAGENET_MEAN, IMAGENET_STD
-from mmreuse.utils.numpy_pickle import load_numpy_pickle
+from mmreuse.utils.files.numpy_pickle import load_numpy_pickle
 
 
 @pytest.fixture

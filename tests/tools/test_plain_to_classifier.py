@@ -12,7 +12,7 @@ from mmreuse.engine.launch import load_config
 from mmreuse.errors import ArtefactError
 from mmreuse.models import CifarResNet, CifarVGG
 from mmreuse.registry import MODELS
-from mmreuse.utils.io import load_tensors
+from mmreuse.utils.files.io import load_tensors
 
 TOOL = 'tools/model_converters/plain_to_classifier.py'
 RESNET = 'configs/zipit/sources/resnet20-4x_cifar10-5+5_logits.py'

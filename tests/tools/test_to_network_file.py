@@ -11,7 +11,7 @@ from torch.nn.utils import prune
 from mmreuse.merging import merge
 from mmreuse.modularization import apply_masks, mask_state, materialize
 from mmreuse.networks import create, load, record_of, save
-from mmreuse.utils.io import save_tensors, state_hash
+from mmreuse.utils.files.io import save_tensors, state_hash
 
 TOOL = 'tools/model_converters/to_network_file.py'
 IMAGES = torch.randn(3, 3, 64, 64)

@@ -10,9 +10,9 @@ import pytest
 import torch.multiprocessing as multiprocessing
 
 from mmreuse.errors import ArtefactError
-from mmreuse.utils import cache as cache_module
-from mmreuse.utils.cache import StageCache
-from mmreuse.utils.io import read_json
+from mmreuse.utils.files import cache as cache_module
+from mmreuse.utils.files.cache import StageCache
+from mmreuse.utils.files.io import read_json
 
 
 class Maker:

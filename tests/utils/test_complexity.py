@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mmreuse.utils.complexity import count_macs, count_params, macs_by_operator, macs_so_far
+from mmreuse.utils.cost.complexity import count_macs, count_params, macs_by_operator, macs_so_far
 
 
 class FunctionalAttention(nn.Module):

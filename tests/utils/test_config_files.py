@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from mmreuse.engine.config import load_config
+from mmreuse.engine.configs.options import load_config
 from mmreuse.errors import ConfigError
-from mmreuse.utils.config_files import read_config
-from mmreuse.utils.config_keys import drop_helpers
+from mmreuse.utils.configs.files import read_config
+from mmreuse.utils.configs.keys import drop_helpers
 
 
 @pytest.fixture

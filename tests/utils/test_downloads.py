@@ -10,8 +10,8 @@ import mmreuse.engine  # noqa: F401 (installs the loaders)
 from mmreuse.errors import ArtefactError
 from mmreuse.models import CifarResNet
 from mmreuse.reassembly.zoo.zoo import build_member, parse_zoo
-from mmreuse.utils.downloads import content_hash, download_path, fetch
-from mmreuse.utils.io import file_hash, state_hash
+from mmreuse.utils.files.downloads import content_hash, download_path, fetch
+from mmreuse.utils.files.io import file_hash, state_hash
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from mmreuse.utils.manifest import (
+from mmreuse.utils.files.manifest import (
     changed_outputs,
     hash_named_files,
     read_manifest,

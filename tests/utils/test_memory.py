@@ -4,8 +4,8 @@ import logging
 import pytest
 
 from mmreuse.errors import ConfigError
-from mmreuse.utils import memory
-from mmreuse.utils.memory import available_memory, require_memory
+from mmreuse.utils.cost import memory
+from mmreuse.utils.cost.memory import available_memory, require_memory
 
 
 @pytest.fixture

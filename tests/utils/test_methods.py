@@ -7,14 +7,15 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
-from mmreuse.engine.config_check import check_config
+from mmreuse.engine.configs.config_check import check_config
 from mmreuse.errors import ConfigError, SpaceError
 from mmreuse.merging import merge
 from mmreuse.registry import MATCHERS, RENORMALIZERS, SALIENCIES
-from mmreuse.renormalization import bias_removal, repair, reset
+from mmreuse.renormalization import bias_removal
 from mmreuse.renormalization.apply import apply_renormalizers
+from mmreuse.renormalization.methods import repair, reset
 from mmreuse.renormalization.requirements import check_fit
-from mmreuse.utils.methods import find_method, method_name
+from mmreuse.utils.configs.methods import find_method, method_name
 
 METHODS = '''"""A matcher and a renormalizer of somebody else."""
 import torch

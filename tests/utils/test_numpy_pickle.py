@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mmreuse.errors import ArtefactError
-from mmreuse.utils.numpy_pickle import Record, load_numpy_pickle
+from mmreuse.utils.files.numpy_pickle import Record, load_numpy_pickle
 
 
 def load(data: bytes, **options):

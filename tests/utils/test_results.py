@@ -2,8 +2,8 @@
 import pytest
 
 from mmreuse.errors import ArtefactError, ConfigError
-from mmreuse.utils.results import find_result, result_of, with_results
-from mmreuse.utils.safe_loading import checkpoint_path
+from mmreuse.utils.files.results import find_result, result_of, with_results
+from mmreuse.utils.files.safe_loading import checkpoint_path
 
 
 @pytest.fixture

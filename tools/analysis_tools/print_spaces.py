@@ -29,7 +29,7 @@ def model_of_config(path: str) -> nn.Module:
     from mmengine.registry import init_default_scope
 
     from mmreuse.registry import MODELS
-    from mmreuse.utils.config_files import read_config
+    from mmreuse.utils.configs.files import read_config
     config = read_config(path)
     if 'model' not in config:
         raise ConfigError(f'{path} has no `model`')

@@ -132,7 +132,7 @@ def parse_args() -> Namespace:
 def run(args: Namespace) -> None:
     import torch
 
-    from mmreuse.utils.io import write_json
+    from mmreuse.utils.files.io import write_json
     warnings.simplefilter('ignore')
     torch.set_num_threads(1)
     families = list_models(args.library, args.pattern)

@@ -23,7 +23,7 @@ def make_vectors(args: Namespace, classes: list[str]) -> tuple[Tensor, dict[str,
     """Class vectors (C, D), and what they were made by."""
     from mmreuse.datasets.text_features import ENCODERS, embed_classes, read_vectors, unit_vectors
     from mmreuse.models.heads.text_embedding import orthonormal_features
-    from mmreuse.utils.io import file_hash
+    from mmreuse.utils.files.io import file_hash
     if args.vectors:
         return (unit_vectors(read_vectors(args.vectors, args.name), classes),
                 dict(source=args.vectors.name, source_hash=file_hash(args.vectors)))
@@ -52,7 +52,7 @@ def parse_args() -> Namespace:
 def run(args: Namespace) -> None:
     from mmreuse.datasets.text_features import class_names
     from mmreuse.utils import data_root
-    from mmreuse.utils.io import file_hash, save_tensors
+    from mmreuse.utils.files.io import file_hash, save_tensors
     stem = '_'.join(filter(None, [args.encoder, args.name.replace('_', '-')]))
     out = args.out or data_root() / 'text_features' / f'{stem}.safetensors'
     classes = class_names(args.classes or args.name)

@@ -58,8 +58,8 @@ def run(args: Namespace) -> None:
     from rich.table import Table
 
     from mmreuse.deployment import compare_latency
-    from mmreuse.utils.complexity import count_macs, count_params
-    from mmreuse.utils.io import write_json
+    from mmreuse.utils.cost.complexity import count_macs, count_params
+    from mmreuse.utils.files.io import write_json
     models = load_models(args.models)
     results = dict(input_size=args.input_size, threads=args.threads, repeats=args.repeats, models={
         name: dict(params=count_params(model), macs=count_macs(model, args.input_size))

@@ -21,7 +21,7 @@ from mmreuse.apis.merging_tables import (
     split_columns,
 )
 from mmreuse.engine import launch
-from mmreuse.utils.methods import method_name
+from mmreuse.utils.configs.methods import method_name
 
 MATCHERS = ['identity', 'weight_matching', 'permute']
 

@@ -21,7 +21,7 @@ from mmreuse.engine import launch
 from mmreuse.errors import ArtefactError
 from mmreuse.models.classifiers.plain import convert, read_weights
 from mmreuse.registry import MODELS
-from mmreuse.utils.io import save_tensors
+from mmreuse.utils.files.io import save_tensors
 
 _FOLDER = re.compile(r'\d+(_\d+)*')
 

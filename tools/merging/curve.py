@@ -22,8 +22,8 @@ from mmreuse.apis.merging_tables import (
     publish,
     split_columns,
 )
-from mmreuse.utils.io import atomic_path, write_json
-from mmreuse.utils.methods import method_name
+from mmreuse.utils.configs.methods import method_name
+from mmreuse.utils.files.io import atomic_path, write_json
 from mmreuse.visualization import draw_size_curve
 
 

@@ -30,8 +30,8 @@ from mmreuse.apis.merging_tables import (
 )
 from mmreuse.engine import launch
 from mmreuse.errors import ConfigError
-from mmreuse.utils.io import write_json
-from mmreuse.utils.methods import MethodLike, method_name
+from mmreuse.utils.configs.methods import MethodLike, method_name
+from mmreuse.utils.files.io import write_json
 
 #: What the published search of zip tries.
 ZIP_GRID = {'alpha': [1e-4, .01, .1, .3, .5, 1.], 'beta': [0., .0375, .075, .125, .25, 1.]}

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mmreuse.errors import ArtefactError, MMReuseError
 from mmreuse.utils import data_root
-from mmreuse.utils.io import file_hash, load_checkpoint, save_tensors
+from mmreuse.utils.files.io import file_hash, load_checkpoint, save_tensors
 
 
 def read_state(path: Path) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mmreuse.errors import ArtefactError, MMReuseError
-from mmreuse.utils.io import file_hash, load_arrays, save_tensors
+from mmreuse.utils.files.io import file_hash, load_arrays, save_tensors
 
 #: Parts of the names, in the order in which they are replaced.
 NAMES = [(r'^MixerBlock_(\d+)/', r'blocks.\1.'), (r'^stem/', 'stem.proj.'), (r'^pre_head_layer_norm/', 'norm.'),

@@ -20,7 +20,7 @@ from mmreuse.errors import MMReuseError
 from mmreuse.models.classifiers.plain import convert
 from mmreuse.models.classifiers.sources import build_source
 from mmreuse.registry import MODELS
-from mmreuse.utils.io import file_hash, load_checkpoint, save_tensors
+from mmreuse.utils.files.io import file_hash, load_checkpoint, save_tensors
 
 
 def described(cfg: Config) -> nn.Module:

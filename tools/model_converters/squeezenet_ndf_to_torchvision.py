@@ -18,8 +18,8 @@ from torch import Tensor
 from mmreuse.errors import ArtefactError, MMReuseError
 from mmreuse.reassembly.zoo.zoo import IMAGENET_MEAN, IMAGENET_STD
 from mmreuse.utils import data_root
-from mmreuse.utils.io import file_hash, save_tensors
-from mmreuse.utils.numpy_pickle import load_numpy_pickle
+from mmreuse.utils.files.io import file_hash, save_tensors
+from mmreuse.utils.files.numpy_pickle import load_numpy_pickle
 
 MEMBER = 'ndf/example_models/weights/squeezenet_weights.pkl'
 BGR_MEAN = (103.939, 116.779, 123.68)

@@ -33,7 +33,7 @@ from mmreuse.networks import create, describe, open_network, record_edit, record
 from mmreuse.networks.delta import masks_of
 from mmreuse.networks.record import zeros_of
 from mmreuse.networks.references import load_weights
-from mmreuse.utils.io import load_checkpoint, load_tensors
+from mmreuse.utils.files.io import load_checkpoint, load_tensors
 from mmreuse.utils.state_fit import load_strictly, weights_of
 
 _ORIGINAL, _MASK = '_orig', '_mask'

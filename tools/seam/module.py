@@ -66,7 +66,7 @@ def run(args: Namespace) -> None:
 def convert(args: Namespace) -> None:
     """Make one file of others."""
     from mmreuse.apis.modules import load_base, read_modules
-    from mmreuse.engine.config import load_config
+    from mmreuse.engine.configs.options import load_config
     from mmreuse.modularization import compose, load_module, save_module, save_published
     if args.command == 'pack':
         cfg = load_config(args.config)
@@ -91,10 +91,10 @@ def use(args: Namespace) -> None:
 
     from mmreuse.apis.modules import load_base
     from mmreuse.deployment import export_onnx
-    from mmreuse.engine.config import load_config
+    from mmreuse.engine.configs.options import load_config
     from mmreuse.modularization import apply_module, compact, load_module
     from mmreuse.networks import save
-    from mmreuse.utils.io import write_json
+    from mmreuse.utils.files.io import write_json
     base, module = load_base(load_config(args.config)), load_module(args.module)
     masked = apply_module(module, base)
     images = torch.randn(args.batch, *args.input_size, generator=torch.Generator().manual_seed(0))

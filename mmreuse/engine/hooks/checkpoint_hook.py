@@ -7,7 +7,7 @@ from mmengine.runner import CheckpointLoader, Runner, save_checkpoint
 
 from mmreuse.engine.checkpoint import backend_for, make_plain, restore_histories
 from mmreuse.registry import HOOKS
-from mmreuse.utils.io import state_hash
+from mmreuse.utils.files.io import state_hash
 
 
 @HOOKS.register_module()

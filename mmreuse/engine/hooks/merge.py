@@ -13,8 +13,8 @@ from mmreuse.merging.matching.requirements import needs_moments
 from mmreuse.models.classifiers import MergedClassifier
 from mmreuse.registry import HOOKS
 from mmreuse.statistics import SpaceMoments
-from mmreuse.utils.io import write_json
-from mmreuse.utils.methods import MethodLike
+from mmreuse.utils.configs.methods import MethodLike
+from mmreuse.utils.files.io import write_json
 
 
 @HOOKS.register_module()

@@ -21,7 +21,7 @@ from mmreuse.modularization import (
     rank_masks,
     select_classes,
 )
-from mmreuse.modularization.budget import check_share, closing_loss, hold_gates, rank_gates, saliency
+from mmreuse.modularization.masks.budget import check_share, closing_loss, hold_gates, rank_gates, saliency
 from mmreuse.pruning import polynomial
 from mmreuse.registry import HOOKS
 from mmreuse.utils.names import refuse_other

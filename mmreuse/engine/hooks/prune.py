@@ -15,7 +15,7 @@ from mmreuse.pruning import apply_masks, find_masks, listed_weights, make_perman
 from mmreuse.pruning.scoring import check_saliency
 from mmreuse.pruning.selection import check_sparsity
 from mmreuse.registry import HOOKS
-from mmreuse.utils.methods import MethodLike
+from mmreuse.utils.configs.methods import MethodLike
 
 #: Where a checkpoint keeps the masks.
 MASKS = 'pruning_masks'

@@ -9,7 +9,7 @@ from mmreuse.engine.unwrap_model import model_of, parameters_may_change, resumed
 from mmreuse.errors import ConfigError
 from mmreuse.models.classifiers import MergedClassifier
 from mmreuse.registry import HOOKS, RENORMALIZERS
-from mmreuse.utils.methods import MethodLike, find_method
+from mmreuse.utils.configs.methods import MethodLike, find_method
 
 
 @HOOKS.register_module()

@@ -14,8 +14,8 @@ from mmreuse.models.classifiers import load_pretrained
 from mmreuse.modularization import RunSelection
 from mmreuse.pruning import apply_masks, prune_weights
 from mmreuse.registry import HOOKS, SALIENCIES
-from mmreuse.utils.io import load_checkpoint, state_hash
-from mmreuse.utils.methods import MethodLike, find_method
+from mmreuse.utils.configs.methods import MethodLike, find_method
+from mmreuse.utils.files.io import load_checkpoint, state_hash
 from mmreuse.utils.state_fit import load_strictly, weights_of
 
 _KEEP = ('none', 'frozen')

@@ -12,7 +12,7 @@ from mmreuse.networks import record_of
 from mmreuse.networks.record import zeros_of
 from mmreuse.registry import JOBS
 from mmreuse.statistics.passes import images_of
-from mmreuse.utils.components import check_keywords
+from mmreuse.utils.configs.components import check_keywords
 from mmreuse.utils.names import nearest
 
 #: Names of the outputs of a network in their order, or how many there are.

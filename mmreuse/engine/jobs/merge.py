@@ -12,7 +12,7 @@ from mmreuse.merging.partial.heads import ClassNames, choose_heads
 from mmreuse.networks import record_of
 from mmreuse.registry import MATCHERS, RENORMALIZERS
 from mmreuse.statistics.bn import measured_norms
-from mmreuse.utils.methods import MethodLike, find_method
+from mmreuse.utils.configs.methods import MethodLike, find_method
 
 
 def merged_classes(options: Mapping[str, Any], given: Sequence[Classes], data: Classes) -> Classes:

@@ -9,7 +9,7 @@ from mmreuse.engine.jobs.job import Classes, register_job
 from mmreuse.errors import ConfigError
 from mmreuse.modularization import ModuleHead, fit_head, select_classes
 from mmreuse.modularization import modularize as modularize_model
-from mmreuse.modularization.budget import check_share
+from mmreuse.modularization.masks.budget import check_share
 from mmreuse.networks import record_of
 from mmreuse.pruning import prune
 from mmreuse.statistics.data import logits_of

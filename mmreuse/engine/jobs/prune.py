@@ -8,7 +8,7 @@ from mmreuse.engine.jobs.job import register_job
 from mmreuse.pruning import prune as prune_model
 from mmreuse.pruning.scoring import check_saliency
 from mmreuse.pruning.selection import check_sparsity
-from mmreuse.utils.methods import MethodLike, method_name
+from mmreuse.utils.configs.methods import MethodLike, method_name
 
 
 def _check(options: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from mmreuse.engine.jobs.prune import simpler
 from mmreuse.errors import ConfigError
 from mmreuse.pruning import prune_channels as prune_model
 from mmreuse.pruning.scoring import check_saliency
-from mmreuse.utils.methods import MethodLike
+from mmreuse.utils.configs.methods import MethodLike
 
 
 def _check(options: Mapping[str, Any]) -> None:

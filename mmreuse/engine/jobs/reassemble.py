@@ -7,15 +7,15 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
-from mmreuse.engine.config import load_config
+from mmreuse.engine.configs.options import load_config
 from mmreuse.engine.jobs.job import Classes, register_job
 from mmreuse.errors import ConfigError
 from mmreuse.networks import create, record_edit, save
 from mmreuse.reassembly.assembly.stitching_init import stitch_by_least_squares
 from mmreuse.reassembly.zoo.zoo import parse_zoo
 from mmreuse.registry import MODELS
-from mmreuse.utils.config_files import read_config
-from mmreuse.utils.config_keys import drop_helpers
+from mmreuse.utils.configs.files import read_config
+from mmreuse.utils.configs.keys import drop_helpers
 
 
 def _check(options: Mapping[str, Any]) -> None:

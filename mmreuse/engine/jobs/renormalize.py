@@ -8,7 +8,7 @@ from mmreuse.engine.jobs.job import register_job
 from mmreuse.graph import copy_model
 from mmreuse.registry import RENORMALIZERS
 from mmreuse.renormalization import apply_renormalizers
-from mmreuse.utils.methods import MethodLike, find_method
+from mmreuse.utils.configs.methods import MethodLike, find_method
 
 
 def _check(options: Mapping[str, Any]) -> None:

@@ -7,7 +7,7 @@ from torch import nn
 from mmreuse.engine.jobs.job import Classes, register_job
 from mmreuse.engine.jobs.merge import average, check_methods, merge, merged_classes
 from mmreuse.merging.matching.match_spaces import Matcher
-from mmreuse.utils.methods import MethodLike
+from mmreuse.utils.configs.methods import MethodLike
 
 
 def _all_classes(options: Mapping[str, Any], given: Sequence[Classes], data: Classes) -> Classes:

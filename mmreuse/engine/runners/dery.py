@@ -36,10 +36,10 @@ from mmreuse.reassembly.zoo.structures import Candidate
 from mmreuse.reassembly.zoo.zoo import Preprocess, ZooEntry, build_member
 from mmreuse.registry import PROXIES, RUNNERS
 from mmreuse.statistics.grams import MIN_SAMPLES, collect_grams
-from mmreuse.utils.cache import StageCache
-from mmreuse.utils.components import parameters_of
-from mmreuse.utils.io import atomic_path, atomic_write, file_hash, to_json, write_json
-from mmreuse.utils.methods import find_method
+from mmreuse.utils.configs.components import parameters_of
+from mmreuse.utils.configs.methods import find_method
+from mmreuse.utils.files.cache import StageCache
+from mmreuse.utils.files.io import atomic_path, atomic_write, file_hash, to_json, write_json
 from mmreuse.utils.progress import progress
 
 

@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from mmreuse.engine.data_check import classes_of, labels_of
+from mmreuse.engine.configs.data_check import classes_of, labels_of
 from mmreuse.engine.evaluation import evaluate
 from mmreuse.engine.jobs.job import Classes, Job, example, find_job
 from mmreuse.engine.runners.stage import StageRunner
@@ -24,10 +24,10 @@ from mmreuse.registry import RUNNERS
 from mmreuse.statistics.cached_loader import CachedLoader
 from mmreuse.statistics.data import logits_of
 from mmreuse.statistics.passes import images_of
-from mmreuse.utils.complexity import count_macs, count_params
-from mmreuse.utils.io import state_hash
-from mmreuse.utils.latency import measure_latency
-from mmreuse.utils.results import NETWORK_FILE
+from mmreuse.utils.cost.complexity import count_macs, count_params
+from mmreuse.utils.cost.latency import measure_latency
+from mmreuse.utils.files.io import state_hash
+from mmreuse.utils.files.results import NETWORK_FILE
 
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 #: How the metrics of other networks than the stage's own begin.

@@ -15,7 +15,7 @@ from mmreuse.engine.runners.sweep import plain
 from mmreuse.errors import ConfigError
 from mmreuse.networks import describe
 from mmreuse.registry import RUNNERS
-from mmreuse.utils.io import atomic_path, atomic_write, write_json
+from mmreuse.utils.files.io import atomic_path, atomic_write, write_json
 from mmreuse.utils.names import nearest
 from mmreuse.visualization import Report, draw_pipeline
 

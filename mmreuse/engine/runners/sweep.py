@@ -17,7 +17,7 @@ from mmreuse.engine.runners.stage import StageRunner
 from mmreuse.models.classifiers import NetworkClassifier
 from mmreuse.networks import is_network_file
 from mmreuse.registry import MODELS
-from mmreuse.utils.io import atomic_path, load_checkpoint, read_json, write_json
+from mmreuse.utils.files.io import atomic_path, load_checkpoint, read_json, write_json
 from mmreuse.utils.names import refuse_unknown
 from mmreuse.utils.state_fit import load_strictly, weights_of
 from mmreuse.utils.tables import write_rows

@@ -19,9 +19,9 @@ from mmreuse.reassembly.zoo.nodes import member_nodes
 from mmreuse.reassembly.zoo.structures import Partition
 from mmreuse.reassembly.zoo.zoo import Preprocess, ZooEntry, member_hash, parse_zoo
 from mmreuse.registry import DATASETS, TRANSFORMS
-from mmreuse.utils.components import parameters_of
-from mmreuse.utils.io import file_hash
-from mmreuse.utils.memory import require_memory
+from mmreuse.utils.configs.components import parameters_of
+from mmreuse.utils.cost.memory import require_memory
+from mmreuse.utils.files.io import file_hash
 from mmreuse.utils.names import refuse_unknown
 
 

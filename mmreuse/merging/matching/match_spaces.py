@@ -29,7 +29,7 @@ from mmreuse.merging.matching.requirements import freezes
 from mmreuse.merging.matching.undecided import check_evidence, decide_by_weights
 from mmreuse.registry import MATCHERS, Method
 from mmreuse.statistics import SpaceMoments
-from mmreuse.utils.methods import MethodLike, find_method
+from mmreuse.utils.configs.methods import MethodLike, find_method
 from mmreuse.utils.names import nearest
 
 logger = logging.getLogger(__name__)

@@ -2,7 +2,7 @@
 from collections.abc import Mapping
 
 from mmreuse.registry import MATCHERS, Method
-from mmreuse.utils.methods import MethodLike, find_method
+from mmreuse.utils.configs.methods import MethodLike, find_method
 
 
 def needs_moments(matcher: MethodLike, overrides: Mapping[str, MethodLike] | None = None) -> bool:

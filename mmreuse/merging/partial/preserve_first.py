@@ -19,7 +19,7 @@ from mmreuse.merging.partial.target_statistics import merged_targets
 from mmreuse.registry import MATCHERS
 from mmreuse.renormalization import Methods, Statistics, apply_renormalizers, find_methods, measure_ends
 from mmreuse.statistics import CachedLoader, ChannelMoments, SpaceMoments, collect, device_of, logits_of
-from mmreuse.utils.methods import find_method
+from mmreuse.utils.configs.methods import find_method
 
 
 class PreserveFirst:

@@ -10,7 +10,7 @@ from mmreuse.errors import ConfigError, InfeasibleError, SpaceError
 from mmreuse.graph import Call, Recording, TracedModel, find_call, record
 from mmreuse.merging.partial.merge_layer import can_merge
 from mmreuse.merging.partial.stops import INPUT, find_stop, layers_before, one_sample
-from mmreuse.utils.complexity import count_params, macs_so_far
+from mmreuse.utils.cost.complexity import count_params, macs_so_far
 
 #: What :func:`find_start` takes.
 Start = str | float | Mapping[str, float] | None

@@ -8,7 +8,7 @@ from torch import Tensor, fx, nn
 from mmreuse.errors import ConfigError, InfeasibleError
 from mmreuse.graph import Recording, TracedModel, find_call, live_after, random_like, record
 from mmreuse.statistics import device_of
-from mmreuse.utils.complexity import macs_so_far
+from mmreuse.utils.cost.complexity import macs_so_far
 
 #: What :func:`find_stop` takes.
 Place = str | float | Mapping[str, float] | None

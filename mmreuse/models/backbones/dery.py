@@ -18,7 +18,7 @@ from mmreuse.reassembly.partition.blocks import ZooBlock, extract_block
 from mmreuse.reassembly.zoo.structures import Adapter
 from mmreuse.reassembly.zoo.zoo import ZooEntry, parse_zoo
 from mmreuse.registry import MODELS
-from mmreuse.utils.io import load_checkpoint
+from mmreuse.utils.files.io import load_checkpoint
 from mmreuse.utils.state_fit import load_strictly, weights_of
 
 logger = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.modularization import apply_masks, mask_parameters, masked_tensors, sparsity_loss, train_masks
 from mmreuse.registry import MODELS
-from mmreuse.utils.io import PathLike, load_checkpoint
-from mmreuse.utils.safe_loading import checkpoint_path
+from mmreuse.utils.files.io import PathLike, load_checkpoint
+from mmreuse.utils.files.safe_loading import checkpoint_path
 from mmreuse.utils.state_fit import load_strictly, weights_of
 
 #: What torchvision, timm and mmpretrain call the layers behind the pooled features.

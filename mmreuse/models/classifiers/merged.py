@@ -23,7 +23,7 @@ from mmreuse.networks.record import record_of, set_record
 from mmreuse.registry import MODELS
 from mmreuse.statistics import SpaceMoments, collect
 from mmreuse.utils.class_split import Classes, resolve_tasks
-from mmreuse.utils.methods import MethodLike, method_name
+from mmreuse.utils.configs.methods import MethodLike, method_name
 
 
 @MODELS.register_module()

@@ -29,7 +29,7 @@ from mmreuse.modularization import (
     train_masks,
     weight_rates,
 )
-from mmreuse.modularization.costs import COSTS
+from mmreuse.modularization.masks.costs import COSTS
 from mmreuse.registry import MODELS
 from mmreuse.utils.names import refuse_other
 

@@ -6,7 +6,7 @@ import torch
 from mmpretrain.models import ImageClassifier
 from torch import Tensor
 
-from mmreuse.pruning.narrow import narrow_to
+from mmreuse.pruning.channels.narrow import narrow_to
 from mmreuse.registry import MODELS
 
 

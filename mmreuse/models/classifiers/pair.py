@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError, DataError
 from mmreuse.registry import MODELS
-from mmreuse.utils.io import load_checkpoint
+from mmreuse.utils.files.io import load_checkpoint
 from mmreuse.utils.state_fit import load_strictly, weights_of
 
 

@@ -12,11 +12,11 @@ from mmreuse.networks import is_network_file, open_network, record_of
 from mmreuse.networks.bases import record_config
 from mmreuse.networks.references import Reference
 from mmreuse.registry import MODELS
-from mmreuse.utils.config_files import read_config
-from mmreuse.utils.io import load_checkpoint
+from mmreuse.utils.configs.files import read_config
+from mmreuse.utils.files.io import load_checkpoint
+from mmreuse.utils.files.results import result_of
+from mmreuse.utils.files.safe_loading import checkpoint_path
 from mmreuse.utils.names import refuse_unknown
-from mmreuse.utils.results import result_of
-from mmreuse.utils.safe_loading import checkpoint_path
 from mmreuse.utils.state_fit import load_strictly, weights_of
 
 _KEYS = ('config', 'options', 'model', 'checkpoint', 'name', 'base', 'weights', 'network', 'of')

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.registry import MODELS
 from mmreuse.utils.class_split import Classes, resolve_classes
-from mmreuse.utils.io import load_tensors
+from mmreuse.utils.files.io import load_tensors
 from mmreuse.utils.names import nearest
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from mmreuse.errors import ArtefactError
 from mmreuse.reassembly.zoo.structures import Block, Partition
-from mmreuse.utils.io import PathLike, read_json, write_json
+from mmreuse.utils.files.io import PathLike, read_json, write_json
 
 KIND = 'mmreuse.partition'
 VERSION = 1

@@ -11,8 +11,8 @@ from typing import Any
 from mmreuse.errors import ArtefactError
 from mmreuse.reassembly.partition.files import check_partition
 from mmreuse.reassembly.zoo.structures import Block, Partition
-from mmreuse.utils.io import PathLike
-from mmreuse.utils.numpy_pickle import Record, load_numpy_pickle
+from mmreuse.utils.files.io import PathLike
+from mmreuse.utils.files.numpy_pickle import Record, load_numpy_pickle
 
 logger = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ from mmreuse.reassembly.assembly.prefix import shared_proxy
 from mmreuse.reassembly.zoo.structures import Genotype
 from mmreuse.reassembly.zoo.zoo import entry_to_dict
 from mmreuse.registry import PROXIES
-from mmreuse.utils.io import state_hash
-from mmreuse.utils.methods import find_method
+from mmreuse.utils.configs.methods import find_method
+from mmreuse.utils.files.io import state_hash
 
 logger = logging.getLogger(__name__)
 

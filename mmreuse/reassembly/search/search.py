@@ -20,7 +20,7 @@ from mmreuse.reassembly.search.scoring import Scorer
 from mmreuse.reassembly.search.surrogate import LinearGuide
 from mmreuse.reassembly.search.trellis import Assemblies
 from mmreuse.reassembly.zoo.structures import Candidate
-from mmreuse.utils.latency import measure_latency
+from mmreuse.utils.cost.latency import measure_latency
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from mmreuse.errors import ArtefactError
 from mmreuse.reassembly.similarity.similarity_matrix import row_offsets
 from mmreuse.reassembly.zoo.structures import Node
 from mmreuse.statistics import MIN_SAMPLES, Grams
-from mmreuse.utils.io import PathLike, save_tensors
+from mmreuse.utils.files.io import PathLike, save_tensors
 from mmreuse.utils.precision import full_precision
 
 KIND = 'mmreuse.grams'

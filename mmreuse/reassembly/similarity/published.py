@@ -2,7 +2,7 @@
 
 Each holds ``dict(sim=(L1, L2) float32, model1=dict(arch, model_name), model2=...)`` with the
 similarity of node outputs; inputs of first nodes are not in it. A pickle can run anything, so these
-are read as data (:mod:`mmreuse.utils.numpy_pickle`), never unpickled.
+are read as data (:mod:`mmreuse.utils.files.numpy_pickle`), never unpickled.
 """
 from collections.abc import Mapping, Sequence
 from itertools import combinations_with_replacement
@@ -13,8 +13,8 @@ import torch
 
 from mmreuse.errors import ArtefactError
 from mmreuse.reassembly.similarity.similarity_matrix import SimilarityMatrix, row_offsets
-from mmreuse.utils.io import PathLike
-from mmreuse.utils.numpy_pickle import load_numpy_pickle
+from mmreuse.utils.files.io import PathLike
+from mmreuse.utils.files.numpy_pickle import load_numpy_pickle
 
 #: Missing pairs that an error names.
 _LISTED = 50

@@ -22,8 +22,8 @@ from mmreuse.errors import ConfigError
 from mmreuse.reassembly.similarity.gram_files import STACKED_GRAMS, GramBatch, GramSet
 from mmreuse.reassembly.similarity.similarity_matrix import SimilarityMatrix
 from mmreuse.registry import SIMILARITIES, Method
-from mmreuse.utils.io import PathLike
-from mmreuse.utils.methods import find_method
+from mmreuse.utils.configs.methods import find_method
+from mmreuse.utils.files.io import PathLike
 
 logger = logging.getLogger(__name__)
 

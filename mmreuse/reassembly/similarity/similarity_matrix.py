@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.reassembly.zoo.structures import Block
-from mmreuse.utils.io import PathLike, load_tensors, save_tensors, state_hash
+from mmreuse.utils.files.io import PathLike, load_tensors, save_tensors, state_hash
 
 KIND = 'mmreuse.similarity'
 VERSION = 1

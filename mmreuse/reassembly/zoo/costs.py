@@ -16,8 +16,8 @@ from mmreuse.reassembly.assembly.assembly import ComponentCache, Step
 from mmreuse.reassembly.assembly.genotype import Nodes
 from mmreuse.reassembly.zoo.structures import Adapter, Block, Genotype
 from mmreuse.reassembly.zoo.zoo import ZooEntry
-from mmreuse.utils.complexity import count_macs, count_params
-from mmreuse.utils.latency import measure_latency
+from mmreuse.utils.cost.complexity import count_macs, count_params
+from mmreuse.utils.cost.latency import measure_latency
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from mmreuse.errors import ConfigError
 from mmreuse.graph import Layout, endpoints, layer_layout, sequence_of_nodes, slice_block
 from mmreuse.reassembly.zoo.structures import Node
 from mmreuse.reassembly.zoo.zoo import ZooEntry, build_member
-from mmreuse.utils.complexity import count_params, macs_by_module
+from mmreuse.utils.cost.complexity import count_params, macs_by_module
 from mmreuse.utils.modes import evaluating
 from mmreuse.utils.names import nearest
 

@@ -11,8 +11,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from mmreuse.errors import ArtefactError, ConfigError
-from mmreuse.utils.downloads import content_hash, download_path, fetch
-from mmreuse.utils.io import load_checkpoint
+from mmreuse.utils.files.downloads import content_hash, download_path, fetch
+from mmreuse.utils.files.io import load_checkpoint
 from mmreuse.utils.names import nearest
 from mmreuse.utils.paths import data_root
 from mmreuse.utils.state_fit import load_strictly, present_name

@@ -16,8 +16,8 @@ from mmreuse.errors import ConfigError
 from mmreuse.networks.network_file import BUFFER
 from mmreuse.reassembly.zoo.constructors import LIBRARIES, construct
 from mmreuse.reassembly.zoo.weights import WeightSource, empty_parameters, load_member, resolve_weights, weights_at_hand
-from mmreuse.utils.downloads import content_hash
-from mmreuse.utils.io import to_json
+from mmreuse.utils.files.downloads import content_hash
+from mmreuse.utils.files.io import to_json
 from mmreuse.utils.names import refuse_other, refuse_unknown
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)

@@ -1,0 +1,1 @@
+"""Fine-grained datasets that mmpretrain lacks."""

@@ -1,0 +1,1 @@
+"""Stages that fill a table cell by cell."""

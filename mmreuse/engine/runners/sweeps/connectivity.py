@@ -1,0 +1,183 @@
+"""Measure networks between trained ones: aligned by every matcher, put right by every renormalizer."""
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from mmengine.runner import Runner
+from torch import nn
+
+from mmreuse.engine.runners.sweep import SweepRunner, plain
+from mmreuse.errors import ConfigError
+from mmreuse.graph import verified_each
+from mmreuse.merging import Aligned, align_graphs, barrier, curve, points
+from mmreuse.merging.matching.requirements import needs_moments
+from mmreuse.registry import MATCHERS, RUNNERS, Method
+from mmreuse.renormalization import measure_ends, measure_together
+from mmreuse.renormalization.apply import find_methods
+from mmreuse.renormalization.requirements import check_fit
+from mmreuse.statistics import collect
+from mmreuse.statistics.cached_loader import CachedLoader
+from mmreuse.utils.configs.methods import find_method
+from mmreuse.utils.files.io import file_hash
+from mmreuse.visualization import draw_connectivity
+
+ENDS = (0., 1.)
+
+
+@RUNNERS.register_module()
+class ConnectivityRunner(SweepRunner):
+    """Curves of accuracy and loss from one trained network to another.
+
+    Config: as for :class:`~mmreuse.engine.runners.sweep.SweepRunner`, and ``connectivity`` with
+
+    - ``pairs``: names to two checkpoints,
+    - ``matchers``: names to configs (``dict(type='weight_matching')``) of matchers that permute,
+    - ``renormalizers``: names to configs (``dict(type='repair')``) or lists of them; the networks as they are are
+      always measured. Those that choose (``auto``, ``bias_removal``) do so on ``val_dataloader``,
+    - ``points``: number of evenly spaced ones (11), or weights of the second network,
+    - ``samples``: pictures that features and statistics are taken of; all by default.
+
+    A row holds ``accuracy/top1`` in percent, ``loss``, and ``choice`` where something was chosen.
+    """
+
+    stage = 'connectivity'
+    keys = ('pairs', 'matchers', 'renormalizers', 'points', 'samples')
+    columns = ('pair', 'matcher', 'renormalizer', 'alpha')
+    named = {'pair': 'pairs', 'matcher': 'matchers', 'renormalizer': 'renormalizers'}
+    lists = ('points',)
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """Also the validation data, if something is chosen on them."""
+        return (*super().settings, 'val_dataloader') if self._choosers() else super().settings
+
+    def recorded_settings(self) -> dict[str, Any]:
+        """With the content of the checkpoints in place of their names."""
+        settings = super().recorded_settings()
+        settings[self.stage]['pairs'] = {name: list(map(file_hash, pair)) for name, pair in self.part['pairs'].items()}
+        return settings
+
+    def check(self) -> None:
+        """Also: matchers and renormalizers exist and fit the architecture, pairs are pairs, points are points.
+
+        Raises:
+            SpaceError: The architecture lacks the layers of a renormalizer; names them.
+            ArtefactError: A checkpoint is missing or of another architecture.
+        """
+        if self._choosers() and self.cfg.get('val_dataloader') is None:
+            raise ConfigError(f"{self.cfg.filename}: renormalizer '{self._choosers()[0]}' chooses on validation data, "
+                              'and there is no val_dataloader. Add one, of pictures that are not tested on.')
+        super().check()
+        for key in ('pairs', 'matchers'):
+            if not self.part.get(key):
+                raise ConfigError(f'{self.cfg.filename}: connectivity.{key} names nothing to measure.')
+        for name, pair in self.part['pairs'].items():
+            if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:
+                raise ConfigError(f"{self.cfg.filename}: connectivity.pairs['{name}'] = {pair}: give two checkpoints. "
+                                  'Between more networks mmreuse.merging.interpolation.curve measures.')
+        for matcher in self.part['matchers'].values():
+            find_method(MATCHERS, matcher)
+        if not self._alphas():
+            raise ConfigError(f'{self.cfg.filename}: connectivity.points is empty: give a number or weights.')
+        network = self.load_classifier(next(iter(self.part['pairs'].values()))[0])
+        for methods in self._methods().values():
+            for method in methods:
+                check_fit(method, network)
+
+    def execute(self) -> dict[str, Any]:
+        """Measure what is missing in the table."""
+        self.prepare()
+        for pair, paths in self.part['pairs'].items():
+            missing = [cell for cell in self._curves() if self._missing(pair, *cell)]
+            if missing:
+                self._measure(pair, [self.load_classifier(path) for path in paths], missing)
+        self.write()
+        return self.metrics()
+
+    def metrics(self) -> dict[str, float]:
+        """Also the barriers of the curves, as ``<pair>/<matcher>/<renormalizer>/barrier/<metric>``."""
+        found = super().metrics()
+        for pair in self.part['pairs']:
+            for matcher, name in self._curves():
+                rows = [dict(row, weights=[1 - row['alpha'], row['alpha']]) for row in self.rows
+                        if (row['pair'], row['matcher'], row['renormalizer']) == (pair, matcher, name)]
+                if {row['alpha'] for row in rows} >= set(ENDS):
+                    found |= {f'{pair}/{matcher}/{name}/barrier/{key}': value for key, value in barrier(rows).items()
+                              if value is not None}
+        return found
+
+    def draw(self) -> Figure:
+        """Accuracy and loss between the ends."""
+        return draw_connectivity(self.rows)
+
+    def _alphas(self) -> list[float]:
+        wanted = self.part.get('points', 11)
+        if isinstance(wanted, int):
+            return [weights[1] for weights in points(wanted)]
+        return [float(alpha) for alpha in wanted]
+
+    def _methods(self) -> dict[str, list[Method]]:
+        """Return the methods of each renormalizer."""
+        named = plain(self.cfg.get(self.stage) or {}).get('renormalizers', {})
+        return {'none': [], **{name: find_methods(each) for name, each in named.items()}}
+
+    def _choosers(self) -> list[str]:
+        return [name for name, methods in self._methods().items() if any(method.chooses for method in methods)]
+
+    def _curves(self) -> list[tuple[str, str]]:
+        return [(matcher, name) for matcher in self.part['matchers'] for name in self._methods()]
+
+    def _missing(self, pair: str, matcher: str, renormalizer: str) -> list[float]:
+        return [alpha for alpha in self._alphas()
+                if not self.has(pair=pair, matcher=matcher, renormalizer=renormalizer, alpha=alpha)]
+
+    def _measure(self, pair: str, ends: list[nn.Module], missing: list[tuple[str, str]]) -> None:
+        """Measure curves between two networks; pictures are read, and the ends' statistics taken, once for all."""
+        images = CachedLoader(self.pictures(self.seed), ends[0])
+        data = dict(test=CachedLoader(self.test_loader, ends[0], labelled=True), loader=images, validation=None)
+        if 'val_dataloader' in self.settings:
+            loader = Runner.build_dataloader(plain(self.cfg.val_dataloader))
+            data['validation'] = CachedLoader(loader, ends[0], labelled=True)
+        graphs = verified_each(ends, torch.zeros_like(next(iter(images))[:1]))
+        matchers = {name: self.part['matchers'][name] for name, _ in missing}
+        samples, moments = self.part.get('samples'), None
+        if any(map(needs_moments, matchers.values())):
+            moments = collect(graphs, images, samples=samples)
+        measured = self._statistics(ends, images, [name for _, name in missing])
+        for matcher, cfg in matchers.items():
+            aligned = align_graphs(graphs, moments, cfg)
+            cosine = aligned.cosines[1]
+            self.logger.info(f'{pair}, {matcher}: score {aligned.score}, cosine of the parameters {cosine:.4f}')
+            followed = self._followed(aligned, measured)
+            for name in [name for which, name in missing if which == matcher]:
+                self._add_curve(aligned, dict(pair=pair, matcher=matcher, renormalizer=name), {**data, **followed})
+
+    def _statistics(self, ends: list[nn.Module], images: CachedLoader, renormalizers: list[str]) -> dict[str, Any]:
+        """What these renormalizers have to know of the ends before alignment."""
+        needs = {key for name in renormalizers for method in self._methods()[name] for key in method.needs}
+        given = dict(targets=measure_ends, moments=measure_together)
+        return {key: measure(ends, images, samples=self.part.get('samples')) for key, measure in given.items()
+                if key in needs}
+
+    @staticmethod
+    def _followed(aligned: Aligned, measured: Mapping[str, Any]) -> dict[str, Any]:
+        """Statistics follow an alignment; nothing is measured again."""
+        follow = dict(targets=aligned.permuted, moments=aligned.matched)
+        return {key: follow[key](value) for key, value in measured.items()}
+
+    def _add_curve(self, aligned: Aligned, cell: Mapping[str, str], data: Mapping[str, Any]) -> None:
+        """Measure what is missing of a curve. The ends are the same networks in any order, measured as they are."""
+        known = {row['alpha']: {key: row[key] for key in ('accuracy/top1', 'loss')} for row in self.rows
+                 if row['pair'] == cell['pair'] and row['alpha'] in ENDS}
+        alphas = self._missing(**cell)
+        fresh = [alpha for alpha in alphas if alpha not in known]
+        rows = curve(aligned, [(1 - alpha, alpha) for alpha in fresh], **data, samples=self.part.get('samples'),
+                     renormalizers={cell['renormalizer']: self._methods()[cell['renormalizer']]},
+                     bf16=bool(self.cfg.get('test_cfg', {}).get('fp16')))
+        for alpha, row in zip(fresh, rows, strict=True):
+            known[alpha] = {key: value for key, value in row.items() if key not in ('weights', 'renormalizer')}
+        for alpha in alphas:
+            self.rows.append(dict(cell, alpha=alpha, **known[alpha]))
+            self.logger.info(', '.join(map(str, self.rows[-1].values())))
+        self.write()

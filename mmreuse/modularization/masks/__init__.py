@@ -1,0 +1,1 @@
+"""Masks and gates: learned, held to a budget, counted and kept."""

@@ -1,0 +1,179 @@
+"""Structured pruning: channels and attention heads go, and what is left is a smaller network."""
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from mmreuse.calibration import Source
+from mmreuse.errors import ConfigError
+from mmreuse.graph import Select, TracedModel, transform, verified
+from mmreuse.networks import Edit, record_change
+from mmreuse.pruning.channels.choice import (
+    Cost,
+    channel_scores,
+    choose_channels,
+    macs_share,
+    prunable_spaces,
+    resizable,
+)
+from mmreuse.pruning.fisher.fisher import Fisher
+from mmreuse.pruning.scoring import check_saliency, estimate_fisher, score_weights
+from mmreuse.pruning.weights import copy_permanent, find_masks, listed_weights
+from mmreuse.registry import EDITS, Method
+from mmreuse.renormalization import apply_renormalizers, find_served, measure_ends, permuted
+from mmreuse.statistics import ChannelMoments, inputs_for, repeatable
+from mmreuse.utils.configs.methods import MethodLike, method_name
+from mmreuse.utils.cost.latency import measure_latency
+from mmreuse.utils.names import refuse_other
+
+
+def latency_share(dense: nn.Module, pruned: nn.Module, inputs: tuple) -> float:
+    """Median time of a forward pass of ``inputs``, on their device, the two networks taking turns."""
+    latencies = measure_latency({'dense': dense, 'pruned': pruned}, *inputs)
+    return latencies['pruned'].median / latencies['dense'].median
+
+
+COSTS: dict[str, Cost] = {'macs': macs_share, 'latency': latency_share}
+
+
+@EDITS.register_module(name='prune_channels')
+class PruneChannelsEdit(Edit):
+    """Channels and heads removed."""
+
+    def phrase(self, settings: Mapping[str, Any]) -> str:
+        """Say how much is left."""
+        return f"pruned to {settings['share']:.0%} of the {settings['cost']} by {settings['saliency']}"
+
+
+def prune_channels(
+    model: nn.Module,
+    inputs: Tensor | tuple[Any, ...],
+    target: float,
+    loader: Iterable | None = None,
+    saliency: MethodLike = 'magnitude',
+    *,
+    renormalizers: Sequence[MethodLike] = (),
+    **options: Any,
+) -> nn.Module:
+    """Remove channels and heads until a network costs ``target`` of what it does.
+
+    Args:
+        model: A trained network; left as it is.
+        inputs: See :func:`select_channels`, as for what follows.
+        target: Share of the dense network's cost, in (0, 1).
+        loader: Labelled data for a saliency that needs the Fisher, and images for renormalizers, see
+            :func:`mmreuse.statistics.data.batches`.
+        saliency: Name, config or function of :data:`mmreuse.registry.SALIENCIES`.
+        renormalizers: As for :func:`mmreuse.pruning.prune`, run one after the other. Goals are the statistics that the
+            channels that are left have in the dense network.
+        **options: Of :func:`select_channels`.
+
+    Returns:
+        nn.Module: An ordinary network with the same module names and smaller layers.
+
+    Raises:
+        ConfigError: An option is out of its range, a method does not exist or does not fit, or data is missing.
+        SpaceError: The proof fails, a name fits no space, or the network's code fixes a width.
+        InfeasibleError: Even the smallest network allowed costs more; names what it costs.
+        DataError: There are too few samples, or a number is not finite.
+    """
+    methods = find_served(list(renormalizers), loader, None)
+    for method in methods:
+        check_renormalizer(method)
+    loader = None if loader is None else repeatable(loader)
+    graph, maps = select_channels(model, inputs, target, loader, saliency, **options)
+    pruned = transform(graph, maps)
+    cost = options.get('cost', 'macs')
+    share = (COSTS[cost] if isinstance(cost, str) else cost)(graph.model, pruned, graph.inputs)
+    record_change(pruned, 'prune_channels', model, inputs=graph.inputs, share=share,
+                  cost='MACs' if cost == 'macs' else method_name(cost),
+                  saliency=method_name(saliency))
+    for method in methods:
+        apply_renormalizers(pruned, loader, method, targets=dense_targets(method, graph, maps, loader),
+                            sources=[Source.mapped(graph, maps)])
+    return pruned
+
+
+def check_renormalizer(method: Method) -> None:
+    """Raise :class:`ConfigError` if a renormalizer compares with the dense network, whose layers are wider."""
+    if 'ends' in method.needs and not {'targets', 'sources'} & set(method.needs):
+        raise ConfigError(f"renormalizer '{method.name}' takes `ends`, whose layers are "
+                          'wider than those of the pruned network. Take one that goes by `targets`, or reset.')
+
+
+def dense_targets(method: Method, graph: TracedModel, maps: Mapping[str, Select],
+                loader: Iterable) -> list[dict[str, ChannelMoments]] | None:
+    """Statistics, in the dense network, of the channels that are left, for a renormalizer that asks for targets.
+
+    Args:
+        method: The renormalizer; its budget is kept.
+        graph: Of the dense network, see :func:`select_channels`.
+        maps: What is left.
+        loader: Images.
+    """
+    if 'targets' not in method.needs:
+        return None
+    samples = method.options.get('samples')
+    return [permuted(statistics, graph, maps) for statistics in measure_ends([graph.model], loader, samples=samples)]
+
+
+def select_channels(
+    model: nn.Module,
+    inputs: Tensor | tuple[Any, ...],
+    target: float,
+    loader: Iterable | None = None,
+    saliency: MethodLike = 'magnitude',
+    *,
+    cost: str | Cost = 'macs',
+    multiple: int = 1,
+    minimum: float = 0.1,
+    relative: bool = True,
+    spaces: Sequence[str] | None = None,
+    exclude: Sequence[str] = (),
+    fisher: Fisher | Mapping[str, Any] | None = None,
+) -> tuple[TracedModel, dict[str, Select]]:
+    """Choose the channels and heads that stay.
+
+    The network is traced and its feature spaces proved first. A channel's saliency is the sum of those of all weights
+    of convolutions and linear layers that write, read or accompany it; a head's, of all that is in the head.
+
+    Args:
+        model: A trained network; left as it is.
+        inputs: What it runs on, e.g. ``torch.zeros(1, 3, 32, 32)``; for a latency, the batch that is timed.
+        target: Share of the dense network's cost, in (0, 1).
+        loader: Labelled batches for a saliency that needs the Fisher.
+        saliency: Name, config or function of :data:`mmreuse.registry.SALIENCIES`.
+        cost: ``'macs'``, ``'latency'``, or a function ``f(dense, pruned, inputs)`` that returns the share.
+        multiple: Numbers of channels are rounded up to multiples of it. Numbers of heads are not.
+        minimum: Share of its channels that every space keeps at least.
+        relative: Compare saliencies as multiples of the mean in their space. Otherwise as they are, which makes sense
+            where they are losses (Fisher), but not for magnitudes of layers of differing scale.
+        spaces: Regular expressions of the feature spaces that may shrink, see :func:`prunable_spaces`. None for all
+            but those whose width the network's code fixes, which are logged.
+        exclude: Regular expressions of those that may not.
+        fisher: As for :func:`mmreuse.pruning.prune_weights`.
+
+    Returns:
+        tuple: The graph of a dense copy, and what stays in every space that shrinks: ``transform(graph, maps)`` is the
+        pruned network.
+
+    Raises:
+        ConfigError, SpaceError, InfeasibleError, DataError: As :func:`prune_channels`.
+    """
+    if not 0 < target < 1 or not 0 < minimum <= 1 or multiple < 1:
+        raise ConfigError(f'target={target}, minimum={minimum}, multiple={multiple}: target is a share in (0, 1), '
+                          'minimum one in (0, 1], multiple at least 1.')
+    if isinstance(cost, str):
+        refuse_other('cost', cost, COSTS)
+    method, settings = check_saliency(saliency, fisher=fisher)
+    model = copy_permanent(model)
+    graph = verified(model, inputs_for(model, inputs))
+    chosen = prunable_spaces(graph, spaces, exclude)
+    if spaces is None:
+        chosen = resizable(graph, chosen)
+    weights = listed_weights(model)
+    curvature = estimate_fisher(model, loader, weights, find_masks(weights), settings)
+    scores = channel_scores(graph, chosen, score_weights(method, weights, curvature))
+    maps = choose_channels(graph, scores, target, COSTS[cost] if isinstance(cost, str) else cost, multiple=multiple,
+                           minimum=minimum, relative=relative)
+    return graph, maps

@@ -1,0 +1,1 @@
+"""Renormalizers: one file a method."""

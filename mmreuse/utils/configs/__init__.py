@@ -1,0 +1,1 @@
+"""Configs: read, resolved and matched with the components that they name."""

@@ -1,0 +1,1 @@
+"""Files: written atomically, hashed, and read without running what they contain."""
