@@ -201,6 +201,9 @@ INHERITED = tuple(
 SIMILARITIES = MethodRegistry('similarity', 'mmreuse.reassembly.similarity.similarities')
 PROXIES = MethodRegistry('proxy', 'mmreuse.reassembly.search.proxies')
 MATCHERS = MethodRegistry('matcher', 'mmreuse.merging.matchers', given=('graphs', 'moments', 'spaces'))
+MERGERS = MethodRegistry(
+    'merger', 'mmreuse.merging.mergers',
+    given=('weights', 'task_vectors', 'matrices', 'task_matrices', 'grams', 'fisher'))
 RENORMALIZERS = MethodRegistry(
     'renormalizer', ('mmreuse.renormalization', 'mmreuse.calibration'),
     given=('samples', 'ends', 'sources', 'targets', 'moments', 'weights', 'layers', 'validation', 'score'))
