@@ -1,6 +1,6 @@
 """Loops other than mmengine's, and mmengine's such that a run that is resumed equals one left alone."""
 from collections.abc import Iterator
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,9 @@ class Replayable:
         sampler = self.dataloader.sampler
         if getattr(sampler, 'seed', None) == self._built_with:
             sampler.seed = seed  # where the config has none, it is the checkpoint's that counts
-        if self._batches is not None:
-            self._batches.begin(seed, self._iter, skip)
+        if self._batches is None:
+            return islice(self.dataloader, skip, None)
+        self._batches.begin(seed, self._iter, skip)
         return iter(self.dataloader)
 
     def initialise_only(self) -> nn.Module:

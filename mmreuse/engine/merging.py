@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dataset import DefaultSampler, InfiniteSampler
 from mmengine.dist import broadcast_object_list, get_world_size, is_main_process
 from mmengine.runner import Runner
 from torch import Tensor, nn
-from torch.utils.data import BatchSampler, DataLoader
+from torch.utils.data import DataLoader
 
 from mmreuse.engine.evaluation import evaluate
-from mmreuse.engine.replay import OwnDraws
+from mmreuse.engine.replay import OwnDraws, fresh_loader
 from mmreuse.engine.unwrap_model import model_of
 from mmreuse.errors import DataError
 from mmreuse.graph import Assign
@@ -39,7 +38,7 @@ class MatchingImages:
     """
 
     def __init__(self, loader: DataLoader, preprocessor: torch.nn.Module, seed: int) -> None:
-        self.loader = _afresh(loader)
+        self.loader = fresh_loader(loader)
         self.preprocessor = preprocessor
         self.seed = seed
 
@@ -73,19 +72,6 @@ class MatchingImages:
         found = [state_hash({'images': next(iter(self))}) if is_main_process() else None]
         broadcast_object_list(found)
         return found[0]
-
-
-def _afresh(loader: DataLoader) -> DataLoader:
-    """A loader whose passes are alike: finite, without workers whose draws go on, nor seeds of a training's batches."""
-    batches = getattr(loader.batch_sampler, 'batches', loader.batch_sampler)
-    sampler = batches.sampler
-    if isinstance(sampler, InfiniteSampler):
-        finite = DefaultSampler(loader.dataset, shuffle=sampler.shuffle, seed=sampler.seed)
-        batches = BatchSampler(finite, batches.batch_size, batches.drop_last)
-    return DataLoader(
-        loader.dataset, batch_sampler=batches, num_workers=loader.num_workers, collate_fn=loader.collate_fn,
-        pin_memory=loader.pin_memory, timeout=loader.timeout, worker_init_fn=loader.worker_init_fn,
-        multiprocessing_context=loader.multiprocessing_context, prefetch_factor=loader.prefetch_factor)
 
 
 def matching_images(runner: Runner) -> MatchingImages:

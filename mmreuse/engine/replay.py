@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
+from mmengine.dataset import DefaultSampler, InfiniteSampler
+from torch.utils.data import BatchSampler, DataLoader
 
 
 def seed_for(seed: int, rank: int, iteration: int, purpose: str) -> int:
@@ -90,6 +91,21 @@ def number_batches(loader: DataLoader, rank: int) -> NumberedBatches | None:
     # DataLoader's own __setattr__ forbids this, for iterators that run would not notice.
     object.__setattr__(loader, 'batch_sampler', batches)
     return batches
+
+
+def fresh_loader(loader: DataLoader) -> DataLoader:
+    """Return a loader whose passes are alike: finite, without workers whose draws go on, nor seeds of another run."""
+    batches = getattr(loader.batch_sampler, 'batches', loader.batch_sampler)
+    if batches is None:
+        return loader
+    sampler = getattr(batches, 'sampler', None)
+    if isinstance(sampler, InfiniteSampler):
+        finite = DefaultSampler(loader.dataset, shuffle=sampler.shuffle, seed=sampler.seed)
+        batches = BatchSampler(finite, batches.batch_size, batches.drop_last)
+    return DataLoader(
+        loader.dataset, batch_sampler=batches, num_workers=loader.num_workers, collate_fn=loader.collate_fn,
+        pin_memory=loader.pin_memory, timeout=loader.timeout, worker_init_fn=loader.worker_init_fn,
+        multiprocessing_context=loader.multiprocessing_context, prefetch_factor=loader.prefetch_factor)
 
 
 class OwnDraws:

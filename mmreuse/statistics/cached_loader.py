@@ -36,10 +36,10 @@ class CachedLoader:
 
     def __iter__(self) -> Iterator[Tensor | tuple[Tensor, Tensor]]:
         if self.kept is None:
-            yield from map(self._prepare, self.loader)
+            yield from map(self.prepare, self.loader)
             return
         if self._rest is None:
-            self._rest = map(self._prepare, self.loader)
+            self._rest = map(self.prepare, self.loader)
         kept, number = self.kept, 0
         while True:
             if number == len(kept):
@@ -61,5 +61,6 @@ class CachedLoader:
         else:
             self.kept.append(batch)
 
-    def _prepare(self, batch: object) -> Tensor | tuple[Tensor, Tensor]:
+    def prepare(self, batch: object) -> Tensor | tuple[Tensor, Tensor]:
+        """Return the images of a batch of the loader, and their labels if these are wanted."""
         return labelled(batch, self.model) if self.labelled else images_of(batch, self.model)

@@ -1,19 +1,19 @@
 """Train a network, or fine-tune it."""
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from mmengine.optim import build_optim_wrapper
-from torch import nn
+from torch import Tensor, nn
 
 from mmreuse.engine.jobs.job import Classes, register_job
-from mmreuse.errors import ConfigError, DataError
+from mmreuse.engine.jobs.training import train_in_folder
+from mmreuse.errors import ConfigError
 from mmreuse.graph import copy_model
 from mmreuse.networks import create, record_edit
-from mmreuse.statistics.data import batches, logits_of
+from mmreuse.statistics.data import logits_of
 from mmreuse.statistics.passes import labelled as labelled_batch
-from mmreuse.utils.progress import progress
 
 OPTIMIZER = dict(type='AdamW', lr=1e-3, weight_decay=0.05)
 
@@ -31,11 +31,12 @@ def _check(options: Mapping[str, Any]) -> None:
         raise ConfigError(f"epochs = {options['epochs']}: train for at least one.")
 
 
-@register_job(networks=(0, 1), needs=('labelled',), classes=_classes, check=_check,
+@register_job(networks=(0, 1), needs=('labelled', 'folder'), classes=_classes, check=_check,
               equal_cost='the network before costs the same')
 def train(networks: Sequence[nn.Module], images: Iterable | None = None, *, labelled: Iterable,
-          validation: Iterable | None = None, seed: int = 0, model: Mapping[str, Any] | None = None, epochs: int = 1,
-          optimizer: Mapping[str, Any] = OPTIMIZER, paramwise_cfg: Mapping[str, Any] | None = None) -> nn.Module:
+          validation: Iterable | None = None, seed: int = 0, folder: Path,
+          model: Mapping[str, Any] | None = None, epochs: int = 1, optimizer: Mapping[str, Any] = OPTIMIZER,
+          paramwise_cfg: Mapping[str, Any] | None = None) -> nn.Module:
     """Train by cross-entropy, at a rate that falls along a cosine to nothing.
 
     Args:
@@ -43,7 +44,8 @@ def train(networks: Sequence[nn.Module], images: Iterable | None = None, *, labe
         images: Not used.
         labelled: Batches of images and labels.
         validation: Not used.
-        seed: Of random weights.
+        seed: Of random weights, and of the training's draws.
+        folder: Has the checkpoints that a killed training resumes from.
         model: Config of the network where there is none.
         epochs: Passes over the data.
         optimizer: Config of :data:`mmengine.registry.OPTIMIZERS`.
@@ -53,32 +55,16 @@ def train(networks: Sequence[nn.Module], images: Iterable | None = None, *, labe
         DataError: The loss is not finite.
     """
     network = copy_model(networks[0]) if networks else _new(model, seed)
-    wrapper = build_optim_wrapper(network, dict(optimizer=dict(optimizer), paramwise_cfg=paramwise_cfg))
-    loader = batches(labelled)
-    network.train()
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(wrapper.optimizer, len(loader) * epochs)
-    for epoch in progress(range(epochs), 'train'):
-        _shuffle(loader, epoch)
-        for batch in loader:
-            inputs, labels = labelled_batch(batch, network)
-            loss = F.cross_entropy(logits_of(network(inputs)), labels)
-            if not torch.isfinite(loss):
-                raise DataError(f'the loss is {loss.item()} in epoch {epoch + 1}: training has diverged. Lower '
-                                'optimizer.lr.')
-            wrapper.update_params(loss)
-            schedule.step()
+
+    def loss(batch: tuple[Tensor, Tensor]) -> Tensor:
+        inputs, labels = labelled_batch(batch, network)
+        return F.cross_entropy(logits_of(network(inputs)), labels)
+
+    train_in_folder(network, labelled, loss, folder, epochs=epochs, optimizer=optimizer, paramwise_cfg=paramwise_cfg,
+                    seed=seed)
     return record_edit(network.eval(), 'train', networks or [network], epochs=epochs)
 
 
 def _new(model: Mapping[str, Any], seed: int) -> nn.Module:
     torch.manual_seed(seed)
     return create(model)
-
-
-def _shuffle(loader: Any, epoch: int) -> None:
-    """Let samplers of mmengine draw another order."""
-    while hasattr(loader, 'loader'):
-        loader = loader.loader
-    for sampler in (getattr(loader, 'sampler', None), getattr(getattr(loader, 'batch_sampler', None), 'sampler', None)):
-        if hasattr(sampler, 'set_epoch'):
-            sampler.set_epoch(epoch)

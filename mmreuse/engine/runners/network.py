@@ -1,4 +1,5 @@
 """The stage of a job: networks in, a network and its metrics out."""
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -14,6 +15,7 @@ from torch.utils.data import DataLoader
 from mmreuse.engine.configs.data_check import classes_of, labels_of
 from mmreuse.engine.evaluation import evaluate
 from mmreuse.engine.jobs.job import Classes, Job, example, find_job
+from mmreuse.engine.jobs.training import TRAINING
 from mmreuse.engine.runners.stage import StageRunner
 from mmreuse.engine.runners.sweep import plain
 from mmreuse.errors import ConfigError
@@ -285,6 +287,7 @@ class NetworkRunner(StageRunner):
         names = None if isinstance(self.outputs, int) else list(self.outputs)
         save(network.cpu(), self.result, classes=names, metrics=own,
              preprocessing=plain(self.cfg.get('data_preprocessor')) or None)
+        shutil.rmtree(self.folder / TRAINING, ignore_errors=True)
         self._opened.clear()
         return metrics
 
