@@ -24,6 +24,7 @@ class Method:
         name: The name it is registered by.
         function: The function itself.
         needs: Keywords that the run gives it, where the run has them and :attr:`options` does not.
+        required: Those of :attr:`needs` that have no default: a run without them cannot call it.
         settable: Keywords that a config may set.
         chooses: Whether it chooses on validation data: it may, and :attr:`options` has not settled the choice.
         choice: The option that it chooses, and returns, where a config does not set it.
@@ -34,6 +35,7 @@ class Method:
     name: str
     function: Callable
     needs: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()
     settable: tuple[str, ...] = ()
     chooses: bool = False
     choice: str | None = None
@@ -55,6 +57,28 @@ class Method:
         return {key: given[key] for key in self.needs if given.get(key) is not None and key not in self.options}
 
 
+def _of_the_first(options: Mapping[str, Any], given: Sequence[Any], data: Any) -> Any:
+    return given[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Job(Method):
+    """A method from networks to a network: ``job(networks, **given)``.
+
+    Attributes:
+        networks: The least and the largest number that it takes; None for any.
+        classes: ``f(options, given, data)``: the outputs of its network, of those of each network that it takes and of
+            the classes that the data count; by default those of the first network.
+        equal_cost: ``f(networks, result, *, seed, **keywords)`` with the keywords of the call: a network of the
+            result's cost to compare it with, None where there is none; or the reason why there never is.
+        check: Raises an error for options that make no sense.
+    """
+    networks: tuple[int, int | None] = (1, 1)
+    classes: Callable[[Mapping[str, Any], Sequence[Any], Any], Any] = _of_the_first
+    equal_cost: Callable[..., Any] | str = 'none is known'
+    check: Callable[[Mapping[str, Any]], None] | None = None
+
+
 class MethodRegistry(Registry):
     """Plain functions that declare what they need.
 
@@ -65,26 +89,30 @@ class MethodRegistry(Registry):
         name: What one of them is called in messages.
         location: Module that registers them, or several.
         given: Keywords that runs give to those that need them.
+        kind: What they declare.
+        reserved: Whether configs must not set what runs give.
     """
 
-    def __init__(self, name: str, location: str | Sequence[str], given: Sequence[str] = ()) -> None:
+    def __init__(self, name: str, location: str | Sequence[str], given: Sequence[str] = (),
+                 kind: type[Method] = Method, reserved: bool = False) -> None:
         super().__init__(name, build_func=bind_function, scope=SCOPE,
                          locations=[location] if isinstance(location, str) else list(location))
         self.given = tuple(given)
+        self.kind = kind
+        self.reserved = reserved
         self._methods: dict[Callable, Method] = {}
 
     def register_module(self, name: str | None = None, force: bool = False, module: Callable | None = None, *,
-                        needs: Sequence[str] = (), chooses: bool = False, choice: str | None = None,
-                        data_free: bool = False, requires: Callable[[Any], str | None] | None = None) -> Callable:
-        """Register a function; the keywords are attributes of :class:`Method`.
+                        needs: Sequence[str] = (), **declared: Any) -> Callable:
+        """Register a function; the keywords are attributes of the registry's kind of :class:`Method`.
 
         Raises:
-            TypeError: What it declares and its parameters contradict each other.
+            TypeError: What it declares and its parameters contradict each other, or there is no such attribute.
             KeyError: The name is taken.
         """
         def register(function: Callable) -> Callable:
-            method = replace(_from_signature(function, self.given), name=name or function.__name__, chooses=chooses,
-                             choice=choice, data_free=data_free, requires=requires)
+            method = replace(self._from_signature(function), name=name or function.__name__,
+                             **{'chooses': False, **declared})
             self._check(method, needs)
             self._register_module(module=function, module_name=name, force=force)
             self._methods[function] = method
@@ -102,7 +130,7 @@ class MethodRegistry(Registry):
             return function
         if isinstance(function, partial) and not function.args:
             return self.method(function.func).bind(**function.keywords)
-        return self._methods.get(function) or _from_signature(function, self.given)
+        return self._methods.get(function) or self._from_signature(function)
 
     def _check(self, method: Method, needs: Sequence[str]) -> None:
         where = f"{self.name} '{method.name}'"
@@ -122,18 +150,18 @@ class MethodRegistry(Registry):
             raise TypeError(f"{where} declares that it chooses '{method.choice}', which is none of its options, or "
                             'that it does not choose.')
 
-
-def _from_signature(function: Callable, given: Sequence[str]) -> Method:
-    """Return a method that declares nothing, with what its parameters say."""
-    try:
-        parameters = inspect.signature(function).parameters
-    except (TypeError, ValueError):  # written in C
-        parameters = {}
-    needs = tuple(key for key in given if key in parameters)
-    settable = tuple(key for key, each in parameters.items() if each.kind is each.KEYWORD_ONLY
-                     and not (key in needs and each.default is each.empty))
-    return Method(getattr(function, '__name__', str(function)), function, needs, settable,
-                  chooses='validation' in needs)
+    def _from_signature(self, function: Callable) -> Method:
+        """Return a method that declares nothing, with what its parameters say."""
+        try:
+            parameters = inspect.signature(function).parameters
+        except (TypeError, ValueError):  # written in C
+            parameters = {}
+        needs = tuple(key for key in self.given if key in parameters)
+        required = tuple(key for key in needs if parameters[key].default is inspect.Parameter.empty)
+        fixed = needs if self.reserved else required
+        settable = tuple(key for key, each in parameters.items() if each.kind is each.KEYWORD_ONLY and key not in fixed)
+        return self.kind(getattr(function, '__name__', str(function)), function, needs, required, settable,
+                         chooses='validation' in needs)
 
 
 def bind_function(cfg: Mapping[str, Any], registry: MethodRegistry) -> Method:
@@ -210,7 +238,8 @@ RENORMALIZERS = MethodRegistry(
 SALIENCIES = MethodRegistry('saliency', 'mmreuse.pruning.saliencies', given=('fisher',))
 ATTACKS = MethodRegistry('attack', 'mmreuse.robustness.attacks')
 ENGINES = MethodRegistry('engine', 'mmreuse.deployment.engines', given=('threads', 'folder'))
-JOBS = MethodRegistry('job', 'mmreuse.engine.jobs')
+JOBS = MethodRegistry(
+    'job', 'mmreuse.engine.jobs', given=('images', 'labelled', 'validation', 'seed', 'folder'), kind=Job, reserved=True)
 BASES = Registry('base', scope=SCOPE, locations=['mmreuse.networks.bases'])
 EDITS = Registry(
     'edit', scope=SCOPE, locations=['mmreuse.networks.edits', 'mmreuse.merging', 'mmreuse.modularization',

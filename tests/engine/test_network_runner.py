@@ -3,9 +3,9 @@ import pytest
 import torch
 from job_nets import DIGITS, PREPROCESSING, config, model, random_file, run
 
-from mmreuse.engine.jobs import Job
 from mmreuse.errors import MMReuseError
 from mmreuse.networks import describe, load, record_of
+from mmreuse.registry import Job
 from mmreuse.utils.files.io import read_json
 
 FEW = {'train_dataloader.num_batch_per_epoch': 4}
@@ -49,7 +49,7 @@ def test_a_network_stands_beside_its_source_and_a_network_of_its_cost(trained, t
 
 def test_a_second_run_does_nothing_and_another_option_or_network_does_it_again(nets, tmp_path, monkeypatch):
     runs = []
-    monkeypatch.setattr(Job, 'run', lambda self, *args, real=Job.run, **more: runs.append(self) or real(
+    monkeypatch.setattr(Job, '__call__', lambda self, *args, real=Job.__call__, **more: runs.append(self) or real(
         self, *args, **more))
     path = config(tmp_path, job=dict(type='prune', sparsity=0.5), networks=nets[:1])
     first = run(path)

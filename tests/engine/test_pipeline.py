@@ -4,9 +4,9 @@ import csv
 import pytest
 from job_nets import PREPROCESSING, config, model, random_file, run
 
-from mmreuse.engine.jobs import Job
 from mmreuse.errors import ArtefactError, ConfigError, MMReuseError
 from mmreuse.networks import describe, load, record_of
+from mmreuse.registry import Job
 
 FEW = {'train_dataloader.num_batch_per_epoch': 4}
 MERGE = dict(name='merged', job=dict(type='merge', samples=128, renormalizers=()),
@@ -28,7 +28,7 @@ def folder(tmp_path, monkeypatch):
 def runs(monkeypatch):
     """Names of the jobs that were run."""
     found = []
-    monkeypatch.setattr(Job, 'run', lambda self, *args, real=Job.run, **more: found.append(self.name) or real(
+    monkeypatch.setattr(Job, '__call__', lambda self, *args, real=Job.__call__, **more: found.append(self.name) or real(
         self, *args, **more))
     return found
 

@@ -164,8 +164,8 @@ class _Check:
         if kind is None:
             kind = next((each for each in _METHODS if component in each.module_dict.values()), None)
         if kind in _METHODS:
-            settable = kind.method(component).settable
-            wrong = next((each for each in given if each in parameters_of(component)[0] and each not in settable), None)
+            known = {*parameters_of(component)[0], *(kind.given if kind.reserved else ())}
+            wrong = next((each for each in given if each in known - {*kind.method(component).settable}), None)
             if wrong is not None:
                 raise ConfigError(f"{place}: '{wrong}' is given to {name} by the run; take it out.")
         unsure = self.partial or kind is None or kind in _METHODS

@@ -1,7 +1,7 @@
 """Jobs: plain functions from networks to a network, by name from a config."""
 from mmreuse.engine.jobs.compact import compact
 from mmreuse.engine.jobs.export import export
-from mmreuse.engine.jobs.job import Job, find_job, register_job
+from mmreuse.engine.jobs.job import find_job
 from mmreuse.engine.jobs.merge import merge
 from mmreuse.engine.jobs.modularize import modularize
 from mmreuse.engine.jobs.prune import prune
@@ -11,5 +11,5 @@ from mmreuse.engine.jobs.renormalize import renormalize
 from mmreuse.engine.jobs.train import train
 from mmreuse.engine.jobs.unite import unite
 
-__all__ = ['Job', 'compact', 'export', 'find_job', 'merge', 'modularize', 'prune', 'prune_channels', 'reassemble',
-           'register_job', 'renormalize', 'train', 'unite']
+__all__ = ['compact', 'export', 'find_job', 'merge', 'modularize', 'prune', 'prune_channels', 'reassemble',
+           'renormalize', 'train', 'unite']

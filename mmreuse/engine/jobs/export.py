@@ -7,8 +7,9 @@ from torch import nn
 
 from mmreuse.deployment.export_network import FORMATS
 from mmreuse.deployment.export_network import export as export_network
-from mmreuse.engine.jobs.job import example, register_job
+from mmreuse.engine.jobs.job import example
 from mmreuse.errors import ConfigError
+from mmreuse.registry import JOBS
 
 
 def _check(options: Mapping[str, Any]) -> None:
@@ -17,18 +18,15 @@ def _check(options: Mapping[str, Any]) -> None:
             raise ConfigError(f"files: '{file}' ends in none of {', '.join(FORMATS)}, the formats that can be written.")
 
 
-@register_job(needs=('images', 'folder'), check=_check, equal_cost='it computes what the network before computes')
-def export(networks: Sequence[nn.Module], images: Iterable, *, labelled: Iterable | None = None,
-           validation: Iterable | None = None, seed: int = 0, folder: Path,
+@JOBS.register_module(needs=('images', 'folder'), check=_check,
+                      equal_cost='it computes what the network before computes')
+def export(networks: Sequence[nn.Module], *, images: Iterable, folder: Path,
            files: Sequence[str] = ('network.onnx',)) -> nn.Module:
     """Write files of a network, each compared with it, and hand the network on.
 
     Args:
         networks: The network.
         images: Say what it takes.
-        labelled: Not used.
-        validation: Not used.
-        seed: Not used.
         folder: Where they go.
         files: Names that end in ``.onnx`` or ``.pt2``.
     """

@@ -4,13 +4,13 @@ from typing import Any
 
 from torch import nn
 
-from mmreuse.engine.jobs.job import Classes, example, register_job
+from mmreuse.engine.jobs.job import Classes, example
 from mmreuse.errors import ConfigError
 from mmreuse.merging import merge as merge_models
 from mmreuse.merging.matching.match_spaces import Matcher
 from mmreuse.merging.partial.heads import ClassNames, choose_heads
 from mmreuse.networks import record_of
-from mmreuse.registry import MATCHERS, RENORMALIZERS
+from mmreuse.registry import JOBS, MATCHERS, RENORMALIZERS
 from mmreuse.statistics.bn import measured_norms
 from mmreuse.utils.configs.methods import MethodLike, find_method
 
@@ -41,17 +41,17 @@ def check_methods(options: Mapping[str, Any]) -> None:
         find_method(RENORMALIZERS, method)
 
 
-def average(networks: Sequence[nn.Module], result: nn.Module, images: Iterable | None, *,
-            labelled: Iterable | None = None, seed: int = 0, **options: Any) -> nn.Module:
+def average(networks: Sequence[nn.Module], result: nn.Module, *, seed: int, **same: Any) -> nn.Module:
     """Merge without matching: the plain average of the weights, renormalized alike."""
-    return merge(networks, images, seed=seed, **{**options, 'matcher': 'identity', 'overrides': None, 'refit': False})
+    return merge(networks, **{**same, 'matcher': 'identity', 'overrides': None, 'refit': False})
 
 
-@register_job(networks=(2, None), classes=merged_classes, equal_cost=average, check=check_methods)
-def merge(networks: Sequence[nn.Module], images: Iterable, *, labelled: Iterable | None = None,
-          validation: Iterable | None = None, seed: int = 0, matcher: Matcher = 'zip', heads: str | None = None,
-          class_names: ClassNames | None = None, start: Any = None, stop: Any = None, samples: int | None = None,
-          positions: int | None = None, overrides: Mapping[str, Matcher] | None = None, refit: bool = False,
+@JOBS.register_module(networks=(2, None), needs=('images', 'validation'), classes=merged_classes, equal_cost=average,
+                      check=check_methods)
+def merge(networks: Sequence[nn.Module], *, images: Iterable, validation: Iterable | None = None,
+          matcher: Matcher = 'zip', heads: str | None = None, class_names: ClassNames | None = None, start: Any = None,
+          stop: Any = None, samples: int | None = None, positions: int | None = None,
+          overrides: Mapping[str, Matcher] | None = None, refit: bool = False,
           renormalizers: Sequence[MethodLike] | None = None) -> nn.Module:
     """Merge networks, see :func:`mmreuse.merging.merge`.
 

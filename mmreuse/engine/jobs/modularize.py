@@ -5,13 +5,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from mmreuse.engine.jobs.job import Classes, register_job
+from mmreuse.engine.jobs.job import Classes
 from mmreuse.errors import ConfigError
 from mmreuse.modularization import ModuleHead, fit_head, select_classes
 from mmreuse.modularization import modularize as modularize_model
 from mmreuse.modularization.masks.budget import check_share
 from mmreuse.networks import record_of
 from mmreuse.pruning import prune
+from mmreuse.registry import JOBS
 from mmreuse.statistics.data import logits_of
 from mmreuse.utils.names import nearest
 
@@ -43,9 +44,8 @@ def _classes(options: Mapping[str, Any], given: Sequence[Classes], data: Classes
 
 
 @torch.no_grad()
-def _largest_weights(networks: Sequence[nn.Module], result: nn.Module, images: Iterable, *, labelled: Iterable,
-                     seed: int = 0, classes: Sequence[int | str], ratio: float = 0.15,
-                     **options: Any) -> nn.Module | None:
+def _largest_weights(networks: Sequence[nn.Module], result: nn.Module, *, labelled: Iterable,
+                     classes: Sequence[int | str], ratio: float = 0.15, **same: Any) -> nn.Module | None:
     """Keep the largest weights, as many as the module has, and fit a head; None for one class against the rest."""
     ids = _ids(classes, record_of(networks[0]).classes or 2**31)
     if len(ids) == 1:
@@ -62,10 +62,11 @@ def _largest_weights(networks: Sequence[nn.Module], result: nn.Module, images: I
     return nn.Sequential(pruned, head).eval()
 
 
-@register_job(needs=('labelled',), classes=_classes, equal_cost=_largest_weights, check=_check)
-def modularize(networks: Sequence[nn.Module], images: Iterable | None = None, *, labelled: Iterable,
-               validation: Iterable | None = None, seed: int = 0, classes: Sequence[int | str], ratio: float = 0.15,
-               epochs: int = 12, lr: float = 0.01, head_lr: float = 0.01, end: float = 0.6) -> nn.Module:
+@JOBS.register_module(needs=('labelled', 'validation', 'seed'), classes=_classes, equal_cost=_largest_weights,
+                      check=_check)
+def modularize(networks: Sequence[nn.Module], *, labelled: Iterable, validation: Iterable | None = None, seed: int = 0,
+               classes: Sequence[int | str], ratio: float = 0.15, epochs: int = 12, lr: float = 0.01,
+               head_lr: float = 0.01, end: float = 0.6) -> nn.Module:
     """Learn the module of some classes, by ids or names, see :func:`mmreuse.modularization.modularize`."""
     ids = _ids(classes, record_of(networks[0]).classes or 2**31)
     return modularize_model(networks[0], labelled, ids, ratio=ratio, epochs=epochs, lr=lr, head_lr=head_lr, end=end,

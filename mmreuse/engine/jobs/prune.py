@@ -4,10 +4,10 @@ from typing import Any
 
 from torch import nn
 
-from mmreuse.engine.jobs.job import register_job
 from mmreuse.pruning import prune as prune_model
 from mmreuse.pruning.scoring import check_saliency
 from mmreuse.pruning.selection import check_sparsity
+from mmreuse.registry import JOBS
 from mmreuse.utils.configs.methods import MethodLike, method_name
 
 
@@ -22,17 +22,15 @@ def simpler(saliency: MethodLike, seed: int) -> MethodLike:
     return dict(type='random', seed=seed) if method_name(saliency) == 'magnitude' else 'magnitude'
 
 
-def _other_choice(networks: Sequence[nn.Module], result: nn.Module, images: Iterable | None, *,
-                  labelled: Iterable | None = None, seed: int = 0, **options: Any) -> nn.Module:
-    options = {**options, 'saliency': simpler(options.get('saliency', 'magnitude'), seed), 'update': None}
-    return prune(networks, images, labelled=labelled, seed=seed, **options)
+def _other_choice(networks: Sequence[nn.Module], result: nn.Module, *, seed: int, saliency: MethodLike = 'magnitude',
+                  **same: Any) -> nn.Module:
+    return prune(networks, **{**same, 'saliency': simpler(saliency, seed), 'update': None})
 
 
-@register_job(needs=(), equal_cost=_other_choice, check=_check)
-def prune(networks: Sequence[nn.Module], images: Iterable | None = None, *, labelled: Iterable | None = None,
-          validation: Iterable | None = None, seed: int = 0, sparsity: float, saliency: MethodLike = 'magnitude',
-          scope: str = 'global', update: str | None = None, fisher: Mapping[str, Any] | None = None,
-          modules: Sequence[str] | None = None, exclude: Sequence[str] = (),
+@JOBS.register_module(needs=('labelled', 'validation'), equal_cost=_other_choice, check=_check)
+def prune(networks: Sequence[nn.Module], *, labelled: Iterable | None = None, validation: Iterable | None = None,
+          sparsity: float, saliency: MethodLike = 'magnitude', scope: str = 'global', update: str | None = None,
+          fisher: Mapping[str, Any] | None = None, modules: Sequence[str] | None = None, exclude: Sequence[str] = (),
           renormalizers: Sequence[MethodLike] = ()) -> nn.Module:
     """Prune a network to a sparsity, see :func:`mmreuse.pruning.prune`."""
     return prune_model(networks[0], labelled, sparsity, saliency, scope=scope, update=update, fisher=fisher,

@@ -4,11 +4,12 @@ from typing import Any
 
 from torch import nn
 
-from mmreuse.engine.jobs.job import example, register_job
+from mmreuse.engine.jobs.job import example
 from mmreuse.engine.jobs.prune import simpler
 from mmreuse.errors import ConfigError
 from mmreuse.pruning import prune_channels as prune_model
 from mmreuse.pruning.scoring import check_saliency
+from mmreuse.registry import JOBS
 from mmreuse.utils.configs.methods import MethodLike
 
 
@@ -19,17 +20,15 @@ def _check(options: Mapping[str, Any]) -> None:
     check_saliency(options.get('saliency', 'magnitude'), fisher=options.get('fisher'))
 
 
-def _other_choice(networks: Sequence[nn.Module], result: nn.Module, images: Iterable, *,
-                  labelled: Iterable | None = None, seed: int = 0, **options: Any) -> nn.Module:
-    options = {**options, 'saliency': simpler(options.get('saliency', 'magnitude'), seed)}
-    return prune_channels(networks, images, labelled=labelled, seed=seed, **options)
+def _other_choice(networks: Sequence[nn.Module], result: nn.Module, *, seed: int, saliency: MethodLike = 'magnitude',
+                  **same: Any) -> nn.Module:
+    return prune_channels(networks, **same, saliency=simpler(saliency, seed))
 
 
-@register_job(equal_cost=_other_choice, check=_check)
-def prune_channels(networks: Sequence[nn.Module], images: Iterable, *, labelled: Iterable | None = None,
-                   validation: Iterable | None = None, seed: int = 0, target: float, saliency: MethodLike = 'magnitude',
-                   cost: str = 'macs', multiple: int = 1, minimum: float = 0.1, relative: bool = True,
-                   spaces: Sequence[str] | None = None, exclude: Sequence[str] = (),
+@JOBS.register_module(needs=('images', 'labelled'), equal_cost=_other_choice, check=_check)
+def prune_channels(networks: Sequence[nn.Module], *, images: Iterable, labelled: Iterable | None = None, target: float,
+                   saliency: MethodLike = 'magnitude', cost: str = 'macs', multiple: int = 1, minimum: float = 0.1,
+                   relative: bool = True, spaces: Sequence[str] | None = None, exclude: Sequence[str] = (),
                    fisher: Mapping[str, Any] | None = None, renormalizers: Sequence[MethodLike] = ()) -> nn.Module:
     """Make a network smaller, see :func:`mmreuse.pruning.prune_channels`."""
     return prune_model(networks[0], example(networks, images), target, labelled, saliency, cost=cost,

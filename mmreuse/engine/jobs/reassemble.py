@@ -8,12 +8,12 @@ from mmengine.config import Config
 from torch import nn
 
 from mmreuse.engine.configs.options import load_config
-from mmreuse.engine.jobs.job import Classes, register_job
+from mmreuse.engine.jobs.job import Classes
 from mmreuse.errors import ConfigError
 from mmreuse.networks import create, record_edit, save
 from mmreuse.reassembly.assembly.stitching_init import stitch_by_least_squares
 from mmreuse.reassembly.zoo.zoo import parse_zoo
-from mmreuse.registry import MODELS
+from mmreuse.registry import JOBS, MODELS
 from mmreuse.utils.configs.files import read_config
 from mmreuse.utils.configs.keys import drop_helpers
 
@@ -38,19 +38,15 @@ def _classes(options: Mapping[str, Any], given: Sequence[Classes], data: Classes
     return data if count == size else count
 
 
-@register_job(networks=(0, None), needs=('images', 'folder'), classes=_classes, check=_check,
-              equal_cost='its stitching layers are not trained yet; compare after fine-tuning')
-def reassemble(networks: Sequence[nn.Module], images: Iterable, *, labelled: Iterable | None = None,
-               validation: Iterable | None = None, seed: int = 0, folder: Path, config: str,
-               options: Mapping[str, Any] | None = None, rank: int = 1,
-               samples: int | None = 512) -> nn.Module:
+@JOBS.register_module(networks=(0, None), needs=('images', 'seed', 'folder'), classes=_classes, check=_check,
+                      equal_cost='its stitching layers are not trained yet; compare after fine-tuning')
+def reassemble(networks: Sequence[nn.Module], *, images: Iterable, seed: int = 0, folder: Path, config: str,
+               options: Mapping[str, Any] | None = None, rank: int = 1, samples: int | None = 512) -> nn.Module:
     """Run the stages of deep model reassembly and build a network that they found; its head is not trained yet.
 
     Args:
         networks: Take the place of the weights that the zoo's entries name, in their order; none: those are loaded.
         images: For the stitching layers, as the members of the zoo see them.
-        labelled: Not used.
-        validation: Not used.
         seed: Of the stages, and of the random head.
         folder: The stages work in ``dery`` below it; those that are up to date are not run again.
         config: Of the :class:`~mmreuse.engine.runners.DeRyRunner`.

@@ -4,9 +4,8 @@ from typing import Any
 
 from torch import nn
 
-from mmreuse.engine.jobs.job import register_job
 from mmreuse.graph import copy_model
-from mmreuse.registry import RENORMALIZERS
+from mmreuse.registry import JOBS, RENORMALIZERS
 from mmreuse.renormalization import apply_renormalizers
 from mmreuse.utils.configs.methods import MethodLike, find_method
 
@@ -16,19 +15,17 @@ def _check(options: Mapping[str, Any]) -> None:
         find_method(RENORMALIZERS, method)
 
 
-@register_job(networks=(1, None), check=_check, equal_cost='the network before costs the same')
-def renormalize(networks: Sequence[nn.Module], images: Iterable, *, labelled: Iterable | None = None,
-                validation: Iterable | None = None, seed: int = 0, renormalizers: Sequence[MethodLike] = ('reset',),
-                samples: int | None = None) -> nn.Module:
+@JOBS.register_module(networks=(1, None), needs=('images', 'validation'), check=_check,
+                      equal_cost='the network before costs the same')
+def renormalize(networks: Sequence[nn.Module], *, images: Iterable, validation: Iterable | None = None,
+                renormalizers: Sequence[MethodLike] = ('reset',), samples: int | None = None) -> nn.Module:
     """Give a network the statistics that it should have.
 
     Args:
         networks: The network, and behind it those whose statistics are wanted, of the same sizes and names of modules:
             the dense one of a pruned one. ``'reset'`` needs none.
         images: Batches.
-        labelled: Not used.
         validation: For renormalizers that choose.
-        seed: Not used.
         renormalizers: Names or configs, applied one after the other.
         samples: How many images are used; None for all.
     """

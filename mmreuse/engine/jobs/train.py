@@ -7,11 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmreuse.engine.jobs.job import Classes, register_job
+from mmreuse.engine.jobs.job import Classes
 from mmreuse.engine.jobs.training import train_in_folder
 from mmreuse.errors import ConfigError
 from mmreuse.graph import copy_model
 from mmreuse.networks import create, record_edit
+from mmreuse.registry import JOBS
 from mmreuse.statistics.data import logits_of
 from mmreuse.statistics.passes import labelled as labelled_batch
 
@@ -31,19 +32,16 @@ def _check(options: Mapping[str, Any]) -> None:
         raise ConfigError(f"epochs = {options['epochs']}: train for at least one.")
 
 
-@register_job(networks=(0, 1), needs=('labelled', 'folder'), classes=_classes, check=_check,
-              equal_cost='the network before costs the same')
-def train(networks: Sequence[nn.Module], images: Iterable | None = None, *, labelled: Iterable,
-          validation: Iterable | None = None, seed: int = 0, folder: Path,
+@JOBS.register_module(networks=(0, 1), needs=('labelled', 'seed', 'folder'), classes=_classes, check=_check,
+                      equal_cost='the network before costs the same')
+def train(networks: Sequence[nn.Module], *, labelled: Iterable, seed: int = 0, folder: Path,
           model: Mapping[str, Any] | None = None, epochs: int = 1, optimizer: Mapping[str, Any] = OPTIMIZER,
           paramwise_cfg: Mapping[str, Any] | None = None) -> nn.Module:
     """Train by cross-entropy, at a rate that falls along a cosine to nothing.
 
     Args:
         networks: The network to start from; none for one with random weights.
-        images: Not used.
         labelled: Batches of images and labels.
-        validation: Not used.
         seed: Of random weights, and of the training's draws.
         folder: Has the checkpoints that a killed training resumes from.
         model: Config of the network where there is none.

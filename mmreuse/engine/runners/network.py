@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from mmreuse.engine.configs.data_check import classes_of, labels_of
 from mmreuse.engine.evaluation import evaluate
-from mmreuse.engine.jobs.job import Classes, Job, example, find_job
+from mmreuse.engine.jobs.job import Classes, check_count, equal_cost_network, example, find_job
 from mmreuse.engine.jobs.training import TRAINING
 from mmreuse.engine.runners.stage import StageRunner
 from mmreuse.engine.runners.sweep import plain
@@ -22,7 +22,7 @@ from mmreuse.errors import ConfigError
 from mmreuse.models.classifiers import NetworkClassifier
 from mmreuse.networks import open_network, record_of, save
 from mmreuse.networks.record import set_record
-from mmreuse.registry import RUNNERS
+from mmreuse.registry import RUNNERS, Job
 from mmreuse.statistics.cached_loader import CachedLoader
 from mmreuse.statistics.data import logits_of
 from mmreuse.statistics.passes import images_of
@@ -138,7 +138,7 @@ class NetworkRunner(StageRunner):
     @cached_property
     def outputs(self) -> Classes:
         """The outputs of the network that it makes."""
-        return self.job.classes(self.given, self.data_classes)
+        return self.job.classes(self.job.options, self.given, self.data_classes)
 
     @cached_property
     def origins(self) -> dict[str, tuple[str, Any, Classes]]:
@@ -184,9 +184,9 @@ class NetworkRunner(StageRunner):
     def _check(self) -> None:
         if missing := [key for key in ('job', 'test_dataloader', 'test_evaluator') if self.cfg.get(key) is None]:
             raise ConfigError(f'NetworkRunner needs the key {missing[0]}. See docs/en/pipelines.md.')
-        self.job.check_networks(len(self.references))
+        check_count(self.job, len(self.references))
         for need, key in (('images', _LOADERS[0]), ('labelled', _LOADERS[0]), ('validation', _LOADERS[1])):
-            if need in self.job.traits.needs and self.cfg.get(key) is None:
+            if need in self.job.required and self.cfg.get(key) is None:
                 raise ConfigError(f"the job '{self.job.name}' needs {need} data: give a {key}.")
         for number, reference in enumerate(self.references):
             if isinstance(reference, str) and Path(reference).suffix in _EXPORTED:
@@ -274,11 +274,11 @@ class NetworkRunner(StageRunner):
         if self.cfg.get('val_dataloader') is not None:
             loader = Runner.build_dataloader(plain(self.cfg.val_dataloader))
             validation = CachedLoader(loader, seer, labelled=True)
-        network = self.job.run(networks, images, labelled=labelled, validation=validation, seed=self.seed,
-                               folder=self.folder)
+        given = dict(images=images, labelled=labelled, validation=validation, seed=self.seed, folder=self.folder)
+        network = self.job(networks, **self.job.accepted(given))
         network = network.to(self.device).eval()
         baselines = self._baselines(networks)
-        other = self.job.equal_cost(networks, network, images, labelled=labelled, seed=self.seed)
+        other = equal_cost_network(self.job, networks, network, **given)
         if other is not None:
             baselines['equal_cost'] = self._seen(other, self._places(self.outputs, 'the baseline'))
         measured = {'': self._seen(network, self._places(self.outputs, 'the network')), **baselines}

@@ -193,7 +193,7 @@ class PipelineRunner:
             report.heading(name)
             for line in describe(self.stages[name].result).splitlines():
                 report.text(line)
-            if isinstance(reason := self.stages[name].job.traits.equal_cost, str):
+            if isinstance(reason := self.stages[name].job.equal_cost, str):
                 report.text(f'No network of equal cost: {reason}.')
         report.write(str(self.root / 'report.html'))
         MMLogger.get_current_instance().info(f'The report of all stages is {self.root / "report.html"}')
