@@ -26,7 +26,7 @@ from mmreuse.engine.runners import ConnectivityRunner
 from mmreuse.errors import ConfigError, SpaceError
 from mmreuse.graph import copy_model
 from mmreuse.merging import align, interpolate
-from mmreuse.renormalization.methods import reset
+from mmreuse.renormalization import reset
 from mmreuse.statistics.bn import measured_norms
 from mmreuse.statistics.cached_loader import CachedLoader
 from mmreuse.utils.configs.methods import MethodLike

@@ -19,7 +19,7 @@ from mmreuse.diagnostics import (
 )
 from mmreuse.errors import ConfigError, DataError, SpaceError
 from mmreuse.models import LinearMLP
-from mmreuse.renormalization.methods import reset
+from mmreuse.renormalization import reset
 from mmreuse.utils.files.io import to_json
 
 

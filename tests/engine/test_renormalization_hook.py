@@ -5,7 +5,7 @@ from merging_runs import merge_config, save_random_sources
 from mmreuse.apis import train
 from mmreuse.errors import ConfigError
 from mmreuse.models import MergedClassifier
-from mmreuse.renormalization.methods import auto
+from mmreuse.renormalization import auto
 
 
 @pytest.fixture(scope='module')

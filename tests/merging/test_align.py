@@ -14,8 +14,7 @@ from mmreuse.graph.proof.verify import random_permutations
 from mmreuse.merging import align, interpolate
 from mmreuse.models import CifarResNet, CifarVGG
 from mmreuse.registry import MODELS
-from mmreuse.renormalization import measure_ends, measure_together
-from mmreuse.renormalization.methods import reset
+from mmreuse.renormalization import measure_ends, measure_together, reset
 
 INPUT = torch.zeros(1, 3, 32, 32)
 

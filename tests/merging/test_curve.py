@@ -14,8 +14,7 @@ from mmreuse.graph import trace, transform
 from mmreuse.graph.proof.verify import random_permutations
 from mmreuse.merging import align, barrier, curve, evaluate_together, interpolate, points
 from mmreuse.merging.interpolation.evaluate import one_by_one, stacked
-from mmreuse.renormalization import apply_renormalizers, bias_removal, measure_ends
-from mmreuse.renormalization.methods import repair, reset
+from mmreuse.renormalization import apply_renormalizers, bias_removal, measure_ends, repair, reset
 from mmreuse.renormalization.score import accuracy
 from mmreuse.statistics.cached_loader import CachedLoader
 

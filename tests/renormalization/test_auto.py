@@ -8,8 +8,7 @@ from torch import nn
 
 from mmreuse.errors import ConfigError
 from mmreuse.registry import RENORMALIZERS
-from mmreuse.renormalization import apply_renormalizers, measure_ends, renormalize
-from mmreuse.renormalization.methods import auto
+from mmreuse.renormalization import apply_renormalizers, auto, measure_ends, renormalize
 from mmreuse.renormalization.score import accuracy
 
 from .nets import average, images, make, same, state

@@ -7,8 +7,7 @@ from torch import nn
 
 from mmreuse.errors import ConfigError, SpaceError
 from mmreuse.graph import Permute, trace, transform
-from mmreuse.renormalization import closed_form_repair, matched, measure_ends, measure_together, output_orders
-from mmreuse.renormalization.methods import repair
+from mmreuse.renormalization import closed_form_repair, matched, measure_ends, measure_together, output_orders, repair
 
 from .nets import NETS, average, images, make, moments, outputs, same, state
 

@@ -7,8 +7,8 @@ from torch import nn
 
 from mmreuse.errors import SpaceError
 from mmreuse.graph import trace
+from mmreuse.renormalization import repair
 from mmreuse.renormalization.measure import measure_ends
-from mmreuse.renormalization.methods import repair
 from mmreuse.renormalization.target_layers import Flow, Place, find_places
 
 from .nets import average, images, make, moments, state

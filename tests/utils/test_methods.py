@@ -11,9 +11,8 @@ from mmreuse.engine.configs.config_check import check_config
 from mmreuse.errors import ConfigError, SpaceError
 from mmreuse.merging import merge
 from mmreuse.registry import MATCHERS, RENORMALIZERS, SALIENCIES
-from mmreuse.renormalization import bias_removal
+from mmreuse.renormalization import bias_removal, repair, reset
 from mmreuse.renormalization.apply import apply_renormalizers
-from mmreuse.renormalization.methods import repair, reset
 from mmreuse.renormalization.requirements import check_fit
 from mmreuse.utils.configs.methods import find_method, method_name
 
