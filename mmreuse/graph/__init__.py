@@ -1,5 +1,5 @@
 """Any network as feature spaces that can be mapped, measured and cut."""
-from mmreuse.graph.copying import copy_model, fresh_copy, refresh
+from mmreuse.graph.copying import adopt, copy_model, fresh_copy, refresh
 from mmreuse.graph.maps.linear_maps import Assign, Dense, Permute, Select, SpaceMap
 from mmreuse.graph.maps.narrow_attention import NarrowAttention, fit_attention
 from mmreuse.graph.maps.resolve_maps import ResolvedMap, resolve_maps
@@ -26,7 +26,7 @@ __all__ = [
     'Assign', 'Axis', 'AxisPlan', 'Call', 'Chain', 'CrossingTensor', 'CutPoint', 'DECOMPOSITIONS', 'Dense',
     'FeatureSpace', 'GraphModule', 'Held', 'Layout', 'NarrowAttention', 'Permute', 'Program', 'Recording',
     'ResolvedMap', 'SILENT', 'Select', 'Size', 'SizedChain', 'SpaceMap', 'Tap', 'TracedModel', 'VerifyReport',
-    'apply_maps', 'as_double', 'as_positional', 'capture', 'carried', 'copy_model', 'cut', 'cut_across',
+    'adopt', 'apply_maps', 'as_double', 'as_positional', 'capture', 'carried', 'copy_model', 'cut', 'cut_across',
     'cut_points', 'endpoints', 'find_call', 'fit_attention', 'fresh_copy', 'frozen_random', 'guess_layout',
     'layer_layout', 'live_after', 'map_tensors', 'operations_shown', 'plain_name', 'plan_axis', 'random_like',
     'record', 'refresh', 'repaired', 'resolve_maps', 'run_in_double', 'sequence_of_nodes', 'slice_block',

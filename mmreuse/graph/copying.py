@@ -82,3 +82,29 @@ def refresh(model: nn.Module) -> None:
     with kept_modes(model):
         model.train()
         model.eval()
+
+
+@torch.no_grad()
+def adopt(model: nn.Module, changed: nn.Module) -> None:
+    """Make a network what a copy of it has become. Modules and parameters stay the same objects where they fit.
+
+    Args:
+        model: The network.
+        changed: A copy of it, in which parameters or modules may have changed or been added.
+    """
+    children = {}
+    for key, child in changed._modules.items():
+        own = model._modules.get(key)
+        if own is not None and type(own) is type(child):
+            adopt(own, child)
+            child = own
+        children[key] = child
+    model._modules.clear()
+    model._modules.update(children)
+    for table, new in ((model._parameters, changed._parameters), (model._buffers, changed._buffers)):
+        for key, tensor in new.items():
+            own = table.get(key)
+            if own is not None and tensor is not None and own.shape == tensor.shape:
+                own.copy_(tensor)
+            else:
+                table[key] = tensor

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from mmreuse.calibration import Source
 from mmreuse.errors import ConfigError
 from mmreuse.graph import FeatureSpace, TracedModel, trace, verified_each
 from mmreuse.merging.files import record_merge
@@ -18,6 +19,7 @@ from mmreuse.merging.merge_weights import merge_cut_models, merge_weights, scale
 from mmreuse.merging.merged_model import MergedModel, recipe_of
 from mmreuse.merging.partial.heads import ClassNames, check_outputs, choose_heads, join_heads, place_of_head
 from mmreuse.merging.partial.merge_span import merge_spans
+from mmreuse.merging.partial.own_source import merged_source
 from mmreuse.merging.partial.preserve_points import Start, find_start
 from mmreuse.merging.partial.stops import Place, find_stop
 from mmreuse.networks.record import record_of, set_record
@@ -177,7 +179,8 @@ def renormalize(merged: MergedModel, loader: Iterable, renormalizer: str | dict 
         merged: Of the graphs and matchings.
         loader: Batches of images.
         renormalizer: Name, config or function of :data:`mmreuse.registry.RENORMALIZERS`. What
-            needs ``ends`` gets the models rewritten by their own maps, what needs ``layers`` those that are merged.
+            needs ``ends`` gets the models rewritten by their own maps, what needs ``sources`` the models as they are
+            with these maps, what needs ``layers`` those that are merged.
         graphs: The models.
         matchings: Of their spaces.
         samples: How many samples to use; None for what the config says, or all.
@@ -193,9 +196,10 @@ def renormalize(merged: MergedModel, loader: Iterable, renormalizer: str | dict 
     """
     method = find_method(RENORMALIZERS, renormalizer)
     ends = _each_alone(merged, graphs, matchings) if 'ends' in method.needs else None
+    sources = _sources(merged, graphs, matchings) if 'sources' in method.needs else None
     with _fronts_aside(merged):
-        return apply_renormalizers(merged, loader, [method], samples=samples, ends=ends, validation=validation,
-                                   score=score, layers=r'(joins|trunk)\..*')[0]
+        return apply_renormalizers(merged, loader, [method], samples=samples, ends=ends, sources=sources,
+                                   validation=validation, score=score, layers=r'(joins|trunk)\..*')[0]
 
 
 @contextmanager
@@ -230,3 +234,11 @@ def _each_alone(merged: MergedModel, graphs: Sequence[TracedModel], matchings: M
         own = {name: Matching(link, (graph.spaces[name].size,), 1.) for name, link in maps.items()}
         ends.append(merge_weights([graph], own, start=recipe['start'], stop=recipe['stop']))
     return ends
+
+
+def _sources(merged: MergedModel, graphs: Sequence[TracedModel], matchings: Mapping[str, Matching]) -> list[Source]:
+    """Every model as it is, with the module names of the merged one, and its maps."""
+    recipe = recipe_of({'recipe': merged.recipe})
+    start, stop = recipe['start'], recipe['stop']
+    return [merged_source(merge_weights([graph], {}, start=start, stop=stop), graph, maps, start)
+            for graph, maps in zip(graphs, scaled_maps(matchings, len(graphs)), strict=True)]

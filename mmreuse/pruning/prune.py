@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mmreuse.calibration import Source
 from mmreuse.errors import ConfigError
 from mmreuse.networks import Edit, record_edit
 from mmreuse.pruning.fisher.fisher import Fisher
@@ -62,7 +63,7 @@ def prune(
     pruned = copy_permanent(model)
     prune_weights(pruned, loader, sparsity, saliency, **options)
     record_edit(pruned, 'prune', [model], sparsity=sparsity, saliency=method_name(saliency))
-    apply_renormalizers(pruned, loader, renormalizers, ends=[model], validation=validation)
+    apply_renormalizers(pruned, loader, renormalizers, ends=[model], sources=[Source(model)], validation=validation)
     return pruned
 
 

@@ -2,37 +2,19 @@
 import copy
 
 import pytest
-import timm
 import torch
 from torch import nn
 
 from mmreuse.calibration import Source, calibrate
-from mmreuse.calibration.layers import fitted
-from mmreuse.calibration.moments import Regression, sum_of
+from mmreuse.calibration.kinds import fitted
+from mmreuse.calibration.moments import Regression
 from mmreuse.errors import ConfigError, DataError
 from mmreuse.graph import Permute, Select, transform, verified
-from mmreuse.merging import merge
 from mmreuse.pruning import prune, prune_channels
 
-IMAGES = torch.randn(48, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+from .nets import IMAGES, build, error
+
 NAMES = ['test_resnet', 'test_vit', 'test_efficientnet', 'test_convnext', 'test_byobnet']
-
-
-def build(name: str) -> nn.Module:
-    """A network of timm with random weights and real statistics."""
-    torch.manual_seed(0)
-    network = timm.create_model(name, num_classes=5, **(dict(img_size=32) if 'vit' in name else {}))
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = None
-    network.train()(IMAGES)
-    return network.eval()
-
-
-def error(network: nn.Module, other: nn.Module) -> float:
-    with torch.no_grad():
-        one, two = network(IMAGES), other(IMAGES)
-    return float((one - two).norm() / two.norm())
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -75,13 +57,13 @@ def test_one_layer_is_least_squares(layer, shape):
     layer = layer.double()
     x = torch.randn(40, *shape, dtype=torch.float64)
     target = layer(x).detach() + 0.1 * torch.randn_like(layer(x))
-    problem = fitted(layer, None, None)
-    rows = problem.rows(x, target, torch.Generator().manual_seed(0))
+    problem = fitted('it', layer)['it']
+    rows = [each.flatten(0, 1) for each in problem.rows(x, target, lambda rows, total: None)]
     sums = Regression.zeros(problem.groups, problem.inputs, problem.outputs)
     sums.add(*rows)
     weight, bias = sums.solve(problem.anchor(), 0.)
     problem.store(weight, bias)
-    for inputs, targets, own, shift in zip(*rows, weight, bias, strict=True):
+    for inputs, targets, own, shift in zip(*(each.movedim(1, 0) for each in rows), weight, bias, strict=True):
         ones = torch.cat([inputs, torch.ones(len(inputs), 1, dtype=torch.float64)], 1)
         expected = torch.linalg.lstsq(ones, targets).solution
         torch.testing.assert_close(torch.cat([own, shift[:, None]], 1), expected.T, rtol=1e-6, atol=1e-8)
@@ -90,25 +72,27 @@ def test_one_layer_is_least_squares(layer, shape):
 
 
 def test_pruned_weights_stay_pruned_and_are_least_squares():
-    x, target = torch.randn(1, 200, 6, dtype=torch.float64), torch.randn(1, 200, 3, dtype=torch.float64)
+    x, target = torch.randn(200, 1, 6, dtype=torch.float64), torch.randn(200, 1, 3, dtype=torch.float64)
     sums = Regression.zeros(1, 6, 3)
     sums.add(x, target)
     anchor = torch.randn(1, 3, 6, dtype=torch.float64)
     anchor[0, 0, :4] = anchor[0, 1, 2] = 0
     weight, bias = sums.solve(anchor, 0.)
     assert bool((weight[anchor == 0] == 0).all()) and bool((weight[anchor != 0] != 0).all())
-    kept = torch.cat([x[0][:, 4:], torch.ones(200, 1, dtype=torch.float64)], 1)
+    kept = torch.cat([x[:, 0, 4:], torch.ones(200, 1, dtype=torch.float64)], 1)
     torch.testing.assert_close(torch.cat([weight[0, 0, 4:], bias[0, :1]]),
-                               torch.linalg.lstsq(kept, target[0, :, :1]).solution[:, 0], rtol=1e-6, atol=1e-8)
+                               torch.linalg.lstsq(kept, target[:, 0, :1]).solution[:, 0], rtol=1e-6, atol=1e-8)
 
 
 def test_sums_do_not_depend_on_how_data_are_divided():
-    x, target = torch.randn(2, 60, 3), torch.randn(2, 60, 4)
-    whole, parts = Regression.zeros(2, 3, 4), [Regression.zeros(2, 3, 4) for _ in range(3)]
+    x, target = torch.randn(60, 2, 3), torch.randn(60, 2, 4)
+    whole, parts = Regression.zeros(2, 3, 4), Regression.zeros(2, 3, 4)
     whole.add(x, target)
-    for number, part in enumerate(parts):
-        part.add(x[:, number * 20:number * 20 + 20], target[:, number * 20:number * 20 + 20])
-    for one, other in zip(vars(whole).values(), vars(sum_of(parts)).values(), strict=True):
+    for each, other in zip(x.split(20), target.split(20), strict=True):
+        part = Regression.zeros(2, 3, 4)
+        part.add(each, other)
+        parts += part
+    for one, other in zip(vars(whole).values(), vars(parts).values(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-4)
 
 
@@ -133,7 +117,7 @@ def _fit_apart(dense: nn.Sequential, small: nn.Sequential, x: torch.Tensor) -> N
     for one, other in zip(dense, small, strict=True):
         if isinstance(other, nn.Linear):
             sums = Regression.zeros(1, other.in_features, other.out_features)
-            sums.add(x[None, :, :other.in_features], one(x)[None, :, :other.out_features])
+            sums.add(x[:, None, :other.in_features], one(x)[:, None, :other.out_features])
             weight, bias = sums.solve(other.weight.double()[None], 1e-3)
             other.weight.copy_(weight[0])
             other.bias.copy_(bias[0])
@@ -156,19 +140,6 @@ def test_sparse_networks_are_calibrated_by_name():
     for name, parameter in sparse.named_parameters():
         if parameter.dim() > 1:
             assert bool((parameter[reset.get_parameter(name) == 0] == 0).all())
-
-
-@pytest.mark.parametrize('place', [dict(heads='merge'), dict(stop=0.5), dict(start=0.3, stop=0.7)])
-def test_merged_networks_are_calibrated_by_name(place):
-    network = build('test_resnet')
-    graph = verified(network, IMAGES[:1])
-    maps = {name: Permute(torch.randperm(space.size)) for name, space in graph.spaces.items() if space.blocks is None}
-    merged = merge([network, transform(graph, maps)], IMAGES.split(16), 'permute', inputs=IMAGES[:1],
-                   renormalizers=[dict(type='calibrate', ridge=1e-4)], **place)
-    with torch.no_grad():
-        outputs = merged(IMAGES)
-    for output in outputs if isinstance(outputs, tuple) else (outputs,):
-        torch.testing.assert_close(output, network(IMAGES).detach(), rtol=1e-3, atol=1e-4)
 
 
 def test_layers_that_cannot_be_followed_are_named_and_left():

@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import nn
 
+from mmreuse.calibration import Source
 from mmreuse.graph import copy_model
 from mmreuse.registry import JOBS, RENORMALIZERS
 from mmreuse.renormalization import apply_renormalizers
@@ -31,5 +32,6 @@ def renormalize(networks: Sequence[nn.Module], *, images: Iterable, validation: 
     """
     network, *ends = networks
     network = copy_model(network)
-    apply_renormalizers(network, images, list(renormalizers), samples=samples, ends=ends or None, validation=validation)
+    apply_renormalizers(network, images, list(renormalizers), samples=samples, ends=ends or None,
+                        sources=[Source(end) for end in ends] or None, validation=validation)
     return network

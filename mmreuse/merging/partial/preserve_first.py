@@ -12,8 +12,9 @@ from mmreuse.merging.matching.requirements import needs_moments
 from mmreuse.merging.merge_weights import joins_of, merge_weights, recipe_for, scaled_maps
 from mmreuse.merging.merged_model import BoundaryMerge, MergedModel, recipe_of
 from mmreuse.merging.partial.cached_features import CachedFeatures, Stage, Values
-from mmreuse.merging.partial.merge_layer import merge_slot, take_out
+from mmreuse.merging.partial.merge_layer import MergeLayer, merge_slot, take_out
 from mmreuse.merging.partial.merge_span import cut_span, merge_spans
+from mmreuse.merging.partial.own_source import merged_source
 from mmreuse.merging.partial.stops import one_sample
 from mmreuse.merging.partial.target_statistics import merged_targets
 from mmreuse.registry import MATCHERS
@@ -197,6 +198,9 @@ class Place:
                 given['targets'] = [self._named(whole.targets)]
             elif 'ends' in method.needs:
                 given['ends'] = [_Rewritten(end, self.start, self.slot) for end in whole.ends]
+            if 'sources' in method.needs:
+                given['sources'] = [merged_source(self._alone(number), graph, maps, self.start) for number, (graph, maps)
+                                    in enumerate(zip(self.study.graphs, whole.maps, strict=True))]
             apply_renormalizers(merged, self.images, method, **given)
         return merged
 
@@ -215,6 +219,17 @@ class Place:
             for front in fronts:
                 take_out(front, self.start)
         return MergedModel(merged.trunk, recipe, fronts, list(merged.joins)).eval()
+
+    def _alone(self, number: int) -> MergedModel:
+        """One model as it is, running on :attr:`images` under the names that layers have in the merged network."""
+        span = self.spans[number]
+        joins: list[nn.Module] = [BoundaryMerge([nn.Identity()]) for _ in span.entering] or [
+            BoundaryMerge([nn.Identity()])]
+        if self.slot is not None:
+            joins[self.slot] = MergeLayer(self.study.models[number].get_submodule(self.start))
+        alone = MergedModel(span.trunk, recipe_for(1, {}, self.start, None), joins=joins).eval()
+        alone.fronts = self.images.unpack()[number:number + 1]
+        return alone
 
     def _named(self, targets: Mapping[str, ChannelMoments]) -> dict[str, ChannelMoments]:
         """Goals under the names that layers have in the merged network."""

@@ -3,16 +3,17 @@ import logging
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import torch
 from torch import nn
 
 from mmreuse.errors import SpaceError
-from mmreuse.graph import copy_model
+from mmreuse.graph import adopt, copy_model
 from mmreuse.registry import RENORMALIZERS, Method
 from mmreuse.renormalization.apply import Methods, apply_renormalizers, find_methods
 from mmreuse.renormalization.measure import measure_ends
 from mmreuse.renormalization.score import Score, scorer
+from mmreuse.renormalization.target_layers import Layers
 from mmreuse.renormalization.target_statistics import Statistics
 
 logger = logging.getLogger(__name__)
@@ -28,16 +29,18 @@ class Choice:
 
 
 @RENORMALIZERS.register_module(
-    name='auto', needs=('samples', 'ends', 'targets', 'weights', 'validation', 'score'), chooses=True)
+    name='auto', needs=('samples', 'ends', 'sources', 'targets', 'weights', 'layers', 'validation', 'score'), chooses=True)
 def auto(
     model: nn.Module,
     loader: Iterable,
     *,
-    candidates: Sequence[Methods] = ('reset', 'repair', 'rescale', 'bias_calibration'),
+    candidates: Sequence[Methods] | None = None,
     samples: int | None = None,
     ends: Sequence[nn.Module] | None = None,
+    sources: Sequence[Any] | None = None,
     targets: Sequence[Statistics] | None = None,
     weights: Sequence[float] | None = None,
+    layers: Layers | None = None,
     validation: Iterable | None = None,
     score: Score | None = None,
 ) -> Choice:
@@ -48,11 +51,14 @@ def auto(
     Args:
         model: Changed in place; parameters stay the same objects.
         loader: Batches of images for statistics.
-        candidates: Names or configs, or lists of them to be run one after the other.
+        candidates: Names or configs, or lists of them to be run one after the other. None: those of
+            ``reset``, ``repair``, ``rescale``, ``bias_calibration`` and ``calibrate`` whose goals are known.
         samples: How many samples each may use.
         ends: Aligned end models; measured once for all candidates.
+        sources: What the network was made of, for candidates that refit it to that.
         targets: Their statistics, if measured already.
         weights: Of the ends.
+        layers: Those that may change.
         validation: Labelled batches to choose by, not of the test set.
         score: In place of accuracy on ``validation``; larger is better.
 
@@ -64,10 +70,16 @@ def auto(
         DataError: As the candidates raise it. The network is then unchanged.
     """
     judge = scorer(validation, score)
+    if candidates is None:
+        measured = targets is not None or ends is not None
+        candidates = [name for name, served in (
+            ('reset', True), ('repair', measured), ('rescale', measured),
+            ('bias_calibration', ends is not None or weights is not None), ('calibrate', bool(sources))) if served]
     methods = {label_of(found): found for found in map(find_methods, candidates)}
     if targets is None and ends is not None:
         targets = measure_ends(ends, loader, samples=samples)
-    given = dict(samples=samples, ends=ends, targets=targets, weights=weights, validation=validation, score=score)
+    given = dict(samples=samples, ends=ends, sources=sources, targets=targets, weights=weights, layers=layers,
+                 validation=validation, score=score)
     name, best, scores, unfit = 'none', None, {'none': judge(model)}, {}
     for label, functions in methods.items():
         twin = copy_model(model)
@@ -91,29 +103,3 @@ def label_of(methods: Sequence[Method]) -> str:
     """Return e.g. ``repair(order=sequential)`` or ``repair + reset``."""
     options = [', '.join(f'{key}={value}' for key, value in method.options.items()) for method in methods]
     return ' + '.join(method.name + (f'({own})' if own else '') for method, own in zip(methods, options, strict=True))
-
-
-@torch.no_grad()
-def adopt(model: nn.Module, changed: nn.Module) -> None:
-    """Make a network what a copy of it has become. Modules and parameters stay the same objects where they fit.
-
-    Args:
-        model: The network.
-        changed: A copy of it, in which parameters or modules may have changed or been added.
-    """
-    children = {}
-    for key, child in changed._modules.items():
-        own = model._modules.get(key)
-        if own is not None and type(own) is type(child):
-            adopt(own, child)
-            child = own
-        children[key] = child
-    model._modules.clear()
-    model._modules.update(children)
-    for table, new in ((model._parameters, changed._parameters), (model._buffers, changed._buffers)):
-        for key, tensor in new.items():
-            own = table.get(key)
-            if own is not None and tensor is not None and own.shape == tensor.shape:
-                own.copy_(tensor)
-            else:
-                table[key] = tensor

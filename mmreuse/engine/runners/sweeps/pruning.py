@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from mmengine.runner import Runner
 from torch import nn
 
+from mmreuse.calibration import Source
 from mmreuse.engine.runners.sweep import SweepRunner, plain
 from mmreuse.errors import ConfigError, DataError
 from mmreuse.graph import copy_model
@@ -234,7 +235,7 @@ class PruningRunner(PruningSweep):
 
     def targets(self, method: Method) -> dict[str, Any]:
         """The dense network."""
-        return dict(ends=[self.model])
+        return dict(ends=[self.model], sources=[Source(self.model)])
 
     def describe(self, model: nn.Module) -> dict[str, float]:
         """How sparse it is."""

@@ -1,0 +1,64 @@
+"""Which layers of a network are fitted, and as what."""
+import torch
+from torch import fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mmreuse.calibration.attention import FittedIntoHeads, FittedOutOfHeads
+from mmreuse.calibration.layers import Fitted, FittedConvolution, FittedLinear, FittedNorm, with_parameters
+
+_CONVOLUTIONS = (nn.Conv1d.forward, nn.Conv2d.forward, nn.Conv3d.forward)
+
+
+def fitted(name: str, layer: nn.Module, norm: _BatchNorm | None = None,
+           node: fx.Node | None = None) -> dict[str, Fitted] | str:
+    """Return a layer as regressions by name, in the order in which they are solved, or why it is none.
+
+    Args:
+        name: Of the layer.
+        layer: A module that a network calls.
+        norm: The batch norm that alone reads it, if one does.
+        node: The call.
+    """
+    if isinstance(layer, nn.MultiheadAttention):
+        return _attention(name, layer, node)
+    if 'weight' not in layer._parameters and 'weight' in dir(layer):
+        return 'its weight is computed'
+    if type(layer).forward is nn.Linear.forward:
+        return {name: FittedLinear(layer, norm)}
+    if type(layer).forward in _CONVOLUTIONS:
+        return {name: FittedConvolution(layer, norm)} if layer.padding_mode == 'zeros' else \
+            f'it pads by {layer.padding_mode}'
+    return _norm(name, layer)
+
+
+def _attention(name: str, layer: nn.MultiheadAttention, node: fx.Node | None) -> dict[str, Fitted] | str:
+    if layer.in_proj_weight is None:
+        return 'its queries, keys and values have weights of their own'
+    if node is None or len({*node.args[:3]}) > 1:
+        return 'it attends to something else than what asks'
+    return {f'{name}.in_proj': FittedIntoHeads(layer), f'{name}.out_proj': FittedOutOfHeads(layer)}
+
+
+def _norm(name: str, layer: nn.Module) -> dict[str, Fitted] | str:
+    weight = layer._parameters.get('weight')
+    if weight is None or 'norm' not in type(layer).__name__.lower() or any(True for _ in layer.children()):
+        return 'it is of no kind that is fitted'
+    if weight.dim() > 1:
+        return 'it normalises several axes'
+    channels = 1 if isinstance(layer, nn.GroupNorm) or type(layer).__name__.endswith('2d') else -1
+    return {name: FittedNorm(layer, channels)} if _scales(layer, channels) else 'it does more than normalise and scale'
+
+
+@torch.no_grad()
+def _scales(layer: nn.Module, channels: int) -> bool:
+    """Say whether a norm gives ``weight * normalised + bias``, by trying."""
+    weight = layer.weight
+    shape = [3] * (4 if channels == 1 else 3)
+    shape[channels] = weight.numel()
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(shape, generator=generator).to(weight)
+    gain, shift = (torch.randn(weight.numel(), generator=generator).to(weight) for _ in range(2))
+    plain = with_parameters(layer, torch.ones_like(weight), None)(x).movedim(channels, -1)
+    expected = gain * plain + (0 if layer._parameters.get('bias') is None else shift)
+    scaled = with_parameters(layer, gain, shift)(x).movedim(channels, -1)
+    return torch.allclose(scaled, expected, rtol=1e-3, atol=1e-3)

@@ -1,0 +1,252 @@
+"""Networks that run side by side, and the regressions on the way."""
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from mmengine.dist import broadcast, get_rank, is_main_process
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mmreuse.calibration.images import CalibrationImages
+from mmreuse.calibration.kinds import fitted
+from mmreuse.calibration.layers import Fitted
+from mmreuse.calibration.moments import Regression
+from mmreuse.calibration.report import CalibrationReport, LayerFit
+from mmreuse.calibration.source import Source
+from mmreuse.calibration.stepwise import State, Stepwise
+from mmreuse.errors import DataError
+from mmreuse.utils.files.io import load_tensors, save_tensors
+from mmreuse.utils.names import fitting
+from mmreuse.utils.progress import progress
+
+#: Tried where none is given; FeatCal (2026) has 0.05.
+RIDGES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.)
+
+
+@dataclass
+class Problem:
+    """One regression on the way."""
+    name: str
+    layer: str  # the module's name
+    norm: str | None  # of the batch norm behind it
+    fitted: Fitted
+    node: int  # number of the operation in the network
+    nodes: list[int]  # and in each source
+
+
+class Walk:
+    """A changed network beside its sources.
+
+    Args:
+        network: Changed in place.
+        sources: What it was made of.
+        images: What they run on.
+        ridge: None to choose it for each layer.
+        positions: As for :func:`~mmreuse.calibration.calibrate`.
+        layers: Regular expressions of the names of those that are refitted; None for all.
+    """
+
+    def __init__(self, network: nn.Module, sources: Sequence[Source], images: CalibrationImages,
+                 ridge: float | None, positions: int | None, layers: Sequence[str] | None) -> None:
+        self.images, self.ridge, self.positions = images, ridge, positions
+        self.sources = sources
+        self.own, *self.others = (Stepwise(model, images.batches)
+                                  for model in (network, *(source.model for source in sources)))
+        self.rooms = [float('inf')] * len(self.runs)
+        self.report = CalibrationReport()
+        self.problems = self._problems(layers)
+
+    @property
+    def runs(self) -> list[Stepwise]:
+        """The network, and its sources."""
+        return [self.own, *self.others]
+
+    def fit(self, problems: Sequence[Problem]) -> None:
+        """Solve regressions one after the other."""
+        for problem in progress(problems, 'calibration', show=get_rank() == 0):
+            self._fit(problem)
+
+    def save(self, problems: Sequence[Problem], folder: Path) -> None:
+        """Write what became of some layers."""
+        if not is_main_process():
+            return
+        names = {name for problem in problems for name in (problem.layer, problem.norm) if name is not None}
+        save_tensors(folder / 'layers.safetensors', {
+            f'{name}.{key}': tensor for name in sorted(names)
+            for key, tensor in self.own.network.get_submodule(name).state_dict().items()},
+            dict(fits={problem.name: vars(self.report.fits[problem.name]) for problem in problems}))
+
+    @torch.no_grad()
+    def load(self, problems: Sequence[Problem], folder: Path) -> None:
+        """Make layers what was written."""
+        tensors, facts = load_tensors(folder / 'layers.safetensors')
+        for key, tensor in tensors.items():
+            path, _, name = key.rpartition('.')
+            module = self.own.network.get_submodule(path)
+            if module._parameters.get(name) is None and name not in module._buffers:  # a bias that it did not have
+                like = module.weight
+                module._parameters[name] = nn.Parameter(tensor.to(like), requires_grad=like.requires_grad)
+            else:
+                getattr(module, name).copy_(tensor)
+        self.report.fits |= {problem.name: LayerFit(**facts['fits'][problem.name]) for problem in problems}
+
+    # ---- which layers ------------------------------------------------------------------------------------------
+    def _problems(self, layers: Sequence[str] | None) -> list[Problem]:
+        calls = _calls(self.own)
+        uses = Counter(name for _, name in calls)
+        chosen = set(uses) if layers is None else fitting(layers, uses, 'layer that the network calls')
+        owners = Counter(id(each) for _, each in self.own.network.named_parameters(remove_duplicate=False))
+        ahead = [dict(_first_calls(run)) for run in self.others]
+        found, reached = [], [-1] * len(self.others)
+        for number, name in calls:
+            layer = self.own.network.get_submodule(name)
+            if name not in chosen or isinstance(layer, _BatchNorm) or not any(True for _ in layer.parameters()):
+                continue
+            nodes = [each.get(name, -1) for each in ahead]
+            reason = self._refusal(number, name, uses, owners)
+            if reason is None and any(node <= last for node, last in zip(nodes, reached, strict=True)):
+                reason = 'a source does not run it at this place'
+            norm = self._norm_behind(number, uses)
+            problems = reason or fitted(name, layer, None if norm is None else
+                                        self.own.network.get_submodule(norm), self.own.nodes[number])
+            if isinstance(problems, str):
+                self.report.left[name] = problems
+                continue
+            reached = nodes
+            found += [Problem(each, name, norm, problem, number, nodes) for each, problem in problems.items()]
+        return found
+
+    def _refusal(self, number: int, name: str, uses: Counter, owners: Counter) -> str | None:
+        layer = self.own.network.get_submodule(name)
+        if uses[name] > 1:
+            return 'it runs several times'
+        if any(owners[id(each)] > 1 for each in layer.parameters()):
+            return 'another layer has its weights, too'
+        if self.own.nodes[number] not in self.own.dynamic:
+            return 'it does not see the images'
+        return None
+
+    def _norm_behind(self, number: int, uses: Counter) -> str | None:
+        """The batch norm that alone reads what an operation gives."""
+        users = list(self.own.nodes[number].users)
+        if len(users) != 1 or users[0].op != 'call_module' or uses[users[0].target] > 1:
+            return None
+        norm = self.own.network.get_submodule(users[0].target)
+        return users[0].target if isinstance(norm, _BatchNorm) and norm.running_mean is not None else None
+
+    # ---- how they are fitted -----------------------------------------------------------------------------------
+    def _fit(self, problem: Problem) -> None:
+        seen, held = self._measure(problem)
+        if not (seen.finite and held.finite):
+            raise DataError(f"calibrate: inputs or targets of '{problem.name}' are not finite. Check the networks and "
+                            'the images.')
+        layer = problem.fitted
+        anchor, bias = layer.anchor().to(seen.xx), layer.own_bias().to(seen.xx)
+        if not held.count:
+            held = seen
+        ridge, solution = (self.ridge, seen.solve(anchor, self.ridge)) if self.ridge is not None else \
+            self._best_ridge(seen, held, anchor)
+        spread = held.spread or 1.
+        fit = LayerFit(ridge, held.error(anchor, bias) / spread, held.error(*solution) / spread)
+        if held is not seen:
+            seen += held
+            solution = seen.solve(anchor, ridge)
+        for tensor in solution:
+            broadcast(tensor)
+        layer.store(*solution)
+        self.report.fits[problem.name] = fit
+
+    def _best_ridge(self, seen: Regression, held: Regression, anchor: Tensor) -> tuple[float, tuple[Tensor, Tensor]]:
+        """Go up or down from what was best for the layer before, as long as held-out images are missed by less."""
+        solutions, errors = {}, {}
+
+        def error(number: int) -> float:
+            if not 0 <= number < len(RIDGES):
+                return float('inf')
+            if number not in errors:
+                solutions[number] = seen.solve(anchor, RIDGES[number])
+                errors[number] = held.error(*solutions[number])
+            return errors[number]
+
+        last = next(reversed(self.report.fits.values()), None)
+        best = RIDGES.index(last.ridge if last else 0.01)
+        while (better := min((best, best - 1, best + 1), key=error)) != best:
+            best = better
+        return RIDGES[best], solutions[best]
+
+    def _measure(self, problem: Problem) -> tuple[Regression, Regression]:
+        """Sums over the images, and over those that are held out."""
+        layer, device = problem.fitted, self.images.batches[0].device
+        sums = tuple(Regression.zeros(layer.groups, layer.inputs, layer.outputs, device) for _ in range(2))
+        for run, number, room in zip(self.runs, (problem.node, *problem.nodes), self.rooms, strict=True):
+            run.advance(number, room)
+        states = [self.own.states(problem.node),
+                  *(run.states(node) for run, node in zip(self.others, problem.nodes, strict=True))]
+        for batch, (own, *others) in enumerate(zip(*states, strict=True)):
+            x = layer.read(*self.own.arguments(self.own.nodes[problem.node], own))
+            x, t = layer.rows(x, self._target(problem, others), partial(
+                lambda batch, rows, total: self.images.draw(batch, rows, total, self.positions), batch))
+            held = self.images.held(batch, len(x)).to(x.device)
+            for each, rows in zip(sums, (~held, held), strict=True):
+                each.add(x[rows].flatten(0, 1), t[rows].flatten(0, 1))
+        for each in sums:
+            each.reduce()
+        return sums
+
+    def _target(self, problem: Problem, states: Sequence[State]) -> Tensor:
+        """What the layer should give for a batch: the mean of what the sources say, in the network's features."""
+        return sum(self._wanted(problem, *each) for each in zip(self.sources, self.others, problem.nodes, states,
+                                                                strict=True)) / len(states)
+
+    def _wanted(self, problem: Problem, source: Source, run: Stepwise, number: int, state: State) -> Tensor:
+        node, layer = run.nodes[number], problem.fitted
+        given = layer.given(run.network.get_submodule(problem.layer), *run.arguments(node, state),
+                            partial(run.output, node, state))
+        plan = source.plans.get(problem.name)
+
+        def mapped(x: Tensor) -> Tensor:
+            return x if plan is None else plan.apply(x, layer.channels)
+
+        if problem.norm is None:
+            return mapped(given)
+        gain, shift = _affine_of(run.network.get_submodule(problem.norm), given.dim())
+        return _in_front_of(layer.norm, mapped(gain * given + shift), mapped(given))
+
+
+def _calls(run: Stepwise) -> list[tuple[int, str]]:
+    """Number and name of each layer's call, calls of the function of a linear layer included."""
+    found = []
+    for number, node in enumerate(run.nodes):
+        if node.op == 'call_module':
+            found.append((number, node.target))
+        elif node.op == 'call_function' and node.target is nn.functional.linear:
+            path, _, name = str(getattr(node.args[1], 'target', '')).rpartition('.')
+            if node.args[1].op == 'get_attr' and name == 'weight' and node.args[1].target not in run.constants:
+                found.append((number, path))
+    return found
+
+
+def _first_calls(run: Stepwise) -> Iterator[tuple[str, int]]:
+    """By name, so that the first call of a name is what a dict keeps."""
+    return ((name, number) for number, name in reversed(_calls(run)))
+
+
+def _in_front_of(norm: _BatchNorm, behind: Tensor, otherwise: Tensor) -> Tensor:
+    """Return what a batch norm has to get so that it gives ``behind``.
+
+    Networks that were merged normalise by statistics of their own: what counts is what comes out of the norm. Channels
+    that it as good as removes get ``otherwise``.
+    """
+    gain, shift = _affine_of(norm, behind.dim())
+    lives = gain.abs() > 1e-4 * gain.abs().max()
+    return torch.where(lives, (behind - shift) / torch.where(lives, gain, 1), otherwise)
+
+
+def _affine_of(norm: _BatchNorm, rank: int) -> tuple[Tensor, Tensor]:
+    """Gain and shift of a norm, in front of an activation that some libraries' norms hold, (1, C, 1, ...)."""
+    gain = (norm.running_var + norm.eps).rsqrt() * (1 if norm.weight is None else norm.weight)
+    shift = (0 if norm.bias is None else norm.bias) - norm.running_mean * gain
+    return tuple(each.reshape(1, -1, *[1] * (rank - 2)) for each in (gain, shift))

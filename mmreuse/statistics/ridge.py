@@ -1,0 +1,33 @@
+"""Linear regressions with a penalty, from second moments."""
+import torch
+from torch import Tensor
+
+#: A penalty below this part of the trace leaves directions that float32 features say nothing of.
+_FIRM = 1e-9
+#: Such directions vary by less than this part of the largest variance.
+_CONSTANT = 1e-6
+
+
+def solve_ridge(gram: Tensor, cross: Tensor, penalty: Tensor, anchor: Tensor | None = None) -> Tensor:
+    """Solve ``min_W ||T - W X||^2 + penalty ||W - W_0||^2``: ``W = (T X^T + penalty W_0) (X X^T + penalty I)^-1``.
+
+    Where the penalty is too small to settle directions in which X does not vary, these count as constant and the
+    solution is that of least norm.
+
+    Args:
+        gram: ``X X^T``, (..., i, i), in float64.
+        cross: ``T X^T``, (..., o, i).
+        penalty: Of shape (...).
+        anchor: W_0, (..., o, i); None for zero.
+
+    Returns:
+        Tensor: W, (..., o, i).
+    """
+    penalty = penalty[..., None, None]
+    system = gram + penalty * torch.eye(gram.shape[-1]).to(gram)
+    right = cross if anchor is None else cross + penalty * anchor
+    if bool((penalty[..., 0, 0] > _FIRM * gram.diagonal(dim1=-2, dim2=-1).sum(-1)).all()):
+        factor, failed = torch.linalg.cholesky_ex(system)
+        if not bool(failed.any()):
+            return torch.cholesky_solve(right.mT, factor).mT
+    return right @ torch.linalg.pinv(system, rtol=_CONSTANT, hermitian=True)
