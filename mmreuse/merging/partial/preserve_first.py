@@ -199,8 +199,9 @@ class Place:
             elif 'ends' in method.needs:
                 given['ends'] = [_Rewritten(end, self.start, self.slot) for end in whole.ends]
             if 'sources' in method.needs:
-                given['sources'] = [merged_source(self._alone(number), graph, maps, self.start) for number, (graph, maps)
-                                    in enumerate(zip(self.study.graphs, whole.maps, strict=True))]
+                given['sources'] = [
+                    merged_source(self._alone(number), graph, maps, self.start)
+                    for number, (graph, maps) in enumerate(zip(self.study.graphs, whole.maps, strict=True))]
             apply_renormalizers(merged, self.images, method, **given)
         return merged
 

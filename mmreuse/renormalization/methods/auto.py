@@ -29,7 +29,8 @@ class Choice:
 
 
 @RENORMALIZERS.register_module(
-    name='auto', needs=('samples', 'ends', 'sources', 'targets', 'weights', 'layers', 'validation', 'score'), chooses=True)
+    name='auto', needs=('samples', 'ends', 'sources', 'targets', 'weights', 'layers', 'validation', 'score'),
+    chooses=True)
 def auto(
     model: nn.Module,
     loader: Iterable,
