@@ -74,7 +74,7 @@ def test_auto_considers_calibration_where_sources_are_known():
 
 def test_the_job_calibrates_to_the_networks_behind_the_first():
     network = tiny()
-    repaired = renormalize([harmed(network), network], SMALL, renormalizers=[CALIBRATE])
+    repaired = renormalize([harmed(network), network], images=SMALL, renormalizers=[CALIBRATE])
     assert error(repaired, network, SMALL) < 0.01 < error(harmed(network), network, SMALL)
     with pytest.raises(ConfigError, match='was made of'):
-        renormalize([network], SMALL, renormalizers=['calibrate'])
+        renormalize([network], images=SMALL, renormalizers=['calibrate'])
