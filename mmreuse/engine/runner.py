@@ -15,6 +15,7 @@ from torch import nn
 from mmreuse.engine.checkpoint import backend_for, find_resumable
 from mmreuse.engine.interruption import at_safe_points
 from mmreuse.engine.loops import Replayable
+from mmreuse.engine.network_files import makes_network, remove_networks, write_networks
 from mmreuse.engine.replay import end_workers
 from mmreuse.engine.unwrap_model import parameters_may_change
 from mmreuse.networks.bases import record_config
@@ -54,13 +55,21 @@ class SafeRunner(Runner):
     def train(self) -> nn.Module:
         """Train; nobody else trains in the work_dir meanwhile, and signals wait for the end of an iteration.
 
+        A run whose hooks make a network (a merge, a pruning, ...) leaves it as a network file as well.
+
         Raises:
             ArtefactError: Another run is training there.
             Interrupted: A signal ended the run.
         """
         with sole_use(self.work_dir) if is_main_process() else nullcontext(), at_safe_points():
             try:
-                return super().train() if self.trains else self._initialise_only()
+                leaves_network = makes_network(self)
+                if leaves_network:
+                    remove_networks(self)
+                model = super().train() if self.trains else self._initialise_only()
+                if leaves_network:
+                    write_networks(self)
+                return model
             finally:
                 for loop in (self._train_loop, self._val_loop):
                     end_workers(getattr(loop, 'dataloader', None))

@@ -15,7 +15,7 @@ from mmreuse.utils.names import nearest
 
 _PLAIN = (int, float, bool, str, type(None))
 #: Attributes that say nothing of the structure.
-_IGNORED = ('training',)
+_IGNORED = ('training', '_is_init')
 
 
 def difference(before: nn.Module, after: nn.Module) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from merging_runs import merge_config, train_sources
 from mmreuse.apis import evaluate, train
 from mmreuse.errors import ArtefactError, ConfigError, DataError, SpaceError
 from mmreuse.models import MergedClassifier
+from mmreuse.networks import describe, load, record_of
 from mmreuse.utils.files.io import load_checkpoint, read_json
 
 
@@ -49,6 +50,16 @@ def test_checkpoint_holds_the_merged_net_alone(merged):
     checkpoint = load_checkpoint(merged[1] / 'merged.pth')
     assert 'optimizer' not in checkpoint and 'param_schedulers' not in checkpoint
     assert all(key.startswith('merged.') for key in checkpoint['state_dict'])
+
+
+def test_the_network_file_beside_the_checkpoint_is_the_merged_net(merged):
+    _, work_dir, metrics = merged
+    assert ', merged up to backbone.layer2 by zip, renormalized' in describe(work_dir / 'network.safetensors')
+    record = record_of(load(work_dir / 'network.safetensors'))
+    assert record.metrics['joint'] == metrics['val/joint'] and len(record.classes) == 2
+    state = load_checkpoint(work_dir / 'merged.pth')['state_dict']
+    for key, tensor in load(work_dir / 'network.safetensors').state_dict().items():
+        assert torch.equal(tensor, state[f'merged.{key}'])
 
 
 def test_testing_the_checkpoint_repeats_the_validation(merged, tmp_path):

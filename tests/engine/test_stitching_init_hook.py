@@ -1,4 +1,6 @@
 """The hook that fits stitching layers, in a run of mmengine's on digits."""
+import pathlib
+
 import pytest
 import torch
 from mmengine.config import Config
@@ -7,6 +9,7 @@ from mmreuse.engine import SafeRunner
 from mmreuse.engine.hooks.stitching_init_hook import StitchingInitHook
 from mmreuse.errors import ConfigError
 from mmreuse.models import CifarResNet
+from mmreuse.networks import describe, load
 
 
 @pytest.fixture
@@ -50,6 +53,11 @@ def test_joints_are_fitted_where_nothing_is_trained(cfg, length):
         wanted = source.layer1(source.relu(source.bn1(source.conv1(images))))
         got, _ = backbone.adapters[0](wanted, (8, 8), 'nchw', 'nchw')
     assert (got - wanted).square().mean() < 0.05 * wanted.var()
+    pathlib.Path(cfg.model.backbone.block_list[0].model.weights).unlink()
+    file = f'{cfg.work_dir}/network.safetensors'
+    with torch.no_grad():
+        assert torch.equal(load(file)(images), runner.model.eval()(images))
+    assert 'assembled of blocks of net' in describe(file)
 
 
 def test_another_backbone_is_refused(cfg):

@@ -7,6 +7,7 @@ from modular_runs import PUBLISHED
 from mmreuse.apis import train
 from mmreuse.engine.launch import build_runner, load_config
 from mmreuse.errors import ArtefactError, ConfigError, DataError
+from mmreuse.networks import load, record_of
 from mmreuse.utils.files.io import load_checkpoint
 
 
@@ -22,6 +23,12 @@ def test_a_module_is_small_and_right(config, tmp_path, trained, problem, labels)
               if name.startswith('base.') and not name.endswith('_mask')}
     assert frozen.keys() == base.keys() and all(frozen[name].equal(base[name]) for name in base)
     assert state['module_head.1.weight'].shape == (labels, 10)
+    network = load(tmp_path / 'run' / 'network.safetensors')
+    masked = [parameter for name, parameter in network[0].named_parameters() if parameter.ndim > 1]
+    kept = sum(int(weight.count_nonzero()) for weight in masked) / sum(weight.numel() for weight in masked)
+    record = record_of(network)
+    assert len(record.classes) == labels and record.metrics['ratio'] == metrics['module/ratio'] == pytest.approx(
+        kept, abs=.02)
 
 
 class Kill(Hook):

@@ -36,6 +36,7 @@ class MergeHook(Hook):
         cache_dir: Where moments are kept.
     """
     priority = 'NORMAL'
+    makes_network = True
 
     def __init__(self, matcher: MethodLike = 'zip', samples: int | None = None,
                  overrides: Mapping[str, MethodLike] | None = None, refit: bool = False,

@@ -43,6 +43,7 @@ class ModuleSelectionHook(Hook):
 
     # Behind the checkpoint hook, which has to be ready when a validation is made up for.
     priority = 'LOWEST'
+    makes_network = True
 
     def __init__(self, reference: float | None = None, patience: int | None = None, compat: bool = False,
                  max_ratio: float | None = None, metric: str = 'accuracy/top1', check_interval: int = 20) -> None:

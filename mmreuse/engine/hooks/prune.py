@@ -11,11 +11,13 @@ from torch.utils.data import DataLoader
 
 from mmreuse.engine.unwrap_model import model_of, models_of
 from mmreuse.errors import ConfigError
+from mmreuse.networks import record_edit
+from mmreuse.networks.record import plain_network
 from mmreuse.pruning import apply_masks, find_masks, listed_weights, make_permanent, polynomial, prune_weights
 from mmreuse.pruning.scoring import check_saliency
 from mmreuse.pruning.selection import check_sparsity
 from mmreuse.registry import HOOKS
-from mmreuse.utils.configs.methods import MethodLike
+from mmreuse.utils.configs.methods import MethodLike, method_name
 
 #: Where a checkpoint keeps the masks.
 MASKS = 'pruning_masks'
@@ -51,6 +53,7 @@ class PruneHook(Hook):
     """
     # Before averages of weights are taken and checkpoints written.
     priority = 'VERY_HIGH'
+    makes_network = True
 
     def __init__(self, sparsity: float, begin: int = 0, end: int | None = None, interval: int = 1,
                  by_epoch: bool = True, initial: float = 0., power: float = 3., saliency: MethodLike = 'magnitude',
@@ -107,6 +110,11 @@ class PruneHook(Hook):
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Set what is pruned back to zero, before averages take it up."""
         self._apply(runner)
+
+    def after_train(self, runner: Any) -> None:
+        """Note on the network what was done to it."""
+        network = plain_network(models_of(runner)[-1])
+        record_edit(network, 'prune', [network], sparsity=self.schedule['final'], saliency=method_name(self.saliency))
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
         """Store the masks: a kept weight may be zero by chance."""

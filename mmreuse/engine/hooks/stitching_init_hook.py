@@ -6,9 +6,10 @@ from mmengine.dist import broadcast
 from mmengine.hooks import Hook
 from torch import Tensor, nn
 
-from mmreuse.engine.unwrap_model import model_of, resumed
+from mmreuse.engine.unwrap_model import model_of, models_of, resumed
 from mmreuse.errors import ConfigError
 from mmreuse.models.backbones import DeRy
+from mmreuse.models.backbones.dery import record_assembly
 from mmreuse.reassembly.assembly.stitching_init import stitch_by_least_squares
 from mmreuse.reassembly.zoo.zoo import Preprocess
 from mmreuse.registry import HOOKS
@@ -31,6 +32,7 @@ class StitchingInitHook(Hook):
     """
     # After weights are loaded, before averaged copies of the model are made.
     priority = 'VERY_HIGH'
+    makes_network = True
 
     def __init__(self, samples: int = 512, ridge: float = 1e-4) -> None:
         if not isinstance(samples, int) or isinstance(samples, bool) or samples < 1:
@@ -54,6 +56,10 @@ class StitchingInitHook(Hook):
             broadcast(parameter.data)
         listed = ', '.join(f'{error:.3f}' for error in errors)
         runner.logger.info(f'Stitching layers fitted on {self.samples} images; relative errors by block: {listed}')
+
+    def after_train(self, runner: Any) -> None:
+        """Note on the network what it was made of."""
+        record_assembly(models_of(runner)[-1])
 
     def _images(self, runner: Any, model: nn.Module) -> list[Tensor]:
         """The first images of the training set, kept so that all joints see the same."""

@@ -8,9 +8,11 @@ from mmengine.config import Config
 from torch import nn
 
 from mmreuse.engine.configs.options import load_config
-from mmreuse.engine.jobs.job import Classes
+from mmreuse.engine.jobs.job import Classes, example
 from mmreuse.errors import ConfigError
-from mmreuse.networks import create, record_edit, save
+from mmreuse.models.backbones.dery import record_assembly
+from mmreuse.networks import save
+from mmreuse.networks.bases import record_config
 from mmreuse.reassembly.assembly.stitching_init import stitch_by_least_squares
 from mmreuse.reassembly.zoo.zoo import parse_zoo
 from mmreuse.registry import JOBS, MODELS
@@ -77,20 +79,4 @@ def _build(found: Config, cfg: Config, networks: Sequence[nn.Module], images: It
     if samples is not None:
         preprocess = next(iter(parse_zoo(cfg.zoo).values())).preprocess
         stitch_by_least_squares(network.backbone, images, preprocess, samples=samples)
-    structure = {**model, 'backbone': _without_weights({**model['backbone'], 'pretrained': False})}
-    twin = create(structure)
-    twin.load_state_dict(network.state_dict())
-    blocks = list(dict.fromkeys(spec.entry.key for spec in network.backbone.specs))
-    return record_edit(twin.eval(), 'reassemble', [twin], inputs=_one(images), blocks=blocks)
-
-
-def _without_weights(cfg: Any) -> Any:
-    """A config whose entries of a zoo name no weights."""
-    if isinstance(cfg, Mapping):
-        return {key: _without_weights(value) for key, value in cfg.items() if key not in ('weights', 'weights_hash')}
-    return [_without_weights(item) for item in cfg] if isinstance(cfg, list | tuple) else cfg
-
-
-def _one(images: Iterable) -> torch.Tensor:
-    first = next(iter(images))
-    return (first if isinstance(first, torch.Tensor) else first[0])[:1]
+    return record_assembly(record_config(network, model).eval(), example([network], images))

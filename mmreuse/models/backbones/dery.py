@@ -1,6 +1,7 @@
 """The backbone that deep model reassembly makes: a stem, blocks of other networks, stitching layers between them."""
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -11,6 +12,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmreuse.errors import ConfigError
 from mmreuse.graph import Layout, Size
+from mmreuse.networks import record_edit, record_of
+from mmreuse.networks.record import set_record, structure_of
 from mmreuse.reassembly.assembly.adapters import StitchingLayer, build_adapter, feature_kind, hand_over, to_layout
 from mmreuse.reassembly.assembly.stem import conv_stem
 from mmreuse.reassembly.partition.block_list import BlockSpec, parse_block_list
@@ -183,9 +186,9 @@ class DeRy(BaseBackbone):
         empty = torch.empty(0).is_meta
         return extract_block(spec.entry, spec.first, spec.last, pretrained=self.pretrained, empty=empty)
 
-    def _versions(self) -> list[int]:
+    def _versions(self) -> dict[str, int]:
         """Counts the changes in place of each block parameter."""
-        return [parameter._version for parameter in self.blocks.parameters()]
+        return {name: parameter._version for name, parameter in self.blocks.named_parameters()}
 
     def _fixed_parts(self) -> list[nn.Module]:
         parts = [self.stem, self.adapters, *([self.base_adapter] if self.base_adapter else [])]
@@ -216,6 +219,31 @@ class DeRy(BaseBackbone):
                 raise ConfigError(f'DeRy: block 0 ({name}) takes {block.first.in_channels} channels, the stem gives '
                                   f'{channels}. Set base_channels={block.first.in_channels} or give a base_adapter.')
             channels, kind = block.last.out_channels, feature_kind(block.out_layout)
+
+
+def record_assembly(classifier: nn.Module, inputs: Tensor | None = None) -> nn.Module:
+    """Note on a classifier with a :class:`DeRy` backbone what it was made of, and return it.
+
+    From here on its blocks' weights are its own: those of the zoo are needed neither to initialise nor to rebuild it.
+
+    Args:
+        classifier: Built of a config.
+        inputs: Images that it takes.
+    """
+    classifier.backbone.pretrained = False
+    structure = structure_of(classifier)
+    options = dict(structure['options'])
+    options['backbone'] = _without_weights({**options['backbone'], 'pretrained': False})
+    set_record(classifier, replace(record_of(classifier), structure={**structure, 'options': options}))
+    blocks = list(dict.fromkeys(spec.entry.key for spec in classifier.backbone.specs))
+    return record_edit(classifier, 'reassemble', [classifier], inputs=inputs, blocks=blocks)
+
+
+def _without_weights(cfg: Any) -> Any:
+    """A config whose entries of a zoo name no weights."""
+    if isinstance(cfg, Mapping):
+        return {key: _without_weights(value) for key, value in cfg.items() if key not in ('weights', 'weights_hash')}
+    return [_without_weights(item) for item in cfg] if isinstance(cfg, list | tuple) else cfg
 
 
 def _absolute(indices: Sequence[int], count: int) -> tuple[int, ...]:
