@@ -8,7 +8,7 @@ pairwise update of Chan, Golub and LeVeque (1979), which also merges processes.
 """
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Self
+from typing import Generic, Self, TypeVar
 
 import torch
 from mmengine.dist import all_reduce
@@ -57,7 +57,10 @@ class CrossMoments:
     covariance_xy: Tensor  # (p, q), divided by count
 
 
-class _Accumulator(ABC):
+Moments = TypeVar('Moments')
+
+
+class _Accumulator(ABC, Generic[Moments]):
     """Count, mean and scatter (sum of centred products) of rows; what a product is, subclasses say."""
 
     def __init__(self, size: int, scatter_shape: tuple[int, ...], device: torch.device | str) -> None:
@@ -70,7 +73,12 @@ class _Accumulator(ABC):
     def _products(self, left: Tensor, right: Tensor) -> Tensor:
         """Sum over rows (r, size) of the products kept, in the rows' precision."""
 
-    def _add(self, rows: Tensor) -> None:
+    def update(self, rows: Tensor) -> None:
+        """Take in rows of shape (rows, size).
+
+        Raises:
+            DataError: The shape is another, or a value is not finite.
+        """
         if rows.ndim != 2 or rows.shape[1] != self.size:
             raise DataError(f'features have shape {tuple(rows.shape)}; (rows, {self.size}) was expected.')
         rows = rows.detach()
@@ -126,13 +134,22 @@ class _Accumulator(ABC):
         all_reduce(scatter)
         self.count, self.mean, self.scatter = int(total), mean, scatter
 
-    def _checked_count(self) -> int:
+    def result(self) -> Moments:
+        """The moments so far.
+
+        Raises:
+            DataError: No row was seen.
+        """
         if self.count == 0:
             raise DataError('moments of no rows: the data is empty.')
-        return self.count
+        return self._moments(self.scatter / self.count)
+
+    @abstractmethod
+    def _moments(self, covariance: Tensor) -> Moments:
+        """Moments of the subclass's kind, from the scatter divided by the count."""
 
 
-class MomentAccumulator(_Accumulator):
+class MomentAccumulator(_Accumulator[SpaceMoments]):
     """Mean and covariance of rows of features.
 
     Args:
@@ -146,25 +163,11 @@ class MomentAccumulator(_Accumulator):
     def _products(self, left: Tensor, right: Tensor) -> Tensor:
         return left.T @ right
 
-    def update(self, rows: Tensor) -> None:
-        """Take in rows of shape (rows, n).
-
-        Raises:
-            DataError: The shape is another, or a value is not finite.
-        """
-        self._add(rows)
-
-    def result(self) -> SpaceMoments:
-        """The moments so far.
-
-        Raises:
-            DataError: No row was seen.
-        """
-        count = self._checked_count()
-        return SpaceMoments(count, self.mean.clone(), self.scatter / count)
+    def _moments(self, covariance: Tensor) -> SpaceMoments:
+        return SpaceMoments(self.count, self.mean.clone(), covariance)
 
 
-class ChannelMomentAccumulator(_Accumulator):
+class ChannelMomentAccumulator(_Accumulator[ChannelMoments]):
     """Mean and variance of each of n channels, without their covariances.
 
     Args:
@@ -178,25 +181,11 @@ class ChannelMomentAccumulator(_Accumulator):
     def _products(self, left: Tensor, right: Tensor) -> Tensor:
         return (left * right).sum(0)
 
-    def update(self, rows: Tensor) -> None:
-        """Take in rows of shape (rows, n).
-
-        Raises:
-            DataError: The shape is another, or a value is not finite.
-        """
-        self._add(rows)
-
-    def result(self) -> ChannelMoments:
-        """The moments so far.
-
-        Raises:
-            DataError: No row was seen.
-        """
-        count = self._checked_count()
-        return ChannelMoments(count, self.mean.clone(), self.scatter / count)
+    def _moments(self, variance: Tensor) -> ChannelMoments:
+        return ChannelMoments(self.count, self.mean.clone(), variance)
 
 
-class CrossMomentAccumulator(_Accumulator):
+class CrossMomentAccumulator(_Accumulator[CrossMoments]):
     """Covariances of x with itself and with y: the normal equations of a regression of y on x.
 
     Args:
@@ -222,18 +211,12 @@ class CrossMomentAccumulator(_Accumulator):
         if x.ndim != 2 or y.ndim != 2 or len(x) != len(y) or (x.shape[1], y.shape[1]) != (self.size_x, size_y):
             raise DataError(f'x has shape {tuple(x.shape)} and y {tuple(y.shape)}; (rows, {self.size_x}) and '
                             f'(rows, {size_y}) with equal rows were expected.')
-        self._add(torch.cat([x, y.to(x)], dim=1))
+        super().update(torch.cat([x, y.to(x)], dim=1))
 
-    def result(self) -> CrossMoments:
-        """The moments so far.
-
-        Raises:
-            DataError: No row was seen.
-        """
-        count = self._checked_count()
+    def _moments(self, covariance: Tensor) -> CrossMoments:
         p = self.size_x
-        covariance = self.scatter / count
-        return CrossMoments(count, self.mean[:p].clone(), self.mean[p:].clone(), covariance[:, :p], covariance[:, p:])
+        return CrossMoments(self.count, self.mean[:p].clone(), self.mean[p:].clone(),
+                            covariance[:, :p], covariance[:, p:])
 
 
 def least_squares(moments: CrossMoments, ridge: float = 0.0) -> tuple[Tensor, Tensor]:
