@@ -7,6 +7,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mmreuse.visualization.panels import panels
+
 METRICS = {'accuracy/top1': 'accuracy (%)', 'loss': 'cross-entropy'}
 
 
@@ -20,14 +22,10 @@ def draw_connectivity(rows: Sequence[Mapping[str, Any]]) -> Figure:
     Raises:
         ValueError: There are no rows.
     """
-    if not rows:
-        raise ValueError('there is nothing to draw')
     matchers = list(dict.fromkeys(row['matcher'] for row in rows))
     renormalizers = list(dict.fromkeys(row['renormalizer'] for row in rows))
-    # A bare Figure, not pyplot: no global state, no display, nothing to close.
-    figure = Figure(figsize=(1.5 + 3.6 * len(matchers), 6.4), layout='constrained')
-    panels = figure.subplots(2, len(matchers), sharex=True, sharey='row', squeeze=False)
-    for line, (metric, label) in zip(panels, METRICS.items(), strict=True):
+    figure, grid = panels(rows, 1.5 + 3.6 * len(matchers), 6.4, 2, len(matchers), sharex=True, sharey='row')
+    for line, (metric, label) in zip(grid, METRICS.items(), strict=True):
         for axes, matcher in zip(line, matchers, strict=True):
             for number, renormalizer in enumerate(renormalizers):
                 mine = [row for row in rows if (row['matcher'], row['renormalizer']) == (matcher, renormalizer)]
@@ -35,11 +33,11 @@ def draw_connectivity(rows: Sequence[Mapping[str, Any]]) -> Figure:
             axes.grid(alpha=0.3)
         line[0].set_ylabel(label)
     if all(row['loss'] is None or row['loss'] > 0 for row in rows):
-        panels[1, 0].set_yscale('log')
-    for top, bottom, matcher in zip(*panels, matchers, strict=True):
+        grid[1, 0].set_yscale('log')
+    for top, bottom, matcher in zip(*grid, matchers, strict=True):
         top.set_title(matcher)
         bottom.set_xlabel('weight of the second network')
-    panels[0, 0].legend(fontsize=7)
+    grid[0, 0].legend(fontsize=7)
     return figure
 
 

@@ -6,6 +6,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mmreuse.visualization.panels import panels
+
 
 def draw_vanishing(curves: Mapping[str, Sequence[float]],
                    bounds: Mapping[str, Sequence[float]] | None = None) -> Figure:
@@ -106,11 +108,8 @@ def draw_running_statistics(norms: Sequence[Any], layer: str | None = None) -> F
 
 
 def _panels(number: int, content: Any) -> tuple[Figure, list[Axes]]:
-    if not content:
-        raise ValueError('there is nothing to draw')
-    # A bare Figure, not pyplot: no global state, no display, nothing to close.
-    figure = Figure(figsize=(1 + 4.6 * number, 4.2), layout='constrained')
-    return figure, list(figure.subplots(1, number, squeeze=False)[0])
+    figure, grid = panels(content, 1 + 4.6 * number, 4.2, 1, number)
+    return figure, list(grid[0])
 
 
 def _finished(figure: Figure) -> Figure:

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from mmreuse.visualization.panels import panels
+
 
 def draw_image_rows(rows: Mapping[str, Tensor], *, title: str = '') -> Figure:
     """Draw one row of images for each name; a row that has fewer images leaves places empty.
@@ -17,9 +19,7 @@ def draw_image_rows(rows: Mapping[str, Tensor], *, title: str = '') -> Figure:
     """
     columns = max(len(images) for images in rows.values())
     height, width = next(iter(rows.values())).shape[-2:]
-    # A bare Figure, not pyplot: no global state, no display, nothing to close.
-    figure = Figure(figsize=(1.2 + 1.1 * columns, 0.4 + 1.15 * height / width * len(rows)), layout='constrained')
-    grid = figure.subplots(len(rows), columns, squeeze=False)
+    figure, grid = panels(rows, 1.2 + 1.1 * columns, 0.4 + 1.15 * height / width * len(rows), len(rows), columns)
     for axes in grid.flat:
         axes.set_axis_off()
     for (name, images), places in zip(rows.items(), grid, strict=True):

@@ -4,6 +4,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from mmreuse.visualization.panels import panels
+
 LABELS = {'joint': 'joint', 'task_average': 'task average'}
 
 
@@ -17,11 +19,7 @@ def draw_size_curve(points: Sequence[Mapping[str, Any]]) -> Figure:
     Raises:
         ValueError: There are no points.
     """
-    if not points:
-        raise ValueError('there is no merge to draw')
-    # A bare Figure, not pyplot: no global state, no display, nothing to close.
-    figure = Figure(figsize=(7, 4.5), layout='constrained')
-    axes = figure.subplots()
+    figure, ((axes,),) = panels(points, 7, 4.5, what='no merge')
     points = sorted(points, key=lambda point: point['merge/macs'])
     matchers = list(dict.fromkeys(point.get('matcher') for point in points))
     lines = [(None, key, label) for key, label in LABELS.items()] if len(matchers) == 1 else [

@@ -4,6 +4,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from mmreuse.visualization.panels import panels
+
 
 def draw_modules(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Accuracy of modules and of their baselines, a line for each method over the targets.
@@ -14,11 +16,8 @@ def draw_modules(rows: Sequence[Mapping[str, Any]]) -> Figure:
     Raises:
         ValueError: There are no rows.
     """
-    if not rows:
-        raise ValueError('there is nothing to draw')
     targets = list(dict.fromkeys(row['target'] for row in rows))
-    figure = Figure(figsize=(2 + 0.8 * len(targets), 4.2), layout='constrained')
-    axes = figure.subplots()
+    figure, ((axes,),) = panels(rows, 2 + 0.8 * len(targets), 4.2)
     for method in dict.fromkeys(row['method'] for row in rows):
         own = {row['target']: row for row in rows if row['method'] == method}
         share = sum(row['ratio'] for row in own.values()) / len(own)

@@ -4,6 +4,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from mmreuse.visualization.panels import panels
+
 
 def draw_pipeline(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Draw accuracy against cost of the networks of a pipeline, in their order.
@@ -14,11 +16,7 @@ def draw_pipeline(rows: Sequence[Mapping[str, Any]]) -> Figure:
     Raises:
         ValueError: There are no rows.
     """
-    if not rows:
-        raise ValueError('there is no network to draw')
-    # A bare Figure, not pyplot: no global state, no display, nothing to close.
-    figure = Figure(figsize=(7, 4.5), layout='constrained')
-    axes = figure.subplots()
+    figure, ((axes,),) = panels(rows, 7, 4.5, what='no network')
     names: dict[tuple[float, float], list[str]] = {}  # of networks at one place, such as one that was only exported
     for number, row in enumerate(rows):
         point = (row['macs'] / 1e6, row['accuracy'])

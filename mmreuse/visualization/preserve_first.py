@@ -6,6 +6,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from mmreuse.visualization.panels import panels
+
 
 def draw_preserve_first(rows: Sequence[Mapping[str, Any]], metric: str = 'accuracy/top1') -> Figure:
     """Accuracy against the number of preserved points, and against the cost, for each matcher and renormalizer.
@@ -20,8 +22,7 @@ def draw_preserve_first(rows: Sequence[Mapping[str, Any]], metric: str = 'accura
     Raises:
         ValueError: There are no rows.
     """
-    if not rows:
-        raise ValueError('there is nothing to draw')
+    figure, grid = panels(rows, 11, 4.4, 1, 2, sharey=True)
     ends = [row for row in rows if row['matcher'] == 'none']
     whole = min(row['macs'] for row in rows)
     points: dict[tuple, list[float]] = defaultdict(list)
@@ -32,9 +33,7 @@ def draw_preserve_first(rows: Sequence[Mapping[str, Any]], metric: str = 'accura
     curves: dict[tuple, list[tuple]] = defaultdict(list)
     for (matcher, renormalizer, *place), values in sorted(points.items(), key=lambda item: item[0][2:]):
         curves[matcher, renormalizer].append((*place, mean(values)))
-    # A bare Figure, not pyplot: no global state, no display, nothing to close.
-    figure = Figure(figsize=(11, 4.4), layout='constrained')
-    for axes, column in zip(figure.subplots(1, 2, sharey=True), (0, 1), strict=True):
+    for axes, column in zip(grid[0], (0, 1), strict=True):
         matchers = list(dict.fromkeys(matcher for matcher, _ in curves))
         renormalizers = list(dict.fromkeys(name for _, name in curves))
         for (matcher, name), line in curves.items():

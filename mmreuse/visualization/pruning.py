@@ -6,6 +6,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from mmreuse.visualization.panels import panels
+
 
 def draw_pruning(rows: Sequence[Mapping[str, Any]], metric: str, level: str, label: str) -> Figure:
     """Accuracy against how much is pruned, a line for each method; a panel before and one after each renormalizer.
@@ -20,25 +22,22 @@ def draw_pruning(rows: Sequence[Mapping[str, Any]], metric: str, level: str, lab
     Raises:
         ValueError: There are no rows.
     """
-    if not rows:
-        raise ValueError('there is nothing to draw')
-    panels = list(dict.fromkeys(row['renormalizer'] for row in rows))
+    stages = list(dict.fromkeys(row['renormalizer'] for row in rows))
     methods = [method for method in dict.fromkeys(row['method'] for row in rows) if method != 'dense']
     points = defaultdict(list)
     for row in rows:
         points[row['renormalizer'], row['method'], row[level]].append(row[metric])
-    # A bare Figure, not pyplot: no global state, no display, nothing to close.
-    figure = Figure(figsize=(1 + 4.2 * len(panels), 4.2), layout='constrained')
-    for axes, panel in zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels, strict=True):
+    figure, grid = panels(rows, 1 + 4.2 * len(stages), 4.2, 1, len(stages), sharey=True)
+    for axes, stage in zip(grid[0], stages, strict=True):
         for row in rows:
             if row['method'] == 'dense':
                 axes.axhline(row[metric], color='grey', linewidth=1, linestyle='--', label='dense')
         for number, method in enumerate(methods):
             line = sorted((value, mean(values)) for (where, which, value), values in points.items()
-                          if (where, which) == (panel, method))
+                          if (where, which) == (stage, method))
             if line:
                 axes.plot(*zip(*line, strict=True), marker='.', color=f'C{number}', label=method)
-        axes.set_title('pruned' if panel == 'none' else f'after {panel}')
+        axes.set_title('pruned' if stage == 'none' else f'after {stage}')
         axes.set_xlabel(label)
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel(metric)

@@ -3,16 +3,10 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mmreuse.reassembly.zoo.structures import Candidate, Partition
-
-
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
-    # A bare Figure, not pyplot: no global state, no display, nothing to close.
-    figure = Figure(figsize=(width, height), layout='constrained')
-    return figure, figure.subplots()
+from mmreuse.visualization.panels import panels
 
 
 def draw_similarity(values: np.ndarray, rows: Mapping[str, int], *, title: str = 'Similarity of nodes') -> Figure:
@@ -26,7 +20,7 @@ def draw_similarity(values: np.ndarray, rows: Mapping[str, int], *, title: str =
     Returns:
         Figure: One square, lines between networks.
     """
-    figure, axes = _figure(6.5, 5.5)
+    figure, ((axes,),) = panels(values, 6.5, 5.5)
     image = axes.imshow(values, vmin=0, vmax=1, cmap='magma', interpolation='nearest')
     ends = list(accumulate(rows.values()))
     middles = [end - size / 2 - 0.5 for end, size in zip(ends, rows.values(), strict=True)]
@@ -43,7 +37,7 @@ def draw_similarity(values: np.ndarray, rows: Mapping[str, int], *, title: str =
 def draw_partition(partition: Partition) -> Figure:
     """One bar per network, one segment per block, coloured by equivalence set; anchors are hatched."""
     nets = list(partition.blocks)
-    figure, axes = _figure(8, 0.9 + 0.45 * len(nets))
+    figure, ((axes,),) = panels(nets, 8, 0.9 + 0.45 * len(nets))
     colours = [f'C{index % 10}' for index in range(partition.num_blocks)]
     for row, net in enumerate(nets):
         for block in partition.blocks[net]:
@@ -65,9 +59,7 @@ def draw_pareto(candidates: Sequence[Candidate], front: Sequence[Candidate], pro
     Raises:
         ValueError: ``candidates`` is empty.
     """
-    if not candidates:
-        raise ValueError('there is no scored candidate to draw')
-    figure, axes = _figure(6.5, 4.5)
+    figure, ((axes,),) = panels(candidates, 6.5, 4.5, what='no scored candidate')
     dots = axes.scatter(
         [item.params / 1e6 for item in candidates], [item.scores[proxy] for item in candidates],
         c=[item.flops / 1e6 for item in candidates], cmap='viridis', s=22)
@@ -84,7 +76,7 @@ def draw_pareto(candidates: Sequence[Candidate], front: Sequence[Candidate], pro
 def draw_learning_curves(curves: Mapping[str, Sequence[tuple[float, float]]], *,
                          ylabel: str = 'accuracy (%)') -> Figure:
     """One line per run of (epoch, value) points."""
-    figure, axes = _figure(6.5, 4.5)
+    figure, ((axes,),) = panels(curves, 6.5, 4.5)
     for name, points in curves.items():
         epochs, values = zip(*points, strict=True)
         axes.plot(epochs, values, marker='.', label=name)

@@ -4,6 +4,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from mmreuse.visualization.panels import panels
+
 
 def draw_inheritance(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Defect inheritance rates with their intervals, a group of bars for each student.
@@ -14,12 +16,9 @@ def draw_inheritance(rows: Sequence[Mapping[str, Any]]) -> Figure:
     Raises:
         ValueError: There are no rows.
     """
-    if not rows:
-        raise ValueError('there is nothing to draw')
     students = list(dict.fromkeys(row['student'] for row in rows))
     attacks = list(dict.fromkeys(row['attack'] for row in rows))
-    figure = Figure(figsize=(2 + 0.3 * len(students) * (len(attacks) + 1), 4), layout='constrained')
-    axes = figure.subplots()
+    figure, ((axes,),) = panels(rows, 2 + 0.3 * len(students) * (len(attacks) + 1), 4)
     width = 0.8 / len(attacks)
     for number, attack in enumerate(attacks):
         own = [row for row in rows if row['attack'] == attack]
