@@ -69,7 +69,7 @@ class _Builder:
     """Grows the lattice position by position, from the stem."""
 
     def __init__(self, partition: Partition, costs: CostTable, rules: Rules) -> None:
-        self.costs, self.rules, self.nodes = costs, rules, costs.pieces.nodes
+        self.costs, self.pieces, self.rules, self.nodes = costs, costs.pieces, rules, costs.pieces.nodes
         self.by_stage = [[block for blocks in partition.blocks.values() for block in blocks if block.stage == stage]
                          for stage in range(partition.num_blocks)]
         self.trained = {key: entry.input_size[1:] for key, entry in costs.pieces.zoo.items()}
@@ -81,7 +81,7 @@ class _Builder:
     def block_cost(self, block: Block, size: Size) -> Cost | None:
         """Its cost, or None if it cannot run at this size, which is noted."""
         try:
-            return self.costs.block(block, size)
+            return self.costs.of(self.pieces.block(block), size)
         except (RuntimeError, ValueError, AssertionError) as error:
             # What a network says to a map it cannot take is as varied as networks are.
             first, last = self.ends(block)
@@ -93,19 +93,20 @@ class _Builder:
             first, _ = self.ends(block)
             if not may_start(first, self.rules):
                 continue
-            stem = self.costs.stem(stem_width(first, self.rules), self.rules.stem)
+            stem = self.pieces.stem(stem_width(first, self.rules), self.rules.stem)
+            stem = self.costs.of(stem, self.costs.input_size)
             if is_map(first.in_layout):
                 yield 0, State(block, stem.size), None, [stem]
                 continue
             native = native_size(first, self.trained[block.model], self.costs.input_size)
             for stride in strides_for(stem.size, native, False, self.rules):
                 adapter = stitch(None, first, stride, self.rules)
-                cost = self.costs.adapter(adapter, 'nchw', first.in_layout, stem.size)
+                cost = self.costs.of(self.pieces.adapter(adapter, 'nchw', first.in_layout), stem.size)
                 yield 0, State(block, cost.size), adapter, [stem, cost]
 
     def follow(self, position: int, states: list[State]) -> Iterator[tuple[int, State, Adapter, list[Cost]]]:
         for source, state in enumerate(states):
-            size = self.costs.block(state.block, state.size).size
+            size = self.costs.of(self.pieces.block(state.block), state.size).size
             _, last = self.ends(state.block)
             for block in self.by_stage[position]:
                 first, _ = self.ends(block)
@@ -115,7 +116,7 @@ class _Builder:
                 tokens_only = not is_map(last.out_layout) and not is_map(first.in_layout)
                 for stride in strides_for(size, native, tokens_only, self.rules):
                     adapter = stitch(last, first, stride, self.rules)
-                    cost = self.costs.adapter(adapter, last.out_layout, first.in_layout, size)
+                    cost = self.costs.of(self.pieces.adapter(adapter, last.out_layout, first.in_layout), size)
                     yield source, State(block, cost.size), adapter, [cost]
 
     def position(self, index: int, before: list[State], last: bool) -> tuple[list[State], list[Choice]]:
@@ -128,7 +129,7 @@ class _Builder:
             costs = [*costs, cost]
             if last:
                 _, end = self.ends(state.block)
-                costs.append(self.costs.head(end.out_channels, end.out_layout, cost.size))
+                costs.append(self.costs.of(self.pieces.head(end.out_channels, end.out_layout), cost.size))
             total = tuple(sum(getattr(cost, name) for cost in costs) for name in ('params', 'flops', 'latency'))
             choices.append(Choice(source, states.setdefault(state, len(states)), adapter, total))
         return list(states), choices

@@ -4,17 +4,17 @@ Parameters of a piece are its own. What it computes depends on the resolution th
 it, so that is part of the question. Every piece is counted once per resolution, on the meta
 device, where nothing is computed: a whole zoo costs no forward pass.
 """
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError
-from mmreuse.graph import Layout, Size
+from mmreuse.graph import Size
 from mmreuse.reassembly.assembly.assembly import ComponentCache, Step
 from mmreuse.reassembly.assembly.genotype import Nodes
-from mmreuse.reassembly.zoo.structures import Adapter, Block, Genotype
+from mmreuse.reassembly.zoo.structures import Genotype
 from mmreuse.reassembly.zoo.zoo import ZooEntry
 from mmreuse.utils.cost.complexity import count_macs, count_params
 from mmreuse.utils.cost.latency import measure_latency
@@ -52,39 +52,21 @@ class CostTable:
         self.latency, self.repeats = latency, repeats
         device = 'cpu' if latency else 'meta'
         self.pieces = ComponentCache(zoo, nodes, num_classes, in_channels, pretrained=False, device=device)
-        self.in_channels = in_channels
         self._known: dict[tuple, Cost] = {}
 
-    def stem(self, width: int, kind: str = 'imagenet') -> Cost:
-        """The convolutional stem of ``width`` channels, on an image."""
-        return self._cost(('stem', width, kind), self.input_size, lambda: self.pieces.stem(width, kind))
-
-    def block(self, block: Block, size: Size) -> Cost:
-        """``block`` on a map of ``size``."""
-        return self._cost(('block', block.model, block.first, block.last), size, lambda: self.pieces.block(block))
-
-    def adapter(self, adapter: Adapter, source: Layout, target: Layout, size: Size) -> Cost:
-        """``adapter`` on a map of ``size``."""
-        return self._cost(('adapter', adapter, source, target), size,
-                          lambda: self.pieces.adapter(adapter, source, target))
-
-    def head(self, channels: int, layout: Layout, size: Size) -> Cost:
-        """Pooling and classifier on a map of ``size``."""
-        return self._cost(('head', channels, layout), size, lambda: self.pieces.head(channels, layout))
+    def of(self, step: Step, size: Size) -> Cost:
+        """Cost of one of :attr:`pieces` on a map of ``size``."""
+        if (step.key, size) not in self._known:
+            self._known[step.key, size] = self._count(step, size)
+        return self._known[step.key, size]
 
     def total(self, genotype: Genotype) -> Cost:
         """Cost of the whole classifier; its ``size`` is that of the last map."""
         costs, size = [], self.input_size
         for step in self.pieces.steps(genotype):
-            costs.append(self._cost(step.key, size, lambda step=step: step))
+            costs.append(self.of(step, size))
             size = costs[-1].size
         return Cost(sum(c.params for c in costs), sum(c.flops for c in costs), sum(c.latency for c in costs), size)
-
-    def _cost(self, key: tuple, size: Size, make: Callable[[], Step]) -> Cost:
-        """Cost of a piece, which is made only if it was not counted at this size before."""
-        if (key, size) not in self._known:
-            self._known[key, size] = self._count(make(), size)
-        return self._known[key, size]
 
     def _count(self, step: Step, size: Size) -> Cost:
         x = torch.zeros(1, *step.in_shape(size), device=self.pieces.device)
