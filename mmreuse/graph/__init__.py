@@ -8,7 +8,7 @@ from mmreuse.graph.program.capture import capture
 from mmreuse.graph.program.cut import CutPoint, cut, cut_across, cut_points, endpoints, find_call, slice_block
 from mmreuse.graph.program.cut_interface import CrossingTensor, carried
 from mmreuse.graph.program.emit import Call, GraphModule, Program
-from mmreuse.graph.program.liveness import Layout, guess_layout, layer_layout, live_after
+from mmreuse.graph.program.liveness import Layout, guess_layout, live_after
 from mmreuse.graph.program.nodes import sequence_of_nodes
 from mmreuse.graph.program.recorder import Recording, record
 from mmreuse.graph.program.sequential_block import Chain, Size, SizedChain
@@ -28,7 +28,7 @@ __all__ = [
     'ResolvedMap', 'SILENT', 'Select', 'Size', 'SizedChain', 'SpaceMap', 'Tap', 'TracedModel', 'VerifyReport',
     'adopt', 'apply_maps', 'as_double', 'as_positional', 'capture', 'carried', 'copy_model', 'cut', 'cut_across',
     'cut_points', 'endpoints', 'find_call', 'fit_attention', 'fresh_copy', 'frozen_random', 'guess_layout',
-    'layer_layout', 'live_after', 'map_tensors', 'operations_shown', 'plain_name', 'plan_axis', 'random_like',
+    'live_after', 'map_tensors', 'operations_shown', 'plain_name', 'plan_axis', 'random_like',
     'record', 'refresh', 'repaired', 'resolve_maps', 'run_in_double', 'sequence_of_nodes', 'slice_block',
     'tensors_in', 'tensors_within', 'trace', 'transform', 'verified', 'verified_each',
 ]
