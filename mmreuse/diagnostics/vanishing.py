@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mmreuse.errors import ConfigError, DataError, SpaceError
 from mmreuse.renormalization import NORMS, WEIGHTED
 from mmreuse.statistics import ChannelMomentAccumulator, image_batches
+from mmreuse.utils.hooks import forward_hooks
 from mmreuse.utils.modes import evaluating
 from mmreuse.utils.names import refuse_other
 
@@ -109,10 +110,8 @@ def run_layers(model: nn.Module, images: Tensor, see: Callable[[str, Tensor], No
         see(f'{name}@{calls[name]}' if calls[name] else name, output)
         calls[name] += 1
 
-    with ExitStack() as stack:
-        for name, module in model.named_modules():
-            if isinstance(module, (*WEIGHTED, *NORMS)):
-                stack.callback(module.register_forward_hook(partial(hook, name)).remove)
+    with forward_hooks({module: partial(hook, name) for name, module in model.named_modules()
+                        if isinstance(module, (*WEIGHTED, *NORMS))}):
         model(images)
 
 

@@ -16,6 +16,7 @@ from mmreuse.graph.maps.resolve_maps import ResolvedMap, resolve_maps
 from mmreuse.graph.proof.doubles import as_double, run_in_double
 from mmreuse.graph.spaces.derive import Axis, FeatureSpace
 from mmreuse.graph.values import frozen_random, random_like, tensors_within
+from mmreuse.utils.hooks import running_modules
 
 if TYPE_CHECKING:
     from mmreuse.graph.traced_model import TracedModel
@@ -299,25 +300,18 @@ def _store(old: Tensor, new: Tensor, owners: dict[int, list[tuple[dict, str]]]) 
 def _prove_runs(graph: TracedModel, model: nn.Module, resized: dict[str, ResolvedMap]) -> None:
     """Run the result once: code may fix a width that the new sizes break."""
     inputs = random_like(graph.inputs, device='cpu')  # wherever the network lives
-    twin, stack = fresh_copy(model).cpu(), []
-
-    def leave(module: nn.Module, args: tuple, output: object) -> None:
-        stack.pop()
-
-    for name, module in twin.named_modules():
-        module.register_forward_pre_hook(lambda module, args, name=name: stack.append(name))
-        module.register_forward_hook(leave)
-    try:
-        with torch.no_grad(), frozen_random(0):
-            before = [tensor.shape for tensor in tensors_within(fresh_copy(graph.model).cpu()(*inputs))]
+    twin = fresh_copy(model).cpu()
+    with running_modules(twin) as running, torch.no_grad(), frozen_random(0):
+        before = [tensor.shape for tensor in tensors_within(fresh_copy(graph.model).cpu()(*inputs))]
+        try:
             after = [tensor.shape for tensor in tensors_within(twin(*inputs))]
-    except Exception as error:
-        place = stack[-1] if stack else ''
-        inside = [name for name, item in resized.items()
-                  if any(axis.tensor.startswith(place) for axis in item.space.axes)] or list(resized)
-        raise SpaceError(f"The code of module '{place}' ({type(twin.get_submodule(place)).__name__}) does not run with "
-                         f"the new sizes of {', '.join(inside)}: {type(error).__name__}: {error}. "
-                         'It fixes a width in its forward; leave these spaces at their size.') from error
+        except Exception as error:
+            place = running[-1] if running else ''
+            inside = [name for name, item in resized.items()
+                      if any(axis.tensor.startswith(place) for axis in item.space.axes)] or list(resized)
+            raise SpaceError(f"The code of module '{place}' ({type(twin.get_submodule(place)).__name__}) does not run "
+                             f"with the new sizes of {', '.join(inside)}: {type(error).__name__}: {error}. "
+                             'It fixes a width in its forward; leave these spaces at their size.') from error
     if before != after:
         raise SpaceError(f'The output would change its shape from {before} to {after}.')
 

@@ -1,5 +1,6 @@
 """Proofs that repair: what a permutation shows to be fixed is held, and spaces are derived again."""
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from mmreuse.graph.spaces.source_lines import calling_line
 from mmreuse.graph.traced_model import Held, TracedModel
 from mmreuse.graph.tracing import trace
 from mmreuse.graph.values import tensors_within
+from mmreuse.utils.hooks import running_modules
 
 #: Rounds in which a wrong space is split into what moves; later ones hold it as a whole.
 GENTLE = 3
@@ -154,35 +156,23 @@ def _culprit(proof: Proof, names: list[str]) -> Pin:
 
 
 def _listen(model: nn.Module, case: Case, known: list[Tensor]) -> '_Listener':
-    listener = _Listener(known)
-    hooks = []
-    for name, module in model.named_modules():
-        hooks.append(module.register_forward_pre_hook(lambda module, args, name=name: listener.stack.append(name)))
-        hooks.append(module.register_forward_hook(lambda module, args, output: listener.leave()))
-    try:
-        with listener:
+    with running_modules(model) as stack:
+        listener = _Listener(known, stack)
+        # As in the proof, it may fail; what was heard up to there counts.
+        with suppress(Exception), listener:
             run_in_double(model, case.inputs, case.flip)
-    except Exception:  # as in the proof; what was heard up to there counts
-        pass
-    finally:
-        for hook in hooks:
-            hook.remove()
     return listener
 
 
 class _Listener(TorchFunctionMode):
     """Notes of every operation what does not depend on the order of its results, up to the first that differs."""
 
-    def __init__(self, known: list[Tensor]) -> None:
+    def __init__(self, known: list[Tensor], stack: list[str]) -> None:
         super().__init__()
         self.known = known  # of another run
+        self.stack = stack  # modules that run
         self.sums: list[Tensor] = []
-        self.stack: list[str] = []
         self.pin: Pin | None = None
-
-    def leave(self) -> None:
-        """Note that a module ends."""
-        self.stack.pop()
 
     def __torch_function__(self, function: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None) -> Any:
         result = function(*args, **(kwargs or {}))

@@ -1,7 +1,7 @@
 """Taps: places where the features of a space are seen while a network runs, at modules and operations between them."""
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -61,22 +61,17 @@ class Operations(TorchFunctionMode):
 def operations_shown(model: nn.Module, see: Callable[[str, str, int, Any], None]) -> Iterator[None]:
     """Show what runs in the block, see :class:`Operations`."""
     mode = Operations(see)
-    handles = []
 
     def leave(*_: Any) -> None:
         mode.stack.pop()
 
-    for name, module in model.named_modules():
-        def enter(*_: Any, name: str = name) -> None:
-            mode.stack.append((name, Counter()))
-
-        handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
-    try:
-        with mode:
-            yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    with ExitStack() as stack:
+        for name, module in model.named_modules():
+            stack.enter_context(module.register_forward_pre_hook(
+                lambda *_, name=name: mode.stack.append((name, Counter()))))
+            stack.enter_context(module.register_forward_hook(leave))
+        stack.enter_context(mode)
+        yield
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ from mmreuse.pruning.fisher.layers import factors, groups_of, layers_of
 from mmreuse.pruning.fisher.storage import Kept, PerSampleGradients, Products
 from mmreuse.pruning.weights import copy_permanent
 from mmreuse.statistics import batches, labelled, logits_of
+from mmreuse.utils.hooks import forward_hooks
 from mmreuse.utils.modes import evaluating
 from mmreuse.utils.progress import progress
 
@@ -120,12 +121,8 @@ def _observe(model: nn.Module, layers: Mapping[nn.Module, str], images: Tensor, 
             seen.append((layer, inputs[0].detach(), get_gradient_edge(output)))
         return output
 
-    handles = [layer.register_forward_hook(record) for layer in layers]
-    try:
+    with forward_hooks(dict.fromkeys(layers, record)):
         total = share * loss(logits_of(model(images.detach().requires_grad_())), labels)
-    finally:
-        for handle in handles:
-            handle.remove()
     for layer, inputs, _ in seen:
         if len(inputs) % len(images):
             raise TraceError(f"the layer of '{layers[layer]}' gets {len(inputs)} rows from {len(images)} samples: it "

@@ -2,7 +2,7 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from mmreuse.utils.hooks import forward_hooks
 from mmreuse.utils.modes import evaluating
 
 #: A shape without the batch dimension, one tensor, or all positional arguments of ``forward``.
@@ -70,10 +71,8 @@ def macs_so_far(module: nn.Module, inputs: Inputs) -> dict[str, int]:
         so_far[f'{name}@{calls[name]}' if calls[name] else name] = counter.get_total_flops() // 2
         calls[name] += 1
 
-    with ExitStack() as stack:
-        for name, child in module.named_modules():
-            stack.callback(child.register_forward_hook(lambda *_, name=name: leave(name)).remove)
-        counter = stack.enter_context(_counting(module))
+    hooks = {child: lambda *_, name=name: leave(name) for name, child in module.named_modules()}
+    with forward_hooks(hooks), _counting(module) as counter:
         module(*_arguments(module, inputs))
     return so_far
 

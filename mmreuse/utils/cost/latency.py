@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from mmreuse.utils.modes import evaluating
+
 
 @dataclass(frozen=True)
 class Latency:
@@ -59,8 +61,7 @@ def measure_latency(models: Mapping[str, nn.Module], inputs: torch.Tensor, *, re
     _synchronize(inputs)
     with ExitStack() as stack:
         for model in models.values():
-            stack.callback(model.train, model.training)
-            model.eval()
+            stack.enter_context(evaluating(model))
         return time_in_turns({name: partial(_forward, model, inputs) for name, model in models.items()},
                              repeats=repeats, warmup=warmup)
 

@@ -1,8 +1,9 @@
 """Training-free proxies: one number that says how good a network may become, larger is better.
 
-Each is ``proxy(model, images, labels=None, **options) -> float`` for a classifier whose
-``model(images)`` are logits, registered in :data:`mmreuse.registry.PROXIES`. The model
-is left as it was: weights, buffers, modes and hooks.
+Each is ``proxy(model, images, labels=None, **options) -> float``, registered in :data:`mmreuse.registry.PROXIES`, for a
+classifier whose ``model(images)`` are logits, images (B, C, H, W) and labels (B,) of int64, which only proxies of the
+loss gradient look at. Images that are not finite are a ``DataError``, labels that are missing a ``ConfigError``. The
+model is left as it was: weights, buffers, modes and hooks. With ``compat`` it is in train mode, as published.
 """
 from mmreuse.reassembly.search.proxies.gradient import fisher, grad_norm, snip
 from mmreuse.reassembly.search.proxies.jacobian import jacov, ntk

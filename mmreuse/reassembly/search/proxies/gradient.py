@@ -5,53 +5,32 @@ from torch import Tensor, nn
 
 from mmreuse.reassembly.search.proxies.state import require_finite, require_labels, scoring_state
 from mmreuse.registry import PROXIES
+from mmreuse.utils.hooks import forward_hooks
 
 
-def _loss_gradients(model: nn.Module, images: Tensor, labels: Tensor, compat: bool) -> list[tuple[Tensor, Tensor]]:
-    """(parameter, gradient of the cross-entropy) of every parameter the loss depends on."""
+def _loss_gradients(model: nn.Module, images: Tensor, labels: Tensor | None, compat: bool,
+                    proxy: str) -> list[tuple[Tensor, Tensor]]:
+    """(parameter, gradient of the cross-entropy), in float64, of every parameter the loss depends on."""
+    require_finite(images, proxy)
+    labels = require_labels(labels, proxy)
     with torch.enable_grad(), scoring_state(model, compat):
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         loss = F.cross_entropy(model(images), labels)
         gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
-    return [(p.detach(), g) for p, g in zip(parameters, gradients, strict=True) if g is not None]
+    return [(p.detach().double(), g.double()) for p, g in zip(parameters, gradients, strict=True) if g is not None]
 
 
 @PROXIES.register_module(name='grad_norm')
 def grad_norm(model: nn.Module, images: Tensor, labels: Tensor | None = None, *, compat: bool = False) -> float:
-    """Euclidean norm of the loss gradient (Abdelfattah et al., 2021), ``sqrt(sum_p ||dL/dp||^2)``.
-
-    Args:
-        model: Classifier.
-        images: (B, C, H, W).
-        labels: (B,) int.
-        compat: Train mode as published.
-
-    Raises:
-        ConfigError: No labels.
-        DataError: Images are not finite.
-    """
-    require_finite(images, 'grad_norm')
-    gradients = _loss_gradients(model, images, require_labels(labels, 'grad_norm'), compat)
-    return sum(g.double().square().sum() for _, g in gradients).sqrt().item()
+    """Euclidean norm of the loss gradient (Abdelfattah et al., 2021), ``sqrt(sum_p ||dL/dp||^2)``."""
+    gradients = _loss_gradients(model, images, labels, compat, 'grad_norm')
+    return sum(g.square().sum() for _, g in gradients).sqrt().item()
 
 
 @PROXIES.register_module(name='snip')
 def snip(model: nn.Module, images: Tensor, labels: Tensor | None = None, *, compat: bool = False) -> float:
-    """Connection sensitivity (Lee et al., 2019), ``sum_p |p * dL/dp|``.
-
-    Args:
-        model: Classifier.
-        images: (B, C, H, W).
-        labels: (B,) int.
-        compat: Train mode as published.
-
-    Raises:
-        ConfigError: No labels.
-        DataError: Images are not finite.
-    """
-    require_finite(images, 'snip')
-    gradients = _loss_gradients(model, images, require_labels(labels, 'snip'), compat)
-    return sum((p.double() * g.double()).abs().sum() for p, g in gradients).item()
+    """Connection sensitivity (Lee et al., 2019), ``sum_p |p * dL/dp|``."""
+    return sum((p * g).abs().sum() for p, g in _loss_gradients(model, images, labels, compat, 'snip')).item()
 
 
 @PROXIES.register_module(name='fisher')
@@ -65,14 +44,10 @@ def fisher(model: nn.Module, images: Tensor, labels: Tensor | None = None, *, co
     Args:
         model: Classifier.
         images: (B, C, H, W).
-        labels: (B,) int.
+        labels: (B,).
         compat: As published: train mode; two-dimensional convolutions and linear layers; and of whatever layout,
             what follows the second dimension is summed, which of tokens are the channels. Windows folded
             into the batch count as images.
-
-    Raises:
-        ConfigError: No labels.
-        DataError: Images are not finite.
     """
     require_finite(images, 'fisher')
     labels = require_labels(labels, 'fisher')
@@ -84,14 +59,9 @@ def fisher(model: nn.Module, images: Tensor, labels: Tensor | None = None, *, co
 
     kinds = (nn.Conv2d if compat else nn.modules.conv._ConvNd, nn.Linear)
     layers = [m for m in model.modules() if isinstance(m, kinds)]
-    handles = [layer.register_forward_hook(keep) for layer in layers]
-    try:
-        with torch.enable_grad(), scoring_state(model, compat):
-            loss = F.cross_entropy(model(images), labels)
-            gradients = torch.autograd.grad(loss, [a for _, a in outputs], allow_unused=True)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with forward_hooks(dict.fromkeys(layers, keep)), torch.enable_grad(), scoring_state(model, compat):
+        loss = F.cross_entropy(model(images), labels)
+        gradients = torch.autograd.grad(loss, [a for _, a in outputs], allow_unused=True)
     total = 0.0
     for (layer, activation), gradient in zip(outputs, gradients, strict=True):
         if gradient is not None:

@@ -20,17 +20,8 @@ def jacov(model: nn.Module, images: Tensor, labels: Tensor | None = None, *, com
     With J the rows ``d sum(y) / dx_n`` and v the eigenvalues of their correlation matrix,
     ``-sum(log(v + k) + 1 / (v + k))``. The matrix is symmetric and solved as such.
 
-    Args:
-        model: Classifier.
-        images: (B, C, H, W).
-        labels: Not used.
-        compat: Train mode as published.
-
     Returns:
         float: The score, always negative; NaN if an image's Jacobian is constant.
-
-    Raises:
-        DataError: Images are not finite.
     """
     require_finite(images, 'jacov')
     with torch.enable_grad(), scoring_state(model, compat):
@@ -62,7 +53,6 @@ def ntk(model: nn.Module, images: Tensor, labels: Tensor | None = None, *,
 
     Raises:
         ConfigError: Unknown ``metric``, or fewer than two samples.
-        DataError: Images are not finite.
     """
     require_finite(images, 'ntk')
     if metric not in ('condition', 'trace') or samples < 2:

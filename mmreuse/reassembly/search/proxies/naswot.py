@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from mmreuse.errors import ConfigError, DataError
 from mmreuse.reassembly.search.proxies.state import require_finite, scoring_state
 from mmreuse.registry import PROXIES
+from mmreuse.utils.hooks import forward_hooks
 
 RELUS = (nn.ReLU, nn.LeakyReLU, nn.GELU, nn.PReLU, nn.Hardswish, nn.ELU, nn.SELU, nn.Mish)
 
@@ -71,12 +72,8 @@ def recording(module: nn.Module, kernel: AgreementKernel, units: Units = 'publis
     def count(_module: nn.Module, _inputs: tuple, output: Tensor | tuple) -> None:
         kernel.add(output[0] if isinstance(output, tuple) else output)
 
-    handles = [m.register_forward_hook(count) for m in module.modules() if _is_unit(m, units)]
-    try:
+    with forward_hooks({m: count for m in module.modules() if _is_unit(m, units)}):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @PROXIES.register_module(name='naswot')
