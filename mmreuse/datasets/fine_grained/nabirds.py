@@ -1,37 +1,20 @@
 """NABirds in its stock layout."""
-from pathlib import Path
-
-from mmpretrain.datasets import BaseDataset
-
+from mmreuse.datasets.fine_grained.published_split import PublishedSplit
 from mmreuse.errors import DataError
 from mmreuse.registry import DATASETS
-from mmreuse.utils.names import refuse_other
 
 
 @DATASETS.register_module()
-class NABirds(BaseDataset):
+class NABirds(PublishedSplit):
     """555 visual categories of birds, the published split: 23 929 pictures to train, 24 633 to test.
 
     Van Horn et al., *Building a bird recognition app and large scale dataset with citizen scientists*, 2015.
     ``data_root`` holds ``images/``, ``images.txt``, ``image_class_labels.txt``, ``train_test_split.txt`` and
     ``classes.txt``. The ids in the files name a hierarchy of 1011 classes, of which pictures have 555: these,
     ascending, become the labels 0 to 554 in both splits.
-
-    Args:
-        data_root: The folder.
-        split: ``'train'`` or ``'test'``.
-        **kwargs: Of mmpretrain's ``BaseDataset``: ``pipeline``, ``indices``, ...
-
-    Raises:
-        ConfigError: There is no such split.
-        DataError: A list is missing, or the lists are not of the same pictures.
     """
 
-    def __init__(self, data_root: str, split: str = 'train', **kwargs) -> None:
-        refuse_other('NABirds: split', split, ('train', 'test'))
-        self.split = split
-        super().__init__(ann_file='', data_root=data_root, data_prefix='images',
-                         **{'test_mode': split == 'test', **kwargs})
+    pictures, archives = 'images', 'nabirds.tar.gz'
 
     def load_data_list(self) -> list[dict]:
         """Give ``dict(img_path, gt_label)`` of every picture of the split."""
@@ -44,17 +27,12 @@ class NABirds(BaseDataset):
         names = self._table('classes.txt')
         self._metainfo.setdefault('classes', tuple(names.get(number, '') for number in labels))
         wanted = '1' if self.split == 'train' else '0'
-        return [dict(img_path=str(Path(self.img_prefix) / file), gt_label=labels[ids[key]])
-                for key, file in files.items() if in_train[key] == wanted]
+        return [self.sample(file, labels[ids[key]]) for key, file in files.items() if in_train[key] == wanted]
 
     def _table(self, name: str) -> dict[str, str]:
         """What follows the first word of each line, by that word."""
-        path = Path(self.data_root) / name
-        if not path.is_file():
-            raise DataError(f"NABirds: there is no '{path}'. Unpack nabirds.tar.gz there, or set MMREUSE_DATA_ROOT to "
-                            'the folder that holds the data sets.')
-        lines = (line.split(maxsplit=1) for line in path.read_text(encoding='utf-8').splitlines() if line.strip())
         try:
-            return {key: value.strip() for key, value in lines}
+            return {key: value.strip() for key, value in (line.split(maxsplit=1) for line in self.lines(name))}
         except ValueError as error:
-            raise DataError(f'{path}: a line does not have an id and a value. Unpack the data set again.') from error
+            raise DataError(f'{self.found(name)}: a line does not have an id and a value. Unpack the data set again.'
+                            ) from error
