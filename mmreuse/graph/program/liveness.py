@@ -14,6 +14,7 @@ Layout = Literal['nchw', 'nhwc', 'nlc']
 _MAP_MODULES = (nn.Conv2d, nn.ConvTranspose2d, _BatchNorm, nn.GroupNorm, nn.MaxPool2d, nn.AvgPool2d,
                 nn.AdaptiveAvgPool2d)
 _MAP_FUNCTIONS = ('conv2d', 'max_pool2d', 'avg_pool2d', 'adaptive_avg_pool2d', 'interpolate')
+_TURNS = ('permute', 'transpose', 'movedim', 'moveaxis', 'swapaxes', 'swapdims')
 
 
 def live_values(recording: Recording | Program) -> dict[fx.Node, list[fx.Node]]:
@@ -66,26 +67,33 @@ def guess_layout(node: fx.Node, model: nn.Module) -> Layout | None:
     if rank != 3:
         return 'nlc' if rank == 2 else None
     seen, queue = {node}, [node]
-    while queue:  # breadth first over neighbours of the same shape: layers that change the layout change the shape
+    while queue:  # breadth first over neighbours of the same shape and layout
         here = queue.pop(0)
         for layer in (here, *here.users):
             kind = _layout_of_node(layer, model, here.meta['shape'])
             if kind is not None and (layer is here or here in layer.args[:1]):
                 return kind
-        neighbours = [*here.users, *here.all_input_nodes]
+        neighbours = [user for user in here.users if _name(user) not in _TURNS]
+        neighbours += here.all_input_nodes if _name(here) not in _TURNS else []
         fresh = [other for other in neighbours
                  if other not in seen and other.meta['shape'] == node.meta['shape'] and other.meta['dynamic']]
         seen.update(fresh)
         queue.extend(fresh)
-    first, second, third = node.meta['shape'][1:]
-    return 'nhwc' if first == second != third else 'nchw'
+    samples, first, second, third = node.meta['shape']
+    of_tokens = any(source.meta['shape'] == (samples, first * second, third) for source in node.all_input_nodes)
+    return 'nhwc' if of_tokens or first == second != third else 'nchw'
 
 
 def _layout_of_node(node: fx.Node, model: nn.Module, shape: Sequence[int]) -> Layout | None:
     if node.op == 'call_module':
         return layer_layout(model.get_submodule(node.target), shape)
-    name = getattr(node.target, '__name__', '') if node.op == 'call_function' else ''
+    name = _name(node)
     return 'nchw' if name in _MAP_FUNCTIONS else 'nhwc' if name == 'linear' else None
+
+
+def _name(node: fx.Node) -> str:
+    """Name of the function or method that a node calls."""
+    return node.target if node.op == 'call_method' else getattr(node.target, '__name__', '')
 
 
 def layer_layout(layer: nn.Module, shape: Sequence[int]) -> Layout | None:

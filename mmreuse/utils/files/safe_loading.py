@@ -42,11 +42,9 @@ def install_safe_loaders() -> None:
     """Make mmengine load every checkpoint as :func:`mmreuse.utils.files.io.load_checkpoint` does."""
     for prefixes, loader in (
             ('', load_from_local),
-            (('http://', 'https://'), load_from_http),
-            (('modelzoo://', 'torchvision://'), load_from_torchvision),
+            (('http://', 'https://', 'modelzoo://', 'torchvision://', SCHEME), load_from_address),
             (('open-mmlab://', 'openmmlab://'), load_from_openmmlab),
             ('mmcls://', load_from_mmcls),
-            (SCHEME, load_from_result),
             ((r'(\S+\:)?s3://', r'(\S+\:)?petrel://'), load_from_ceph),
             ('pavi://', load_from_pavi)):
         CheckpointLoader.register_scheme(prefixes, loader, force=True)
@@ -66,7 +64,7 @@ def checkpoint_path(checkpoint: PathLike) -> Path:
     name = os.fspath(checkpoint)
     if name.startswith(SCHEME):
         return find_result(name)
-    if name.startswith('torchvision://'):
+    if name.startswith(('torchvision://', 'modelzoo://')):
         name = _entry(get_torchvision_models(), name)
     return fetch(name) if name.startswith(('http://', 'https://')) else Path(name)
 
@@ -85,19 +83,9 @@ def load_from_local(filename: str, map_location: Any = None) -> dict:
     return checkpoint
 
 
-def load_from_http(filename: str, map_location: Any = None) -> dict:
-    """A URL, downloaded once into torch.hub's folder."""
-    return load_from_local(str(fetch(filename)), map_location)
-
-
-def load_from_torchvision(filename: str, map_location: Any = None) -> dict:
-    """``torchvision://NAME``."""
-    return load_from_local(str(checkpoint_path(f'torchvision://{filename.split("://", 1)[1]}')), map_location)
-
-
-def load_from_result(filename: str, map_location: Any = None) -> dict:
-    """``result://CONFIG``: what the run of a config has left."""
-    return load_from_local(str(find_result(filename)), map_location)
+def load_from_address(filename: str, map_location: Any = None) -> dict:
+    """What :func:`checkpoint_path` finds at an address."""
+    return load_from_local(str(checkpoint_path(filename)), map_location)
 
 
 def load_from_openmmlab(filename: str, map_location: Any = None) -> dict:
@@ -106,7 +94,7 @@ def load_from_openmmlab(filename: str, map_location: Any = None) -> dict:
     name = get_deprecated_model_names().get(name, name)
     address = _entry(get_external_models(), f'{scheme}://{name}')
     if address.startswith(('http://', 'https://')):
-        return load_from_http(address, map_location)
+        return load_from_address(address, map_location)
     cache = os.getenv('XDG_CACHE_HOME', '~/.cache')
     home = os.getenv('MMENGINE_HOME', os.path.join(cache, 'mmengine'))
     return load_from_local(os.path.join(home, address), map_location)
@@ -114,7 +102,7 @@ def load_from_openmmlab(filename: str, map_location: Any = None) -> dict:
 
 def load_from_mmcls(filename: str, map_location: Any = None) -> dict:
     """``mmcls://NAME``: the backbone of a published classifier."""
-    checkpoint = load_from_http(_entry(get_mmcls_models(), filename), map_location)
+    checkpoint = load_from_address(_entry(get_mmcls_models(), filename), map_location)
     state = checkpoint.get('state_dict', checkpoint)
     prefix = 'backbone.'
     return dict(state_dict={key[len(prefix):]: value for key, value in state.items() if key.startswith(prefix)})
