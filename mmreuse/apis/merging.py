@@ -17,6 +17,7 @@ from mmreuse.utils.configs.methods import MethodLike
 
 
 def merge(models: Sequence[Reference], data: Data, matcher: Matcher = 'zip', *,
+          merger: MethodLike | None = None, base: Reference | None = None, task_images: Sequence[Data] | None = None,
           renormalizers: Sequence[MethodLike] | None = None,
           validation: Data | None = None, **options: Any) -> MergedModel:
     """Merge trained classifiers of one architecture without training, whatever library they come from.
@@ -28,6 +29,7 @@ def merge(models: Sequence[Reference], data: Data, matcher: Matcher = 'zip', *,
         one = merge(nets, images, heads='concat')        # one output that scores the classes of all nets
         mean = merge(nets, images, heads='merge')        # nets of the same classes: their heads are averaged as well
         trunk_and_tails = merge(nets, images, stop=0.5)  # shares the first half of the layers
+        tuned = merge(nets, images, merger='ties', base=pretrained)  # nets that were fine-tuned from one network
 
     Heads that were trained apart are never averaged unless that is asked for, or ``class_names`` says that they mean
     the same.
@@ -37,11 +39,15 @@ def merge(models: Sequence[Reference], data: Data, matcher: Matcher = 'zip', *,
         data: Images as the models take them: a tensor (N, C, H, W), a data set of images or (image, label), or
             batches. No labels are used; a few hundred images are enough, and they need not be of the task.
         matcher: Name, config or function of :data:`mmreuse.registry.MATCHERS`.
+        merger: In place of the matcher, where networks share an initialisation: name, config or function of
+            :data:`mmreuse.registry.MERGERS`.
+        base: What they were fine-tuned from, or its file.
+        task_images: Images of each network's own task, in place of ``data``, for what the merger measures and chooses.
         renormalizers: Names, configs or functions of :data:`mmreuse.registry.RENORMALIZERS`; None: ``'reset'`` where
             there are batch norms.
         validation: Images and labels, not of the test set, for renormalizers that choose (``'auto'``).
         **options: Of :func:`mmreuse.merging.merge`: ``heads``, ``class_names``, ``stop``, ``start``, ``samples``,
-            ``refit``, ``overrides``, ...
+            ``refit``, ``overrides``, ``scale``, ...
 
     Returns:
         MergedModel: An ordinary module. Its output is one tensor, or one for each model where heads are kept by task.
@@ -58,5 +64,7 @@ def merge(models: Sequence[Reference], data: Data, matcher: Matcher = 'zip', *,
     if first is None:
         raise DataError('there are no images to merge on.')
     inputs = torch.zeros_like(images_of(first, models[0])[:1])
-    return merge_models(models, loader, matcher, inputs=inputs, renormalizers=renormalizers,
+    return merge_models(models, loader, matcher, inputs=inputs, renormalizers=renormalizers, merger=merger,
+                        base=None if base is None else open_network(base),
+                        task_images=None if task_images is None else [batches(each) for each in task_images],
                         validation=None if validation is None else batches(validation), **options)

@@ -15,10 +15,12 @@ from mmreuse.merging.partial.merge_span import spaces_between
 from mmreuse.merging.partial.preserve_first import Ensemble, PreserveFirst
 from mmreuse.merging.partial.preserve_points import PreservePoint, find_start, preserve_first_points, preserve_point
 from mmreuse.merging.partial.stops import StopPoint, find_stop, stop_points
+from mmreuse.merging.shared.transport import transport
 
 __all__ = [
     'Aligned', 'Ensemble', 'GroupedMerge', 'Matching', 'MergedModel', 'PreserveFirst', 'PreservePoint', 'StopPoint',
     'align', 'align_graphs', 'barrier', 'curve', 'evaluate_together', 'find_start', 'find_stop', 'merge_weights',
     'group_fronts', 'interpolate', 'match_spaces', 'merge', 'points', 'preserve_first_points',
     'preserve_point', 'recipe_of', 'record_merge', 'refit', 'skeleton', 'spaces_between', 'stop_points',
+    'transport',
 ]

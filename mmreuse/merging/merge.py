@@ -22,11 +22,13 @@ from mmreuse.merging.partial.merge_span import merge_spans
 from mmreuse.merging.partial.own_source import merged_source
 from mmreuse.merging.partial.preserve_points import Start, find_start
 from mmreuse.merging.partial.stops import Place, find_stop
+from mmreuse.merging.shared.agreement import TaskImages
+from mmreuse.merging.shared.merge_shared import Scale, find_variants, merge_shared
 from mmreuse.networks.record import record_of, set_record
 from mmreuse.registry import RENORMALIZERS
 from mmreuse.renormalization import Score, apply_renormalizers, find_served
 from mmreuse.statistics import SpaceMoments, collect, inputs_for
-from mmreuse.utils.configs.methods import find_method, method_name
+from mmreuse.utils.configs.methods import MethodLike, find_method, method_name
 from mmreuse.utils.modes import evaluating
 
 
@@ -36,6 +38,10 @@ def merge(
     matcher: Matcher = 'zip',
     *,
     inputs: Tensor | tuple[Any, ...],
+    merger: MethodLike | None = None,
+    base: nn.Module | None = None,
+    scale: Scale = None,
+    task_images: Sequence[Iterable] | None = None,
     start: Start = None,
     stop: Place = None,
     heads: str | None = None,
@@ -59,6 +65,12 @@ def merge(
         loader: Batches of images for moments and renormalizers; None if the matcher needs no data.
         matcher: Name, config or function of :data:`mmreuse.registry.MATCHERS`.
         inputs: What the models run on, e.g. ``torch.zeros(1, 3, 224, 224)``.
+        merger: Of models that share an initialisation: nothing is matched, and a method of
+            :data:`mmreuse.registry.MERGERS` takes the place of the average; see
+            :func:`~mmreuse.merging.shared.merge_shared.merge_shared`. The options of a config may be lists of values.
+        base: What the models were fine-tuned from, for mergers of task vectors.
+        scale: What a merged task vector is multiplied by, or several numbers to choose from; None for a grid.
+        task_images: Batches of images of each model's own task, to measure and choose on; None for those of ``loader``.
         start: Place behind which merging begins: a module's name, a share of the weighted layers, ``dict(index=k)``,
             ``dict(gmacs=LIMIT)`` or ``dict(params=LIMIT)``; see
             :func:`~mmreuse.merging.partial.preserve_points.find_start`.
@@ -97,6 +109,8 @@ def merge(
     renormalizers = find_served(list(renormalizers), loader, validation)
     if not models:
         raise ConfigError('there are no models to merge.')
+    if merger is not None:
+        check_merger(merger, base, scale, loader is not None, matches=refit or bool(overrides))
     heads, names = choose_heads(heads, class_names, len(models), stop)
     inputs = inputs_for(models[0], inputs)
     if names is not None:
@@ -108,14 +122,18 @@ def merge(
     spans = merge_spans(graphs, start, stop)
     spaces = spans[0].spaces
     moments = {} if moments is None else moments
-    if loader is not None and (refit or needs_moments(matcher, overrides)):
+    if merger is None and loader is not None and (refit or needs_moments(matcher, overrides)):
         missing = [name for name in spaces if graphs[0].spaces[name].taps and name not in moments]
         if missing:
             moments.update(collect(graphs, loader, missing, samples=samples, positions=positions))
-    matchings = match_and_refit(graphs, moments, matcher, spaces=spaces, overrides=overrides, refit=refit)
+    matchings = match_and_refit(graphs, moments, matcher, spaces=spaces, overrides=overrides,
+                                refit=refit) if merger is None else {}
     merged = merge_cut_models(graphs, spans, matchings, start, stop)
+    if merger is not None:
+        images = None if loader is None else TaskImages.of(models, loader, task_images, samples)
+        fill_trunk(merged, graphs, merger, base, scale, images, settle=bool(renormalizers))
     _name_outputs(merged, heads, names)
-    record_merge(merged, models, graphs[0].inputs, method_name(matcher))
+    record_merge(merged, models, graphs[0].inputs, method_name(matcher if merger is None else merger))
     if names is not None or heads != 'merge':
         set_record(merged, replace(record_of(merged), classes=merged.class_names or ()))
     if heads == 'concat':
@@ -125,6 +143,26 @@ def merge(
     if heads == 'concat' and renormalizers:
         join_heads(merged, loader, samples)
     return merged
+
+
+def check_merger(merger: MethodLike, base: nn.Module | None, scale: Scale, measured: bool, *, matches: bool) -> None:
+    """Raise :class:`ConfigError` where a merger lacks something, or options of matchers are given beside it."""
+    if matches:
+        raise ConfigError(f"merger '{method_name(merger)}' matches nothing: leave out refit and overrides, or it.")
+    find_variants(merger, base, scale, measured)
+
+
+def fill_trunk(merged: MergedModel, graphs: Sequence[TracedModel], merger: MethodLike, base: nn.Module | None,
+               scale: Scale, images: TaskImages | None, *, settle: bool) -> dict[str, Any]:
+    """Run a merger, see :func:`~mmreuse.merging.shared.merge_shared.merge_shared`.
+
+    ``settle`` resets batch norms each time before agreement is measured.
+    """
+    def reset(batches: Iterable) -> None:
+        renormalize(merged, batches, 'reset', graphs, {})
+
+    return merge_shared(merged, [graph.model for graph in graphs], merger, base, scale=scale, images=images,
+                        settle=reset if settle else None)
 
 
 def _name_outputs(merged: MergedModel, heads: str, names: Sequence[Sequence[str]] | None) -> None:
