@@ -9,6 +9,7 @@ from mmreuse.errors import DataError
 from mmreuse.merging import MergedModel
 from mmreuse.merging import merge as merge_models
 from mmreuse.merging.matching.match_spaces import Matcher
+from mmreuse.merging.shared.merge_shared import Mergers
 from mmreuse.networks import open_network
 from mmreuse.networks.references import Reference
 from mmreuse.statistics.bn import measured_norms
@@ -17,7 +18,7 @@ from mmreuse.utils.configs.methods import MethodLike
 
 
 def merge(models: Sequence[Reference], data: Data, matcher: Matcher = 'zip', *,
-          merger: MethodLike | None = None, base: Reference | None = None, task_images: Sequence[Data] | None = None,
+          merger: Mergers | None = None, base: Reference | None = None, task_images: Sequence[Data] | None = None,
           renormalizers: Sequence[MethodLike] | None = None,
           validation: Data | None = None, **options: Any) -> MergedModel:
     """Merge trained classifiers of one architecture without training, whatever library they come from.
@@ -40,7 +41,7 @@ def merge(models: Sequence[Reference], data: Data, matcher: Matcher = 'zip', *,
             batches. No labels are used; a few hundred images are enough, and they need not be of the task.
         matcher: Name, config or function of :data:`mmreuse.registry.MATCHERS`.
         merger: In place of the matcher, where networks share an initialisation: name, config or function of
-            :data:`mmreuse.registry.MERGERS`.
+            :data:`mmreuse.registry.MERGERS`, or several to choose from.
         base: What they were fine-tuned from, or its file.
         task_images: Images of each network's own task, in place of ``data``, for what the merger measures and chooses.
         renormalizers: Names, configs or functions of :data:`mmreuse.registry.RENORMALIZERS`; None: ``'reset'`` where

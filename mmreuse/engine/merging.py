@@ -18,6 +18,8 @@ from mmreuse.errors import DataError
 from mmreuse.graph import Assign
 from mmreuse.merging import Matching
 from mmreuse.merging.matching.requirements import needs_moments
+from mmreuse.merging.shared.agreement import TaskImages
+from mmreuse.merging.shared.merge_shared import Mergers, Scale
 from mmreuse.models.classifiers import MergedClassifier
 from mmreuse.statistics import SpaceMoments
 from mmreuse.statistics.moment_files import load_moments, save_moments
@@ -46,6 +48,26 @@ class MatchingImages:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[Tensor]:
+        return (batch['inputs'] for batch in self._prepared())
+
+    def by_task(self, tasks: Sequence[Sequence[int]], samples: int | None) -> list[Tensor]:
+        """Return the images of each task, (N, ...); labels say no more than which task an image is of.
+
+        Args:
+            tasks: Class ids of each.
+            samples: How many images to read over all processes; None for all.
+        """
+        images, labels, left = [], [], math.inf if samples is None else samples // get_world_size()
+        for batch in self._prepared():
+            images.append(batch['inputs'][:left if left < math.inf else None])
+            labels += [int(sample.gt_label) for sample in batch['data_samples']][:len(images[-1])]
+            left -= len(images[-1])
+            if left <= 0:
+                break
+        found, known = torch.cat(images), torch.tensor(labels)
+        return [found[torch.isin(known, torch.tensor(task)).to(found.device)] for task in tasks]
+
+    def _prepared(self) -> Iterator[dict[str, Any]]:
         draws = OwnDraws(self.seed)
         with draws:
             batches = iter(self.loader)
@@ -54,7 +76,7 @@ class MatchingImages:
                 batch = next(batches, None)
             if batch is None:
                 return
-            yield self.preprocessor(batch, False)['inputs']
+            yield self.preprocessor(batch, False)
 
     def check(self, samples: int | None, asked_by: str) -> None:
         """Make sure that there are as many images as are wanted.
@@ -157,6 +179,34 @@ def merge_sources(
     seconds = dict(statistics=time.perf_counter() - started)
     seconds |= model.merge(found, matcher, overrides=overrides, refit=refit)
     return merge_metrics(model, seconds)
+
+
+def merge_shared_sources(model: MergedClassifier, images: MatchingImages, merger: Mergers, base: nn.Module | None,
+                         *, scale: Scale = None, samples: int | None = None,
+                         settle: bool = True) -> tuple[dict[str, float], dict[str, Any]]:
+    """Merge the sources of a classifier that share an initialisation.
+
+    Args:
+        model: With its sources' weights loaded.
+        images: What is measured and chosen on, each source on those of its own task where tasks differ.
+        merger, base, scale: See :func:`mmreuse.merging.shared.merge_shared.merge_shared`.
+        samples: How many images; None for all.
+        settle: Reset batch norms before agreement is measured.
+
+    Returns:
+        tuple: See :func:`merge_metrics`, with ``merge/scale``, ``merge/agreement`` and ``merge/divergence``; and what
+        was chosen and tried.
+
+    Raises:
+        ConfigError, SpaceError, DataError: As there.
+    """
+    started = time.perf_counter()
+    networks = [source.model for source in model.sources]
+    own = images.by_task(model.tasks, samples) if len(model.tasks) > 1 else None
+    shown = TaskImages.of(networks, images, own, None if own else samples)
+    report = model.merge_shared(merger, base, shown, scale=scale, settle=settle)
+    chosen = {f'merge/{key}': report[key] for key in ('scale', 'agreement', 'divergence') if report[key] is not None}
+    return {**merge_metrics(model, dict(merging=time.perf_counter() - started)), **chosen}, report
 
 
 def renormalize_merged(model: MergedClassifier, images: MatchingImages, renormalizers: Sequence[MethodLike],

@@ -23,12 +23,12 @@ from mmreuse.merging.partial.own_source import merged_source
 from mmreuse.merging.partial.preserve_points import Start, find_start
 from mmreuse.merging.partial.stops import Place, find_stop
 from mmreuse.merging.shared.agreement import TaskImages
-from mmreuse.merging.shared.merge_shared import Scale, find_variants, merge_shared
+from mmreuse.merging.shared.merge_shared import Mergers, Scale, find_variants, merge_shared
 from mmreuse.networks.record import record_of, set_record
 from mmreuse.registry import RENORMALIZERS
 from mmreuse.renormalization import Score, apply_renormalizers, find_served
 from mmreuse.statistics import SpaceMoments, collect, inputs_for
-from mmreuse.utils.configs.methods import MethodLike, find_method, method_name
+from mmreuse.utils.configs.methods import find_method, method_name
 from mmreuse.utils.modes import evaluating
 
 
@@ -38,7 +38,7 @@ def merge(
     matcher: Matcher = 'zip',
     *,
     inputs: Tensor | tuple[Any, ...],
-    merger: MethodLike | None = None,
+    merger: Mergers | None = None,
     base: nn.Module | None = None,
     scale: Scale = None,
     task_images: Sequence[Iterable] | None = None,
@@ -67,7 +67,7 @@ def merge(
         inputs: What the models run on, e.g. ``torch.zeros(1, 3, 224, 224)``.
         merger: Of models that share an initialisation: nothing is matched, and a method of
             :data:`mmreuse.registry.MERGERS` takes the place of the average; see
-            :func:`~mmreuse.merging.shared.merge_shared.merge_shared`. The options of a config may be lists of values.
+            :func:`~mmreuse.merging.shared.merge_shared.merge_shared`. Of several the best is chosen.
         base: What the models were fine-tuned from, for mergers of task vectors.
         scale: What a merged task vector is multiplied by, or several numbers to choose from; None for a grid.
         task_images: Batches of images of each model's own task, to measure and choose on; None for those of ``loader``.
@@ -131,7 +131,7 @@ def merge(
     merged = merge_cut_models(graphs, spans, matchings, start, stop)
     if merger is not None:
         images = None if loader is None else TaskImages.of(models, loader, task_images, samples)
-        fill_trunk(merged, graphs, merger, base, scale, images, settle=bool(renormalizers))
+        merger = fill_trunk(merged, graphs, merger, base, scale, images, settle=bool(renormalizers))['type']
     _name_outputs(merged, heads, names)
     record_merge(merged, models, graphs[0].inputs, method_name(matcher if merger is None else merger))
     if names is not None or heads != 'merge':
@@ -145,14 +145,14 @@ def merge(
     return merged
 
 
-def check_merger(merger: MethodLike, base: nn.Module | None, scale: Scale, measured: bool, *, matches: bool) -> None:
+def check_merger(merger: Mergers, base: nn.Module | None, scale: Scale, measured: bool, *, matches: bool) -> None:
     """Raise :class:`ConfigError` where a merger lacks something, or options of matchers are given beside it."""
     if matches:
-        raise ConfigError(f"merger '{method_name(merger)}' matches nothing: leave out refit and overrides, or it.")
+        raise ConfigError('a merger matches nothing: leave out refit and overrides, or the merger.')
     find_variants(merger, base, scale, measured)
 
 
-def fill_trunk(merged: MergedModel, graphs: Sequence[TracedModel], merger: MethodLike, base: nn.Module | None,
+def fill_trunk(merged: MergedModel, graphs: Sequence[TracedModel], merger: Mergers, base: nn.Module | None,
                scale: Scale, images: TaskImages | None, *, settle: bool) -> dict[str, Any]:
     """Run a merger, see :func:`~mmreuse.merging.shared.merge_shared.merge_shared`.
 

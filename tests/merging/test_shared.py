@@ -62,7 +62,7 @@ def test_the_average_needs_neither_base_nor_images_and_is_the_plain_merge():
     torch.testing.assert_close(merged.trunk.state_dict(), plain.trunk.state_dict())
 
 
-@pytest.mark.parametrize('make', [Plain, vit, regnet])
+@pytest.mark.parametrize('make', [Plain, vit, pytest.param(regnet, marks=pytest.mark.slow)])
 def test_networks_that_did_not_move_come_back_with_their_heads(make):
     base = graph_of(make).model
     nets = [copy.deepcopy(base) for _ in range(3)]
@@ -112,16 +112,16 @@ def test_the_scale_is_chosen_by_agreement_on_images_that_are_held_out():
     torch.testing.assert_close(merged.trunk.get_parameter('inner.0.weight'), net.inner[0].weight)
 
 
-def test_lists_of_options_are_tried_and_the_best_is_kept():
+def test_several_mergers_are_tried_and_the_best_is_kept():
     base, nets = family()
-    merged = run(nets, batches(4), merger=dict(type='ties', keep=[0.05, 1.]), base=base, scale=[0.1, 1.],
+    merged = run(nets, batches(4), merger=[dict(type='ties', keep=0.05), 'ties', 'average'], base=base, scale=[0.1, 1.],
                  renormalizers=['reset'])
     report = merger_of(merged)
-    assert [(trial['options']['keep'], trial['scale']) for trial in report['tried']] == [
-        (0.05, 0.1), (0.05, 1.), (1., 0.1), (1., 1.)]
+    assert [(trial['type'], trial['options'].get('keep'), trial['scale']) for trial in report['tried']] == [
+        ('ties', 0.05, 0.1), ('ties', 0.05, 1.), ('ties', None, 0.1), ('ties', None, 1.), ('average', None, None)]
     best = max(report['tried'], key=lambda trial: (trial['agreement'], -trial['divergence']))
     assert {key: report[key] for key in best} == best
-    again = run(nets, None, merger=dict(type='ties', **best['options']), base=base, scale=best['scale'])
+    again = run(nets, None, merger=dict(type=best['type'], **best['options']), base=base, scale=best['scale'])
     for name, tensor in merged.trunk.named_parameters():
         assert torch.equal(again.trunk.get_parameter(name), tensor)
     reset_bn(again, batches(4))
@@ -199,7 +199,7 @@ def test_networks_of_other_random_weights_are_told(caplog):
     (dict(merger='ties'), 'give the base'),
     (dict(merger='ties', base='base'), 'give images'),
     (dict(merger='regmean'), 'give images'),
-    (dict(merger='average', scale=0.3), 'no scale'),
+    (dict(merger='average', scale=0.3), 'gives weights'),
     (dict(merger=dict(type='ties', kept=0.3), base='base', scale=1.), 'keep'),
     (dict(merger='tiess', base='base'), 'ties'),
     (dict(merger='average', refit=True), 'matches nothing')])

@@ -19,8 +19,8 @@ from mmreuse.utils.configs.components import check_keywords, find_component, par
 from mmreuse.utils.configs.keys import check_keys
 from mmreuse.utils.names import misspells, nearest, refuse_unknown
 
-_METHODS = (ours.SIMILARITIES, ours.PROXIES, ours.MATCHERS, ours.RENORMALIZERS, ours.SALIENCIES, ours.ATTACKS,
-            ours.ENGINES, ours.JOBS)
+_METHODS = (ours.SIMILARITIES, ours.PROXIES, ours.MATCHERS, ours.MERGERS, ours.RENORMALIZERS, ours.SALIENCIES,
+            ours.ATTACKS, ours.ENGINES, ours.JOBS)
 #: In which registry a component stands that is given under a key, wherever that is.
 _KINDS: dict[str, Registry] = {
     **dict.fromkeys(('model', 'classifier', 'backbone', 'neck', 'head', 'loss', 'data_preprocessor'), ours.MODELS),
@@ -31,6 +31,7 @@ _KINDS: dict[str, Registry] = {
     **dict.fromkeys(('val_evaluator', 'test_evaluator', 'metrics'), ours.METRICS),
     **dict.fromkeys(('default_hooks', 'custom_hooks'), ours.HOOKS),
     **dict.fromkeys(('matcher', 'matchers', 'overrides'), ours.MATCHERS),
+    **dict.fromkeys(('merger', 'mergers'), ours.MERGERS),
     'renormalizers': ours.RENORMALIZERS, 'saliency': ours.SALIENCIES, 'attacks': ours.ATTACKS,
     'engines': ours.ENGINES, 'job': ours.JOBS, 'proxy': ours.PROXIES, 'similarity': ours.SIMILARITIES,
     'optim_wrapper': ours.OPTIM_WRAPPERS, 'optimizer': root.OPTIMIZERS, 'param_scheduler': root.PARAM_SCHEDULERS,
@@ -40,8 +41,8 @@ _KINDS: dict[str, Registry] = {
 #: Keys whose components have a default type.
 _TYPED = {'optim_wrapper': 'OptimWrapper', 'log_processor': 'LogProcessor', 'visualizer': 'Visualizer'}
 #: Keys that may hold components by names of their own.
-_NAMED = ('default_hooks', 'matchers', 'overrides', 'renormalizers', 'attacks', 'val_evaluator', 'test_evaluator',
-          'optim_wrapper', 'param_scheduler')
+_NAMED = ('default_hooks', 'matchers', 'mergers', 'overrides', 'renormalizers', 'attacks', 'val_evaluator',
+          'test_evaluator', 'optim_wrapper', 'param_scheduler')
 #: What who builds a component adds to its config, or takes out of it before; None for anything.
 _ADDED: dict[str, tuple[str, ...] | None] = {
     'loop': ('runner', 'dataloader', 'evaluator'), 'optimizer': ('params',), 'function': None,

@@ -7,10 +7,19 @@ from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 
-from mmreuse.engine.merging import cached_moments, matching_images, matching_report, merge_sources
+from mmreuse.engine.merging import (
+    cached_moments,
+    matching_images,
+    matching_report,
+    merge_shared_sources,
+    merge_sources,
+)
 from mmreuse.engine.unwrap_model import model_of, parameters_may_change, resumed
 from mmreuse.merging.matching.requirements import needs_moments
+from mmreuse.merging.merge import check_merger
+from mmreuse.merging.shared.merge_shared import Mergers, Scale
 from mmreuse.models.classifiers import MergedClassifier
+from mmreuse.networks.references import Reference, open_network
 from mmreuse.registry import HOOKS
 from mmreuse.statistics import SpaceMoments
 from mmreuse.utils.configs.methods import MethodLike
@@ -33,6 +42,10 @@ class MergeHook(Hook):
         samples: How many images moments are taken of; None for all.
         overrides: Other matchers for some spaces, by regular expression.
         refit: Unmerge by least squares, see :func:`mmreuse.merging.matching.refit.refit`.
+        merger: In place of the matcher, for sources that share an initialisation: name or config of
+            :data:`mmreuse.registry.MERGERS`, or several to choose from. ``merger.json`` says what was tried.
+        base: What the sources were fine-tuned from, a reference as :func:`mmreuse.networks.open_network` takes it.
+        scale: Of the merged task vector, one or several to choose from; None for a grid.
         cache_dir: Where moments are kept.
     """
     priority = 'NORMAL'
@@ -40,22 +53,26 @@ class MergeHook(Hook):
 
     def __init__(self, matcher: MethodLike = 'zip', samples: int | None = None,
                  overrides: Mapping[str, MethodLike] | None = None, refit: bool = False,
+                 merger: Mergers | None = None, base: Reference | None = None, scale: Scale = None,
                  cache_dir: str = 'work_dirs/cache') -> None:
         self.matcher = matcher
         self.samples = samples
         self.overrides = overrides
         self.refit = refit
+        self.merger, self.base, self.scale = merger, base, scale
         self.cache_dir = cache_dir
 
     def before_run(self, runner: Any) -> None:
         """Find what is wrong before weights are loaded.
 
         Raises:
-            ConfigError: There is no such matcher or option, or the model is no MergedClassifier.
+            ConfigError: There is no such matcher, merger or option, or the model is no MergedClassifier.
             DataError: There are too few images.
         """
         if runner.train_loop is None:  # a test
             return
+        if self.merger is not None:
+            check_merger(self.merger, self.base, self.scale, True, matches=self.refit or bool(self.overrides))
         needs_moments(self.matcher, self.overrides)
         matching_images(runner).check(self.samples, 'MergeHook')
 
@@ -64,6 +81,8 @@ class MergeHook(Hook):
         if resumed(runner):
             return
         model = model_of(runner, MergedClassifier)
+        if self.merger is not None:
+            return self._merge_shared(runner, model)
 
         def moments() -> dict[str, SpaceMoments]:
             data = Config(dict(runner.cfg.train_dataloader)).to_dict()
@@ -77,6 +96,15 @@ class MergeHook(Hook):
             runner.logger.info(f'{name}: {item["sizes"]} -> {item["merged"]} features, score {item["score"]}')
         if is_main_process():
             write_json(Path(runner.work_dir) / 'matching.json', report)
+
+    def _merge_shared(self, runner: Any, model: MergedClassifier) -> None:
+        base = None if self.base is None else open_network(self.base).to(model.data_preprocessor.device)
+        with parameters_may_change(runner):
+            metrics, report = merge_shared_sources(model, matching_images(runner), self.merger, base, scale=self.scale,
+                                                   samples=self.samples)
+        runner.message_hub.update_scalars(metrics)
+        if is_main_process():
+            write_json(Path(runner.work_dir) / 'merger.json', report)
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
         """Leave times out of the file, so that equal merges give equal bytes; the log and the metrics tell them."""

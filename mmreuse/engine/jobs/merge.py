@@ -8,8 +8,11 @@ from mmreuse.engine.jobs.job import Classes, example
 from mmreuse.errors import ConfigError
 from mmreuse.merging import merge as merge_models
 from mmreuse.merging.matching.match_spaces import Matcher
+from mmreuse.merging.merge import check_merger
 from mmreuse.merging.partial.heads import ClassNames, choose_heads
-from mmreuse.networks import record_of
+from mmreuse.merging.shared.merge_shared import Mergers, Scale
+from mmreuse.networks import open_network, record_of
+from mmreuse.networks.references import Reference
 from mmreuse.registry import JOBS, MATCHERS, RENORMALIZERS
 from mmreuse.statistics.bn import measured_norms
 from mmreuse.utils.configs.methods import MethodLike, find_method
@@ -33,8 +36,11 @@ def merged_classes(options: Mapping[str, Any], given: Sequence[Classes], data: C
 
 
 def check_methods(options: Mapping[str, Any]) -> None:
-    """Raise :class:`ConfigError` for a matcher or renormalizer that does not exist, or an option that it has not."""
+    """Raise :class:`ConfigError` for a matcher, merger or renormalizer that does not exist, or options it has not."""
     find_method(MATCHERS, options.get('matcher', 'zip'))
+    if options.get('merger') is not None:
+        check_merger(options['merger'], options.get('base'), options.get('scale'), True,
+                     matches=bool(options.get('refit') or options.get('overrides')))
     for method in (options.get('overrides') or {}).values():
         find_method(MATCHERS, method)
     for method in options.get('renormalizers') or ():
@@ -43,7 +49,8 @@ def check_methods(options: Mapping[str, Any]) -> None:
 
 def average(networks: Sequence[nn.Module], result: nn.Module, *, seed: int, **same: Any) -> nn.Module:
     """Merge without matching: the plain average of the weights, renormalized alike."""
-    return merge(networks, **{**same, 'matcher': 'identity', 'overrides': None, 'refit': False})
+    return merge(networks, **{**same, 'matcher': 'identity', 'overrides': None, 'refit': False, 'merger': None,
+                              'base': None, 'scale': None})
 
 
 @JOBS.register_module(networks=(2, None), needs=('images', 'validation'), classes=merged_classes, equal_cost=average,
@@ -51,7 +58,8 @@ def average(networks: Sequence[nn.Module], result: nn.Module, *, seed: int, **sa
 def merge(networks: Sequence[nn.Module], *, images: Iterable, validation: Iterable | None = None,
           matcher: Matcher = 'zip', heads: str | None = None, class_names: ClassNames | None = None, start: Any = None,
           stop: Any = None, samples: int | None = None, positions: int | None = None,
-          overrides: Mapping[str, Matcher] | None = None, refit: bool = False,
+          overrides: Mapping[str, Matcher] | None = None, refit: bool = False, merger: Mergers | None = None,
+          base: Reference | None = None, scale: Scale = None,
           renormalizers: Sequence[MethodLike] | None = None) -> nn.Module:
     """Merge networks, see :func:`mmreuse.merging.merge`.
 
@@ -65,4 +73,6 @@ def merge(networks: Sequence[nn.Module], *, images: Iterable, validation: Iterab
         renormalizers = ('reset',) if measured_norms(networks[0]) else ()
     return merge_models(networks, images, matcher, inputs=example(networks, images), heads=heads,
                         class_names=class_names, start=start, stop=stop, samples=samples, positions=positions,
-                        overrides=overrides, refit=refit, renormalizers=renormalizers, validation=validation)
+                        overrides=overrides, refit=refit, merger=merger, scale=scale,
+                        base=None if base is None else open_network(base), renormalizers=renormalizers,
+                        validation=validation)

@@ -7,7 +7,8 @@ from mmengine.dist import all_reduce
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from mmreuse.calibration.layers import Fitted, fitted
+from mmreuse.calibration.kinds import fitted
+from mmreuse.calibration.layers import Fitted
 from mmreuse.statistics import device_of, image_batches, logits_of
 from mmreuse.utils.modes import evaluating
 
@@ -27,7 +28,7 @@ def input_grams(model: nn.Module, loader: Iterable, names: Sequence[str], *, see
 
     Returns:
         dict[str, Tensor]: (groups, in, in) by name of the weight, in float64; without layers that did not run, or
-        whose inputs cannot be taken, see :func:`mmreuse.calibration.layers.fitted`.
+        whose inputs cannot be taken, see :func:`mmreuse.calibration.kinds.fitted`.
 
     Raises:
         DataError: The loader is empty.
@@ -36,12 +37,16 @@ def input_grams(model: nn.Module, loader: Iterable, names: Sequence[str], *, see
     counts: dict[str, Tensor] = {}
     generator = torch.Generator().manual_seed(seed)
 
+    def draw(rows: int, total: int) -> Tensor | None:
+        return None if total <= _POSITIONS else \
+            torch.rand(rows, total, generator=generator).topk(_POSITIONS).indices.to(device_of(model))
+
     def watch(name: str, layer: nn.Module, problem: Fitted) -> torch.utils.hooks.RemovableHandle:
         shape = problem.groups, problem.inputs, problem.inputs
         grams[name], counts[name] = torch.zeros(shape, dtype=torch.float64), torch.zeros((), dtype=torch.float64)
 
         def take(_: nn.Module, args: tuple, kwargs: dict, output: Tensor) -> None:
-            rows, _ = problem.rows(*args, *kwargs.values(), output, generator)
+            rows = problem.rows(problem.read(args, kwargs), output, draw)[0].flatten(0, 1).transpose(0, 1)
             grams[name] += (rows.mT @ rows).double().cpu()
             counts[name] += rows.shape[1]
 
@@ -50,10 +55,10 @@ def input_grams(model: nn.Module, loader: Iterable, names: Sequence[str], *, see
     with ExitStack() as stack:
         stack.enter_context(evaluating(model))
         for name in names:
-            layer = model.get_submodule(name.rpartition('.')[0])
-            problem = fitted(layer, _POSITIONS, None)
-            if name.endswith('weight') and not isinstance(problem, str):
-                stack.callback(watch(name, layer, problem).remove)
+            path, _, kind = name.rpartition('.')
+            problem = fitted(path, model.get_submodule(path))
+            if kind == 'weight' and not isinstance(problem, str):
+                stack.callback(watch(name, model.get_submodule(path), problem[path]).remove)
         for (images,) in image_batches(loader, [model], description='inputs of layers'):
             model(images)
     for tensor in (*grams.values(), *counts.values()):

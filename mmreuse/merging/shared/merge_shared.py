@@ -2,6 +2,7 @@
 import itertools
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from mmreuse.merging.shared.agreement import TaskImages
 from mmreuse.merging.shared.evidence import diagonal_fisher, input_grams
 from mmreuse.merging.shared.parameters import (
     Named,
+    Shape,
     drift,
     matrix_shapes,
     merge_parameters,
@@ -33,54 +35,60 @@ SCALES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1., 1.25, 1.6, 2.)
 LEAST_COSINE = 0.5
 
 Scale = float | Sequence[float] | None
+#: One merger, or several to choose from.
+Mergers = MethodLike | Sequence[MethodLike]
 
 
-def find_variants(merger: MethodLike, base: Any, scale: Scale, measured: bool) -> tuple[list[Method], Sequence[Any]]:
-    """Return what is tried: a merger with each combination of its listed options, and scales of its task vector.
+def find_variants(mergers: Mergers, base: Any, scale: Scale, measured: bool) -> list[tuple[Method, float | None]]:
+    """Return what is tried: each merger with each scale of its task vector.
 
     Args:
-        merger: Name, config or function of :data:`mmreuse.registry.MERGERS`; several values of an option, as a list in
-            the config, are tried.
+        mergers: Name, config or function of :data:`mmreuse.registry.MERGERS`, or a list of them.
         base: None if there is none.
         scale: One, several to try, or None for :data:`SCALES`.
         measured: Whether there are images to choose on.
 
+    Returns:
+        list[tuple[Method, float | None]]: The scale is None of mergers that give weights.
+
     Raises:
         ConfigError: There is no such merger or option; base or images are missing, or what is given is not used.
     """
-    listed = {key: value for key, value in merger.items() if isinstance(value, list | tuple)} \
-        if isinstance(merger, Mapping) else {}
-    methods = [find_method(MERGERS, {**merger, **dict(zip(listed, values, strict=True))} if listed else merger)
-               for values in itertools.product(*listed.values())]
-    method = methods[0]
-    if not needs_base(method):
-        if scale is not None:
-            raise ConfigError(f"merger '{method.name}' gives weights, not a task vector: it has no scale.")
-        scales: Sequence[Any] = [None]
-    elif base is None:
-        raise ConfigError(f"merger '{method.name}' merges what networks have learnt since they parted: give the base "
-                          "that they were fine-tuned from. 'average', 'fisher' and 'regmean' go without.")
-    else:
-        scales = SCALES if scale is None else [scale] if isinstance(scale, int | float) else list(scale)
-    if not measured and ({'grams', 'fisher'} & set(method.needs) or len(methods) * len(scales) != 1):
-        raise ConfigError(f"merger '{method.name}' measures networks, or has coefficients to choose: give images, or "
-                          'another merger, and one scale.')
-    return methods, scales
+    scales = SCALES if scale is None else [scale] if isinstance(scale, int | float) else scale
+    variants: list[tuple[Method, float | None]] = []
+    for each in mergers if isinstance(mergers, list | tuple) else [mergers]:
+        method = find_method(MERGERS, each)
+        if needs_base(method) and base is None:
+            raise ConfigError(f"merger '{method.name}' merges what networks have learnt since they parted: give the "
+                              "base that they were fine-tuned from. 'average', 'fisher' and 'regmean' go without.")
+        if {'grams', 'fisher'} & set(method.needs) and not measured:
+            raise ConfigError(f"merger '{method.name}' measures networks: give images, or take another merger.")
+        variants += [(method, factor) for factor in (scales if needs_base(method) else [None])]
+    if scale is not None and all(factor is None for _, factor in variants):
+        raise ConfigError(f'scale={scale} is of task vectors, and {_names(variants)} gives weights: leave it out.')
+    if len(variants) != 1 and not measured:
+        raise ConfigError(f'{len(variants)} variants of {_names(variants)} to choose from, and no images to choose on: '
+                          'give images, or one merger and one scale.')
+    return variants
 
 
-def merge_shared(merged: MergedModel, models: Sequence[nn.Module], merger: MethodLike, base: nn.Module | None = None, *,
+def _names(variants: Sequence[tuple[Method, Any]]) -> str:
+    return ', '.join(dict.fromkeys(f"merger '{method.name}'" for method, _ in variants))
+
+
+def merge_shared(merged: MergedModel, models: Sequence[nn.Module], merger: Mergers, base: nn.Module | None = None, *,
                  scale: Scale = None, images: TaskImages | None = None,
                  settle: Callable[[Sequence[Tensor]], object] | None = None) -> dict[str, Any]:
     """Merge networks that were fine-tuned from one base, in place of the plain average of their common part.
 
-    Of the combinations that are tried that is kept under which the merged network decides most often as the networks
-    do, on unlabelled images held out for it.
+    Of the mergers and scales that are tried those are kept under which the merged network decides most often as the
+    networks do, on unlabelled images held out for it.
 
     Args:
         merged: The average of the networks, feature by feature. Its trunk is overwritten; running statistics of batch
             norms stay averages.
         models: The networks.
-        merger: See :func:`find_variants`.
+        merger: One or several, see :func:`find_variants`.
         base: What the networks were fine-tuned from; its head may differ.
         scale: Of the task vector, see :func:`find_variants`.
         images: Of the tasks; None where nothing is measured or chosen.
@@ -96,7 +104,7 @@ def merge_shared(merged: MergedModel, models: Sequence[nn.Module], merger: Metho
         SpaceError: The base is of another structure.
         DataError: A network gives no scores.
     """
-    methods, scales = find_variants(merger, base, scale, images is not None)
+    variants = find_variants(merger, base, scale, images is not None)
     trunk = dict(merged.trunk.named_parameters())
     known = dict(models[0].named_parameters())
     names = [name for name, tensor in trunk.items() if name in known and tensor.is_floating_point()]
@@ -106,32 +114,33 @@ def merge_shared(merged: MergedModel, models: Sequence[nn.Module], merger: Metho
                    'Give fewer networks.')
     networks, origin = shared_parameters(names, models, base)
     start = _checked_start(drift(networks, origin, shapes))
-    evidence = _evidence(methods[0], models, names, list(shapes), images)
+    evidence = _evidence({need for method, _ in variants for need in method.needs}, models, names, list(shapes), images)
     before = {key: tensor.clone() for key, tensor in merged.state_dict().items()}
     tried, best = [], None
-    for method, factor, found in _merges(methods, scales, networks, origin, shapes, evidence):
+    for method, factor, found in _merges(variants, networks, origin, shapes, evidence):
         _fill(merged, trunk, found)
         if images is not None and settle is not None:
             settle(images.mixture())
         agreement = None if images is None else images.agreement(merged)
-        tried.append(dict(options=dict(method.options), scale=factor, **(
+        tried.append(dict(type=method.name, options=dict(method.options), scale=factor, **(
             {} if agreement is None else dict(agreement=agreement.share, divergence=agreement.divergence))))
         if best is None or agreement > best[0]:
             best = agreement, found, tried[-1]
     merged.load_state_dict(before)
     _fill(merged, trunk, best[1])
-    report = dict(type=methods[0].name, **best[2], tried=tried, start=start)
-    logger.info('merged by %s: %s, of %d tried', methods[0].name, best[2], len(tried))
+    report = dict(**best[2], tried=tried, start=start)
+    logger.info('merged by %s, of %d tried', best[2], len(tried))
     merged.describe({**recipe_of({'recipe': merged.recipe}), 'merger': report})
     return report
 
 
-def _merges(methods: Sequence[Method], scales: Sequence[Any], networks: Sequence[Named], base: Named | None,
-            shapes: Mapping[str, Any], evidence: Mapping[str, Any]) -> Iterator[tuple[Method, Any, dict[str, Tensor]]]:
-    """Yield each merger and scale with the merged parameters."""
-    for method in methods:
+def _merges(variants: Sequence[tuple[Method, float | None]], networks: Sequence[Named], base: Named | None,
+            shapes: Mapping[str, Shape], evidence: Mapping[str, Any]) -> Iterator[
+                tuple[Method, float | None, dict[str, Tensor]]]:
+    """Yield the merged parameters of each merger and scale."""
+    for method, group in itertools.groupby(variants, key=itemgetter(0)):
         found = merge_parameters(method, networks, base, shapes, **evidence)
-        for factor in scales:
+        for _, factor in group:
             yield method, factor, found if factor is None else {
                 name: base[name] + factor * vector for name, vector in found.items()}
 
@@ -143,20 +152,20 @@ def _fill(merged: MergedModel, trunk: Named, found: Named) -> None:
     refresh(merged.trunk)
 
 
-def _evidence(method: Method, models: Sequence[nn.Module], names: Sequence[str], matrices: Sequence[str],
+def _evidence(needs: set[str], models: Sequence[nn.Module], names: Sequence[str], matrices: Sequence[str],
               images: TaskImages | None) -> dict[str, Any]:
-    """Measure what a merger weighs networks by."""
-    if 'grams' in method.needs:
-        grams = [input_grams(model, batches(own), matrices) for model, own in zip(models, images.fit, strict=True)]
-        left = [name for name in matrices if name not in grams[0]]
+    """Measure what mergers weigh networks by."""
+    found: dict[str, Any] = {}
+    if 'grams' in needs:
+        found['grams'] = [input_grams(model, batches(own), matrices)
+                          for model, own in zip(models, images.fit, strict=True)]
+        left = [name for name in matrices if name not in found['grams'][0]]
         if left:
-            logger.warning("merger '%s': inputs of %s are not seen; plain averages there.", method.name,
-                           ', '.join(left))
-        return dict(grams=grams)
-    if 'fisher' in method.needs:
-        return dict(fisher=[diagonal_fisher(model, batches(own), names)
-                            for model, own in zip(models, images.fit, strict=True)])
-    return {}
+            logger.warning('the inputs of %s are not seen: plain averages there.', ', '.join(left))
+    if 'fisher' in needs:
+        found['fisher'] = [diagonal_fisher(model, batches(own), names)
+                           for model, own in zip(models, images.fit, strict=True)]
+    return found
 
 
 def _checked_start(start: dict[str, list[float]]) -> dict[str, list[float]]:

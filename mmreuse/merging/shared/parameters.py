@@ -88,7 +88,7 @@ def merge_parameters(method: Method, networks: Sequence[Named], base: Named | No
 
     def merged(name: str) -> Tensor:
         tensors = torch.stack([each[name] for each in own])
-        if name not in shapes or 'grams' in method.needs and name not in grams[0]:
+        if name not in shapes or ('grams' in method.needs and name not in grams[0]):
             return tensors.mean(0)
         matrices = tensors.reshape(len(own), *shapes[name])
         weighed = torch.stack([each[name] for each in grams]) if 'grams' in method.needs else None

@@ -15,9 +15,11 @@ from mmreuse.graph import verified_each
 from mmreuse.merging import Matching, find_start, find_stop, merge_weights, recipe_of, skeleton, spaces_between
 from mmreuse.merging.files import add_biases, record_merge
 from mmreuse.merging.matching.match_spaces import Matcher
-from mmreuse.merging.merge import match_and_refit, renormalize
+from mmreuse.merging.merge import fill_trunk, match_and_refit, renormalize
 from mmreuse.merging.partial.preserve_points import Start
 from mmreuse.merging.partial.stops import Place
+from mmreuse.merging.shared.agreement import TaskImages
+from mmreuse.merging.shared.merge_shared import Mergers, Scale
 from mmreuse.models.classifiers.sources import Scatter, build_source, class_scorer, common_preprocessor
 from mmreuse.networks.record import record_of, set_record
 from mmreuse.registry import MODELS
@@ -170,6 +172,27 @@ class MergedClassifier(BaseModel):
         self.matchings = dict(matchings)
         self._record(method_name(matcher))
         return dict(matching=matched - started, fusing=time.perf_counter() - matched)
+
+    def merge_shared(self, merger: Mergers, base: nn.Module | None = None, images: TaskImages | None = None, *,
+                     scale: Scale = None, settle: bool = True) -> dict[str, Any]:
+        """Merge sources that share an initialisation, feature by feature; :attr:`merged` is the result.
+
+        Args:
+            merger: See :func:`mmreuse.merging.shared.merge_shared.merge_shared`.
+            base, images, scale: Likewise.
+            settle: Reset batch norms before agreement is measured.
+
+        Returns:
+            dict[str, Any]: What was chosen, and all that was tried.
+
+        Raises:
+            ConfigError, SpaceError, DataError: As there.
+        """
+        self.matchings = {}
+        self.merged = merge_weights(self.graphs, {}, start=self.start, stop=self.stop)
+        report = fill_trunk(self.merged, self.graphs, merger, base, scale, images, settle=settle)
+        self._record(report['type'])
+        return report
 
     def plain_network(self) -> nn.Module:
         """Return :attr:`merged`, with its record and the classes of its outputs."""

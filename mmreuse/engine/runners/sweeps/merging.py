@@ -18,6 +18,7 @@ from mmreuse.engine.merging import (
     MatchingImages,
     cached_moments,
     merge_metrics,
+    merge_shared_sources,
     merge_sources,
     renormalize_merged,
     validation_score,
@@ -26,10 +27,13 @@ from mmreuse.engine.runners.sweep import SweepRunner, plain
 from mmreuse.errors import ConfigError
 from mmreuse.graph import copy_model
 from mmreuse.merging import stop_points
+from mmreuse.merging.merge import check_merger
 from mmreuse.merging.partial.stops import INPUT
+from mmreuse.merging.shared.merge_shared import Mergers
 from mmreuse.models.classifiers import MergedClassifier
 from mmreuse.models.classifiers.plain import convert, read_weights
-from mmreuse.registry import MATCHERS, MODELS, RENORMALIZERS, RUNNERS
+from mmreuse.networks import open_network
+from mmreuse.registry import MATCHERS, MERGERS, MODELS, RENORMALIZERS, RUNNERS
 from mmreuse.renormalization.methods.auto import label_of
 from mmreuse.statistics import SpaceMoments
 from mmreuse.utils.configs.methods import MethodLike, find_method
@@ -50,6 +54,8 @@ class MergingRunner(SweepRunner):
     Config: one that merges, which inherits from ``configs/zipit/_base_merge.py``, and ``merging`` with
 
     - ``matchers``: names or configs; by default the one of ``default_hooks.merge``,
+    - ``mergers``: names or configs, for sources that share the ``base`` of ``default_hooks.merge``; by default its
+      own. They stand in the column of matchers,
     - ``stops``: modules, ``'none'`` to merge everything, ``'input'`` for nothing, or ``'all'``: one place after every
       layer; by default that of ``model``,
     - ``draws``: how many combinations of the two, drawn with the seed; all by default,
@@ -62,10 +68,10 @@ class MergingRunner(SweepRunner):
     """
 
     stage = 'merging'
-    keys = ('matchers', 'stops', 'draws', 'sources', 'external', 'split')
+    keys = ('matchers', 'mergers', 'stops', 'draws', 'sources', 'external', 'split')
     columns = ('network', 'matcher', 'stop', 'split')
     named = {'network': 'external'}
-    lists = ('matchers', 'stops', 'draws', 'sources', 'split')
+    lists = ('matchers', 'mergers', 'stops', 'draws', 'sources', 'split')
 
     def __init__(self, cfg: Config) -> None:
         super().__init__(cfg)
@@ -75,6 +81,7 @@ class MergingRunner(SweepRunner):
         self.merges = 'merge' in hooks and 'renormalize' in hooks
         self.options = dict(hooks.get('merge') or {})
         self.matcher: MethodLike = self.options.pop('matcher', 'zip')
+        self.merger: Mergers | None = self.options.pop('merger', None)
         self.renormalizers: list[MethodLike] = (hooks.get('renormalize') or {}).get('renormalizers', ['reset'])
 
     @property
@@ -91,8 +98,10 @@ class MergingRunner(SweepRunner):
 
     def inputs(self) -> dict[str, str]:
         """The sources' weights, wherever they come from."""
-        return {f'source {name}': state_hash(source.model)
-                for name, source in zip(self._letters(), self.model.sources, strict=True)}
+        networks = {f'source {name}': source.model
+                    for name, source in zip(self._letters(), self.model.sources, strict=True)}
+        base = {} if self.base is None else dict(base=self.base)
+        return {name: state_hash(network) for name, network in {**networks, **base}.items()}
 
     def recorded_settings(self) -> dict[str, Any]:
         """Also what merges and renormalises, and the content of external files in place of their names."""
@@ -121,6 +130,8 @@ class MergingRunner(SweepRunner):
         super().check()
         for matcher in (self.matcher, *self.part.get('matchers', ())):
             find_method(MATCHERS, matcher)
+        for merger in self._mergers():
+            check_merger(merger, self.options.get('base'), self.options.get('scale'), True, matches=False)
         for renormalizer in self.renormalizers:
             find_method(RENORMALIZERS, renormalizer)
         self.images.check(self.options.get('samples'), 'default_hooks.merge')
@@ -135,6 +146,12 @@ class MergingRunner(SweepRunner):
         model.init_weights()
         self.start, self.stop = model.start, model.stop
         return model
+
+    @cached_property
+    def base(self) -> nn.Module | None:
+        """What the sources were fine-tuned from, if that was said."""
+        reference = self.options.get('base')
+        return None if reference is None else open_network(reference).to(self.device)
 
     @cached_property
     def images(self) -> MatchingImages:
@@ -154,8 +171,10 @@ class MergingRunner(SweepRunner):
             ConfigError: There are fewer combinations than shall be drawn, or heads cannot be merged.
             SpaceError: There is no such stop.
         """
-        merges = [(dict(network=MERGE, matcher=label_of([find_method(MATCHERS, matcher)]), stop=stop), matcher)
-                  for stop, matcher in itertools.product(self._stops(), self._matchers())]
+        joined = [*((label_of([find_method(MATCHERS, matcher)]), matcher) for matcher in self._matchers()),
+                  *((label_of([find_method(MERGERS, merger)]), merger) for merger in self._mergers())]
+        merges = [(dict(network=MERGE, matcher=label, stop=stop), method)
+                  for stop, (label, method) in itertools.product(self._stops(), joined)]
         draws = self.part.get('draws')
         if draws is not None:
             if not 0 < draws <= len(merges):
@@ -201,7 +220,12 @@ class MergingRunner(SweepRunner):
 
     def _matchers(self) -> list[MethodLike]:
         others = any(self.part.get(key) for key in ('sources', 'external'))
-        return self.part.get('matchers', [] if others else [self.matcher])
+        return self.part.get('matchers', [] if others or self._mergers() else [self.matcher])
+
+    def _mergers(self) -> list[MethodLike]:
+        others = any(self.part.get(key) for key in ('sources', 'external', 'matchers'))
+        own = self.merger if isinstance(self.merger, list | tuple) else [self.merger]
+        return self.part.get('mergers', [] if others or self.merger is None else list(own))
 
     def _stops(self) -> list[str]:
         """Names of the wanted stops."""
@@ -226,8 +250,7 @@ class MergingRunner(SweepRunner):
         model, network = self.model, cell['network']
         if network == MERGE:
             model.set_span(self.start, _STOPS.get(cell['stop'], cell['stop']))
-            options = {key: self.options[key] for key in ('overrides', 'refit') if key in self.options}
-            costs = merge_sources(model, lambda: self.moments, matcher, **options)
+            costs = self._merge(matcher, is_merger=matcher in self._mergers())
             score = None if self.cfg.get('val_dataloader') is None else self._score
             return model, costs | renormalize_merged(model, self.images, self.renormalizers, score)
         if network == ENSEMBLE:
@@ -242,6 +265,14 @@ class MergingRunner(SweepRunner):
         # Nothing was merged; batch norms are reset as those of merges are, to be fair.
         renormalize_merged(model, self.images, [dict(type='reset', samples=self.options.get('samples'))])
         return model, merge_metrics(model, {})
+
+    def _merge(self, method: MethodLike, *, is_merger: bool) -> dict[str, float]:
+        """Merge the sources by a matcher or a merger."""
+        if is_merger:
+            return merge_shared_sources(self.model, self.images, method, self.base, scale=self.options.get('scale'),
+                                        samples=self.options.get('samples'), settle=bool(self.renormalizers))[0]
+        options = {key: self.options[key] for key in ('overrides', 'refit') if key in self.options}
+        return merge_sources(self.model, lambda: self.moments, method, **options)
 
     def _alone(self, number: int) -> MergedClassifier:
         """A classifier of one source."""
