@@ -73,7 +73,7 @@ class CalibrationImages:
         if place not in self._drawn:
             generator, chosen = torch.Generator(), []
             for row, image in enumerate(self._image_of(batch, rows).tolist()):
-                generator.manual_seed((self.keys[batch][image] + 1000003 * self.seed + row * images // rows) % 2**63)
+                generator.manual_seed(self.keys[batch][image] + 1000003 * self.seed + row % max(1, rows // images))
                 chosen.append(torch.randperm(total, generator=generator)[:wanted])
             self._drawn[place] = torch.stack(chosen).to(self.batches[batch].device)
         return self._drawn[place]

@@ -6,7 +6,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mmreuse.calibration.attention import FittedIntoHeads, FittedOutOfHeads
 from mmreuse.calibration.layers import Fitted, FittedConvolution, FittedLinear, FittedNorm, with_parameters
 
-_CONVOLUTIONS = (nn.Conv1d.forward, nn.Conv2d.forward, nn.Conv3d.forward)
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def fitted(name: str, layer: nn.Module, norm: _BatchNorm | None = None,
@@ -23,12 +23,19 @@ def fitted(name: str, layer: nn.Module, norm: _BatchNorm | None = None,
         return _attention(name, layer, node)
     if 'weight' not in layer._parameters and 'weight' in dir(layer):
         return 'its weight is computed'
-    if type(layer).forward is nn.Linear.forward:
+    if _computes_as(layer, nn.Linear):
         return {name: FittedLinear(layer, norm)}
-    if type(layer).forward in _CONVOLUTIONS:
+    if _computes_as(layer, *_CONVOLUTIONS):
         return {name: FittedConvolution(layer, norm)} if layer.padding_mode == 'zeros' else \
             f'it pads by {layer.padding_mode}'
     return _norm(name, layer)
+
+
+def _computes_as(layer: nn.Module, *kinds: type[nn.Module]) -> bool:
+    """Say whether a layer is one of some kinds, or of a class that changes nothing of what it computes."""
+    # mmcv's layers are those of torch, with a way around empty inputs.
+    return isinstance(layer, kinds) and (type(layer).forward in [kind.forward for kind in kinds]
+                                         or type(layer).__module__.split('.')[0] == 'mmcv')
 
 
 def _attention(name: str, layer: nn.MultiheadAttention, node: fx.Node | None) -> dict[str, Fitted] | str:
@@ -45,7 +52,8 @@ def _norm(name: str, layer: nn.Module) -> dict[str, Fitted] | str:
         return 'it is of no kind that is fitted'
     if weight.dim() > 1:
         return 'it normalises several axes'
-    channels = 1 if isinstance(layer, nn.GroupNorm) or type(layer).__name__.endswith('2d') else -1
+    maps = type(layer).__name__.endswith('2d') or getattr(layer, 'data_format', None) == 'channels_first'
+    channels = 1 if maps or isinstance(layer, nn.GroupNorm) else -1
     return {name: FittedNorm(layer, channels)} if _scales(layer, channels) else 'it does more than normalise and scale'
 
 

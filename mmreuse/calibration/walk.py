@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from mmengine.dist import broadcast, get_rank, is_main_process
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmreuse.calibration.images import CalibrationImages
@@ -223,10 +223,21 @@ def _calls(run: Stepwise) -> list[tuple[int, str]]:
         if node.op == 'call_module':
             found.append((number, node.target))
         elif node.op == 'call_function' and node.target is nn.functional.linear:
-            path, _, name = str(getattr(node.args[1], 'target', '')).rpartition('.')
-            if node.args[1].op == 'get_attr' and name == 'weight' and node.args[1].target not in run.constants:
+            path = _owner_of(node, run)
+            if path is not None:
                 found.append((number, path))
     return found
+
+
+def _owner_of(node: fx.Node, run: Stepwise) -> str | None:
+    """Name of the layer whose weight, and whose bias or none, the function of a linear layer is called with."""
+    weight, bias = (node.args[place] if len(node.args) > place else node.kwargs.get(key)
+                    for place, key in ((1, 'weight'), (2, 'bias')))
+    path, _, name = str(getattr(weight, 'target', '')).rpartition('.')
+    if name != 'weight' or weight.op != 'get_attr' or weight.target in run.constants:
+        return None
+    own = run.network.get_submodule(path)._parameters.get('bias') is not None
+    return path if getattr(bias, 'target', None) == (f'{path}.bias' if own else None) else None
 
 
 def _first_calls(run: Stepwise) -> Iterator[tuple[str, int]]:
