@@ -14,6 +14,7 @@ from mmreuse.networks import resize as sizes
 from mmreuse.networks.bases import create
 from mmreuse.networks.delta import pack, unpack
 from mmreuse.networks.edits import rebuild
+from mmreuse.networks.memory import BoundedMemory
 from mmreuse.networks.record import (
     Record,
     plain_network,
@@ -104,7 +105,7 @@ def load(path: PathLike, *, base: nn.Module | PathLike | None = None, trust_code
     tensors, about = read(path)
     if 'delta' in about:
         tensors = _complete(tensors, about['delta'], base, path, trust_code)
-    network = _rebuild(about, path, trust_code)
+    network = _rebuild(about, tensors, path, trust_code)
     _fill(network, tensors, path)
     return set_record(network.eval(), record_in(about))
 
@@ -119,7 +120,7 @@ def skeleton(path: PathLike, *, trust_code: bool = False) -> nn.Module:
     if 'delta' in about:
         raise ArtefactError(f'{path}: holds only what differs from another network. Load it with its base, and save it '
                             'as a whole.')
-    network = _rebuild(about, path, trust_code)
+    network = _rebuild(about, tensors, path, trust_code)
     known = dict(network.named_buffers())
     for key, tensor in tensors.items():
         if key.startswith(BUFFER) and key.removeprefix(BUFFER) in known:
@@ -152,9 +153,10 @@ def _complete(stored: Mapping[str, Tensor], delta: Mapping[str, Any], base: nn.M
         raise ArtefactError(f'{path}: is damaged ({type(error).__name__}: {error}). Save the network again.') from error
 
 
-def _rebuild(about: Mapping[str, Any], path: PathLike, trust_code: bool) -> nn.Module:
+def _rebuild(about: Mapping[str, Any], tensors: Mapping[str, Tensor], path: PathLike, trust_code: bool) -> nn.Module:
     try:
-        return rebuild(about['structure'], trust_code=trust_code)
+        with BoundedMemory(sum(tensor.nbytes for tensor in tensors.values())):
+            return rebuild(about['structure'], trust_code=trust_code)
     except ArtefactError as error:
         raise ArtefactError(f'{path}: {error}') from error
 

@@ -211,7 +211,6 @@ def edited(saved, path, change):
     (lambda about: about.update(structure=dict(edit='merge', of=[about['structure']])), "edit 'merge' are damaged"),
     (lambda about: about.update(structure=dict(edit='resize', of=[])), 'neither a base nor an edit'),
     (lambda about: about.update(structure=dict(base='nowhere', name='a', options={})), "library 'nowhere'"),
-    (lambda about: about.update(structure=dict(base='transformers', name='ViTModel', options={})), 'pip install'),
     (lambda about: about.update(structure=dict(base='timm', name='resnet_18', options={})), "no model 'resnet_18'"),
     (lambda about: about.update(structure=dict(base='timm', name='resnet18', options=dict(pretrained=True))),
      "'pretrained', which would read"),
@@ -227,6 +226,10 @@ def edited(saved, path, change):
     (lambda about: about.update(structure=dict(base='mmpretrain', name='MergedClassifier', options=dict(
         sources=['nearby.py'], tasks=[[0]], input_size=[3, 8, 8]))), 'which is code'),
     (lambda about: about.update(structure=dict(base=['timm'], name='resnet18', options={})), 'does not know'),
+    (lambda about: about.update(structure=dict(base='timm', name='test_resnet', options=dict(num_classes=10 ** 10))),
+     'far more than the tensors of the file'),
+    (lambda about: about.update(structure=dict(base='mmpretrain', name='CifarResNet', options=dict(
+        depth=20, width=10 ** 5))), 'far more than the tensors of the file'),
     (lambda about: about.update(metrics=[]), "lacks 'metrics'"),
     (lambda about: about['structure']['sizes']['attributes'].update({'no.module': dict(a=1)}), "no module 'no.module'"),
     (lambda about: about['structure']['sizes']['shapes'].update({'conv1.weight': [10 ** 6, 10 ** 6, 3, 3]}),
@@ -237,6 +240,14 @@ def test_refuses_what_does_not_fit(saved, tmp_path, change, message):
     with pytest.raises(ArtefactError, match=message) as caught:
         load(edited(saved, tmp_path / 'b.safetensors', change))
     assert 'b.safetensors' in str(caught.value)
+
+
+def test_says_which_package_is_not_installed(saved, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'transformers', None)
+    path = edited(saved, tmp_path / 'b.safetensors', lambda about: about.update(
+        structure=dict(base='transformers', name='ViTModel', options={})))
+    with pytest.raises(ArtefactError, match='pip install transformers'):
+        load(path)
 
 
 def test_refuses_damaged_files(saved, tmp_path):
