@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from _common import parse_args, write
 
-from mmreuse.apis import train
+from mmreuse.engine.run_config import run_config
 from mmreuse.utils.files.io import load_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,7 +46,7 @@ def run(folder: Path, recipe: str, options: dict[str, Any], **values: Any) -> tu
     folder.mkdir()
     config = folder / 'module.py'
     config.write_text(CONFIG.format(root=ROOT, recipe=recipe, labels=len(values['classes']), **values))
-    metrics = train(config, work_dir=folder, options=options)
+    metrics = run_config(config, work_dir=folder, options=options)
     selection = load_checkpoint(folder / 'selection.pth')['selections'][0]
     return selection['best'] or selection['backup'], metrics['test/accuracy/top1']
 
@@ -76,7 +76,7 @@ def main() -> None:
     results = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        train(ROOT / 'configs/quickstart/resnet_digits.py', work_dir=folder / 'base')
+        run_config(ROOT / 'configs/quickstart/resnet_digits.py', work_dir=folder / 'base')
         for number, (case, classes) in enumerate(CASES.items()):
             (folder / str(number)).mkdir()
             results[case] = compare(folder / str(number), classes, str(folder / 'base' / 'epoch_12.pth'))

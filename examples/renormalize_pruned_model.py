@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> list[dict]:
         dense = train(args, vgg(args.small, norm), data)
         rows.append(dict(net=family, sparsity=0., renormalizer='none', accuracy=100 * accuracy(dense, data.test)))
         for sparsity in SPARSITIES:
-            pruned = prune(dense, None, sparsity, 'magnitude', scope='global')
+            pruned, _ = prune(dense, None, sparsity, 'magnitude', scope='global')
             for name in ('none', *renormalizers):
                 model = copy.deepcopy(pruned)
                 if name != 'none':

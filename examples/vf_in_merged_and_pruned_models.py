@@ -29,8 +29,8 @@ def main(argv: Sequence[str] | None = None) -> list[dict]:
         made = {'merged': (interpolate(ends, [.5, .5]), ends)}
         if family != 'VGG':  # RESET is for batch norms
             options = dict(scope='global')
-            made['pruned'] = prune(ends[0], None, .9, 'magnitude', **options), ends[:1]
-            made['pruned, reset'] = prune(ends[0], data.train, .9, 'magnitude', **options), ends[:1]
+            made['pruned'] = prune(ends[0], None, .9, 'magnitude', **options)[0], ends[:1]
+            made['pruned, reset'] = prune(ends[0], data.train, .9, 'magnitude', **options)[0], ends[:1]
         for what, (model, sources) in made.items():
             sizes = feature_magnitudes([model, *sources], test)
             name = f'{family}, {what}'

@@ -109,6 +109,31 @@ def stage_main(description: str, runner_type: str, reads: str,
     run_tool(run, stage_parser(description, reads, overrides, **options).parse_args())
 
 
+def merging_main(description: str, table: str, arguments: Mapping[str, Mapping[str, Any]] | None = None,
+                 split: str = 'test') -> None:
+    """The whole tool of a table of :mod:`mmreuse.engine.studies.merging_tables`.
+
+    Args:
+        description: What the tool does.
+        table: Name of the function.
+        arguments: Its own ones: flags to what ``add_argument`` takes.
+        split: What is measured on by default.
+    """
+    parser = ToolParser(description)
+    parser.add_argument('config', help='config file that merges')
+    own = [parser.add_argument(flag, **settings).dest for flag, settings in (arguments or {}).items()]
+    parser.add_argument('--split', choices=('val', 'test'), default=split,
+                        help='what to measure on (default: %(default)s)')
+    add_arguments(parser)
+
+    def run(args: Namespace) -> None:
+        from mmreuse.engine import launch
+        from mmreuse.engine.studies import merging_tables
+        getattr(merging_tables, table)(launch.prepare(args), args.split, **{name: getattr(args, name) for name in own})
+
+    run_tool(run, parser.parse_args())
+
+
 def train_each(args: Namespace, names: Sequence[str], options: Callable[[str], Mapping[str, Any]] | None = None,
                change: Callable[['Config', str], None] | None = None) -> None:
     """Train a config once for each name, in ``WORK_DIR/<name>``; what is done is skipped, what was killed resumes.

@@ -20,7 +20,7 @@ def parse_args() -> Namespace:
 
 def run(args: Namespace) -> None:
     from mmreuse.engine import launch
-    launch.test(launch.prepare(args), args.checkpoint)
+    launch.test(launch.test_runner(launch.prepare(args), args.checkpoint))
 
 
 if __name__ == '__main__':

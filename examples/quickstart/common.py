@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from mmreuse.apis.stages import configured
-from mmreuse.apis.training import evaluate, train
+from mmreuse.apis import evaluate
+from mmreuse.engine.run_config import configured, run_config
 from mmreuse.registry import MODELS
 from mmreuse.utils.files.io import read_json
 
@@ -28,7 +28,7 @@ class Trained:
     def fit(self) -> None:
         """Train, unless a finished run lies in the folder; go on where a killed one stopped."""
         if not self.done:
-            train(self.config, work_dir=self.folder, options=self.options, resume=True)
+            run_config(self.config, work_dir=self.folder, options=self.options, resume=True)
             evaluate(self.config, self.checkpoint, work_dir=self.folder, options=self.options)
 
     @property

@@ -3,8 +3,7 @@ from pathlib import Path
 
 from common import CONFIGS, METRIC, print_table
 
-from mmreuse.apis.stages import run_stage
-from mmreuse.apis.training import train
+from mmreuse.engine.run_config import run_config
 from mmreuse.utils.files.io import read_json
 from mmreuse.visualization import Report, draw_connectivity
 
@@ -20,8 +19,8 @@ def connect_digits(folder: Path, report: Report) -> None:
     """
     ends = [folder / 'pair' / f'net{number}_epoch_{EPOCHS}.pth' for number in (1, 2)]
     if not all(end.is_file() for end in ends):
-        train(CONFIGS / 'pair_digits.py', work_dir=folder / 'pair', resume=True)
-    run_stage(CONFIGS / 'curve_digits.py', 'ConnectivityRunner', work_dir=folder,
+        run_config(CONFIGS / 'pair_digits.py', work_dir=folder / 'pair', resume=True)
+    run_config(CONFIGS / 'curve_digits.py', 'ConnectivityRunner', work_dir=folder,
               options={'connectivity.pairs.digits': list(map(str, ends))})
     rows = read_json(folder / 'connectivity' / 'results.json', required=('rows',))['rows']
     renormalizers = list(dict.fromkeys(row['renormalizer'] for row in rows))

@@ -5,8 +5,8 @@ from typing import Any
 from common import CONFIGS, Trained, print_table
 from mmengine.config import Config
 
-from mmreuse.apis.merging_tables import measure_merges
-from mmreuse.apis.stages import configured
+from mmreuse.engine.run_config import configured
+from mmreuse.engine.studies.merging_tables import measure_merges
 from mmreuse.visualization import Report, draw_size_curve
 
 HEADER = ('net', 'joint (%)', 'task average (%)', 'parameters (k)', 'MMACs')

@@ -5,9 +5,8 @@ from pathlib import Path
 import torch
 from common import CONFIGS, Trained, print_table
 
-from mmreuse.apis.modules import load_base, read_modules
-from mmreuse.apis.stages import configured, run_stage
-from mmreuse.apis.training import train
+from mmreuse.engine.run_config import configured, run_config
+from mmreuse.models.classifiers.module_files import load_base, read_modules
 from mmreuse.modularization import apply_module, compact, count_uses, measure_cost, save_module
 from mmreuse.utils.files.io import read_json
 from mmreuse.visualization import Report, draw_modules
@@ -33,8 +32,8 @@ def modularize_digits(folder: Path, report: Report) -> None:
         own = folder / 'modules' / target
         if not (own / 'metrics.json').is_file():
             changes = {f'{name}_dataloader.dataset.target': int(target) for name in ('train', 'val', 'test')}
-            train(config, work_dir=own, options=options | changes, resume=True)
-    run_stage(config, 'ModularizationRunner', work_dir=folder, options=options)
+            run_config(config, work_dir=own, options=options | changes, resume=True)
+    run_config(config, 'ModularizationRunner', work_dir=folder, options=options)
     rows = read_json(folder / 'modularization' / 'results.json', required=('rows',))['rows']
     cells = {(row['method'], row['target']): row for row in rows}
     header = ('digit against the rest', 'weights kept', *TARGETS)

@@ -6,8 +6,7 @@ import torch
 from common import CONFIGS, METRIC, Trained, print_table
 from mmengine.config import Config
 
-from mmreuse.apis.stages import reassemble
-from mmreuse.apis.training import learning_curve
+from mmreuse.engine.run_config import learning_curve, run_config
 from mmreuse.reassembly.assembly.emit import load_candidates
 from mmreuse.reassembly.partition.files import load_partition
 from mmreuse.reassembly.similarity.similarity_matrix import load_similarity
@@ -30,8 +29,8 @@ def reassemble_digits(folder: Path, report: Report) -> None:
     for member in zoo:
         member.fit()
     config = _pipeline_config(folder)
-    ranked = reassemble(config, work_dir=folder / 'dery')
-    best = ranked[0]
+    run_config(config, 'DeRyRunner', work_dir=folder / 'dery')
+    best = folder / 'dery' / 'reassembly' / 'rank1.py'
     runs = [
         Trained('reassembled', best, folder / 'reassembled', {}),
         Trained('same, from scratch', best, folder / 'scratch',

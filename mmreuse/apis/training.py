@@ -1,16 +1,41 @@
-"""Train and evaluate a config from Python, and read its learning curve."""
-import json
-from collections.abc import Mapping
+"""Train and evaluate a config from a notebook."""
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmreuse.apis.stages import configured
+from mmengine.runner import Runner
+from torch import nn
+
 from mmreuse.engine import launch
-from mmreuse.errors import ArtefactError
+from mmreuse.engine.run_config import configured
+from mmreuse.engine.unwrap_model import model_of
+from mmreuse.errors import ConfigError
+from mmreuse.networks.record import plain_network
+from mmreuse.utils.tables import Rows, Tabular
+
+
+@dataclass(frozen=True)
+class RunResult(Tabular, Mapping[str, float]):
+    """The metrics of a run, by name."""
+    metrics: dict[str, float]
+
+    def __getitem__(self, key: str) -> float:
+        return self.metrics[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.metrics)
+
+    def __len__(self) -> int:
+        return len(self.metrics)
+
+    def rows(self) -> Rows:
+        """Return one row per metric."""
+        return [dict(metric=key, value=value) for key, value in self.metrics.items()]
 
 
 def train(config: str | Path, *, work_dir: str | Path | None = None, options: Mapping[str, Any] | None = None,
-          resume: bool = False) -> dict[str, Any]:
+          resume: bool = False) -> tuple[nn.Module, RunResult]:
     """Train what a config describes.
 
     Args:
@@ -20,32 +45,43 @@ def train(config: str | Path, *, work_dir: str | Path | None = None, options: Ma
         resume: Go on from the newest valid checkpoint in the work_dir, if there is one.
 
     Returns:
-        dict[str, Any]: The metrics, as in ``metrics.json``.
+        tuple: The network after the last iteration, on the CPU and in evaluation mode; and what ``metrics.json`` holds.
+
+    Raises:
+        ConfigError: There is no such file or option, or the config does not train: ``tools/train.py`` and
+            :func:`mmreuse.engine.run_config.run_config` run its stage.
     """
     cfg = configured(config, work_dir, options)
     cfg.resume = resume
-    return launch.run(launch.build_runner(cfg))
+    runner = launch.build_runner(cfg)
+    if not isinstance(runner, Runner):
+        raise ConfigError(f'{config}: describes the stage {type(runner).__name__}, which is no training. Run it by '
+                          f'`python tools/train.py {config}`, or by mmreuse.engine.run_config.run_config.')
+    metrics = launch.run(runner)
+    return _network_of(runner), RunResult(metrics)
 
 
 def evaluate(config: str | Path, checkpoint: str | Path, *, work_dir: str | Path | None = None,
-             options: Mapping[str, Any] | None = None) -> dict[str, float]:
-    """Evaluate a checkpoint on the test set of its config.
+             options: Mapping[str, Any] | None = None) -> tuple[nn.Module, RunResult]:
+    """Evaluate a checkpoint or a network file on the test set of a config.
+
+    Args:
+        config: Config file.
+        checkpoint: Checkpoint of the config's model, or a network file, whose own structure is evaluated.
+        work_dir: Its ``metrics.json`` gains ``test/...``; by default ``work_dirs/<config name>``.
+        options: Dotted key to value, over the config.
 
     Returns:
-        dict[str, float]: The metrics of the ``test_evaluator``.
-    """
-    return launch.test(configured(config, work_dir, options), str(checkpoint))
-
-
-def learning_curve(work_dir: str | Path, key: str) -> list[tuple[int, float]]:
-    """The validation metric ``key`` of the last run in ``work_dir``: (epoch, value) points.
+        tuple: The network that was evaluated, and the metrics of the ``test_evaluator``.
 
     Raises:
-        ArtefactError: There is no log of a run with such a metric.
+        ConfigError: The config has no ``test_dataloader``.
+        ArtefactError: The checkpoint cannot be read.
     """
-    logs = sorted(Path(work_dir).glob('*/vis_data/scalars.json'))
-    records = [json.loads(line) for line in logs[-1].read_text().splitlines()] if logs else []
-    points = [(record['step'], record[key]) for record in records if key in record and 'lr' not in record]
-    if not points:
-        raise ArtefactError(f"{work_dir}: no run there has logged '{key}'.")
-    return points
+    runner = launch.test_runner(configured(config, work_dir, options), str(checkpoint))
+    metrics = launch.test(runner)
+    return _network_of(runner), RunResult(metrics)
+
+
+def _network_of(runner: Runner) -> nn.Module:
+    return plain_network(model_of(runner)).cpu().eval()

@@ -102,15 +102,12 @@ def run(runner: Any) -> dict[str, Any]:
     return metrics
 
 
-def test(cfg: Config, checkpoint: str) -> dict[str, Any]:
-    """Evaluate a checkpoint on the test set; the work_dir's ``metrics.json`` gains ``test/...``.
+def test_runner(cfg: Config, checkpoint: str) -> Runner:
+    """Build the runner that evaluates a checkpoint on the test set.
 
     Args:
         cfg: Says on what, and which network a checkpoint is of.
         checkpoint: A checkpoint; or a network file, whose own structure is evaluated.
-
-    Returns:
-        dict[str, Any]: The metrics of the ``test_evaluator``.
 
     Raises:
         ConfigError: The config has no ``test_dataloader``.
@@ -125,8 +122,20 @@ def test(cfg: Config, checkpoint: str) -> dict[str, Any]:
         cfg.load_from = checkpoint
     # Precision and optimizer are of training; without them a config for GPUs is tested on a CPU as well.
     cfg.optim_wrapper = cfg.train_cfg = cfg.train_dataloader = cfg.param_scheduler = None
-    metrics = build_runner(cfg).test()
-    add_metrics(cfg.work_dir, 'test', metrics)
+    return build_runner(cfg)
+
+
+def test(runner: Runner) -> dict[str, Any]:
+    """Evaluate; the work_dir's ``metrics.json`` gains ``test/...``.
+
+    Args:
+        runner: See :func:`test_runner`.
+
+    Returns:
+        dict[str, Any]: The metrics of the ``test_evaluator``.
+    """
+    metrics = runner.test()
+    add_metrics(runner.work_dir, 'test', metrics)
     return metrics
 
 

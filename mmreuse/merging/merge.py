@@ -1,4 +1,5 @@
 """Merge models in one call."""
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -133,7 +134,9 @@ def merge(
         images = None if loader is None else TaskImages.of(models, loader, task_images, samples)
         merger = fill_trunk(merged, graphs, merger, base, scale, images, settle=bool(renormalizers))['type']
     _name_outputs(merged, heads, names)
-    record_merge(merged, models, graphs[0].inputs, method_name(matcher if merger is None else merger))
+    merged.method = method_name(matcher if merger is None else merger)
+    merged.scores = {name: matching.score for name, matching in matchings.items() if math.isfinite(matching.score)}
+    record_merge(merged, models, graphs[0].inputs, merged.method)
     if names is not None or heads != 'merge':
         set_record(merged, replace(record_of(merged), classes=merged.class_names or ()))
     if heads == 'concat':

@@ -75,6 +75,8 @@ class MergedModel(nn.Module):
 
     Attributes:
         joint: What makes one output of those of all tails, or None.
+        method: Name of the matcher or merger; not saved.
+        scores: Mean similarity of the features that were joined, by feature space; not saved.
     """
 
     def __init__(
@@ -93,6 +95,8 @@ class MergedModel(nn.Module):
         self.splits = None if splits is None else nn.ModuleList(nn.ModuleList(own) for own in splits)
         self.tails = None if tails is None else nn.ModuleList(tails)
         self.joint: JointScores | None = None
+        self.method = ''
+        self.scores: dict[str, float] = {}
         self.describe(recipe)
 
     def describe(self, recipe: Mapping[str, Any]) -> None:

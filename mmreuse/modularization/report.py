@@ -6,6 +6,8 @@ from statistics import fmean
 
 from torch import Tensor
 
+from mmreuse.utils.tables import Rows, Tabular
+
 logger = logging.getLogger(__name__)
 
 #: A network, or its module, that is no further above chance tells labels apart badly, if at all.
@@ -13,8 +15,8 @@ _NEAR_CHANCE = 0.1
 
 
 @dataclass(frozen=True)
-class ModuleReport:
-    """Recalls of a module and its baselines; prints as a table."""
+class ModuleReport(Tabular):
+    """Recalls of a module and its baselines."""
     labels: tuple[str, ...]  # of the target problem
     recalls: dict[str, tuple[float, ...]]  # by method: original, head only, module; in [0, 1], by label
     ratio: float  # share of the weights that the module keeps
@@ -26,13 +28,16 @@ class ModuleReport:
         """Mean of the recalls, so that chance is one over the number of labels whatever their shares are."""
         return fmean(self.recalls[method])
 
-    def __str__(self) -> str:
-        width = max(len(label) for label in (*self.labels, 'balanced'))
-        head = f'{"":10}' + ''.join(f'  {label:>{width}}' for label in ('balanced', *self.labels))
-        rows = [f'{method:10}' + ''.join(f'  {100 * value:{width}.1f}' for value in (self.accuracy(method), *recalls))
-                for method, recalls in self.recalls.items()]
-        kept = f'{100 * self.ratio:.1f} % of the weights; recall in percent on {self.samples} samples of the '
-        return '\n'.join([head, *rows, kept + self.measured_on])
+    def rows(self) -> Rows:
+        """Return the recalls of each method in percent."""
+        return [dict(method=method, balanced=f'{100 * self.accuracy(method):.1f}',
+                     **{label: f'{100 * value:.1f}' for label, value in zip(self.labels, values, strict=True)})
+                for method, values in self.recalls.items()]
+
+    def notes(self) -> Sequence[str]:
+        """Say how much the module keeps."""
+        return [f'{100 * self.ratio:.1f} % of the weights; recall in percent on {self.samples} samples of the '
+                f'{self.measured_on}']
 
     def warn(self) -> None:
         """Log a warning where the module is near chance, or has lost most of what the whole network can."""

@@ -10,6 +10,7 @@ from torch.nn.utils import prune as torch_prune
 from mmreuse.errors import ConfigError
 from mmreuse.graph import copy_model
 from mmreuse.utils.names import fitting
+from mmreuse.utils.tables import Rows, Tabular
 
 
 def listed_weights(model: nn.Module, modules: Sequence[str] | None = None,
@@ -75,11 +76,22 @@ def apply_masks(weights: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> N
 
 
 @dataclass(frozen=True)
-class Sparsity:
+class Sparsity(Tabular):
     """Shares of weights that are zero."""
     listed: float  # of the weights that were to be pruned
     whole: float  # of all parameters, biases and norms among them
     by_weight: dict[str, float]  # of each listed weight
+    sizes: dict[str, int]  # of each listed weight
+
+    def rows(self) -> Rows:
+        """Return one row per listed weight."""
+        return [dict(weight=name, size=self.sizes[name], zero=f'{100 * share:.1f} %')
+                for name, share in self.by_weight.items()]
+
+    def notes(self) -> Sequence[str]:
+        """Say how many there are in all."""
+        return [f'{100 * self.listed:.2f} % of these {sum(self.sizes.values()):,} weights are zero, '
+                f'{100 * self.whole:.2f} % of all parameters']
 
 
 def measure_sparsity(model: nn.Module, modules: Sequence[str] | None = None,
@@ -105,4 +117,5 @@ def measure_sparsity(model: nn.Module, modules: Sequence[str] | None = None,
     return Sparsity(
         listed=sum(counts[name] for name in listed) / sum(weight.numel() for weight in listed.values()),
         whole=sum(counts.values()) / sum(parameter.numel() for parameter in model.parameters()),
-        by_weight={name: counts[name] / weight.numel() for name, weight in listed.items()})
+        by_weight={name: counts[name] / weight.numel() for name, weight in listed.items()},
+        sizes={name: weight.numel() for name, weight in listed.items()})

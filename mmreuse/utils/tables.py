@@ -1,9 +1,13 @@
-"""Tables of rows with named columns: CSV files, and on the terminal."""
+"""Tables of rows with named columns: in CSV files, on the terminal, and as results that print themselves."""
 import csv
+import html
+import io
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -41,14 +45,56 @@ def append_rows(path: str | Path, rows: Rows) -> None:
 
 
 def print_rows(rows: Rows, leave_out: Sequence[str] = ()) -> None:
-    """Print rows with the same columns, numbers rounded.
+    """Print rows, numbers rounded.
 
     Args:
         rows: Rows.
         leave_out: Columns.
     """
-    columns = [name for name in rows[0] if name not in leave_out]
-    table = Table(*columns)
+    Console().print(_table(rows, leave_out))
+
+
+def format_rows(rows: Rows) -> str:
+    """Return rows as text, as wide as they need; nothing is cut off."""
+    console = Console(file=io.StringIO(), width=10_000)
+    console.print(_table(rows, box=SIMPLE))
+    return '\n'.join(line.rstrip() for line in console.file.getvalue().splitlines() if line.strip())
+
+
+class Tabular(ABC):
+    """A result that prints as a table, with sentences below it."""
+
+    @abstractmethod
+    def rows(self) -> Rows:
+        """Return the rows of the table."""
+
+    def notes(self) -> Sequence[str]:
+        """Return what stands below the table, one line each."""
+        return ()
+
+    def __str__(self) -> str:
+        rows = self.rows()
+        return '\n'.join([*([format_rows(rows)] if rows else []), *self.notes()])
+
+    def _repr_html_(self) -> str:
+        return f'<pre>{html.escape(str(self))}</pre>'
+
+
+def _table(rows: Rows, leave_out: Sequence[str] = (), **options: Any) -> Table:
+    """Lay out all columns that any row has; numbers stand on the right."""
+    table, columns = Table(**options), [key for key in dict.fromkeys(key for row in rows for key in row)
+                                        if key not in leave_out]
+    for name in columns:
+        numeric = all(isinstance(row.get(name, 0), int | float) for row in rows)
+        table.add_column(name, justify='right' if numeric else 'left', no_wrap='box' in options)
     for row in rows:
-        table.add_row(*(f'{row[name]:.4g}' if isinstance(row[name], float) else str(row[name]) for name in columns))
-    Console().print(table)
+        table.add_row(*(_cell(row.get(name)) for name in columns))
+    return table
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ''
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f'{value:,}'
+    return f'{value:.4g}' if isinstance(value, float) else str(value)

@@ -1,7 +1,8 @@
 """The calls of a notebook: train, evaluate, read the curve."""
 import pytest
 
-from mmreuse.apis import evaluate, learning_curve, run_stage, train
+from mmreuse.apis import evaluate, train
+from mmreuse.engine.run_config import learning_curve, run_config
 from mmreuse.errors import ArtefactError, ConfigError
 
 CONFIG = 'configs/quickstart/resnet_digits.py'
@@ -11,11 +12,11 @@ QUICK = {'train_cfg.max_epochs': 2, 'default_hooks.checkpoint.interval': 2, 'tra
 
 def test_train_then_evaluate_then_read_the_curve(tmp_path, repository, monkeypatch):
     monkeypatch.chdir(repository)
-    metrics = train(CONFIG, work_dir=tmp_path, options=QUICK)
+    _, metrics = train(CONFIG, work_dir=tmp_path, options=QUICK)
     assert metrics['epoch'] == 2
     curve = learning_curve(tmp_path, 'accuracy/top1')
     assert [step for step, _ in curve] == [1, 2] and curve[-1][1] == metrics['val/accuracy/top1']
-    tested = evaluate(CONFIG, tmp_path / 'epoch_2.pth', work_dir=tmp_path, options=QUICK)
+    _, tested = evaluate(CONFIG, tmp_path / 'epoch_2.pth', work_dir=tmp_path, options=QUICK)
     assert 0 <= tested['accuracy/top1'] <= 100
     with pytest.raises(ArtefactError, match='accuracy/top5'):
         learning_curve(tmp_path, 'accuracy/top5')
@@ -26,4 +27,4 @@ def test_errors_name_the_nearest(tmp_path, repository, monkeypatch):
     with pytest.raises(ConfigError, match='resnet_digits'):
         train('configs/quickstart/resnet_digit.py', work_dir=tmp_path)
     with pytest.raises(ConfigError, match='SimilarityRunner'):
-        run_stage('configs/quickstart/dery_digits.py', 'SimilarityRuner', work_dir=tmp_path)
+        run_config('configs/quickstart/dery_digits.py', 'SimilarityRuner', work_dir=tmp_path)

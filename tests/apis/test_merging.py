@@ -42,7 +42,7 @@ def test_merging_with_a_permuted_clone_gives_the_function_back(library: str, dat
     torch.manual_seed(0)
     model = NETS[library]().eval()
     source = dict(tensor=IMAGES, batches=[IMAGES[:32], IMAGES[32:]], generator=iter([IMAGES]))
-    merged = merge([model, permuted(model)], source.get(data, TensorDataset(IMAGES, torch.zeros(96))), 'permute',
+    merged, _ = merge([model, permuted(model)], source.get(data, TensorDataset(IMAGES, torch.zeros(96))), 'permute',
                    heads='merge', renormalizers=())
     with torch.no_grad():
         expected, actual = model(IMAGES), merged.eval()(IMAGES)
@@ -52,7 +52,7 @@ def test_merging_with_a_permuted_clone_gives_the_function_back(library: str, dat
 def test_resets_batch_norms_unless_told_otherwise() -> None:
     torch.manual_seed(0)
     models = [mmpretrain_net().eval() for _ in range(2)]
-    plain, reset = (merge(models, IMAGES, **options) for options in (dict(renormalizers=()), {}))
+    plain, reset = (merge(models, IMAGES, **options)[0] for options in (dict(renormalizers=()), {}))
     norms = [dict(net.named_buffers()) for net in (plain, reset)]
     changed = [key for key in norms[0] if key.endswith('running_var') and not norms[0][key].equal(norms[1][key])]
     assert len(changed) == sum(key.endswith('running_var') for key in norms[0]) > 0
@@ -60,7 +60,7 @@ def test_resets_batch_norms_unless_told_otherwise() -> None:
 
 def test_a_stop_gives_one_output_a_model() -> None:
     torch.manual_seed(0)
-    outputs = merge([mmpretrain_net().eval() for _ in range(2)], IMAGES, stop='backbone.layer1')(IMAGES[:3])
+    outputs = merge([mmpretrain_net().eval() for _ in range(2)], IMAGES, stop='backbone.layer1')[0](IMAGES[:3])
     assert [tuple(output.shape) for output in outputs] == [(3, 5), (3, 5)]
 
 

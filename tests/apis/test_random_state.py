@@ -35,10 +35,10 @@ def applied(net):
 @pytest.mark.parametrize('call', [
     pytest.param(lambda net: trace(net, IMAGES[:2]).model, id='trace'),
     pytest.param(lambda net: nn.Sequential(*cut(trace(net, IMAGES[:2]), '4')), id='cut'),
-    pytest.param(lambda net: merge([net, make_net(2)], IMAGES), id='merge'),
-    pytest.param(lambda net: prune(net, (IMAGES, LABELS), .5, 'woodfisher', fisher=dict(samples=32)), id='prune'),
+    pytest.param(lambda net: merge([net, make_net(2)], IMAGES)[0], id='merge'),
+    pytest.param(lambda net: prune(net, (IMAGES, LABELS), .5, 'woodfisher', fisher=dict(samples=32))[0], id='prune'),
     pytest.param(lambda net: prune_channels(net, IMAGES[:2], .5, [IMAGES], renormalizers=['reset']), id='channels'),
-    pytest.param(lambda net: modularize(net, (IMAGES, LABELS), [1], epochs=1), id='modularize'),
+    pytest.param(lambda net: modularize(net, (IMAGES, LABELS), [1], epochs=1)[0], id='modularize'),
     pytest.param(lambda net: compact(net, IMAGES[:2]), id='compact'),
     pytest.param(applied, id='apply_module')])
 def test_global_generator_neither_decides_nor_moves(call):

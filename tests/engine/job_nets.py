@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
-from mmreuse.apis.stages import configured
 from mmreuse.engine import launch
+from mmreuse.engine.run_config import configured
 from mmreuse.networks import create, save
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,7 +6,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from mmreuse.apis import train
+from mmreuse.engine.run_config import run_config
 from mmreuse.registry import MODELS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,7 +69,7 @@ def write_source(folder: Path, part: int, head: str = 'text') -> Path:
 def train_sources(folder: Path, head: str = 'text') -> None:
     """Train both sources; configs and checkpoints lie in ``folder`` then."""
     for part in range(2):
-        train(write_source(folder, part, head), work_dir=folder / f'{head}-{part}')
+        run_config(write_source(folder, part, head), work_dir=folder / f'{head}-{part}')
 
 
 def save_random_sources(folder: Path, head: str = 'text') -> None:

@@ -8,10 +8,11 @@ import torch
 from matplotlib.figure import Figure
 from mmengine.registry import init_default_scope
 
-from mmreuse.apis import align_checkpoints, run_stage
 from mmreuse.engine.launch import load_config
+from mmreuse.engine.run_config import run_config
 from mmreuse.engine.runners import ConnectivityRunner
 from mmreuse.engine.runners.sweeps import connectivity
+from mmreuse.engine.studies.alignment import align_checkpoints
 from mmreuse.errors import ArtefactError, ConfigError, SpaceError
 from mmreuse.graph import trace, transform
 from mmreuse.graph.proof.verify import random_permutations
@@ -74,7 +75,7 @@ def measured(monkeypatch):
 
 
 def run(folder, work_dir, **options):
-    return run_stage(folder / 'curve.py', 'ConnectivityRunner', work_dir=work_dir,
+    return run_config(folder / 'curve.py', 'ConnectivityRunner', work_dir=work_dir,
                      options={f'connectivity.{key}': value for key, value in options.items()})
 
 
@@ -169,20 +170,20 @@ def test_bad_settings_are_found_at_once(folder, tmp_path, options, error, match)
     path = tmp_path / 'curve.py'
     path.write_text((folder / 'curve.py').read_text() + f'\nconnectivity = {part!r}\n')
     with pytest.raises(error, match=match):
-        run_stage(path, 'ConnectivityRunner', work_dir=tmp_path)
+        run_config(path, 'ConnectivityRunner', work_dir=tmp_path)
     assert not (tmp_path / 'connectivity/results.json').exists()
 
 
 def test_a_choice_needs_validation_data(folder, tmp_path):
     with pytest.raises(ConfigError, match="'a' chooses on validation data.*no val_dataloader"):
-        run_stage(folder / 'curve.py', 'ConnectivityRunner', work_dir=tmp_path, options={
+        run_config(folder / 'curve.py', 'ConnectivityRunner', work_dir=tmp_path, options={
             'val_dataloader': None, 'connectivity.renormalizers.a': dict(type='auto')})
 
 
 def test_half_precision_is_what_the_config_says(folder, tmp_path):
     losses = []
     for fp16 in (False, True):
-        run_stage(folder / 'curve.py', 'ConnectivityRunner', work_dir=tmp_path / str(fp16), options={
+        run_config(folder / 'curve.py', 'ConnectivityRunner', work_dir=tmp_path / str(fp16), options={
             'test_cfg': dict(fp16=fp16), 'connectivity.points': 2})
         losses.append(read_json(tmp_path / str(fp16) / 'connectivity/results.json')['rows'][0]['loss'])
     assert losses[0] != losses[1] and losses[0] == pytest.approx(losses[1], rel=.05)

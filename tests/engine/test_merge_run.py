@@ -6,7 +6,8 @@ import pytest
 import torch
 from merging_runs import merge_config, train_sources
 
-from mmreuse.apis import evaluate, train
+from mmreuse.apis import evaluate
+from mmreuse.engine.run_config import run_config
 from mmreuse.errors import ArtefactError, ConfigError, DataError, SpaceError
 from mmreuse.models import MergedClassifier
 from mmreuse.networks import describe, load, record_of
@@ -26,7 +27,7 @@ def merged(folder, tmp_path_factory):
     """A config, where it was run, and the metrics."""
     config = merge_config(folder, stop='backbone.layer2')
     work_dir = tmp_path_factory.mktemp('merged')
-    return config, work_dir, train(config, work_dir=work_dir)
+    return config, work_dir, run_config(config, work_dir=work_dir)
 
 
 def test_metrics_tell_accuracy_size_and_seconds(merged):
@@ -66,7 +67,7 @@ def test_testing_the_checkpoint_repeats_the_validation(merged, tmp_path):
     config, work_dir, metrics = merged
     # Neither stop nor sources' checkpoints of the config matter: the checkpoint says its structure.
     options = {'test_dataloader.dataset.split': 'val', 'model.stop': None, 'model.sources.0.checkpoint': None}
-    tested = evaluate(config, work_dir / 'merged.pth', work_dir=tmp_path, options=options)
+    _, tested = evaluate(config, work_dir / 'merged.pth', work_dir=tmp_path, options=options)
     assert tested == pytest.approx({key[4:]: value for key, value in metrics.items() if key.startswith('val/')})
 
 
@@ -75,13 +76,13 @@ def test_other_matchers_and_stops_use_the_same_moments(merged, monkeypatch, tmp_
         raise AssertionError('a second pass over the data')
 
     monkeypatch.setattr(MergedClassifier, 'collect', forbidden)
-    train(merged[0], work_dir=tmp_path, options={
+    run_config(merged[0], work_dir=tmp_path, options={
         'model.stop': None, 'default_hooks.merge.matcher': dict(_delete_=True, type='permute')})
     assert len(read_json(tmp_path / 'matching.json')) > len(read_json(merged[1] / 'matching.json'))
 
 
 def test_kept_moments_give_the_same_net_as_fresh_ones(merged, tmp_path):
-    train(merged[0], work_dir=tmp_path, options={'default_hooks.merge.cache_dir': str(tmp_path / 'cache')})
+    run_config(merged[0], work_dir=tmp_path, options={'default_hooks.merge.cache_dir': str(tmp_path / 'cache')})
     first, second = (load_checkpoint(folder / 'merged.pth')['state_dict'] for folder in (merged[1], tmp_path))
     assert all(torch.equal(first[key], second[key]) for key in first.keys() | second.keys())
 
@@ -90,7 +91,7 @@ def test_equal_runs_give_equal_bytes(merged, tmp_path):
     written = []
     for seconds in (0, 1.1):  # names and times of a run change from second to second
         time.sleep(seconds)
-        train(merged[0], work_dir=tmp_path / 'run')
+        run_config(merged[0], work_dir=tmp_path / 'run')
         written.append((tmp_path / 'run/merged.pth').read_bytes())
         assert 'merge/fusing_seconds' in read_json(tmp_path / 'run/metrics.json')
         shutil.rmtree(tmp_path / 'run')
@@ -103,13 +104,13 @@ def test_other_images_need_moments_of_their_own(merged, tmp_path):
         collect = MergedClassifier.collect
         patch.setattr(MergedClassifier, 'collect', lambda *args: seen.append(args) or collect(*args))
         for options in ({'train_dataloader.dataset.split': 'val'}, {'default_hooks.merge.samples': 100}):
-            train(merged[0], work_dir=tmp_path, options=options)
+            run_config(merged[0], work_dir=tmp_path, options=options)
     assert len(seen) == 2
 
 
 def test_data_free_matcher_passes_over_no_data(merged, monkeypatch, tmp_path):
     monkeypatch.setattr(MergedClassifier, 'collect', None)
-    metrics = train(merged[0], work_dir=tmp_path, options={
+    metrics = run_config(merged[0], work_dir=tmp_path, options={
         'default_hooks.merge.matcher': dict(_delete_=True, type='weight_matching'),
         'default_hooks.renormalize.renormalizers': []})
     assert metrics['val/task_average'] > 0
@@ -119,7 +120,7 @@ def test_resumed_run_is_only_validated(merged, monkeypatch):
     config, work_dir, metrics = merged
     monkeypatch.setattr(MergedClassifier, 'merge', None)
     monkeypatch.setattr(MergedClassifier, 'renormalize', None)
-    again = train(config, work_dir=work_dir, resume=True)
+    again = run_config(config, work_dir=work_dir, resume=True)
     assert again == pytest.approx({key: value for key, value in metrics.items() if not key.endswith('_seconds')})
 
 
@@ -127,10 +128,10 @@ def test_resumed_run_is_only_validated(merged, monkeypatch):
 def test_training_goes_on_from_the_merge(merged, tmp_path, matcher):
     options = {'default_hooks.merge.matcher': dict(_delete_=True, **matcher), 'param_scheduler': None,
                'optim_wrapper': dict(optimizer=dict(type='SGD', lr=0.02, momentum=0.9))}
-    before = train(merged[0], work_dir=tmp_path / 'alone', options=options)
+    before = run_config(merged[0], work_dir=tmp_path / 'alone', options=options)
     both = options | {'train_cfg.max_epochs': 2, 'default_hooks.checkpoint.filename_tmpl': 'epoch_{}.pth',
                       'default_hooks.checkpoint.save_optimizer': True}
-    after = train(merged[0], work_dir=tmp_path / 'trained', options=both)
+    after = run_config(merged[0], work_dir=tmp_path / 'trained', options=both)
     assert before['epoch'] == 0 and after['epoch'] == 2
     assert after['merge/matching_score'] == before['merge/matching_score']
     assert after['val/task_average'] > before['val/task_average'] + 5
@@ -138,14 +139,14 @@ def test_training_goes_on_from_the_merge(merged, tmp_path, matcher):
     saved = load_checkpoint(tmp_path / 'trained/epoch_2.pth')
     assert len(saved['optimizer']['state']) == len(saved['optimizer']['param_groups'][0]['params']) > 20
     (tmp_path / 'trained/epoch_2.pth').unlink()
-    again = train(merged[0], work_dir=tmp_path / 'trained', options=both, resume=True)
+    again = run_config(merged[0], work_dir=tmp_path / 'trained', options=both, resume=True)
     assert again['val/joint'] == after['val/joint'] and again['epoch'] == 2
     assert all(torch.equal(value, load_checkpoint(tmp_path / 'trained/epoch_2.pth')['state_dict'][key])
                for key, value in saved['state_dict'].items())
 
 
 def test_refit_and_overrides_reach_the_matching(merged, tmp_path):
-    train(merged[0], work_dir=tmp_path, options={
+    run_config(merged[0], work_dir=tmp_path, options={
         'default_hooks.merge.refit': True, 'default_hooks.merge.overrides': {r'backbone\.conv1': 'identity'}})
     report = read_json(tmp_path / 'matching.json')
     assert all(item['within'] is None for item in report.values())  # dense
@@ -166,6 +167,6 @@ def test_refit_and_overrides_reach_the_matching(merged, tmp_path):
 def test_mistakes_are_told_and_nothing_is_merged(merged, tmp_path, options, error, message):
     key = next(iter(options))
     with pytest.raises(error, match=message):
-        train(merged[0], work_dir=tmp_path / 'work', options=options)
+        run_config(merged[0], work_dir=tmp_path / 'work', options=options)
     written = list((tmp_path / 'work').rglob('*.pth')) + list((tmp_path / 'work').rglob('matching.json'))
     assert not written or key.startswith('val_evaluator')

@@ -7,11 +7,11 @@ from merging_runs import merge_config, write_source
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from mmreuse.apis import train
-from mmreuse.apis.merging_tables import measure_merges
 from mmreuse.engine.jobs.job import equal_cost_network, find_job
 from mmreuse.engine.merging import MatchingImages
+from mmreuse.engine.run_config import run_config
 from mmreuse.engine.runners.sweeps.merging import MergingRunner
+from mmreuse.engine.studies.merging_tables import measure_merges
 from mmreuse.errors import ConfigError
 from mmreuse.networks import open_network, save
 from mmreuse.registry import MODELS
@@ -52,7 +52,7 @@ def reference(folder: Path) -> dict:
 
 
 def test_a_run_merges_chooses_and_keeps_heads_by_task(folder, config, tmp_path):
-    metrics = train(config, work_dir=tmp_path)
+    metrics = run_config(config, work_dir=tmp_path)
     report = read_json(tmp_path / 'merger.json')
     assert report['type'] == 'ties' and len(report['tried']) == 4
     assert metrics['merge/scale'] == report['scale'] and metrics['merge/agreement'] == report['agreement']

@@ -6,9 +6,10 @@ import pytest
 import torch
 from mmengine.dataset import DefaultSampler
 
-from mmreuse.apis import evaluate, train
+from mmreuse.apis import evaluate
 from mmreuse.datasets import ParallelBatchSampler
 from mmreuse.engine.hooks import InterpolationHook
+from mmreuse.engine.run_config import run_config
 from mmreuse.errors import ArtefactError, ConfigError, DataError
 from mmreuse.models import ClassifierPair
 from mmreuse.utils.files.io import load_checkpoint, read_json
@@ -46,7 +47,7 @@ def write_config(path, root, classifier=CLASSIFIER):
 def trained(tmp_path_factory, repository):
     folder = tmp_path_factory.mktemp('pair')
     config = write_config(folder / 'pair.py', repository)
-    return config, folder / 'run', train(config, work_dir=folder / 'run')
+    return config, folder / 'run', run_config(config, work_dir=folder / 'run')
 
 
 def test_parts_of_a_batch_follow_orders_of_their_own():
@@ -122,7 +123,7 @@ def test_single_checkpoints_are_the_nets_of_the_pair(trained, tmp_path, reposito
     text = CONFIG.replace("dict(type='ClassifierPair', classifier={classifier})", '{classifier}')
     text = text[:text.index('val_evaluator')].replace(", batch_sampler=dict(type='ParallelBatchSampler', parts=2)", '')
     single.write_text(text.format(root=repository, classifier=CLASSIFIER))
-    alone = evaluate(single, work_dir / 'net2_epoch_2.pth', work_dir=tmp_path,
+    _, alone = evaluate(single, work_dir / 'net2_epoch_2.pth', work_dir=tmp_path,
                      options={'test_dataloader.dataset.split': 'val'})
     assert alone['accuracy/top1'] == pytest.approx(metrics['val/accuracy_2'])
 
@@ -146,8 +147,8 @@ def test_interpolation_and_distances_are_reported(trained):
 def test_resuming_measures_from_the_first_start(trained, tmp_path):
     config, work_dir, _ = trained
     options = {'train_cfg.max_epochs': 1, 'custom_hooks.2.fraction': 1.}
-    train(config, work_dir=tmp_path / 'run', options=options)
-    train(config, work_dir=tmp_path / 'run', resume=True)
+    run_config(config, work_dir=tmp_path / 'run', options=options)
+    run_config(config, work_dir=tmp_path / 'run', resume=True)
     rows = read_json(tmp_path / 'run/interpolation.json')['rows']
     assert rows == read_json(work_dir / 'interpolation.json')['rows']
 

@@ -2,7 +2,7 @@
 import pytest
 from merging_runs import merge_config, save_random_sources
 
-from mmreuse.apis import train
+from mmreuse.engine.run_config import run_config
 from mmreuse.errors import ConfigError
 from mmreuse.models import MergedClassifier
 from mmreuse.renormalization import auto
@@ -29,7 +29,7 @@ def test_a_choice_is_made_by_the_validation_of_the_run(folder, tmp_path, monkeyp
         original(self, tries, loader, score)
 
     monkeypatch.setattr(MergedClassifier, 'renormalize', noted)
-    metrics = train(merge_config(folder, stop='backbone.layer2'), work_dir=tmp_path, options=options('auto'))
+    metrics = run_config(merge_config(folder, stop='backbone.layer2'), work_dir=tmp_path, options=options('auto'))
     assert set(chosen[0].scores) == {'none', 'reset', 'zero_bias'}
     assert metrics['val/joint'] == pytest.approx(max(chosen[0].scores.values()))
 
@@ -37,4 +37,4 @@ def test_a_choice_is_made_by_the_validation_of_the_run(folder, tmp_path, monkeyp
 def test_without_validation_there_is_nothing_to_choose_by(folder, tmp_path):
     cfg = options(dict(type='bias_removal')) | dict(val_dataloader=None, val_cfg=None, val_evaluator=None)
     with pytest.raises(ConfigError, match='bias_removal.*no val_dataloader'):
-        train(merge_config(folder, stop='backbone.layer2'), work_dir=tmp_path, options=cfg)
+        run_config(merge_config(folder, stop='backbone.layer2'), work_dir=tmp_path, options=cfg)

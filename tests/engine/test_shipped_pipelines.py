@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from mmreuse.apis.stages import configured
 from mmreuse.engine import launch
+from mmreuse.engine.run_config import configured
 from mmreuse.networks import describe, load
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -47,7 +47,7 @@ def trained(digits):
 
 def test_heads_of_differing_classes_are_kept_by_default():
     models, images = [net(3, 0), net(5, 1)], torch.randn(70, 1, 8, 8)
-    merged = merge(models, images)
+    merged, _ = merge(models, images)
     found = merged(images[:2])
     assert [each.shape[1] for each in found] == [3, 5]
     for tail, model in zip(merged.tails, models, strict=True):
@@ -60,20 +60,20 @@ def test_heads_of_differing_classes_are_kept_by_default():
 
 def test_heads_of_one_width_are_averaged_only_if_they_mean_the_same():
     models, images = [net(3, 0), net(3, 1)], torch.randn(70, 1, 8, 8)
-    assert isinstance(merge(models, images)(images), tuple)
-    assert isinstance(merge(models, images, class_names=[['a', 'b', 'c'], ['a', 'c', 'b']])(images), tuple)
+    assert isinstance(merge(models, images)[0](images), tuple)
+    assert isinstance(merge(models, images, class_names=[['a', 'b', 'c'], ['a', 'c', 'b']])[0](images), tuple)
     for options in (dict(heads='merge'), dict(class_names=['a', 'b', 'c']), dict(class_names=[['a', 'b', 'c']] * 2)):
-        merged = merge(models, images, **options)
+        merged, _ = merge(models, images, **options)
         assert merged(images).shape == (70, 3) and merged.tails is None
     assert merged.class_names == ['a', 'b', 'c']
-    assert merge(models[:1], images)(images).shape == (70, 3)
+    assert merge(models[:1], images)[0](images).shape == (70, 3)
 
 
 def test_one_output_ranks_the_classes_of_each_task_as_its_head_does(tmp_path):
     models = [create(f'{__name__}:net', classes=classes, seed=seed).eval() for seed, classes in enumerate((3, 5))]
     images = torch.randn(70, 1, 8, 8)
     names = [list('abc'), list('defgh')]
-    tasks, one = merge(models, images, class_names=names), merge(models, images, heads='concat', class_names=names)
+    (tasks, _), (one, _) = (merge(models, images, class_names=names, **heads) for heads in ({}, dict(heads='concat')))
     assert tasks.class_names == names and one.class_names == list('abcdefgh')
     scores = one(images)
     assert scores.shape == (70, 8)
@@ -92,12 +92,12 @@ def test_ten_classes_of_four_and_six(digits, trained):
     images, labels = digits
     order = torch.tensor([label for task in TASKS for label in task])
     with torch.no_grad():
-        one = merge(trained, images[:400], heads='concat', stop='')  # nothing is merged: what the heads alone do
+        one, _ = merge(trained, images[:400], heads='concat', stop='')  # nothing is merged: what the heads alone do
         raw = [model(images[1200:]) for model in trained]
         joint, *others = (float((order[scores.argmax(1)] == labels[1200:]).double().mean()) for scores in (
             one(images[1200:]), torch.cat(raw, 1), torch.cat([each.log_softmax(1) for each in raw], 1)))
         assert joint > max(others)
-        merged = merge(trained, images[:400], heads='concat')
+        merged, _ = merge(trained, images[:400], heads='concat')
         found = order[merged(images[1200:]).argmax(1)]
     alone = max(float((torch.tensor(task)[own.argmax(1)] == labels[1200:]).double().mean())
                 for task, own in zip(TASKS, raw, strict=True))

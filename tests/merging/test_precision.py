@@ -39,11 +39,11 @@ def pair(request):
 def test_merges_and_renormalizers(pair):
     dtype, models = pair
     expected = models[0](IMAGES.to(dtype))
-    merged = merge(models, IMAGES, 'permute', heads='merge', renormalizers=())
+    merged, _ = merge(models, IMAGES, 'permute', heads='merge', renormalizers=())
     assert dtypes(merged) == {dtype}
     close(merged(IMAGES.to(dtype)), expected, dtype)
     for options in (dict(heads='concat'), dict(stop='layer2', renormalizers=['reset', 'repair'])):
-        other = merge(models, IMAGES, 'zip', **options)
+        other, _ = merge(models, IMAGES, 'zip', **options)
         assert dtypes(other) - {torch.float32} <= {dtype}
         outputs = other(IMAGES.to(dtype))
         for each in outputs if isinstance(outputs, tuple) else [outputs]:

@@ -2,7 +2,7 @@
 import pytest
 from modular_runs import BASE, MODULE, TRAINED
 
-from mmreuse.apis import train
+from mmreuse.engine.run_config import run_config
 
 
 @pytest.fixture(scope='session')
@@ -11,7 +11,7 @@ def trained(tmp_path_factory, repository):
     folder = tmp_path_factory.mktemp('base')
     path = folder / 'base.py'
     path.write_text(TRAINED.format(root=repository, base=BASE))
-    train(path, work_dir=folder / 'run')
+    run_config(path, work_dir=folder / 'run')
     return folder / 'run' / 'epoch_4.pth'
 
 

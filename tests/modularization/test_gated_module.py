@@ -4,11 +4,11 @@ import torch
 from mmengine.hooks import Hook
 from torch import nn
 
-from mmreuse.apis import train
-from mmreuse.apis.modules import load_base, read_modules
 from mmreuse.engine.launch import build_runner, load_config
+from mmreuse.engine.run_config import run_config
 from mmreuse.errors import ConfigError, DataError
 from mmreuse.models import ModularClassifier
+from mmreuse.models.classifiers.module_files import load_base, read_modules
 from mmreuse.modularization import apply_module, compact, count_uses, frozen_hash, materialize, measure_cost
 from mmreuse.modularization.compaction.compaction import difference
 from mmreuse.modularization.masks.budget import hold_gates, rank_gates
@@ -174,7 +174,7 @@ class Kill(Hook):
 
 def test_a_run_makes_a_module_that_compacts(config, tmp_path):
     path = config(extra=GATED)
-    metrics = train(path, work_dir=tmp_path / 'run')
+    metrics = run_config(path, work_dir=tmp_path / 'run')
     assert metrics['module/accuracy'] > .85 and metrics['test/accuracy/top1'] > 75
     kept = load_checkpoint(tmp_path / 'run' / 'selection.pth')
     cfg = load_config(str(path))
@@ -191,7 +191,7 @@ def test_a_run_makes_a_module_that_compacts(config, tmp_path):
     runner.register_hook(Kill())
     with pytest.raises(KeyboardInterrupt):
         runner.train()
-    again = train(path, work_dir=cfg.work_dir, resume=True)
+    again = run_config(path, work_dir=cfg.work_dir, resume=True)
     state = load_checkpoint(f'{cfg.work_dir}/selection.pth')
     assert state['selections'] == kept['selections'] and again['test/accuracy/top1'] == metrics['test/accuracy/top1']
     last = [load_checkpoint(f'{folder}/epoch_8.pth')['state_dict'] for folder in (tmp_path / 'run', cfg.work_dir)]
@@ -203,7 +203,7 @@ def test_masks_get_the_budget_that_closed_gates_leave(config, tmp_path):
     path = config(extra=GATED.replace("    dict(type='ModuleSelectionHook', max_ratio=1.)",
                                       "    dict(type='MaskBudgetHook', ratio=0.2, end=0.5),\n"
                                       "    dict(type='ModuleSelectionHook', max_ratio=0.9)"))
-    train(path, work_dir=tmp_path / 'run', options={'model.cost': 'weights', 'train_cfg.max_epochs': 4})
+    run_config(path, work_dir=tmp_path / 'run', options={'model.cost': 'weights', 'train_cfg.max_epochs': 4})
     history = load_checkpoint(tmp_path / 'run' / 'selection.pth')['selections'][0]['history']
     assert history[-1]['ratio'] == pytest.approx(.2, abs=.002)
 
@@ -221,7 +221,7 @@ custom_hooks = [
 
 def test_a_budget_of_operations_for_masks_alone(config, tmp_path):
     path = config(extra=FLOPS)
-    train(path, work_dir=tmp_path / 'run')
+    run_config(path, work_dir=tmp_path / 'run')
     kept = load_checkpoint(tmp_path / 'run' / 'selection.pth')
     assert kept['selections'][0]['best']['epoch'] >= 2  # not before the budget was reached
     cfg = load_config(str(path))
@@ -233,4 +233,4 @@ def test_a_budget_of_operations_for_masks_alone(config, tmp_path):
 
 def test_a_budget_without_gates(config, tmp_path):
     with pytest.raises(ConfigError, match='model has no gates'):
-        train(config(extra=GATED.replace('gates=4', 'gates=None')), work_dir=tmp_path / 'run')
+        run_config(config(extra=GATED.replace('gates=4', 'gates=None')), work_dir=tmp_path / 'run')

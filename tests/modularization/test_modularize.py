@@ -8,8 +8,8 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from mmreuse.apis import modularize
 from mmreuse.errors import ConfigError, DataError
+from mmreuse.modularization import modularize
 
 
 @pytest.fixture(scope='module')

@@ -4,8 +4,8 @@ import torch
 from mmengine.hooks import EMAHook, Hook
 from modular_runs import PUBLISHED
 
-from mmreuse.apis import train
 from mmreuse.engine.launch import build_runner, load_config
+from mmreuse.engine.run_config import run_config
 from mmreuse.errors import ArtefactError, ConfigError, DataError
 from mmreuse.networks import load, record_of
 from mmreuse.utils.files.io import load_checkpoint
@@ -14,7 +14,7 @@ from mmreuse.utils.files.io import load_checkpoint
 @pytest.mark.parametrize('problem, labels', [("type='BinaryProblem', target=3", 2),
                                              ("type='ClassProblem', classes=['7', '1', '4']", 3)])
 def test_a_module_is_small_and_right(config, tmp_path, trained, problem, labels):
-    metrics = train(config(problem, labels), work_dir=tmp_path / 'run')
+    metrics = run_config(config(problem, labels), work_dir=tmp_path / 'run')
     assert metrics['module/ratio'] <= .15
     assert metrics['module/accuracy'] > .85 and metrics['test/accuracy/top1'] > 85
     state = load_checkpoint(tmp_path / 'run' / 'epoch_8.pth')['state_dict']
@@ -50,7 +50,7 @@ class Kill(Hook):
 
 def test_a_killed_run_goes_on_as_it_would_have(config, tmp_path):
     path = config()
-    whole = train(path, work_dir=tmp_path / 'whole')
+    whole = run_config(path, work_dir=tmp_path / 'whole')
     kept = load_checkpoint(tmp_path / 'whole' / 'selection.pth')
     for before_validation in (True, False):
         cfg = load_config(str(path))
@@ -59,7 +59,7 @@ def test_a_killed_run_goes_on_as_it_would_have(config, tmp_path):
         runner.register_hook(Kill(before_validation))
         with pytest.raises(KeyboardInterrupt):
             runner.train()
-        metrics = train(path, work_dir=cfg.work_dir, resume=True)
+        metrics = run_config(path, work_dir=cfg.work_dir, resume=True)
         again = load_checkpoint(f'{cfg.work_dir}/selection.pth')
         assert again['selections'] == kept['selections'] and len(kept['selections'][0]['history']) == 8
         assert all(again['kept'][0]['masks'][name].equal(mask) for name, mask in kept['kept'][0]['masks'].items())
@@ -112,14 +112,14 @@ def test_divergence_ends_the_run_and_spoils_nothing(config, tmp_path, interval):
     """Found in the loss, or, where that is hardly looked at, in the masks."""
     options = {'optim_wrapper.paramwise_cfg.head_lr': 3e37, 'custom_hooks.2.check_interval': interval}
     with pytest.raises(DataError, match='diverged.*Lower the learning rates'):
-        train(config(), work_dir=tmp_path / 'run', options=options)
+        run_config(config(), work_dir=tmp_path / 'run', options=options)
     assert not list((tmp_path / 'run').glob('*.pth'))
 
 
 def test_published_recipe(config, tmp_path):
     """Epochs of the head alone leave all masks at one; the others make the module sparser."""
     path = config(extra=PUBLISHED)
-    metrics = train(path, work_dir=tmp_path / 'run')
+    metrics = run_config(path, work_dir=tmp_path / 'run')
     history = load_checkpoint(tmp_path / 'run' / 'selection.pth')['selections'][0]['history']
     assert history[0]['ratio'] == 1 and history[3]['ratio'] < 1
     assert metrics['train/loss_sparsity'] == pytest.approx(history[-1]['ratio'], abs=.1)
@@ -136,7 +136,7 @@ def test_published_recipe(config, tmp_path):
 ])
 def test_runs_that_cannot_work_end_at_once(config, tmp_path, options, error, message):
     with pytest.raises(error, match=message):
-        train(config(), work_dir=tmp_path / 'run', options=options)
+        run_config(config(), work_dir=tmp_path / 'run', options=options)
     assert not list((tmp_path / 'run').glob('*.pth'))
 
 
@@ -162,8 +162,8 @@ custom_hooks = [
 
 def test_problems_at_once_learn_as_alone(config, tmp_path):
     """The first of two problems has the masks, and the history, that it has in a run of its own."""
-    alone = train(config(), work_dir=tmp_path / 'alone')
-    both = train(config(extra=SEVERAL), work_dir=tmp_path / 'both')
+    alone = run_config(config(), work_dir=tmp_path / 'alone')
+    both = run_config(config(extra=SEVERAL), work_dir=tmp_path / 'both')
     kept = [load_checkpoint(tmp_path / name / 'selection.pth') for name in ('alone', 'both')]
     for row, other in zip(kept[0]['selections'][0]['history'], kept[1]['selections'][0]['history'], strict=True):
         assert row == pytest.approx(other, abs=.02)

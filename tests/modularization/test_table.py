@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from mmreuse.apis import run_stage
+from mmreuse.engine.run_config import run_config
 from mmreuse.errors import ArtefactError
 from mmreuse.utils.files.io import read_json
 
@@ -30,7 +30,7 @@ def table(config, tmp_path, trained, repository, monkeypatch):
 
 
 def test_table(table, tmp_path):
-    metrics = run_stage(table, 'ModularizationRunner', work_dir=tmp_path / 'table')
+    metrics = run_config(table, 'ModularizationRunner', work_dir=tmp_path / 'table')
     rows = read_json(tmp_path / 'table' / 'modularization' / 'results.json')['rows']
     assert [(row['target'], row['method']) for row in rows] == [
         (target, method) for target in ('two', 'seven')
@@ -46,4 +46,4 @@ def test_table(table, tmp_path):
         sum(row['accuracy'] for row in rows if row['method'] == 'original') / 2)
     (tmp_path / 'runs' / 'seven' / 'selection.pth').unlink()
     with pytest.raises(ArtefactError, match=r'seven/selection.pth: missing'):
-        run_stage(table, 'ModularizationRunner', work_dir=tmp_path / 'table')
+        run_config(table, 'ModularizationRunner', work_dir=tmp_path / 'table')

@@ -3,8 +3,9 @@ import pytest
 import torch
 from mmengine.registry import init_default_scope
 
-from mmreuse.apis import merge, prune, run_stage
+from mmreuse.apis import merge, prune
 from mmreuse.engine import launch
+from mmreuse.engine.run_config import run_config
 from mmreuse.errors import ConfigError
 from mmreuse.networks import describe, load, open_network, record_of, save
 from mmreuse.registry import MODELS
@@ -46,7 +47,7 @@ def config(tmp_path, repository):
 
 
 def test_from_a_dense_net_to_a_narrow_one_that_is_trained_and_tested(config, tmp_path):
-    run_stage(config, 'ChannelPruningRunner', work_dir=tmp_path / 'work')
+    run_config(config, 'ChannelPruningRunner', work_dir=tmp_path / 'work')
     folder = tmp_path / 'work/channels'
     rows = read_json(folder / 'results.json')['rows']
     assert [(row['method'], row['renormalizer']) for row in rows] == [('dense', 'none')] + [
@@ -67,13 +68,13 @@ def test_from_a_dense_net_to_a_narrow_one_that_is_trained_and_tested(config, tmp
     assert len(changed) == len([key for key in state if key.endswith('weight')])
     again = launch.load_config(str(config))
     again.work_dir, again.launcher = str(tmp_path / 'tested'), 'none'
-    assert launch.test(again, str(tmp_path / 'tuned/epoch_1.pth'))['accuracy/top1'] >= 0
+    assert launch.test(launch.test_runner(again, str(tmp_path / 'tuned/epoch_1.pth')))['accuracy/top1'] >= 0
 
 
 def test_from_a_network_file_to_smaller_ones(config, tmp_path):
     dense = open_network(dict(config=str(config), checkpoint=str(tmp_path / 'net.pth')))
     save(dense, tmp_path / 'net.safetensors', inputs=torch.zeros(1, 3, 8, 8))
-    run_stage(config, 'ChannelPruningRunner', work_dir=tmp_path / 'work', options={
+    run_config(config, 'ChannelPruningRunner', work_dir=tmp_path / 'work', options={
         'channels.checkpoint': str(tmp_path / 'net.safetensors'), 'channels.engines': [], 'channels.methods': dict(
             _delete_=True, small=dict(saliency='magnitude', multiple=4)),
         'channels.renormalizers': dict(_delete_=True, reset=dict(type='reset', samples=64))})
@@ -83,11 +84,11 @@ def test_from_a_network_file_to_smaller_ones(config, tmp_path):
     assert 'pruned to 50% of the macs by magnitude' in describe(path)
     cfg = launch.load_config(str(config))
     cfg.work_dir, cfg.launcher = str(tmp_path / 'tested'), 'none'
-    assert launch.test(cfg, str(path))['accuracy/top1'] == pytest.approx(row['accuracy/top1'])
+    assert launch.test(launch.test_runner(cfg, str(path)))['accuracy/top1'] == pytest.approx(row['accuracy/top1'])
     # It is merged, pruned and cut into modules by its path.
     image = torch.randn(16, 3, 8, 8)
-    assert merge([path, path], image, heads='merge')(image).shape == (16, 10)
-    assert isinstance(prune(path, None, 0.5), type(dense))
+    assert merge([path, path], image, heads='merge')[0](image).shape == (16, 10)
+    assert isinstance(prune(path, None, 0.5)[0], type(dense))
 
 
 def test_what_a_run_trains_is_saved(config, tmp_path):
@@ -110,4 +111,4 @@ def test_bad_settings_are_found_at_once(config, tmp_path, options, match):
     if 'model.type' in options:
         config.write_text(config.read_text().replace('    input_size=(3, 8, 8),\n', ''))
     with pytest.raises(ConfigError, match=match):
-        run_stage(config, 'ChannelPruningRunner', work_dir=tmp_path / 'work', options=options)
+        run_config(config, 'ChannelPruningRunner', work_dir=tmp_path / 'work', options=options)

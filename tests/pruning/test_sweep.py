@@ -5,8 +5,9 @@ import pytest
 import torch
 from mmengine.registry import init_default_scope
 
-from mmreuse.apis import prune, run_stage
+from mmreuse.apis import prune
 from mmreuse.engine.launch import load_config
+from mmreuse.engine.run_config import run_config
 from mmreuse.engine.runners import PruningRunner
 from mmreuse.errors import ArtefactError, ConfigError, DataError, SpaceError
 from mmreuse.pruning import measure_sparsity
@@ -50,7 +51,7 @@ def config(tmp_path, repository):
 def sweep_in_a_group(rank, store, path, work_dir):
     torch.distributed.init_process_group('gloo', init_method=f'file://{store}', rank=rank, world_size=2)
     with pytest.raises(ConfigError, match='PruningRunner measures in one process: each of 2.*without --launcher'):
-        run_stage(path, 'PruningRunner', work_dir=work_dir)
+        run_config(path, 'PruningRunner', work_dir=work_dir)
 
 
 def test_several_processes_are_refused_before_anything_is_written(config, tmp_path):
@@ -67,7 +68,7 @@ def test_a_sweep_and_its_continuation(config, tmp_path, monkeypatch):
     original = PruningRunner._add
     monkeypatch.setattr(PruningRunner, '_add', lambda self, model, cell: (
         measured.append((cell['method'], cell['sparsity'], cell['renormalizer'])), original(self, model, cell)))
-    metrics = run_stage(config, 'PruningRunner', work_dir=tmp_path / 'work')
+    metrics = run_config(config, 'PruningRunner', work_dir=tmp_path / 'work')
     cells = [('dense', 0., 'none'), ('small', 0.5, 'none'), ('small', 0.5, 'reset'), ('fisher', 0.5, 'none'),
              ('fisher', 0.5, 'reset')]
     assert measured == cells
@@ -81,12 +82,12 @@ def test_a_sweep_and_its_continuation(config, tmp_path, monkeypatch):
     assert (folder / 'figure.png').stat().st_size > 1000
 
     more = {'pruning.sparsities': [0.5, 0.8]}
-    run_stage(config, 'PruningRunner', work_dir=tmp_path / 'work', options=more)
+    run_config(config, 'PruningRunner', work_dir=tmp_path / 'work', options=more)
     assert measured[5:] == [('small', 0.8, 'none'), ('small', 0.8, 'reset'), ('fisher', 0.8, 'none'),
                             ('fisher', 0.8, 'reset')]
     # A method that is meant otherwise now is measured again, the others are not.
     more['pruning.methods.small.scope'] = 'global'
-    run_stage(config, 'PruningRunner', work_dir=tmp_path / 'work', options=more)
+    run_config(config, 'PruningRunner', work_dir=tmp_path / 'work', options=more)
     assert {cell[0] for cell in measured[9:]} == {'small'} and len(measured) == 13
 
 
@@ -99,12 +100,12 @@ def test_a_sweep_and_its_continuation(config, tmp_path, monkeypatch):
     ({'pruning.checkpoint': None}, 'trained weights')])
 def test_bad_settings_are_found_at_once(config, tmp_path, options, match):
     with pytest.raises(ConfigError, match=match):
-        run_stage(config, 'PruningRunner', work_dir=tmp_path / 'work', options=options)
+        run_config(config, 'PruningRunner', work_dir=tmp_path / 'work', options=options)
 
 
 def test_weights_of_another_net(config, tmp_path):
     with pytest.raises(ArtefactError, match='does not fit .* it lacks'):
-        run_stage(config, 'PruningRunner', work_dir=tmp_path / 'work', options={'model.backbone.depth': 14})
+        run_config(config, 'PruningRunner', work_dir=tmp_path / 'work', options={'model.backbone.depth': 14})
 
 
 @pytest.mark.parametrize('options, error, match', [
@@ -114,7 +115,7 @@ def test_weights_of_another_net(config, tmp_path):
     ({'pruning.exclude': ['head.fd']}, ConfigError, "'head.fd'.*Nearest: 'head.fc'")])
 def test_what_does_not_fit_is_found_before_anything_is_measured(config, tmp_path, options, error, match):
     with pytest.raises(error, match=match):
-        run_stage(config, 'PruningRunner', work_dir=tmp_path / 'work', options=options)
+        run_config(config, 'PruningRunner', work_dir=tmp_path / 'work', options=options)
     assert not (tmp_path / 'work/pruning/results.json').exists()
 
 
@@ -126,23 +127,23 @@ def test_a_pruned_net_is_not_made_denser(config, tmp_path):
             weight.zero_()
     torch.save(dict(state_dict=state), path)
     with pytest.raises(ConfigError, match='the network has sparsity 0.6412 already.* more than the 0.3'):
-        run_stage(config, 'PruningRunner', work_dir=tmp_path / 'work', options={'pruning.sparsities': [0.9, 0.3]})
+        run_config(config, 'PruningRunner', work_dir=tmp_path / 'work', options={'pruning.sparsities': [0.9, 0.3]})
 
 
 def test_a_renormalizer_may_choose_on_validation_data(config, tmp_path):
     choosing = {'pruning.methods': dict(small=dict()), 'pruning.renormalizers': dict(
         best=dict(type='auto', samples=64))}
-    run_stage(config, 'PruningRunner', work_dir=tmp_path / 'work', options=choosing)
+    run_config(config, 'PruningRunner', work_dir=tmp_path / 'work', options=choosing)
     assert 'val_dataloader' in read_json(tmp_path / 'work/pruning/manifest.json')['config']
     with pytest.raises(ConfigError, match='val_dataloader'):
-        run_stage(config, 'PruningRunner', work_dir=tmp_path / 'work', options={**choosing, 'val_dataloader': None})
+        run_config(config, 'PruningRunner', work_dir=tmp_path / 'work', options={**choosing, 'val_dataloader': None})
 
 
 def test_one_call_takes_tensors_and_resets():
     net = make_net()
     images, labels = (torch.cat(parts) for parts in zip(*make_loader(), strict=True))
-    pruned = prune(net, (images, labels), 0.6, 'diagonal_fisher', fisher=dict(samples=20))
+    pruned, _ = prune(net, (images, labels), 0.6, 'diagonal_fisher', fisher=dict(samples=20))
     assert measure_sparsity(pruned).listed == int(0.6 * 528) / 528
     assert not torch.equal(pruned.bn2.running_var, net.bn2.running_var)
-    plain = prune(net, None, 0.6)
+    plain, _ = prune(net, None, 0.6)
     assert torch.equal(plain.bn2.running_var, net.bn2.running_var)

@@ -126,10 +126,10 @@ def test_scores_are_found_in_what_networks_return(wrap):
     plain, other = make(), make(wrap)
     assert accuracy(other, LABELLED['pair']) == accuracy(plain, LABELLED['pair'])
     options = dict(update='joint', fisher=dict(samples=40, damp=1e-2))
-    expected = prune(plain, LABELLED['pair'], 0.6, 'woodfisher', **options)
-    pruned = prune(other, LABELLED['pair'], 0.6, 'woodfisher', **options)
+    expected, _ = prune(plain, LABELLED['pair'], 0.6, 'woodfisher', **options)
+    pruned, _ = prune(other, LABELLED['pair'], 0.6, 'woodfisher', **options)
     torch.testing.assert_close(pruned.state_dict(), expected.state_dict())
-    module = modularize(other, LABELLED['pair'], [1, 2], epochs=1)
+    module, _ = modularize(other, LABELLED['pair'], [1, 2], epochs=1)
     assert module(IMAGES[:3]).shape == (3, 2)
 
 
@@ -152,8 +152,8 @@ def test_calls_take_data_of_all_kinds(kind):
     data, image = LABELLED[kind], torch.zeros(1, 3, 5, 5)
     assert prune_channels(make(), image, 0.6, data, renormalizers=['reset']).conv.out_channels < 8
     assert prune_channels(make(), image, 0.6, data, 'diagonal_fisher', fisher=dict(samples=20)).conv.out_channels < 8
-    assert merge([make(), make()], data, 'permute', heads='merge')(IMAGES).shape == (130, 4)
-    assert modularize(make(), data, [1], epochs=1)(IMAGES).shape == (130, 2)
+    assert merge([make(), make()], data, 'permute', heads='merge')[0](IMAGES).shape == (130, 4)
+    assert modularize(make(), data, [1], epochs=1)[0](IMAGES).shape == (130, 2)
 
 
 @pytest.mark.parametrize('kind', UNLABELLED)
@@ -169,8 +169,8 @@ def test_images_alone_are_enough_where_no_labels_are_used(kind):
 def test_images_take_on_the_precision_of_the_network(precision):
     net = make().to(precision)
     options = dict(update='joint', fisher=dict(samples=40, damp=1e-2))
-    pruned = prune(net, LABELLED['pair'], 0.6, 'woodfisher', **options)
-    expected = prune(make(), LABELLED['pair'], 0.6, 'woodfisher', **options)
+    pruned, _ = prune(net, LABELLED['pair'], 0.6, 'woodfisher', **options)
+    expected, _ = prune(make(), LABELLED['pair'], 0.6, 'woodfisher', **options)
     assert all(value.dtype == net.state_dict()[name].dtype for name, value in pruned.state_dict().items())
     same = [((value == 0) == (expected.state_dict()[name] == 0)).float().mean()
             for name, value in pruned.state_dict().items() if name.endswith('weight') and value.ndim > 1]

@@ -7,9 +7,9 @@ import pytest
 import torch
 from mmengine.registry import init_default_scope
 
-from mmreuse.apis import diagnostics as api
 from mmreuse.diagnostics import feature_magnitudes, normalised
 from mmreuse.engine.launch import load_config
+from mmreuse.engine.studies import diagnosis as api
 from mmreuse.errors import ConfigError
 from mmreuse.registry import MODELS
 from mmreuse.utils.files.io import read_json

@@ -75,8 +75,8 @@ def test_baselines(tool, config, tmp_path):
 
 
 def test_baselines_measure_what_the_runner_does(tool, config, tmp_path):
-    from mmreuse.apis import train
-    merged = train(config, work_dir=tmp_path / 'run')
+    from mmreuse.engine.run_config import run_config
+    merged = run_config(config, work_dir=tmp_path / 'run')
     assert tool('baselines', config, '--matchers', '--split', 'val') is None
     measured = read_json(tmp_path / 'metrics.json')
     for key in ('joint', 'task_average', 'task_a', 'task_b'):

@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.optim import ConstantLR
 from PIL import Image
 
-from mmreuse.apis import train
+from mmreuse.engine.run_config import run_config
 from mmreuse.registry import MODELS
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / 'tools' / 'merging'))
@@ -32,8 +32,8 @@ def trained(repository, tmp_path_factory) -> dict[str, tuple[str, str]]:
         config = folder / f'{image}.py'
         config.write_text(CONFIG.format(root=repository, image=image))
         if image == 'china':
-            train(config, work_dir=folder / image, options={'train_cfg.max_iters': 2})
-        metrics = train(config, work_dir=folder / image, resume=image == 'china')
+            run_config(config, work_dir=folder / image, options={'train_cfg.max_iters': 2})
+        metrics = run_config(config, work_dir=folder / image, resume=image == 'china')
         assert metrics['iter'] == 4 and metrics['train/scale'] == 1
         sources[image] = str(config), str(folder / image / 'iter_4.pth')
     return sources

@@ -51,7 +51,7 @@ def parse_args(argv: Sequence[str] | None = None) -> Namespace:
 
 
 def run(args: Namespace) -> None:
-    from mmreuse.apis.diagnostics import diagnose
+    from mmreuse.engine.studies.diagnosis import diagnose
     from mmreuse.utils.tables import print_rows
     out = args.work_dir or Path('work_dirs/diagnostics', Path(args.config).stem)
     settings = {key: getattr(args, key) for key in ('metric', 'norm', 'offset', 'plain') if hasattr(args, key)}

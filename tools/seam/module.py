@@ -65,8 +65,8 @@ def run(args: Namespace) -> None:
 
 def convert(args: Namespace) -> None:
     """Make one file of others."""
-    from mmreuse.apis.modules import load_base, read_modules
     from mmreuse.engine.configs.options import load_config
+    from mmreuse.models.classifiers.module_files import load_base, read_modules
     from mmreuse.modularization import compose, load_module, save_module, save_published
     if args.command == 'pack':
         cfg = load_config(args.config)
@@ -89,9 +89,9 @@ def use(args: Namespace) -> None:
     import torch
     from rich import print_json
 
-    from mmreuse.apis.modules import load_base
     from mmreuse.deployment import export_onnx
     from mmreuse.engine.configs.options import load_config
+    from mmreuse.models.classifiers.module_files import load_base
     from mmreuse.modularization import apply_module, compact, load_module
     from mmreuse.networks import save
     from mmreuse.utils.files.io import write_json

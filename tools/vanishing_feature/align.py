@@ -24,7 +24,7 @@ def parse_args() -> Namespace:
 
 
 def run(args: Namespace) -> None:
-    from mmreuse.apis import align_checkpoints
+    from mmreuse.engine.studies.alignment import align_checkpoints
     for path in align_checkpoints(args.config, args.checkpoints, args.matcher, samples=args.samples,
                                   work_dir=args.work_dir, options=args.cfg_options):
         print(path)

@@ -12,12 +12,12 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from mmreuse.engine.classifiers import plain
 from mmreuse.engine.configs.data_check import classes_of, labels_of
 from mmreuse.engine.evaluation import evaluate
 from mmreuse.engine.jobs.job import Classes, check_count, equal_cost_network, example, find_job
 from mmreuse.engine.jobs.training import TRAINING
 from mmreuse.engine.runners.stage import StageRunner
-from mmreuse.engine.runners.sweep import plain
 from mmreuse.errors import ConfigError
 from mmreuse.models.classifiers import NetworkClassifier
 from mmreuse.networks import open_network, record_of, save

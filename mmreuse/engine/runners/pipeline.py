@@ -10,8 +10,8 @@ from mmengine.logging import MMLogger
 from rich.console import Console
 from rich.table import Table
 
+from mmreuse.engine.classifiers import plain
 from mmreuse.engine.runners.network import NetworkRunner
-from mmreuse.engine.runners.sweep import plain
 from mmreuse.errors import ConfigError
 from mmreuse.networks import describe
 from mmreuse.registry import RUNNERS

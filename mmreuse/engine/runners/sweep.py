@@ -1,25 +1,19 @@
 """Stages that measure the cells of a table, one after another."""
-import copy
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from matplotlib.figure import Figure
-from mmengine.config import Config
-from mmengine.device import get_device
-from mmengine.runner import Runner, set_random_seed
+from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
+from mmreuse.engine.classifiers import load_classifier, plain, training_images
 from mmreuse.engine.evaluation import evaluate
 from mmreuse.engine.runners.stage import StageRunner
-from mmreuse.models.classifiers import NetworkClassifier
-from mmreuse.networks import is_network_file
-from mmreuse.registry import MODELS
-from mmreuse.utils.files.io import atomic_path, load_checkpoint, read_json, write_json
+from mmreuse.utils.files.io import atomic_path, read_json, write_json
 from mmreuse.utils.names import refuse_unknown
-from mmreuse.utils.state_fit import load_strictly, weights_of
 from mmreuse.utils.tables import write_rows
 
 
@@ -27,7 +21,7 @@ class SweepRunner(StageRunner):
     """A table over the settings of one part of the config, its :attr:`stage`.
 
     Config: ``model`` (a classifier, or the :class:`~mmreuse.models.ClassifierPair` it was trained in),
-    ``train_dataloader`` (pictures for statistics, augmented as there), ``test_dataloader``, ``test_evaluator``, and
+    ``train_dataloader`` (images for statistics, augmented as there), ``test_dataloader``, ``test_evaluator``, and
     the part. ``test_cfg.fp16`` measures in half precision, as in mmengine.
 
     Writes ``results.json``, ``results.csv`` and ``figure.png`` after every measurement. A sweep that was killed goes
@@ -71,26 +65,12 @@ class SweepRunner(StageRunner):
         self.rows = self._known_rows()
 
     def load_classifier(self, path: str | Path) -> nn.Module:
-        """The classifier of the config with the weights of a checkpoint, or the network of a network file.
+        """Return the classifier of the config with the weights of a checkpoint, on the device of the sweep."""
+        return load_classifier(self.cfg, path, self.device)
 
-        It is in evaluation mode, on the device.
-
-        Raises:
-            ArtefactError: The checkpoint is missing, or does not fit.
-        """
-        cfg = plain(self.cfg.model)
-        cfg = {'data_preprocessor': plain(self.cfg.get('data_preprocessor')), **cfg.get('classifier', cfg)}
-        if is_network_file(path):
-            model = NetworkClassifier(path, cfg['data_preprocessor'])
-        else:
-            model = MODELS.build({**cfg, 'init_cfg': None})
-            load_strictly(model, weights_of(load_checkpoint(path), path), path)
-        return model.to(self.device or get_device()).eval()
-
-    def pictures(self, seed: int) -> DataLoader:
-        """The training pictures in the order, and with the augmentation, that a seed gives them."""
-        set_random_seed(seed)
-        return Runner.build_dataloader(plain(self.cfg.train_dataloader), seed=seed)
+    def training_images(self, seed: int) -> DataLoader:
+        """Return the training images in the order, and with the augmentation, that a seed gives them."""
+        return training_images(self.cfg, seed)
 
     def evaluate(self, models: Sequence[nn.Module]) -> list[dict[str, float]]:
         """Metrics of each model, in one pass over the test data."""
@@ -156,8 +136,3 @@ class SweepRunner(StageRunner):
             part.pop(key, None)
         return dict(common=dict(inputs=self._common_inputs(), settings=settings, part=part, seed=self.seed,
                                 fp16=self.cfg.get('test_cfg', {}).get('fp16', False)), names=names)
-
-
-def plain(cfg: Any) -> Any:
-    """A config's part as plain containers of its own, which what is built may change."""
-    return copy.deepcopy(cfg.to_dict() if isinstance(cfg, Config) or hasattr(cfg, 'to_dict') else cfg)

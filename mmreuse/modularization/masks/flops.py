@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mmreuse.modularization.masks.layers import LayerCall, LayerWatch, parameter_names
 from mmreuse.utils.cost.complexity import macs_by_operator
 from mmreuse.utils.modes import evaluating
+from mmreuse.utils.tables import Rows, Tabular
 
 #: FLOPs per element of what a norm in evaluation mode computes, as fvcore counts them.
 _NORMS = dict(batch_norm=2, layer_norm=5, group_norm=5)
@@ -35,7 +36,7 @@ class LayerCost:
 
 
 @dataclass(frozen=True)
-class Cost:
+class Cost(Tabular):
     """Weights and FLOPs of a network; one multiply-add is one FLOP."""
     weights: int  # of convolutions and linear layers with their biases; where there are masks, of those that have one
     kept: int
@@ -45,8 +46,13 @@ class Cost:
 
     @property
     def ratio(self) -> float:
-        """Share of the weights that is kept."""
+        """Return the share of the weights that is kept."""
         return self.kept / self.weights
+
+    def rows(self) -> Rows:
+        """Return one row per layer, and one for the whole."""
+        return [dict(layer=name, weights=each.weights, kept=each.kept, dense_flops=each.dense, sparse_flops=each.sparse)
+                for name, each in [*self.layers.items(), ('all', self)]]
 
 
 class _Counter(LayerWatch):

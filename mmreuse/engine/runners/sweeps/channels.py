@@ -7,7 +7,7 @@ from torch import nn
 
 from mmreuse.calibration import Source
 from mmreuse.deployment import compare_latency
-from mmreuse.engine.runners.sweep import plain
+from mmreuse.engine.classifiers import plain
 from mmreuse.engine.runners.sweeps.pruning import PruningSweep
 from mmreuse.errors import ConfigError
 from mmreuse.graph import transform

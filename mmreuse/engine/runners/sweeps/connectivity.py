@@ -7,7 +7,8 @@ from matplotlib.figure import Figure
 from mmengine.runner import Runner
 from torch import nn
 
-from mmreuse.engine.runners.sweep import SweepRunner, plain
+from mmreuse.engine.classifiers import plain
+from mmreuse.engine.runners.sweep import SweepRunner
 from mmreuse.errors import ConfigError
 from mmreuse.graph import verified_each
 from mmreuse.merging import Aligned, align_graphs, barrier, curve, points
@@ -134,7 +135,7 @@ class ConnectivityRunner(SweepRunner):
 
     def _measure(self, pair: str, ends: list[nn.Module], missing: list[tuple[str, str]]) -> None:
         """Measure curves between two networks; pictures are read, and the ends' statistics taken, once for all."""
-        images = CachedLoader(self.pictures(self.seed), ends[0])
+        images = CachedLoader(self.training_images(self.seed), ends[0])
         data = dict(test=CachedLoader(self.test_loader, ends[0], labelled=True), loader=images, validation=None)
         if 'val_dataloader' in self.settings:
             loader = Runner.build_dataloader(plain(self.cfg.val_dataloader))

@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
+from mmreuse.engine.classifiers import plain
 from mmreuse.engine.evaluation import evaluate
 from mmreuse.engine.merging import (
     MatchingImages,
@@ -23,7 +24,7 @@ from mmreuse.engine.merging import (
     renormalize_merged,
     validation_score,
 )
-from mmreuse.engine.runners.sweep import SweepRunner, plain
+from mmreuse.engine.runners.sweep import SweepRunner
 from mmreuse.errors import ConfigError
 from mmreuse.graph import copy_model
 from mmreuse.merging import stop_points
@@ -156,7 +157,7 @@ class MergingRunner(SweepRunner):
     @cached_property
     def images(self) -> MatchingImages:
         """What is matched and renormalised on."""
-        return MatchingImages(self.pictures(self.seed), self.model.data_preprocessor, self.seed)
+        return MatchingImages(self.training_images(self.seed), self.model.data_preprocessor, self.seed)
 
     @cached_property
     def moments(self) -> dict[str, SpaceMoments]:

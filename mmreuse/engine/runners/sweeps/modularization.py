@@ -11,8 +11,9 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from mmreuse.engine.classifiers import plain
 from mmreuse.engine.hooks.modularization import original_logits, target_classes, task_loss
-from mmreuse.engine.runners.sweep import SweepRunner, plain
+from mmreuse.engine.runners.sweep import SweepRunner
 from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.models.classifiers import ModularClassifier
 from mmreuse.models.classifiers.sources import build_source

@@ -146,7 +146,7 @@ class PreserveFirstRunner(SweepRunner):
         return verified_each(networks, self._image(networks[0]))
 
     def _image(self, network: nn.Module) -> torch.Tensor:
-        return torch.zeros_like(images_of(next(iter(self.pictures(self.seed))), network)[:1])
+        return torch.zeros_like(images_of(next(iter(self.training_images(self.seed))), network)[:1])
 
     def _points(self, graphs: list[TracedModel]) -> list[PreservePoint]:
         """The points that are wanted, in execution order."""
@@ -172,8 +172,8 @@ class PreserveFirstRunner(SweepRunner):
                 'ensemble': (Ensemble(networks), both)}
 
     def _study(self, graphs: list[TracedModel]) -> PreserveFirst:
-        return PreserveFirst(graphs, self.part['matchers'], self.pictures(self.seed), samples=self.part.get('samples'),
-                             memory=1e9 * self.part.get('memory_gb', 2))
+        return PreserveFirst(graphs, self.part['matchers'], self.training_images(self.seed),
+                             samples=self.part.get('samples'), memory=1e9 * self.part.get('memory_gb', 2))
 
     def _measure(self, pair: str, graphs: list[TracedModel], ends: dict | None, points: list[PreservePoint],
                  wanted: dict[str, list[tuple[str, str]]]) -> None:

@@ -8,7 +8,8 @@ from mmengine.runner import Runner
 from torch import nn
 
 from mmreuse.calibration import Source
-from mmreuse.engine.runners.sweep import SweepRunner, plain
+from mmreuse.engine.classifiers import plain
+from mmreuse.engine.runners.sweep import SweepRunner
 from mmreuse.errors import ConfigError, DataError
 from mmreuse.graph import copy_model
 from mmreuse.pruning import Fisher, PerSampleGradients, measure_sparsity, prune_weights
@@ -120,7 +121,7 @@ class PruningSweep(SweepRunner):
                 check_fit(method, self.model)
         self.prepare()
         for seed in self.part.get('seeds', (0,)):
-            loader = self.pictures(seed)
+            loader = self.training_images(seed)
             self._check_budgets(len(loader.dataset))
             self.images = CachedLoader(loader, self.model, labelled=True)
             self.drawn: tuple[dict[str, int], PerSampleGradients] | None = None

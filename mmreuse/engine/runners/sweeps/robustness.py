@@ -7,8 +7,9 @@ from matplotlib.figure import Figure
 from mmpretrain.models import ImageClassifier
 from torch import Tensor, nn
 
+from mmreuse.engine.classifiers import plain
 from mmreuse.engine.hooks.transfer import best_checkpoint
-from mmreuse.engine.runners.sweep import SweepRunner, plain
+from mmreuse.engine.runners.sweep import SweepRunner
 from mmreuse.errors import ConfigError
 from mmreuse.models.classifiers import load_pretrained
 from mmreuse.pruning import measure_sparsity

@@ -1,12 +1,12 @@
-"""Trained networks in the order of the first, from a config and checkpoints."""
+"""Align trained networks to the first, from a config and checkpoints."""
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from mmreuse.apis.stages import configured
-from mmreuse.engine.runners import ConnectivityRunner
+from mmreuse.engine.classifiers import load_classifier, training_images
+from mmreuse.engine.run_config import configured
 from mmreuse.merging import align
 from mmreuse.registry import MATCHERS
 from mmreuse.statistics.cached_loader import CachedLoader
@@ -17,13 +17,13 @@ from mmreuse.utils.files.io import atomic_path, file_hash
 def align_checkpoints(config: str | Path, checkpoints: Sequence[str | Path], matcher: MethodLike = 'weight_matching', *,
                       samples: int | None = None, work_dir: str | Path | None = None,
                       options: Mapping[str, Any] | None = None) -> list[Path]:
-    """Write every network in the order of the first: the same functions, to be averaged with it.
+    """Write every network with its features in the order of the first's: the same function, fit to be averaged.
 
     Args:
         config: Config file with the ``model`` and ``train_dataloader`` that they were trained with.
         checkpoints: Two or more.
         matcher: Name or config of a matcher that permutes.
-        samples: How many training pictures a matcher that looks at features sees; None for all.
+        samples: How many training images a matcher that looks at features sees; None for all.
         work_dir: Where the results go; by default ``work_dirs/<config name>``.
         options: Dotted key to value, over the config.
 
@@ -38,9 +38,8 @@ def align_checkpoints(config: str | Path, checkpoints: Sequence[str | Path], mat
     """
     find_method(MATCHERS, matcher)
     cfg = configured(config, work_dir, options)
-    runner = ConnectivityRunner(cfg)
-    models = [runner.load_classifier(path) for path in checkpoints]
-    images = CachedLoader(runner.pictures(runner.seed), models[0])
+    models = [load_classifier(cfg, path) for path in checkpoints]
+    images = CachedLoader(training_images(cfg, int(cfg.get('seed') or 0)), models[0])
     aligned = align(models, images, matcher, inputs=torch.zeros_like(next(iter(images))[:1]), samples=samples)
     written = []
     for path, model, cosine in list(zip(checkpoints, aligned, aligned.cosines, strict=True))[1:]:

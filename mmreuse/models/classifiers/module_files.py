@@ -1,4 +1,4 @@
-"""Modules of runs as files, and networks made of them."""
+"""Read the modules that a run has kept, and the base that they belong to."""
 from collections.abc import Sequence
 from typing import Any
 

@@ -10,7 +10,6 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
-from mmreuse.apis.stages import configured
 from mmreuse.diagnostics import (
     compare_merges,
     envelope,
@@ -22,7 +21,8 @@ from mmreuse.diagnostics import (
     running_statistics,
     variance_ratio,
 )
-from mmreuse.engine.runners import ConnectivityRunner
+from mmreuse.engine.classifiers import load_classifier, training_images
+from mmreuse.engine.run_config import configured
 from mmreuse.errors import ConfigError, SpaceError
 from mmreuse.graph import copy_model
 from mmreuse.merging import align, interpolate
@@ -43,7 +43,7 @@ class Subject:
 
     made: dict[str, nn.Module]  # by label: the midpoint or the pruned network, and after RESET
     ends: dict[str, nn.Module]
-    pictures: Iterable          # of the training loader, for RESET
+    images: Iterable            # of the training loader, for RESET
     test: DataLoader            # for measuring
 
     @property
@@ -64,7 +64,7 @@ def load_subject(config: PathLike, checkpoints: Sequence[PathLike], *, pruned: P
         pruned: Checkpoint of the pruned network.
         matcher: Aligns the end models first, see :func:`mmreuse.merging.align`.
         reset_norms: Also make the network after RESET.
-        samples: How many training pictures matching and RESET use; None for all.
+        samples: How many training images matching and RESET use; None for all.
         options: Dotted key to value, over the config.
 
     Raises:
@@ -81,15 +81,14 @@ def load_subject(config: PathLike, checkpoints: Sequence[PathLike], *, pruned: P
     missing = [key for key in ('model', 'train_dataloader', 'test_dataloader') if cfg.get(key) is None]
     if missing:
         raise ConfigError(f'{config}: lacks {", ".join(missing)}, without which nothing can be measured.')
-    runner = ConnectivityRunner(cfg)
-    ends = [runner.load_classifier(path) for path in checkpoints]
-    pictures = CachedLoader(runner.pictures(runner.seed), ends[0])
+    ends = [load_classifier(cfg, path) for path in checkpoints]
+    images = CachedLoader(training_images(cfg, int(cfg.get('seed') or 0)), ends[0])
     test = Runner.build_dataloader(cfg.test_dataloader.to_dict())
     if pruned is not None:
-        name, network = 'pruned', runner.load_classifier(pruned)
+        name, network = 'pruned', load_classifier(cfg, pruned)
     else:
         if matcher is not None:
-            ends = list(align(ends, pictures, matcher, inputs=torch.zeros_like(next(iter(pictures))[:1]),
+            ends = list(align(ends, images, matcher, inputs=torch.zeros_like(next(iter(images))[:1]),
                               samples=samples))
         name, network = 'midpoint', interpolate(ends, [1 / len(ends)] * len(ends))
     made = {name: network}
@@ -97,9 +96,9 @@ def load_subject(config: PathLike, checkpoints: Sequence[PathLike], *, pruned: P
         if not measured_norms(network):
             raise SpaceError(f'{config}: the network has no batch norm with running statistics to reset.')
         made[f'{name}, reset'] = copy_model(network)
-        reset(made[f'{name}, reset'], pictures, samples=samples)
+        reset(made[f'{name}, reset'], images, samples=samples)
     labels = ['dense'] if pruned is not None else [f'end {number}' for number in range(1, len(ends) + 1)]
-    return Subject(made, dict(zip(labels, ends, strict=True)), pictures, test)
+    return Subject(made, dict(zip(labels, ends, strict=True)), images, test)
 
 
 # -- studies: from a subject to a table, all values, and figures by the end of their names -----------
@@ -145,7 +144,7 @@ def outputs(subject: Subject, samples: int | None = None) -> Found:
 
 def running(subject: Subject, samples: int | None = None) -> Found:
     """Running statistics of batch norms, as they are and as RESET would set them."""
-    norms = running_statistics(next(iter(subject.made.values())), subject.pictures, samples=samples)
+    norms = running_statistics(next(iter(subject.made.values())), subject.images, samples=samples)
     rows = [dict(layer=norm.layer, mean=norm.mean.abs().mean().item(), reset_mean=norm.reset_mean.abs().mean().item(),
                  variance=norm.variance.mean().item(), reset_variance=norm.reset_variance.mean().item(),
                  variance_ratio=norm.variance_ratio) for norm in norms]
@@ -206,7 +205,7 @@ def diagnose(study: str, config: PathLike, checkpoints: Sequence[PathLike], out:
         checkpoints: Likewise; for ``'residual'`` of the nets with residual connections.
         out: Folder.
         plain: For ``'residual'``: config, and checkpoints, of nets without them.
-        samples: How many pictures are measured, and used for matching and RESET; None for all.
+        samples: How many images are measured, and used for matching and RESET; None for all.
         **settings: Of ``'vanishing'``: ``metric``, ``norm``, ``offset``.
 
     Returns:

@@ -1,0 +1,58 @@
+"""Run a config from Python, as ``tools/train.py`` does from a command line, and read what its run logged."""
+import json
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from mmreuse.engine import launch
+from mmreuse.errors import ArtefactError
+
+
+def run_config(config: str | Path, runner_type: str | None = None, *, work_dir: str | Path | None = None,
+               options: Mapping[str, Any] | None = None, resume: bool = False) -> dict[str, Any]:
+    """Train what a config describes, or run the stage that it names.
+
+    Args:
+        config: Config file.
+        runner_type: Which stage; by default what the config names.
+        work_dir: Where checkpoints, artefacts and ``metrics.json`` go; by default ``work_dirs/<config name>``.
+        options: Dotted key to value, over the config.
+        resume: Go on from the newest valid checkpoint in the work_dir, if there is one.
+
+    Returns:
+        dict[str, Any]: The metrics, as in ``metrics.json``.
+
+    Raises:
+        ConfigError: No such file, runner or option.
+    """
+    cfg = configured(config, work_dir, options)
+    if runner_type is not None:
+        cfg.runner_type = runner_type
+    if resume:
+        cfg.resume = True
+    return launch.run(launch.build_runner(cfg))
+
+
+def configured(config: str | Path, work_dir: str | Path | None = None,
+               options: Mapping[str, Any] | None = None) -> Config:
+    """Return a config ready to run: the file with the overrides of a call merged into it."""
+    return launch.prepare(Namespace(
+        config=str(config), work_dir=None if work_dir is None else str(work_dir), cfg_options=dict(options or {}),
+        seed=None, launcher='none', local_rank=0))
+
+
+def learning_curve(work_dir: str | Path, key: str) -> list[tuple[int, float]]:
+    """Return the validation metric ``key`` of the last run in ``work_dir``: (epoch, value) points.
+
+    Raises:
+        ArtefactError: There is no log of a run with such a metric.
+    """
+    logs = sorted(Path(work_dir).glob('*/vis_data/scalars.json'))
+    records = [json.loads(line) for line in logs[-1].read_text().splitlines()] if logs else []
+    points = [(record['step'], record[key]) for record in records if key in record and 'lr' not in record]
+    if not points:
+        raise ArtefactError(f"{work_dir}: no run there has logged '{key}'.")
+    return points

@@ -1,0 +1,1 @@
+"""Studies of trained networks that tools run: alignment, diagnosis, tables of merges."""
