@@ -10,6 +10,7 @@ from mmreuse.utils.setup_env import require_openmmlab
 
 if TYPE_CHECKING:
     from mmengine.config import Config
+    from torch import Tensor
 
 require_openmmlab()
 
@@ -65,6 +66,14 @@ def run_tool(run: Callable[[Namespace], None], args: Namespace) -> None:
     from mmreuse.engine.launch import reported_errors
     with reported_errors():
         run(args)
+
+
+def save_weights(out: Path, tensors: 'Mapping[str, Tensor]', **provenance: Any) -> None:
+    """Write converted weights with what they were made of, and print the file and its hash."""
+    from mmreuse.utils.files.io import file_hash, save_tensors
+    # One metadata key: safetensors writes several in random order, and the file's hash would differ every time.
+    save_tensors(out, tensors, metadata=dict(provenance=provenance))
+    print(f'{out}  {file_hash(out)}')
 
 
 def stage_parser(description: str, reads: str, overrides: Mapping[str, Mapping[str, Any]] | None = None,

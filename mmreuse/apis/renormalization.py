@@ -88,8 +88,8 @@ def calibrate(network: Reference, sources: Sequence[Reference | Source], images:
         better, report = calibrate(changed, [original], images)
         print(report)                               # what each layer missed of its target, before and after
 
-    Weights that are zero stay zero. What :func:`~mmreuse.apis.merge` and :func:`~mmreuse.pruning.prune_channels` make is
-    calibrated there, by ``renormalizers=['calibrate']``.
+    Weights that are zero stay zero. What :func:`~mmreuse.apis.merge` and :func:`~mmreuse.pruning.prune_channels` make
+    is calibrated there, by ``renormalizers=['calibrate']``.
 
     Args:
         network: The changed network, or its file; left as it is.

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -57,8 +56,8 @@ def print_rows(rows: Rows, leave_out: Sequence[str] = ()) -> None:
 def format_rows(rows: Rows) -> str:
     """Return rows as text, as wide as they need; nothing is cut off."""
     console = Console(file=io.StringIO(), width=10_000)
-    console.print(_table(rows, box=SIMPLE))
-    return '\n'.join(line.rstrip() for line in console.file.getvalue().splitlines() if line.strip())
+    console.print(_table(rows, box=None, padding=(0, 2, 0, 0)))
+    return '\n'.join(line.rstrip() for line in console.file.getvalue().splitlines())
 
 
 class Tabular(ABC):

@@ -1,5 +1,6 @@
 """Two generators trained through the Runner, stopped and resumed, then merged and drawn."""
 import json
+import runpy
 import sys
 from pathlib import Path
 
@@ -12,9 +13,7 @@ from PIL import Image
 from mmreuse.engine.run_config import run_config
 from mmreuse.registry import MODELS
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / 'tools' / 'merging'))
-import sample_grid  # noqa: E402
-
+TOOL = Path(__file__).resolve().parents[2] / 'tools/merging/sample_grid.py'
 CONFIG = """
 _base_ = ['{root}/configs/zipit/singan_48px-300i_{image}.py']
 
@@ -42,7 +41,7 @@ def trained(repository, tmp_path_factory) -> dict[str, tuple[str, str]]:
 def run(monkeypatch, sources: list[tuple[str, str]], *arguments: str) -> None:
     flags = [word for source in sources for word in ('--source', *source)]
     monkeypatch.setattr(sys, 'argv', ['sample_grid.py', *flags, *arguments])
-    sample_grid.main()
+    runpy.run_path(str(TOOL), run_name='__main__')
 
 
 def test_training_goes_on_where_it_stopped(trained):
@@ -54,7 +53,7 @@ def test_training_goes_on_where_it_stopped(trained):
 
 def test_samples_are_drawn_and_compared(trained, monkeypatch, tmp_path):
     run(monkeypatch, list(trained.values()), '--matchers', 'identity', 'zip', '--stop', 'scales.0.2', '--samples', '8',
-        '--drawn', '2', '--out-dir', str(tmp_path))
+        '--drawn', '2', '--work-dir', str(tmp_path))
     report = json.loads((tmp_path / 'samples.json').read_text())
     distances = report['patch_distance']
     partial = [f'{matcher} to scales.0.2: {image}' for matcher in ('identity', 'zip') for image in ('china', 'flower')]
@@ -68,7 +67,7 @@ def test_samples_are_drawn_and_compared(trained, monkeypatch, tmp_path):
 
 def test_generators_that_cannot_be_merged_are_refused(trained, monkeypatch, tmp_path):
     china, flower = trained.values()
-    output = '--out-dir', str(tmp_path / 'none')
+    output = '--work-dir', str(tmp_path / 'none')
     with pytest.raises(SystemExit, match='two or more'):
         run(monkeypatch, [china], *output)
     with pytest.raises(SystemExit, match='the same image'):

@@ -1,9 +1,9 @@
 """Write the class vectors that TextEmbeddingHead reads: from a text encoder, from a file, or orthonormal.
 
-python tools/dataset_converters/make_text_features.py fashion_mnist --encoder minilm
-python tools/dataset_converters/make_text_features.py tiny_imagenet32 --classes data/tiny_imagenet32/words.txt \\
-    --encoder open_clip --prompts 'a photo of a {}' 'a blurry photo of a {}'
-python tools/dataset_converters/make_text_features.py cifar10 --vectors cifar10_features.csv
+    python tools/dataset_converters/make_text_features.py fashion_mnist --encoder minilm
+    python tools/dataset_converters/make_text_features.py tiny_imagenet32 --classes data/tiny_imagenet32/words.txt \\
+        --encoder open_clip --prompts 'a photo of a {}' 'a blurry photo of a {}'
+    python tools/dataset_converters/make_text_features.py cifar10 --vectors cifar10_features.csv
 """
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmreuse.command_line import ToolParser, run_tool
+from mmreuse.command_line import ToolParser, run_tool, save_weights
+from mmreuse.utils.paths import data_root
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 ENCODER_NAMES = ('minilm', 'open_clip', 'transformers', 'orthonormal')
 PROMPT = 'a photo of a {}'
+
 
 def make_vectors(args: Namespace, classes: list[str]) -> tuple[Tensor, dict[str, Any]]:
     """Class vectors (C, D), and what they were made by."""
@@ -51,15 +53,12 @@ def parse_args() -> Namespace:
 
 def run(args: Namespace) -> None:
     from mmreuse.datasets.text_features import class_names
-    from mmreuse.utils import data_root
-    from mmreuse.utils.files.io import file_hash, save_tensors
     stem = '_'.join(filter(None, [args.encoder, args.name.replace('_', '-')]))
     out = args.out or data_root() / 'text_features' / f'{stem}.safetensors'
     classes = class_names(args.classes or args.name)
     vectors, origin = make_vectors(args, classes)
-    # One metadata key: safetensors writes several in random order, and the file's hash would differ every time.
-    save_tensors(out, {args.name: vectors}, metadata=dict(provenance=dict(classes=classes, **origin)))
-    print(f'{out}  {args.name} {tuple(vectors.shape)}  {file_hash(out)}')
+    print(f'{args.name}: {len(vectors)} vectors of {vectors.shape[1]} numbers')
+    save_weights(out, {args.name: vectors}, classes=classes, **origin)
 
 
 if __name__ == '__main__':

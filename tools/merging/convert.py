@@ -1,4 +1,4 @@
-"""Convert a folder of published checkpoints of nets for some classes each, and list the pairs that can be merged.
+"""Convert a folder of published checkpoints of networks for some classes each, and list the pairs that can be merged.
 
 FOLDER/<class ids joined by _>/<name>_v0.pth.tar becomes OUT/<class ids>/<name>.safetensors, for the classifier that
 CONFIG describes; give it as checkpoint of a source.
@@ -6,22 +6,13 @@ CONFIG describes; give it as checkpoint of a source.
     python tools/merging/convert.py configs/zipit/sources/resnet20-4x_cifar10-5+5.py checkpoints/cifar5 resnet20x4 \\
         --out work_dirs/cifar5
 """
-from mmreuse.utils.setup_env import require_openmmlab
-
-require_openmmlab()
-
 import re
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmengine.registry import init_default_scope
-
-from mmreuse.engine import launch
+from mmreuse.command_line import ToolParser, run_tool
 from mmreuse.errors import ArtefactError
-from mmreuse.models.classifiers.plain import convert, read_weights
-from mmreuse.registry import MODELS
-from mmreuse.utils.files.io import save_tensors
 
 _FOLDER = re.compile(r'\d+(_\d+)*')
 
@@ -51,26 +42,34 @@ def disjoint_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
     return [(first, second) for first in ids for second in ids if first < second and not ids[first] & ids[second]]
 
 
-def main() -> None:
-    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+def parse_args() -> Namespace:
+    parser = ToolParser(__doc__)
     parser.add_argument('config', help='config of a source')
     parser.add_argument('folder', help='what the original program wrote')
     parser.add_argument('name', help='of the model there, e.g. resnet20x4')
-    parser.add_argument('--out', type=Path, required=True)
-    args = parser.parse_args()
-    with launch.reported_errors():
-        cfg = launch.load_config(args.config)
-        init_default_scope(cfg.default_scope)
-        model = MODELS.build(cfg.model)
-        found = published_checkpoints(args.folder, args.name)
-        # All are converted before one is written.
-        converted = {ids: convert(read_weights(path), model) for ids, path in found.items()}
-        for ids, state in converted.items():
-            save_tensors(args.out / ids / f'{args.name}.safetensors', state)
-        print(f'{len(converted)} checkpoints in {args.out}; pairs without a common class:')
-        for first, second in disjoint_pairs(list(converted)):
-            print(f'  {first}  {second}')
+    parser.add_argument('--out', type=Path, required=True, help='folder')
+    return parser.parse_args()
+
+
+def run(args: Namespace) -> None:
+    from mmengine.registry import init_default_scope
+
+    from mmreuse.engine.launch import load_config
+    from mmreuse.models.classifiers.plain import convert, read_weights
+    from mmreuse.registry import MODELS
+    from mmreuse.utils.files.io import save_tensors
+    cfg = load_config(args.config)
+    init_default_scope(cfg.default_scope)
+    model = MODELS.build(cfg.model)
+    found = published_checkpoints(args.folder, args.name)
+    # All are converted before one is written.
+    converted = {ids: convert(read_weights(path), model) for ids, path in found.items()}
+    for ids, state in converted.items():
+        save_tensors(args.out / ids / f'{args.name}.safetensors', state)
+    print(f'{len(converted)} checkpoints in {args.out}; pairs without a common class:')
+    for first, second in disjoint_pairs(list(converted)):
+        print(f'  {first}  {second}')
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(run, parse_args())

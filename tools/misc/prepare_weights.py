@@ -8,9 +8,9 @@ files that are there already stay. Nothing is installed, and no code of the pack
 import subprocess
 import sys
 import tempfile
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 
+from mmreuse.command_line import ToolParser
 from mmreuse.utils.paths import data_root
 
 CONVERTERS = Path(__file__).parents[1] / 'model_converters'
@@ -23,7 +23,7 @@ SOURCES = [
 
 
 def main() -> None:
-    ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter).parse_args()
+    ToolParser(__doc__).parse_args()
     for name, package, from_source, converter in SOURCES:
         out = data_root() / 'weights' / f'{name}.safetensors'
         if out.is_file():

