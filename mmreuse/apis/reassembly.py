@@ -69,6 +69,6 @@ def reassemble(config: str | Path, images: Data, *, networks: Sequence[Reference
     loader = repeatable(images)
     job = find_job(dict(type='reassemble', config=str(config), options=dict(options or {}), rank=rank,
                         samples=sum(len(batch) for batch, in image_batches(loader, [nn.Identity()]))))
-    network = job.run([open_network(each) for each in networks], loader, seed=seed, folder=folder)
+    network = job([open_network(each) for each in networks], images=loader, seed=seed, folder=folder)
     found = folder / 'dery' / 'reassembly'
     return network, ReassemblyResult(load_candidates(found / 'candidates.json'), tuple(sorted(found.glob('rank*.py'))))

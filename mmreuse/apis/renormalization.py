@@ -71,9 +71,9 @@ def renormalize(network: Reference, images: Data, *, method: MethodLike = 'repai
     network, loader = open_network(network), repeatable(images)
     validation = None if validation is None else repeatable(validation)
     methods = find_served(method, loader, validation)
-    changed = copy_model(network)
-    found, *_ = apply_renormalizers(changed, loader, methods, samples=samples, validation=validation,
-                                    ends=[open_network(source) for source in sources] or None)
+    ends, changed = [open_network(source) for source in sources], copy_model(network)
+    found, *_ = apply_renormalizers(changed, loader, methods, samples=samples, validation=validation, ends=ends or None,
+                                    sources=list(map(Source, ends)) or None)
     return changed, RenormalizationResult(_changes(network.state_dict(), changed.state_dict()),
                                           found if isinstance(found, Choice) else None)
 

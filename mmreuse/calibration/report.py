@@ -1,6 +1,8 @@
 """What calibration did."""
 from dataclasses import dataclass, field
 
+from mmreuse.utils.tables import Rows, Tabular
+
 
 @dataclass(frozen=True)
 class LayerFit:
@@ -11,12 +13,13 @@ class LayerFit:
 
 
 @dataclass
-class CalibrationReport:
-    """What calibration did; prints as a table."""
+class CalibrationReport(Tabular):
+    """What calibration did."""
     fits: dict[str, LayerFit] = field(default_factory=dict)
     left: dict[str, str] = field(default_factory=dict)  # layers that stayed as they were, and why
 
-    def __str__(self) -> str:
-        lines = [f'{"layer":40} {"ridge":>6} {"missed before":>14} {"after":>8}']
-        lines += [f'{name:40} {fit.ridge:6g} {fit.before:14.3f} {fit.after:8.3f}' for name, fit in self.fits.items()]
-        return '\n'.join(lines + [f'{name:40} left: {reason}' for name, reason in self.left.items()])
+    def rows(self) -> Rows:
+        """Return one row per layer."""
+        fitted = [dict(layer=name, ridge=fit.ridge, missed_before=fit.before, missed_after=fit.after)
+                  for name, fit in self.fits.items()]
+        return fitted + [dict(layer=name, left=reason) for name, reason in self.left.items()]

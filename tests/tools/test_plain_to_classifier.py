@@ -11,6 +11,7 @@ from torch import nn
 from mmreuse.engine.launch import load_config
 from mmreuse.errors import ArtefactError
 from mmreuse.models import CifarResNet, CifarVGG
+from mmreuse.models.classifiers.plain import convert
 from mmreuse.registry import MODELS
 from mmreuse.utils.files.io import load_tensors
 
@@ -30,12 +31,6 @@ def _here(monkeypatch, repository) -> None:
 
 
 @pytest.fixture
-def convert(repository):
-    """The tool's function."""
-    return runpy.run_path(str(repository / TOOL))['convert']
-
-
-@pytest.fixture
 def main(monkeypatch):
     """Run the tool in this process."""
     def run(*arguments: object) -> None:
@@ -48,7 +43,7 @@ def main(monkeypatch):
 @pytest.mark.parametrize('config, plain', [
     pytest.param(RESNET, resnet, id='resnet'),
     pytest.param(VGG, lambda: CifarVGG(11, num_classes=10).eval(), id='vgg')])
-def test_the_classifier_computes_what_the_net_did(convert, config, plain):
+def test_the_classifier_computes_what_the_net_did(config, plain):
     net, model = plain(), MODELS.build(load_config(config).model).eval()
     renamed = {f'params.module.{name}'.replace('bn1.weight', 'bn1.scale').replace('.shortcut.', '.downsample.'): tensor
                for name, tensor in net.state_dict().items() if not name.endswith('num_batches_tracked')}
@@ -61,7 +56,7 @@ def test_the_classifier_computes_what_the_net_did(convert, config, plain):
     {r'layer(\d)': lambda match: f'segments.{int(match[1]) - 1}', r'\bln': 'norm', r'^norm1': 'norm', r'^conv1': 'conv',
      'linear': 'fc'},
     {'shortcut': 'downsample', 'linear': 'fc', r'\bln': 'bn'}])
-def test_names_of_other_cifar_resnets(convert, dialect):
+def test_names_of_other_cifar_resnets(dialect):
     config = 'configs/vanishing_feature/resnet20-ln_pair_cifar10.py'
     net = CifarResNet(20, num_classes=10, shortcut='conv1x1', norm='ln').eval()
     model = MODELS.build(load_config(config).model.classifier).eval()
@@ -79,7 +74,7 @@ def test_names_of_other_cifar_resnets(convert, dialect):
     pytest.param(RESNET, lambda: resnet(shortcut='pad'), 'shortcut.0.weight is missing', id='shortcut'),
     pytest.param(VGG, lambda: CifarVGG(11, last_pool='avg', num_classes=10), 'classifier.0.bias is left over',
                  id='pooling')])
-def test_weights_of_other_nets_are_refused(convert, config, plain, message):
+def test_weights_of_other_nets_are_refused(config, plain, message):
     with pytest.raises(ArtefactError, match=message):
         convert(plain().state_dict(), MODELS.build(load_config(config).model))
 
