@@ -46,7 +46,7 @@ class CalibrationImages:
 
     @property
     def own(self) -> int:
-        """Number of images on this process."""
+        """Return the number of images on this process."""
         return sum(map(len, self.batches))
 
     def held(self, batch: int, rows: int) -> Tensor:

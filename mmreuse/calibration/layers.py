@@ -135,7 +135,7 @@ class FittedNorm(Fitted):
 
 
 def drawn(x: Tensor, t: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
-    """Inputs (R, n, i) and targets (R, n, o) at some positions, from (R, ..., i) and (R, ..., o)."""
+    """Return inputs (R, n, i) and targets (R, n, o) at some positions, from (R, ..., i) and (R, ..., o)."""
     x, t = x.reshape(len(x), -1, x.shape[-1]), t.reshape(len(t), -1, t.shape[-1])
     chosen = draw(len(x), x.shape[1])
     if chosen is None:
@@ -155,7 +155,7 @@ def with_parameters(layer: nn.Module, weight: Tensor, bias: Tensor | None) -> nn
 
 
 def _padding(layer: nn.Module) -> list[tuple[int, int]]:
-    """Zeros in front and behind, by axis."""
+    """Return zeros in front and behind, by axis."""
     if layer.padding == 'valid':
         return [(0, 0)] * len(layer.kernel_size)
     if layer.padding == 'same':

@@ -58,7 +58,7 @@ class Regression:
 
     @property
     def spread(self) -> float:
-        """Sum of squares of the centred targets."""
+        """Return the sum of squares of the centred targets."""
         return float((self.tt - self.t.square().sum(1) / self.count).sum())
 
     def solve(self, anchor: Tensor, ridge: float) -> tuple[Tensor, Tensor]:

@@ -61,7 +61,7 @@ class Walk:
 
     @property
     def runs(self) -> list[Stepwise]:
-        """The network, and its sources."""
+        """Return the network, and its sources."""
         return [self.own, *self.others]
 
     def fit(self, problems: Sequence[Problem]) -> None:
@@ -130,7 +130,7 @@ class Walk:
         return None
 
     def _norm_behind(self, number: int, uses: Counter) -> str | None:
-        """The batch norm that alone reads what an operation gives."""
+        """Return the batch norm that alone reads what an operation gives."""
         users = list(self.own.nodes[number].users)
         if len(users) != 1 or users[0].op != 'call_module' or uses[users[0].target] > 1:
             return None
@@ -178,7 +178,7 @@ class Walk:
         return RIDGES[best], solutions[best]
 
     def _measure(self, problem: Problem) -> tuple[Regression, Regression]:
-        """Sums over the images, and over those that are held out."""
+        """Return sums over the images, and over those that are held out."""
         layer, device = problem.fitted, self.images.batches[0].device
         sums = tuple(Regression.zeros(layer.groups, layer.inputs, layer.outputs, device) for _ in range(2))
         for run, number, room in zip(self.runs, (problem.node, *problem.nodes), self.rooms, strict=True):
@@ -217,7 +217,7 @@ class Walk:
 
 
 def _calls(run: Stepwise) -> list[tuple[int, str]]:
-    """Number and name of each layer's call, calls of the function of a linear layer included."""
+    """Return the number and name of each layer's call, calls of the function of a linear layer included."""
     found = []
     for number, node in enumerate(run.nodes):
         if node.op == 'call_module':

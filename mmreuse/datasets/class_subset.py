@@ -29,7 +29,7 @@ class ClassSubset:
 
     @property
     def metainfo(self) -> dict:
-        """Meta information of the whole data set: labels count its classes."""
+        """Return the meta information of the whole data set: labels count its classes."""
         return copy.deepcopy(self.dataset.metainfo)
 
     def full_init(self) -> None:
@@ -43,11 +43,11 @@ class ClassSubset:
         self._indices = np.flatnonzero(np.isin(labels, self.classes))
 
     def get_data_info(self, index: int) -> dict:
-        """Annotation of one sample."""
+        """Return the annotation of one sample."""
         return self.dataset.get_data_info(int(self._indices[index]))
 
     def get_gt_labels(self) -> np.ndarray:
-        """Labels of all samples, (len(self),)."""
+        """Return the labels of all samples, (len(self),)."""
         return np.array([self.get_data_info(index)['gt_label'] for index in range(len(self))])
 
     def __len__(self) -> int:

@@ -60,7 +60,7 @@ class Digits(BaseDataset):
 
 
 def _split_indices(labels: np.ndarray) -> dict[str, np.ndarray]:
-    """Indices of each split, sorted."""
+    """Return the indices of each split, sorted."""
     rest, test = train_test_split(
         np.arange(len(labels)), test_size=SPLITS['test'], stratify=labels, random_state=_SPLIT_SEED)
     train, val = train_test_split(rest, test_size=SPLITS['val'], stratify=labels[rest], random_state=_SPLIT_SEED)

@@ -37,7 +37,7 @@ class _Folders:
         return [info for info, _ in self._sound(data_list)] if self.skip_broken else data_list
 
     def _sound(self, data_list: list[dict]) -> Iterator[tuple[dict, np.ndarray]]:
-        """Annotations and pixels of the pictures, without broken ones where these are to be skipped."""
+        """Yield the annotations and pixels of the pictures, without broken ones where these are to be skipped."""
         broken = []
         for info in data_list:
             try:
@@ -57,7 +57,7 @@ class _Folders:
                 + (' ...' if broken[5:] else ''))
 
     def _find_samples(self) -> list:
-        """Paths relative to the folder, with labels by the names of the class folders in alphabetical order."""
+        """Return paths relative to the folder, with labels by the names of the class folders in alphabetical order."""
         if '://' in self.img_prefix:
             return super()._find_samples()
         root = Path(self.img_prefix)
@@ -137,7 +137,7 @@ class InMemoryImageFolder(_Folders, CustomDataset):
         return data_list
 
     def get_data_info(self, idx: int) -> dict:
-        """Annotation of one picture with its pixels: ``img``, uint8 (H, W, 3) in BGR, a copy."""
+        """Return the annotation of one picture with its pixels: ``img``, uint8 (H, W, 3) in BGR, a copy."""
         info = super().get_data_info(idx)
         info['img'] = self._pixels[info.pop('index')].copy()
         return info

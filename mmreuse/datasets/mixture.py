@@ -40,7 +40,7 @@ class DatasetMixture:
 
     @property
     def metainfo(self) -> dict:
-        """Names of all classes, where all data sets have them."""
+        """Return the names of all classes, where all data sets have them."""
         names = [dataset.metainfo.get('classes') for dataset in self.datasets]
         fit = all(own and len(own) == count for own, count in zip(names, self.num_classes, strict=True))
         return dict(classes=tuple(name for own in names for name in own)) if fit else {}
@@ -64,13 +64,13 @@ class DatasetMixture:
                 np.stack([np.full(size, number), np.arange(size)], axis=1) for number, size in enumerate(sizes)])
 
     def get_data_info(self, index: int) -> dict:
-        """Annotation of one sample, the label counted on."""
+        """Return the annotation of one sample, the label counted on."""
         number, position = self._order[index].tolist()
         info = self.datasets[number].get_data_info(position)
         return {**info, 'gt_label': info['gt_label'] + sum(self.num_classes[:number])}
 
     def get_gt_labels(self) -> np.ndarray:
-        """Labels of all samples, (len(self),)."""
+        """Return the labels of all samples, (len(self),)."""
         return np.array([self.get_data_info(index)['gt_label'] for index in range(len(self))])
 
     def __len__(self) -> int:

@@ -20,7 +20,7 @@ _ENDINGS = {b'\xff\xd8': b'\xff\xd9', b'\x89PNG': b'IEND'}
 
 
 def class_folders(root: str | Path) -> list[str]:
-    """Names of the folders in a folder, ascending, without hidden ones and those that archives leave behind.
+    """Return the names of the folders in a folder, ascending, without hidden ones and those that archives leave behind.
 
     Raises:
         DataError: There is no such folder, or it holds no folders.
@@ -37,12 +37,12 @@ def class_folders(root: str | Path) -> list[str]:
 
 
 def is_wanted(name: str) -> bool:
-    """Whether a file or folder of this name is neither hidden nor left behind by an archive."""
+    """Return whether a file or folder of this name is neither hidden nor left behind by an archive."""
     return not name.startswith('.') and name not in _LEFT_BEHIND
 
 
 def files_below(folder: str | Path) -> Iterator[str]:
-    """Files of a folder and the folders in it, by paths relative to it.
+    """Yield the files of a folder and the folders in it, by paths relative to it.
 
     Raises:
         DataError: A link leads back to a folder above it.

@@ -33,11 +33,11 @@ class TargetProblem:
                 'target_classes': list(self.target_classes)}
 
     def get_data_info(self, index: int) -> dict:
-        """Annotation of one sample."""
+        """Return the annotation of one sample."""
         return {**self.dataset.get_data_info(int(self._indices[index])), 'gt_label': int(self._labels[index])}
 
     def get_gt_labels(self) -> np.ndarray:
-        """Labels of all samples, (len(self),)."""
+        """Return the labels of all samples, (len(self),)."""
         return self._labels
 
     def __len__(self) -> int:

@@ -71,7 +71,7 @@ def _corrected(groups: dict[str, list[str]]) -> dict[str, list[str]]:
 
 
 def superclass(of: str, name: int | str, known: Sequence[str] = ()) -> list[int | str]:
-    """The classes of one superclass.
+    """Return the classes of one superclass.
 
     Args:
         of: As for :func:`superclasses`.

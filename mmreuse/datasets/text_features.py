@@ -30,7 +30,7 @@ Encoder = Callable[[list[str]], Tensor]
 
 
 def class_names(source: str) -> list[str]:
-    """Names of classes as they go into a prompt.
+    """Return the names of classes as they go into a prompt.
 
     Args:
         source: ``'cifar10'``, ``'cifar100'``, ``'cub'``, ``'fashion_mnist'``, ``'imagenet'``, ``'pets'``, or a text
@@ -141,7 +141,7 @@ def read_vectors(path: PathLike, key: str | None = None) -> Tensor:
 
 
 def minilm_encoder(weights: str | None = None) -> Encoder:
-    """The sentence encoder that a package carries: 384 dimensions, no download.
+    """Return the sentence encoder that a package carries: 384 dimensions, no download.
 
     Raises:
         ConfigError: The package is not installed, or weights are named.

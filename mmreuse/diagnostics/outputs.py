@@ -23,7 +23,7 @@ class OutputStatistics:
 
 @torch.no_grad()
 def output_statistics(models: Sequence[nn.Module], loader: Iterable, *, samples: int | None = None) -> OutputStatistics:
-    """Mean and spread of the logits of each class beside ``f(0)``, in one pass for all models.
+    """Return the mean and spread of the logits of each class beside ``f(0)``, in one pass for all models.
 
     Where features vanish the mean is f(0) and the spread is small against that of the end models.
 

@@ -23,7 +23,7 @@ class ParameterMagnitudes:
 
 @torch.no_grad()
 def parameter_magnitudes(models: Sequence[nn.Module]) -> ParameterMagnitudes:
-    """Mean |W| and mean |b| of every convolution and linear layer.
+    """Return mean |W| and mean |b| of every convolution and linear layer.
 
     The average of two weights that have nothing to do with each other is smaller than both by about the square root of
     two. A feature goes through the averages of all layers before it, a bias only through those behind its own.
@@ -98,7 +98,7 @@ class RunningStatistics:
 
     @property
     def variance_ratio(self) -> float:
-        """Geometric mean over channels of the variance measured over the variance kept."""
+        """Return geometric mean over channels of the variance measured over the variance kept."""
         ratio = (self.reset_variance / self.variance).clamp(min=1e-12)
         return math.exp(float(ratio.log().mean()))
 

@@ -168,7 +168,7 @@ def _part(features: Tensor, offset: Tensor, metric: str) -> Tensor:
 
 def _mean_features(models: Sequence[nn.Module], loader: Iterable, like: Sequence[Mapping[str, Tensor]],
                    samples: int | None) -> list[dict[str, Tensor]]:
-    """Mean over samples of what layers give."""
+    """Return mean over samples of what layers give."""
     meters = [{name: ChannelMomentAccumulator(part.numel(), part.device) for name, part in each.items()}
               for each in like]
 
@@ -236,7 +236,7 @@ def normalised(merged: Tensor, ends: Tensor) -> Tensor:
 
 
 def envelope(values: Tensor) -> Tensor:
-    """The published smooth bound of ``E``, which grows a little from each layer to the one before it.
+    """Return the published smooth bound of ``E``, which grows a little from each layer to the one before it.
 
     ``eps_{L-1} = E_{L-1}``, ``eps_i = max(E_i, eps_{i+1} (1 + 0.4 / (L - i + 1)))``. It exceeds 1 where E does not,
     and towards the input it mostly extrapolates: look at E as well.

@@ -113,7 +113,7 @@ def restore_histories(checkpoint: dict) -> None:
 
 def find_resumable(work_dir: str | Path, other_folders: Iterable[str | Path] = (),
                    logger: logging.Logger | None = None) -> Path | None:
-    """The checkpoint to resume from: the one ``last_checkpoint`` names, or else the newest valid one.
+    """Return the checkpoint to resume from: the one ``last_checkpoint`` names, or else the newest valid one.
 
     Args:
         work_dir: Folder of the run.
@@ -164,7 +164,7 @@ def find_resumable(work_dir: str | Path, other_folders: Iterable[str | Path] = (
 
 
 def trained_iterations(path: str | Path) -> int:
-    """Iterations after which a training checkpoint was saved; all its bytes are checked.
+    """Return iterations after which a training checkpoint was saved; all its bytes are checked.
 
     Raises:
         ArtefactError: The file is missing or damaged.

@@ -56,7 +56,7 @@ def at_safe_points() -> Iterator[None]:
 
 
 def requested() -> int | None:
-    """Number of the signal that asked this process, or any process of the run, to stop."""
+    """Return the number of the signal that asked this process, or any process of the run, to stop."""
     number = _State.signal or 0
     if is_distributed():
         wish = torch.tensor(number, device='cuda' if torch.distributed.get_backend() == 'nccl' else 'cpu')

@@ -30,7 +30,7 @@ class Replayable:
             self._batches = number_batches(self.dataloader, get_rank())
 
     def begin_pass(self, skip: int) -> Iterator[Any]:
-        """Batches of a pass over the data, without the first ``skip``."""
+        """Return the batches of a pass over the data, without the first ``skip``."""
         seed = self.runner.seed
         sampler = self.dataloader.sampler
         if getattr(sampler, 'seed', None) == self._built_with:

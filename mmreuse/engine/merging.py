@@ -97,7 +97,7 @@ class MatchingImages:
 
 
 def matching_images(runner: Runner) -> MatchingImages:
-    """The images of the training loader of a runner."""
+    """Return the images of the training loader of a runner."""
     return MatchingImages(runner.train_dataloader, model_of(runner, MergedClassifier).data_preprocessor, runner.seed)
 
 
@@ -123,7 +123,7 @@ def validation_score(model: MergedClassifier, loader: DataLoader, evaluator: Any
 
 def cached_moments(model: MergedClassifier, images: MatchingImages, samples: int | None, data: Mapping[str, Any],
                    cache_dir: str | Path) -> dict[str, SpaceMoments]:
-    """Joint moments of all spaces of the sources, from the cache where they were taken before.
+    """Return the joint moments of all spaces of the sources, from the cache where they were taken before.
 
     They serve every matcher, hyper-parameter and stop.
 
@@ -229,7 +229,7 @@ def renormalize_merged(model: MergedClassifier, images: MatchingImages, renormal
 
 
 def merge_metrics(model: MergedClassifier, seconds: Mapping[str, float]) -> dict[str, float]:
-    """Size, cost for one image, mean matching score and seconds of a merge, as ``metrics.json`` names them."""
+    """Return size, cost for one image, mean matching score and seconds of a merge, as ``metrics.json`` names them."""
     image = torch.zeros(1, *model.input_size, device=model.data_preprocessor.device)
     scores = [matching.score for matching in model.matchings.values() if math.isfinite(matching.score)]
     return {

@@ -15,7 +15,7 @@ from torch.utils.data import BatchSampler, DataLoader
 
 
 def seed_for(seed: int, rank: int, iteration: int, purpose: str) -> int:
-    """A seed of 63 bits; different for different arguments."""
+    """Return a seed of 63 bits; different for different arguments."""
     digest = hashlib.sha256(f'{seed} {rank} {iteration} {purpose}'.encode()).digest()
     return int.from_bytes(digest[:8]) >> 1
 

@@ -16,7 +16,7 @@ Model = TypeVar('Model', bound=nn.Module)
 
 
 def model_of(runner: Runner, *kinds: type[Model]) -> Model:
-    """The runner's model, without what distributes it.
+    """Return the runner's model, without what distributes it.
 
     Args:
         runner: Which has built its model.
@@ -33,7 +33,7 @@ def model_of(runner: Runner, *kinds: type[Model]) -> Model:
 
 
 def models_of(runner: Runner, *kinds: type[Model]) -> list[Model]:
-    """The runner's model and the averages of it that hooks keep (:class:`mmengine.hooks.EMAHook`).
+    """Return the runner's model and the averages of it that hooks keep (:class:`mmengine.hooks.EMAHook`).
 
     Averages are what is validated, tested and saved as ``state_dict``: what holds for the model must hold for them. The
     last in the list is what was validated.

@@ -44,7 +44,7 @@ def task_masks(tasks: Tasks, num_classes: int, device: torch.device | str = 'cpu
 
 
 def task_of_labels(labels: Tensor, tasks: Tasks) -> Tensor:
-    """The task of each label.
+    """Return the task of each label.
 
     Args:
         labels: (B,) class ids.
@@ -120,7 +120,7 @@ def task_prediction(scores: Tensor, tasks: Tasks, task: Tensor, rule: str = 'sof
 
 def task_accuracies(labels: Tensor, joint: Tensor, within: Tensor, tasks: Tasks,
                     names: Sequence[str] | None = None) -> dict[str, float]:
-    """Joint, per-task and task-average accuracy.
+    """Return joint, per-task and task-average accuracy.
 
     Args:
         labels: (S,) class ids.

@@ -71,7 +71,7 @@ def _opaque_kind(model: Any) -> tuple[str | None, str]:
 
 
 def fresh_copy(model: nn.Module) -> nn.Module:
-    """A copy in evaluation mode, in which nothing is left of what modules computed from other parameters."""
+    """Return a copy in evaluation mode, in which nothing is left of what modules computed from other parameters."""
     twin = copy_model(model).eval()
     refresh(twin)
     return twin

@@ -89,7 +89,7 @@ def as_positional(model: nn.Module, inputs: Any) -> tuple[Any, ...]:
 
 
 def _bound(model: nn.Module, keywords: dict[str, Any]) -> tuple[Any, ...]:
-    """Arguments of ``forward`` up to the last that is given, defaults between them."""
+    """Return the arguments of ``forward`` up to the last that is given, defaults between them."""
     signature = inspect.signature(model.forward)
     try:
         bound = signature.bind(**keywords)

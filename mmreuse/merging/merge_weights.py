@@ -123,7 +123,7 @@ def _scaled(link: Assign | Dense, factor: int) -> Assign | Dense:
 
 def _mean_trunk(graphs: Sequence[TracedModel], maps: Sequence[Mapping[str, Assign | Dense]], start: str | None,
                 stop: str | None) -> nn.Module:
-    """The merged span: rewritten models, averaged in float64 so that equal numbers stay as they are."""
+    """Return the merged span: rewritten models, averaged in float64 so that equal numbers stay as they are."""
     first = transform(graphs[0], maps[0])
     _, trunk, _ = cut_span(first, one_sample(graphs[0]), start, stop)
     own = tensors_of(first, remove_duplicate=False)

@@ -106,7 +106,7 @@ class MergedModel(nn.Module):
 
     @property
     def class_names(self) -> list[Any] | None:
-        """Names of the outputs, by task if there is one output per task; None where they were not given."""
+        """Return the names of the outputs, by task if there is one output per task; None where they were not given."""
         return recipe_of({'recipe': self.recipe}).get('class_names')
 
     def forward(self, *inputs: Tensor) -> Any:

@@ -39,11 +39,11 @@ class ModuleHead(nn.Module):
 
     @property
     def linear(self) -> nn.Linear:
-        """The linear layer."""
+        """Return the linear layer."""
         return self._modules['1']
 
     def of(self, problem: int) -> 'ModuleHead':
-        """The head of one problem; its parameters are views, so that it can be set in place."""
+        """Return the head of one problem; its parameters are views, so that it can be set in place."""
         if not self.stacked:
             return self
         single = ModuleHead(self.linear.in_features, self.linear.out_features)
@@ -74,7 +74,7 @@ class AppliedModule(nn.Module):
             self.module_heads = nn.ModuleList(heads.values())
 
     def forward(self, *inputs: Any) -> Tensor | dict[str, Tensor]:
-        """Scores (N, labels); of several problems by name."""
+        """Return scores (N, labels); of several problems by name."""
         logits = self.network(*inputs)
         if len(self.problems) == 1:
             return self.module_head(logits)

@@ -87,7 +87,7 @@ def modularize(model: Reference, data: Data, classes: Collection[int] | Tensor |
 
 
 def _ids(classes: Collection[int]) -> list[int]:
-    """Classes as a list; a set in rising order.
+    """Return classes as a list; a set in rising order.
 
     Raises:
         ConfigError: One is no integer.
@@ -110,7 +110,7 @@ class _Problem:
 
     @classmethod
     def of(cls, data: Data, classes: list[int], what: str) -> '_Problem':
-        """Those of some data that the problem is about."""
+        """Return those of some data that the problem is about."""
         pairs = [labelled(batch, nn.Identity()) for batch in batches(data)]
         if not pairs:
             raise DataError(f'modularize: {what} is empty.')
@@ -140,7 +140,7 @@ class _Problem:
         return ['the class', 'the rest'] if self.binary else [str(label) for label in self.classes]
 
     def epoch(self, draw: int) -> list[Tensor]:
-        """Places of the samples of one epoch, in batches of about equal size."""
+        """Return the places of the samples of one epoch, in batches of about equal size."""
         places = torch.arange(len(self.labels))
         if self.binary:
             own, rest = ((self.labels == label).nonzero()[:, 0] for label in (0, 1))
@@ -150,7 +150,7 @@ class _Problem:
         return list(mixed.tensor_split(math.ceil(len(mixed) / BATCH_SIZE)))
 
     def even(self) -> Tensor:
-        """Places of all samples; of one class against the rest, those of the fewer repeated."""
+        """Return the places of all samples; of one class against the rest, those of the fewer repeated."""
         if not self.binary:
             return torch.arange(len(self.labels))
         parts = [(self.labels == label).nonzero()[:, 0] for label in (0, 1)]
@@ -221,7 +221,7 @@ class _Learner:
                     'head only': self.head(logits).argmax(1).cpu()}
 
     def _places(self, steps: int) -> Iterator[Tensor]:
-        """Batches of places, as many as there are steps."""
+        """Yield the batches of places, as many as there are steps."""
         drawn, epoch = [], self.seed
         for _ in progress(range(steps), 'modularize'):
             if not drawn:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def original_labels(logits: Tensor, classes: Sequence[int], binary: bool) -> Tensor:
-    """Labels as the published comparison takes them: the most likely of all classes decides.
+    """Return labels as the published comparison takes them: the most likely of all classes decides.
 
     Args:
         logits: Of the original network, (N, K).

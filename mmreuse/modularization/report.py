@@ -25,7 +25,7 @@ class ModuleReport(Tabular):
     constant: bool  # whether the module says the same of all samples
 
     def accuracy(self, method: str = 'module') -> float:
-        """Mean of the recalls, so that chance is one over the number of labels whatever their shares are."""
+        """Return the mean of the recalls, so that chance is one over the number of labels whatever their shares are."""
         return fmean(self.recalls[method])
 
     def rows(self) -> Rows:

@@ -231,7 +231,7 @@ def _shapes(network: nn.Module) -> dict[str, torch.Size]:
 
 
 def _without_init(cfg: Any) -> Any:
-    """A model config that names no checkpoints."""
+    """Return a model config that names no checkpoints."""
     if isinstance(cfg, Mapping):
         return {key: _without_init(value) for key, value in cfg.items() if key != 'init_cfg'}
     return [_without_init(item) for item in cfg] if isinstance(cfg, list | tuple) else cfg

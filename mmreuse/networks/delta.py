@@ -80,5 +80,5 @@ def masks_of(stored: Mapping[str, Tensor], delta: Mapping[str, Any]) -> dict[str
 
 
 def _same_bits(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors are the same byte by byte, signs of zeros and NaN included."""
+    """Return whether two tensors are the same byte by byte, signs of zeros and NaN included."""
     return torch.equal(*(each.contiguous().reshape(-1).view(torch.uint8) for each in (one, other)))

@@ -189,7 +189,7 @@ def read(path: PathLike) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _with_base(structure: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
-    """A structure whose unknown bases are replaced."""
+    """Return a structure whose unknown bases are replaced."""
     if 'base' in structure:
         known = {key: structure[key] for key in ('weights',) if key in structure}
         return dict(base, **known) if structure['base'] is None else dict(structure)

@@ -15,7 +15,7 @@ from mmreuse.utils.tables import Rows, Tabular
 
 def listed_weights(model: nn.Module, modules: Sequence[str] | None = None,
                    exclude: Sequence[str] = ()) -> dict[str, nn.Parameter]:
-    """Weights of convolutions and linear layers, without biases and norms.
+    """Return the weights of convolutions and linear layers, without biases and norms.
 
     Args:
         model: Any network.
@@ -44,7 +44,7 @@ def listed_weights(model: nn.Module, modules: Sequence[str] | None = None,
 
 
 def _masked_by_torch(model: nn.Module) -> list[tuple[nn.Module, str]]:
-    """Modules, and names of their parameters, that ``torch.nn.utils.prune`` masks."""
+    """Return modules, and names of their parameters, that ``torch.nn.utils.prune`` masks."""
     return [(module, name) for module in model.modules()
             for name in [key.removesuffix('_orig') for key in module._parameters if key.endswith('_orig')]
             if f'{name}_mask' in module._buffers]
@@ -57,14 +57,14 @@ def make_permanent(model: nn.Module) -> None:
 
 
 def copy_permanent(model: nn.Module) -> nn.Module:
-    """A copy of a network in which masks of ``torch.nn.utils.prune`` are zeros in the weights."""
+    """Return a copy of a network in which masks of ``torch.nn.utils.prune`` are zeros in the weights."""
     copied = copy_model(model)
     make_permanent(copied)
     return copied
 
 
 def find_masks(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """True where a weight is not zero, for each weight."""
+    """Return True where a weight is not zero, for each weight."""
     return {name: weight.detach() != 0 for name, weight in weights.items()}
 
 

@@ -32,7 +32,7 @@ def correction(
     centre: bool,
     max_gain: float,
 ) -> Affine:
-    """The map from what was measured to the goal.
+    """Return the map from what was measured to the goal.
 
     With ``gain = sigma* / sigma`` (1 unless ``scale``), ``shift = mu* - gain * mu`` (0 unless ``centre``): REPAIR does
     both, RESCALE the first alone, RESHIFT the second (Jordan et al., *REPAIR*, 2023; Qu and Horvath,

@@ -23,7 +23,7 @@ def measure_ends(
     layers: Layers | None = None,
     blocks: Sequence[str] | None = None,
 ) -> list[dict[str, ChannelMoments]]:
-    """Mean and variance of each channel of each layer's output, over samples and positions, in one pass.
+    """Return the mean and variance of each channel of each layer's output, over samples and positions, in one pass.
 
     What is measured once serves every renormalizer, every interpolation between the same ends and, through
     :func:`mmreuse.renormalization.target_statistics.permuted`, every alignment of them.
@@ -70,7 +70,7 @@ def start(
 
 
 def first_images(loader: Iterable, model: nn.Module) -> Tensor:
-    """The first two images at most of a loader, to see what runs in a model.
+    """Return the first two images at most of a loader, to see what runs in a model.
 
     Raises:
         DataError: The loader is empty, or its batches hold no images.
@@ -111,7 +111,7 @@ class Meters:
         return batch
 
     def result(self) -> dict[str, ChannelMoments]:
-        """Moments over all processes.
+        """Return moments over all processes.
 
         Raises:
             SpaceError: A layer did not run.

@@ -138,7 +138,7 @@ class _Corrector:
         return correction(_on(goal, features), batch.result(), **self.options)(features, place.dim)
 
     def result(self) -> dict[str, Affine]:
-        """The corrections by the statistics of all samples."""
+        """Return the corrections by the statistics of all samples."""
         return {name: correction(_on(self.targets[name], measured.mean), measured, **self.options)
                 for name, measured in self.meters.result().items()}
 

@@ -48,11 +48,11 @@ class Flow:
                          if isinstance(self.modules[call.name], WEIGHTED) and call.output is not None}
 
     def layers(self) -> list[str]:
-        """Convolutions and linear layers."""
+        """Return convolutions and linear layers."""
         return list(dict.fromkeys(self.weighted.values()))
 
     def inner_layers(self) -> list[str]:
-        """Convolutions and linear layers that another one comes after: all but classifiers."""
+        """Return convolutions and linear layers that another one comes after: all but classifiers."""
         read = set()
         for node in reversed(self.recording.graph.nodes):
             if node in self.weighted or node in read:
@@ -72,12 +72,12 @@ class Flow:
         return depths
 
     def with_bias(self) -> list[str]:
-        """Modules that have a bias, of whatever kind."""
+        """Return the modules that have a bias, of whatever kind."""
         return [name for name in dict.fromkeys(call.name for call in self.recording.calls)
                 if isinstance(getattr(self.modules[name], 'bias', None), nn.Parameter)]
 
     def norms(self) -> list[str]:
-        """Norms that divide features by their deviation."""
+        """Return the norms that divide features by their deviation."""
         return [name for name in self.counts if isinstance(self.modules[name], NORMS)]
 
     def place(self, layer: str) -> Place:
@@ -163,7 +163,7 @@ def find_places(flow: Flow, layers: Layers | None = None, blocks: Sequence[str] 
 
 
 def choose(known: Sequence[str], layers: Layers | None) -> list[str]:
-    """Names meant among known ones, in their order; None means all.
+    """Return names meant among known ones, in their order; None means all.
 
     Raises:
         SpaceError: None fits, or a name is not known.

@@ -16,7 +16,7 @@ def combine(
     statistics: Sequence[Statistics],
     weights: Sequence[float] | None = None,
 ) -> dict[str, ChannelMoments]:
-    """Goals between end models: weighted means of their means and of their standard deviations.
+    """Return goals between end models: weighted means of their means and of their standard deviations.
 
     ``mu* = sum_k a_k mu_k`` and ``sigma* = sum_k a_k sigma_k`` (Jordan et al., *REPAIR*, 2023).
 
@@ -40,7 +40,7 @@ def combine(
 
 
 def check_weights(weights: Sequence[float] | None, ends: int) -> list[float]:
-    """Weights of end models: equal ones by default.
+    """Return the weights of end models: equal ones by default.
 
     Raises:
         ConfigError: There are no ends, or the weights are not as many, negative, or do not sum to 1.
@@ -92,7 +92,7 @@ def output_orders(graph: TracedModel, maps: Mapping[str, SpaceMap], layers: Iter
 
 
 def permuted(statistics: Statistics, graph: TracedModel, maps: Mapping[str, SpaceMap]) -> dict[str, ChannelMoments]:
-    """Statistics of the layers of ``transform(graph, maps)``, without running it.
+    """Return the statistics of the layers of ``transform(graph, maps)``, without running it.
 
     Args:
         statistics: Of the layers of the model of ``graph``.

@@ -65,7 +65,7 @@ class Attacker:
 
 
 def find_attack(attack: Mapping[str, Any]) -> Any:
-    """The function that a config names, its options bound.
+    """Return the function that a config names, its options bound.
 
     Raises:
         ConfigError: There is none of that name, or it has no such option.

@@ -16,7 +16,7 @@ Bounds = tuple[Tensor, Tensor]
 
 
 def perturb(images: Tensor, perturbation: Tensor, bounds: Bounds) -> Tensor:
-    """Perturbed images, (N, C, H, W), within what pixels can be: ``bounds`` that broadcast over them."""
+    """Return perturbed images, (N, C, H, W), within what pixels can be: ``bounds`` that broadcast over them."""
     return (images + perturbation).clamp(*bounds)
 
 
@@ -97,5 +97,5 @@ def _check(eps: float) -> None:
 
 
 def _uniform(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Numbers in [-1, 1), the same on every device."""
+    """Return numbers in [-1, 1), the same on every device."""
     return (2 * torch.rand(images.shape, generator=generator) - 1).to(images)

@@ -42,7 +42,7 @@ def defect_inheritance(clean: Tensor, attacked: Tensor) -> Inheritance:
 
 
 def wilson(count: int, total: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share, ``count`` of ``total``; it stays within [0, 1] and fits rare events."""
+    """Return Wilson's 95 % interval of a share, ``count`` of ``total``; it stays within [0, 1] and fits rare events."""
     share, square = count / total, _QUANTILE ** 2
     middle = (share + square / (2 * total)) / (1 + square / total)
     half = _QUANTILE / (1 + square / total) * math.sqrt(share * (1 - share) / total + square / (4 * total ** 2))

@@ -21,7 +21,7 @@ def measured_norms(model: nn.Module) -> dict[str, _BatchNorm]:
 
 @torch.no_grad()
 def collect_bn(model: nn.Module, loader: Iterable, samples: int | None = None) -> dict[str, ChannelMoments]:
-    """Moments of what enters each batch norm, over all samples and positions, on all processes together.
+    """Return the moments of what enters each batch norm, over all samples and positions, on all processes together.
 
     While it is measured, every batch norm normalises by the statistics of the batch at hand, so
     that the inputs of later ones do not depend on running statistics that are about to be replaced

@@ -25,7 +25,7 @@ def collect(
     spaces: Sequence[str] | None = None,
     **options: Any,
 ) -> dict[str, SpaceMoments]:
-    """Moments of feature spaces of one traced model, or joint moments over several, in one pass.
+    """Return the moments of feature spaces of one traced model, or joint moments over several, in one pass.
 
     Args:
         graphs: A graph (``.model``, ``.spaces``), or several whose spaces carry the same names.
@@ -71,7 +71,7 @@ def collect_taps(
     positions: int | None = None,
     seed: int = 0,
 ) -> dict[str, SpaceMoments]:
-    """Moments of what is observed at taps, over samples and positions, on all processes together.
+    """Return the moments of what is observed at taps, over samples and positions, on all processes together.
 
     Models run in evaluation mode and get their own modes back.
 

@@ -19,7 +19,7 @@ IMAGES, LABELS = ('inputs', 'pixel_values', 'images', 'image'), ('labels', 'labe
 
 
 def batches(data: Data) -> Iterable:
-    """Batches of any data; what consists of batches already is returned as it is.
+    """Return the batches of any data; what consists of batches already is returned as it is.
 
     Batches that are made here are of about equal size, so that none is left with a single sample, of which batch norms
     cannot take statistics.
@@ -56,7 +56,7 @@ def is_pair(data: Any) -> bool:
 
 
 def repeatable(data: Data) -> Iterable:
-    """The same, for several passes: an iterator that would be used up is read."""
+    """Return the same, for several passes: an iterator that would be used up is read."""
     found = batches(data)
     return found if hasattr(found, '__len__') or isinstance(found, DataLoader) else list(found)
 
@@ -66,7 +66,7 @@ def _count(samples: int) -> int:
 
 
 def as_labels(labels: Any, samples: int) -> Tensor:
-    """Labels as class ids, (samples,) of int64.
+    """Return labels as class ids, (samples,) of int64.
 
     Args:
         labels: Ids as a tensor, an array or a list, (samples,) or (samples, 1); or one-hot rows (samples, classes).

@@ -118,7 +118,7 @@ class GramAccumulator:
         return list(self._parts)
 
     def result(self) -> Grams:
-        """The Grams of all samples seen; fewer than four samples left over are left out, which is logged.
+        """Return the Grams of all samples seen; fewer than four samples left over are left out, which is logged.
 
         Raises:
             DataError: Fewer than four samples were seen.
@@ -225,7 +225,7 @@ class _Place:
 
 def _share(loader: Iterable[Any], model: nn.Module, batch: int, rank: int,
            world: int) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Batches that hold rows of this rank's Gram minibatches: index, positions of those rows, images."""
+    """Yield the batches that hold rows of this rank's Gram minibatches: index, positions of those rows, images."""
     seen = 0
     for index, item in enumerate(batches(loader)):
         images = images_of(item, model)

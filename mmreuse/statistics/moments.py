@@ -135,7 +135,7 @@ class _Accumulator(ABC, Generic[Moments]):
         self.count, self.mean, self.scatter = int(total), mean, scatter
 
     def result(self) -> Moments:
-        """The moments so far.
+        """Return the moments so far.
 
         Raises:
             DataError: No row was seen.
@@ -146,7 +146,7 @@ class _Accumulator(ABC, Generic[Moments]):
 
     @abstractmethod
     def _moments(self, covariance: Tensor) -> Moments:
-        """Moments of the subclass's kind, from the scatter divided by the count."""
+        """Return the moments of the subclass's kind, from the scatter divided by the count."""
 
 
 class MomentAccumulator(_Accumulator[SpaceMoments]):
@@ -220,7 +220,7 @@ class CrossMomentAccumulator(_Accumulator[CrossMoments]):
 
 
 def least_squares(moments: CrossMoments, ridge: float = 0.0) -> tuple[Tensor, Tensor]:
-    """The affine map ``y ~ x @ weight.T + bias`` of least squared error.
+    """Return the affine map ``y ~ x @ weight.T + bias`` of least squared error.
 
     Solves ``(C_xx + ridge * tr(C_xx) / p * I) W' = C_xy``. Directions in which x varies by less
     than a millionth of its largest variance count as constant (the least-norm solution): float32

@@ -14,14 +14,14 @@ from mmreuse.utils.progress import progress
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Device of the model's first parameter or buffer; CPU where it has none."""
+    """Return the device of the model's first parameter or buffer; CPU where it has none."""
     for tensor in (*model.parameters(), *model.buffers()):
         return tensor.device
     return torch.device('cpu')
 
 
 def precision_of(model: nn.Module) -> torch.dtype | None:
-    """Type of the model's first floating-point parameter; None where it has none."""
+    """Return the type of the model's first floating-point parameter; None where it has none."""
     return next((parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()), None)
 
 
@@ -32,7 +32,7 @@ def inputs_for(model: nn.Module, inputs: Any) -> Any:
 
 
 def images_of(batch: Any, model: nn.Module) -> Tensor:
-    """The images of a batch, ready for ``model``, on its device and in its precision.
+    """Return the images of a batch, ready for ``model``, on its device and in its precision.
 
     Args:
         batch: A tensor or array; a tuple or list that starts with one; or a dict with ``inputs`` as mmengine's
@@ -69,7 +69,7 @@ def images_of(batch: Any, model: nn.Module) -> Tensor:
 
 
 def labels_of(batch: Any, samples: int) -> Tensor:
-    """The labels of a batch, shape (samples,) of int64.
+    """Return the labels of a batch, shape (samples,) of int64.
 
     Args:
         batch: ``(images, labels)``, or a dict with ``data_samples`` as mmengine's loaders yield, or with ``labels``.
@@ -92,7 +92,7 @@ def labels_of(batch: Any, samples: int) -> Tensor:
 
 
 def labelled(batch: Any, model: nn.Module) -> tuple[Tensor, Tensor]:
-    """Images and labels of a batch, on the model's device: see :func:`images_of` and :func:`labels_of`."""
+    """Return the images and labels of a batch, on the model's device: see :func:`images_of` and :func:`labels_of`."""
     images = images_of(batch, model)
     return images, labels_of(batch, len(images)).to(images.device)
 

@@ -28,7 +28,7 @@ class TapLike(Protocol):
 
 
 def describe(tap: TapLike) -> str:
-    """The tap in words."""
+    """Return the tap in words."""
     operation = getattr(tap, 'operation', '')
     return f"tap '{tap.module}' ({f'{operation} {tap.number}' if operation else tap.side})"
 
@@ -71,7 +71,7 @@ class PositionSampler:
 
 
 def rows_of(features: Tensor, tap: TapLike, samples: int, sampler: PositionSampler) -> Tensor:
-    """Rows of features of one space: one row per sample and position.
+    """Return the rows of features of one space: one row per sample and position.
 
     Where a member occurs several times along the axis (a flattened map, merged patches), each
     occurrence is another position.
@@ -174,7 +174,7 @@ def _hook(
 
 
 def _tensor(value: Any, tap: TapLike) -> Tensor:
-    """The first tensor of what a module takes or gives."""
+    """Return the first tensor of what a module takes or gives."""
     candidates = value if isinstance(value, (tuple, list)) else (value,)
     for candidate in candidates:
         if isinstance(candidate, Tensor):

@@ -31,7 +31,7 @@ def class_split(num_classes: int, parts: int, seed: int = 0) -> list[list[int]]:
 
 
 def resolve_classes(classes: Classes) -> list[int]:
-    """Ids of the classes that a config names.
+    """Return the ids of the classes that a config names.
 
     Raises:
         ConfigError: An id appears twice, is negative, or there is no such part.
@@ -50,7 +50,7 @@ def resolve_classes(classes: Classes) -> list[int]:
 
 
 def resolve_tasks(tasks: Mapping[str, int] | Sequence[Classes]) -> list[list[int]]:
-    """Class ids of every task: of lists as they are, or of ``dict(num_classes=10, parts=2, seed=0)``.
+    """Return the class ids of every task: of lists as they are, or of ``dict(num_classes=10, parts=2, seed=0)``.
 
     Raises:
         ConfigError: Two tasks share a class.
@@ -86,7 +86,7 @@ def _split_options(options: Mapping[str, int], *more: str) -> dict[str, int]:
 
 
 def balanced_order(labels: np.ndarray, seed: int) -> np.ndarray:
-    """Indices in a random order whose every beginning is as even over the classes as the data allows.
+    """Return indices in a random order whose every beginning is as even over the classes as the data allows.
 
     Args:
         labels: (N,).

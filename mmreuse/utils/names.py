@@ -8,7 +8,7 @@ from mmreuse.errors import ConfigError
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A sentence with the known names most like ``name``, or with the first twenty of all."""
+    """Return a sentence with the known names most like ``name``, or with the first twenty of all."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
     if close:
@@ -57,7 +57,7 @@ def misspells(name: str, known: Iterable[str]) -> bool:
 
 
 def fitting(expressions: Sequence[str], known: Collection[str], kind: str) -> set[str]:
-    """The names that fit one of the regular expressions as a whole.
+    """Return the names that fit one of the regular expressions as a whole.
 
     Args:
         expressions: Each has to fit at least one name.

@@ -4,5 +4,5 @@ from pathlib import Path
 
 
 def data_root() -> Path:
-    """Folder that holds the data sets: ``$MMREUSE_DATA_ROOT``, or ``data`` in the working directory."""
+    """Return the folder that holds the data sets: ``$MMREUSE_DATA_ROOT``, or ``data`` in the working directory."""
     return Path(os.environ.get('MMREUSE_DATA_ROOT') or 'data')

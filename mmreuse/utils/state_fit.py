@@ -20,7 +20,7 @@ _SHOWN = 3
 
 
 def weights_of(checkpoint: Mapping[str, Any], source: object) -> Mapping[str, Tensor]:
-    """The weights of one network in a checkpoint, under the names that they have without DDP and torch.compile.
+    """Return the weights of one network in a checkpoint, under the names that they have without DDP and torch.compile.
 
     Old names in torchvision's files of DenseNets become those that its networks have.
 
@@ -46,7 +46,7 @@ def weights_of(checkpoint: Mapping[str, Any], source: object) -> Mapping[str, Te
 
 
 def _renamed(state: Mapping[str, Tensor], rename: Callable[[str], str]) -> Mapping[str, Tensor]:
-    """The state dict under other names, with the versions of modules that its loading hooks ask for."""
+    """Return the state dict under other names, with the versions of modules that its loading hooks ask for."""
     renamed = OrderedDict((rename(name), tensor) for name, tensor in state.items())
     if hasattr(state, '_metadata'):
         renamed._metadata = {rename(f'{name}.').removesuffix('.'): value for name, value in state._metadata.items()}

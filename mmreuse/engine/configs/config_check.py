@@ -174,7 +174,7 @@ class _Check:
                        given_by_code=None if unsure else _ADDED.get(kind.name, ()))
 
     def find(self, place: str, name: Any, kind: Registry | None, scope: str | None) -> Any:
-        """The component of a name.
+        """Return the component of a name.
 
         Raises:
             ConfigError: There is none.
@@ -320,12 +320,12 @@ class _Check:
 
 
 def _holds_components(key: str, value: Mapping) -> bool:
-    """Whether a section without a type holds components by names of their own."""
+    """Return whether a section without a type holds components by names of their own."""
     return key in _NAMED and not (key == 'optim_wrapper' and 'optimizer' in value)
 
 
 def _components(place: str, value: Any) -> list[tuple[str, Mapping]]:
-    """The nearest components at a place or below it."""
+    """Return the nearest components at a place or below it."""
     if isinstance(value, Mapping) and 'type' in value:
         return [(place, value)]
     if isinstance(value, Mapping):

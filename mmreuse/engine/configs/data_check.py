@@ -58,7 +58,7 @@ def check_same_classes(first: Sequence[str], second: Sequence[str], name: str) -
 
 
 def classes_of(dataset: Any) -> Sequence[str] | None:
-    """Names of the classes of a data set, None where it does not say."""
+    """Return the names of the classes of a data set, None where it does not say."""
     return (getattr(dataset, 'metainfo', None) or {}).get('classes')
 
 

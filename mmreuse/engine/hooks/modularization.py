@@ -32,7 +32,7 @@ MaskedClassifier = ModularClassifier | FrozenClassifier
 
 
 def target_classes(model: ModularClassifier, loader: DataLoader) -> list[list[int]]:
-    """The classes that each of a loader's problems is about.
+    """Return the classes that each of a loader's problems is about.
 
     Raises:
         ConfigError: Its data set is no target problem, or not one for this model.
@@ -52,7 +52,7 @@ def target_classes(model: ModularClassifier, loader: DataLoader) -> list[list[in
 
 @torch.no_grad()
 def original_logits(model: ModularClassifier, batches: Iterable[dict]) -> list[tuple[Tensor, Tensor]]:
-    """Logits (N, in_classes) of the base without masks, and labels (N,), of each problem.
+    """Return logits (N, in_classes) of the base without masks, and labels (N,), of each problem.
 
     Args:
         model: Its masks do not matter.
@@ -136,7 +136,7 @@ class MaskInitHook(Hook):
 
 
 def task_loss(model: MaskedClassifier, batch: dict) -> Tensor:
-    """The loss without the sparsity term, summed over problems."""
+    """Return the loss without the sparsity term, summed over problems."""
     losses = model(**batch, mode='loss')
     return sum(loss for name, loss in losses.items() if name != 'loss_sparsity')
 
@@ -209,7 +209,7 @@ class MaskBudgetHook(Hook):
         hold_budget(model.masked_net, share, model.mask_costs(), used)
 
     def reached(self, runner: Runner) -> bool:
-        """Whether the budget has shrunk to what it is to be."""
+        """Return whether the budget has shrunk to what it is to be."""
         return runner.iter >= int(self.end * runner.max_iters)
 
 

@@ -130,7 +130,7 @@ class ModuleSelectionHook(Hook):
 
 
 def _state(model: ModularClassifier, number: int) -> dict[str, dict[str, Tensor]]:
-    """Copies, for the model goes on changing."""
+    """Return copies, for the model goes on changing."""
     parts = dict(masks=model.kept(number), head=model.module_head.of(number).state_dict())
     return {part: {name: tensor.cpu().clone() for name, tensor in state.items()} for part, state in parts.items()}
 

@@ -19,7 +19,7 @@ from mmreuse.utils.files.io import atomic_path, load_checkpoint, read_json, writ
 
 
 def nets_of(runner: Runner) -> nn.ModuleList:
-    """The nets of a runner's model.
+    """Return the nets of a runner's model.
 
     Raises:
         ConfigError: The model is not a pair.

@@ -152,7 +152,7 @@ class PruneHook(Hook):
                 apply_masks({name: state}, {name: self.masks[name]})
 
     def _loader(self, runner: Any, step: int) -> DataLoader:
-        """The training pictures in an order of their own: the run's loader is in use."""
+        """Return the training pictures in an order of their own: the run's loader is in use."""
         loader = runner.train_dataloader
         return DataLoader(loader.dataset, loader.batch_size, shuffle=True, collate_fn=loader.collate_fn,
                           generator=torch.Generator().manual_seed(self.seed + step))

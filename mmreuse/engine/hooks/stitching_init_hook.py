@@ -62,7 +62,7 @@ class StitchingInitHook(Hook):
         record_assembly(models_of(runner)[-1])
 
     def _images(self, runner: Any, model: nn.Module) -> list[Tensor]:
-        """The first images of the training set, kept so that all joints see the same."""
+        """Return the first images of the training set, kept so that all joints see the same."""
         batches, left = [], self.samples
         for batch in runner.train_dataloader:
             batches.append(images_of(batch, model)[:left])

@@ -22,7 +22,7 @@ _KEEP = ('none', 'frozen')
 
 
 def best_checkpoint(path: Path) -> Path:
-    """A checkpoint, or, of a run's folder, the best of the run.
+    """Return a checkpoint, or, of a run's folder, the best of the run.
 
     Raises:
         ArtefactError: There is none.
@@ -98,7 +98,7 @@ class TransferInitHook(Hook):
             apply_masks(dict(model_of(runner).backbone.named_parameters()), self.kept)
 
     def _find_masks(self, pretrained: nn.Module, folder: Path) -> dict[str, Tensor]:
-        """True where a parameter of the backbone is kept, by its name."""
+        """Return True where a parameter of the backbone is kept, by its name."""
         path = folder / self.masks
         known = RunSelection.read(path)
         if known.base != state_hash(pretrained):

@@ -90,7 +90,7 @@ class MaskThresholdHook(Hook):
 
     @property
     def history(self) -> list[dict[str, float]]:
-        """A row for each epoch."""
+        """Return a row for each epoch."""
         return self.selection.selections[0]['history']
 
     @property

@@ -58,7 +58,7 @@ class FeatureExtractionRunner(ZooStage):
 
     @cached_property
     def settled(self) -> dict[str, Any]:
-        """The options, defaults filled in."""
+        """Return the options, defaults filled in."""
         options = self.options('features', dict(num_samples=2048, minibatch=256, batch_size=64, num_workers=0))
         self.require_counts('features', options, num_samples=MIN_SAMPLES, minibatch=MIN_SAMPLES, batch_size=1,
                             num_workers=0)
@@ -205,7 +205,7 @@ class PartitionRunner(ZooStage):
 
     @cached_property
     def settled(self) -> dict[str, Any]:
-        """The keywords of the partition."""
+        """Return the keywords of the partition."""
         given = {'seed': self.seed, **self.cfg.partition}
         self.refuse_unknown('partition', given, parameters_of(check_options)[0])
         if given.get('balance') == 'flops':
@@ -252,7 +252,7 @@ class ReassemblyRunner(ZooStage):
 
     @cached_property
     def settled(self) -> dict[str, Any]:
-        """The options, defaults filled in."""
+        """Return the options, defaults filled in."""
         options = self.options('reassembly', dict(
             bounds={}, rules={}, proxy=dict(type='naswot'), num_batches=5, batch_size=32, num_candidates=100,
             finalists=10, top=5, num_classes=1000, input_size=(224, 224), latency=False, finetune=''))
@@ -286,7 +286,7 @@ class ReassemblyRunner(ZooStage):
                 'finetune': hashlib.sha256(to_json(finetune, 'finetune', sort_keys=True).encode()).hexdigest()}
 
     def assemblies(self) -> Assemblies:
-        """Everything that may be built from the partition, with its costs."""
+        """Return everything that may be built from the partition, with its costs."""
         options = self.settled
         table = CostTable(self.zoo, self.nodes, options['num_classes'], options['input_size'])
         return build_assemblies(self.partition, table, options['rules'])
@@ -333,7 +333,7 @@ class ReassemblyRunner(ZooStage):
                        f'# {describe(candidate.genotype, self.nodes)}\n{config.pretty_text}')
 
     def _log(self) -> Path:
-        """The log of scores of a search of these settings on these inputs; logs of others are removed."""
+        """Return the log of scores of a search of these settings on these inputs; logs of others are removed."""
         facts = to_json([self.recorded_settings(), self.inputs(), self.seed], 'settings of the search', sort_keys=True)
         log = self.folder / f'scores-{hashlib.sha256(facts.encode()).hexdigest()[:12]}.jsonl'
         for other in self.folder.glob('scores-*.jsonl'):
@@ -342,7 +342,7 @@ class ReassemblyRunner(ZooStage):
         return log
 
     def _batches(self) -> list[tuple[Tensor, Tensor]]:
-        """The images that every candidate is scored on, of the size that the assembly will run at."""
+        """Return the images that every candidate is scored on, of the size that the assembly will run at."""
         options = self.settled
         view = self.sample_view(options['num_batches'] * options['batch_size'], self._preprocess(),
                                 size=options['input_size'])

@@ -91,7 +91,7 @@ class NetworkRunner(StageRunner):
 
     @property
     def settings(self) -> tuple[str, ...]:
-        """Config keys that make the network."""
+        """Return the config keys that make the network."""
         keys = ('job', 'networks', *_LOADERS, 'test_evaluator', 'data_preprocessor')
         return tuple(key for key in keys if self.cfg.get(key) is not None)
 
@@ -102,12 +102,12 @@ class NetworkRunner(StageRunner):
 
     @property
     def result(self) -> Path:
-        """File of the network."""
+        """Return the file of the network."""
         return self.folder / NETWORK_FILE
 
     @cached_property
     def job(self) -> Job:
-        """The job with its options."""
+        """Return the job with its options."""
         return find_job(plain(self.cfg.get('job')), f'{self.place}: job')
 
     @cached_property
@@ -124,25 +124,25 @@ class NetworkRunner(StageRunner):
 
     @cached_property
     def data_classes(self) -> Classes:
-        """The classes that labels of the test data count."""
+        """Return the classes that labels of the test data count."""
         dataset = self.test_loader.dataset
         names = classes_of(dataset)
         return [str(name) for name in names] if names else int(labels_of(dataset).max()) + 1
 
     @cached_property
     def given(self) -> list[Classes]:
-        """The outputs of each network that it takes."""
+        """Return the outputs of each network that it takes."""
         return [self.earlier[each].outputs if each in self.earlier else self._classes_of(number)
                 for number, each in enumerate(map(_key, self.references))]
 
     @cached_property
     def outputs(self) -> Classes:
-        """The outputs of the network that it makes."""
+        """Return the outputs of the network that it makes."""
         return self.job.classes(self.job.options, self.given, self.data_classes)
 
     @cached_property
     def origins(self) -> dict[str, tuple[str, Any, Classes]]:
-        """The networks that its network was made of in the first place: label, reference and outputs of each."""
+        """Return the networks that its network was made of in the first place: label, reference and outputs of each."""
         found: dict[str, tuple[str, Any, Classes]] = {}
         for label, reference, classes in zip(self.labels, self.references, self.given, strict=True):
             earlier = self.earlier.get(_key(reference))
@@ -253,13 +253,13 @@ class NetworkRunner(StageRunner):
         return classifier.to(self.device).eval()
 
     def _named(self, number: int) -> nn.Module:
-        """The same network, with the names of its classes."""
+        """Return the same network, with the names of its classes."""
         network, classes = self.network(number), self.given[number]
         return network if isinstance(classes, int) else set_record(
             network, replace(record_of(network), classes=list(classes)))
 
     def inputs(self) -> dict[str, str]:
-        """Hashes of the networks' weights."""
+        """Return the hashes of the networks' weights."""
         return {f'networks.{number}': state_hash(self.network(number)) for number in range(len(self.references))}
 
     def execute(self) -> dict[str, Any]:

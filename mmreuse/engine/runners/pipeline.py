@@ -106,7 +106,7 @@ class PipelineRunner:
                 raise ConfigError(f"{self.place}[{number}].name = '{name}' is given twice. Names tell results apart.")
 
     def _earlier(self, name: str) -> list[str]:
-        """Names of the stages that one takes networks of.
+        """Return the names of the stages that one takes networks of.
 
         Raises:
             ConfigError: A name is neither of a stage nor of a file.
@@ -123,7 +123,7 @@ class PipelineRunner:
         return found
 
     def _order(self) -> list[str]:
-        """Names of the stages, each behind those that it needs.
+        """Return the names of the stages, each behind those that it needs.
 
         Raises:
             ConfigError: Some need each other.
@@ -144,7 +144,7 @@ class PipelineRunner:
         return NetworkRunner(Config({**shared, **inherited, **own}, filename=self.cfg.filename), name, earlier)
 
     def _rows(self, found: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """The table: networks that were there, and those that were made, each with its baselines."""
+        """Return the table: networks that were there, and those that were made, each with its baselines."""
         rows: dict[str, dict[str, Any]] = {}
         for name, metrics in found.items():
             stage = self.stages[name]

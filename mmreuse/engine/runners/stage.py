@@ -64,7 +64,7 @@ class StageRunner(ABC):
 
     @cached_property
     def made_from(self) -> dict[str, str]:
-        """Hashes of all that the stage stands on, as they are when it begins."""
+        """Return the hashes of all that the stage stands on, as they are when it begins."""
         return {**hash_named_files(Config({key: self.cfg[key] for key in self.settings}).to_dict()), **self.inputs()}
 
     def check(self) -> None:

@@ -42,12 +42,12 @@ class SweepRunner(StageRunner):
 
     @property
     def settings(self) -> tuple[str, ...]:
-        """Config keys that make the table."""
+        """Return the config keys that make the table."""
         return 'model', self.stage, 'train_dataloader', 'test_dataloader', 'test_evaluator'
 
     @property
     def part(self) -> dict[str, Any]:
-        """The sweep's part of the config, as plain containers."""
+        """Return the sweep's part of the config, as plain containers."""
         return plain(self.cfg[self.stage])
 
     def check(self) -> None:
@@ -73,7 +73,7 @@ class SweepRunner(StageRunner):
         return training_images(self.cfg, seed)
 
     def evaluate(self, models: Sequence[nn.Module]) -> list[dict[str, float]]:
-        """Metrics of each model, in one pass over the test data."""
+        """Return the metrics of each model, in one pass over the test data."""
         half = self.cfg.get('test_cfg', {}).get('fp16', False)
         return evaluate(models, self.test_loader, self.cfg.test_evaluator, half)
 
@@ -86,11 +86,11 @@ class SweepRunner(StageRunner):
         self.write()
 
     def has(self, **cell: Any) -> bool:
-        """Whether a row of these values has been measured."""
+        """Return whether a row of these values has been measured."""
         return any(all(row.get(key) == value for key, value in cell.items()) for row in self.rows)
 
     def metrics(self) -> dict[str, float]:
-        """The table as flat metrics: ``<columns>/<metric>``."""
+        """Return the table as flat metrics: ``<columns>/<metric>``."""
         return {'/'.join([*(f'{row[key]:g}' if isinstance(row[key], float) else str(row[key])
                             for key in self.columns if key in row), key]): value
                 for row in self.rows for key, value in row.items()

@@ -38,11 +38,11 @@ class ZooStage(StageRunner):
 
     @property
     def node_names(self) -> dict[str, tuple[str, ...]]:
-        """Names of the nodes of each net."""
+        """Return the names of the nodes of each net."""
         return {key: tuple(node.name for node in nodes) for key, nodes in self.nodes.items()}
 
     def options(self, key: str, known: Mapping[str, Any]) -> dict[str, Any]:
-        """The config's section ``key`` over the defaults in ``known``.
+        """Return the config's section ``key`` over the defaults in ``known``.
 
         Raises:
             ConfigError: The section holds something else.
@@ -88,7 +88,7 @@ class ZooStage(StageRunner):
                                   f'number of at least {minimum}.')
 
     def image_size(self, name: str, size: Any) -> Size:
-        """Height and width, given as such or as one side.
+        """Return height and width, given as such or as one side.
 
         Raises:
             ConfigError: It is neither.
@@ -101,12 +101,12 @@ class ZooStage(StageRunner):
 
     @property
     def similarity_file(self) -> Path:
-        """The config's ``similarity_file``, or what the similarity stage wrote."""
+        """Return the config's ``similarity_file``, or what the similarity stage wrote."""
         return Path(self.cfg.get('similarity_file') or self.root / 'similarity' / 'similarity.safetensors')
 
     @property
     def partition_file(self) -> Path:
-        """The config's ``partition_file``, or what the partition stage wrote."""
+        """Return the config's ``partition_file``, or what the partition stage wrote."""
         return Path(self.cfg.get('partition_file') or self.root / 'partition' / 'partition.json')
 
     @cached_property
@@ -153,7 +153,7 @@ class ZooStage(StageRunner):
                     f'({present}, {entry.weights}). Run the stages from the features on again, or restore the weights.')
 
     def places(self) -> int:
-        """Rows of the zoo's similarity: the input of each net's first node and the output of every node."""
+        """Return the rows of the zoo's similarity: the input of each net's first node and the output of every node."""
         return sum(len(nodes) + 1 for nodes in self.nodes.values())
 
     def require_memory(self, needed: int, remedy: str) -> None:
@@ -165,7 +165,7 @@ class ZooStage(StageRunner):
         require_memory(needed, f'{self.stage} of {len(self.zoo)} nets', remedy, self.logger)
 
     def data_options(self, section: str) -> dict[str, Any]:
-        """The section of a config that names data.
+        """Return the section of a config that names data.
 
         Raises:
             ConfigError: It holds something else, or lacks the data set.
@@ -219,7 +219,7 @@ class ZooStage(StageRunner):
         return {}
 
     def _dataset(self, section: str, cfg: Mapping[str, Any]) -> Any:
-        """The data set of a section, built once: members of the zoo differ in the transform only."""
+        """Return the data set of a section, built once: members of the zoo differ in the transform only."""
         if section not in self._built:
             self._built[section] = DATASETS.build({**cfg, 'pipeline': []})
         return self._built[section]

@@ -108,7 +108,7 @@ Found = tuple[list[dict[str, Any]], dict[str, Any], dict[str, Figure]]
 
 
 def vanishing(subject: Subject, samples: int | None = None, **options: Any) -> Found:
-    """Sizes of g and h at every layer; ``**options`` of :func:`mmreuse.diagnostics.feature_magnitudes`."""
+    """Return the sizes of g and h at every layer; ``**options`` of :func:`mmreuse.diagnostics.feature_magnitudes`."""
     sizes = feature_magnitudes(list(subject.models.values()), subject.test, samples=samples, **options)
     count = len(subject.made)
     left = {name: normalised(own, sizes.induced[count:])
@@ -132,7 +132,7 @@ def variance(subject: Subject, samples: int | None = None) -> Found:
 
 
 def outputs(subject: Subject, samples: int | None = None) -> Found:
-    """Mean and spread of the logits of every class beside f(0)."""
+    """Return the mean and spread of the logits of every class beside f(0)."""
     found = output_statistics(list(subject.models.values()), subject.test, samples=samples)
     rows = [dict(network=name, deviation=found.deviation[number].mean().item(),
                  mean_to_zero=(found.mean[number] - found.zero[number]).abs().mean().item())
@@ -143,7 +143,7 @@ def outputs(subject: Subject, samples: int | None = None) -> Found:
 
 
 def running(subject: Subject, samples: int | None = None) -> Found:
-    """Running statistics of batch norms, as they are and as RESET would set them."""
+    """Return the running statistics of batch norms, as they are and as RESET would set them."""
     norms = running_statistics(next(iter(subject.made.values())), subject.images, samples=samples)
     rows = [dict(layer=norm.layer, mean=norm.mean.abs().mean().item(), reset_mean=norm.reset_mean.abs().mean().item(),
                  variance=norm.variance.mean().item(), reset_variance=norm.reset_variance.mean().item(),

@@ -46,7 +46,7 @@ def adjust_attributes(model: nn.Module, resized: dict[str, ResolvedMap], groups:
 
 
 def _around(layers: list[list[str]]) -> set[str]:
-    """Names of some layers, of what is around each, and so on up to what is around all of them."""
+    """Return the names of some layers, of what is around each, and so on up to what is around all of them."""
     common = len(os.path.commonprefix(layers))
     return {'.'.join(path[:length]) for path in layers for length in range(min(common, len(path) - 1), len(path) + 1)
             if length >= 0}

@@ -46,7 +46,7 @@ class Select:
             raise SpaceError('index names a feature twice; to copy features use Dense')
 
     def merge(self, x: Tensor) -> Tensor:
-        """Rows of ``x`` of shape (n, ...) -> (n', ...)."""
+        """Return the rows of ``x`` of shape (n, ...) -> (n', ...)."""
         return x.index_select(0, self.index.to(x.device))
 
     def unmerge(self, x: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ class Select:
         return self.merge(x)
 
     def dense(self, n: int) -> 'Dense':
-        """The same map as matrices, for a space of ``n`` features."""
+        """Return the same map as matrices, for a space of ``n`` features."""
         merge = torch.eye(n, dtype=torch.float64)[self.index]
         return Dense(merge, merge.T.contiguous())
 
@@ -104,7 +104,7 @@ class Assign:
         return out.index_add_(0, self.index[kept].to(x.device), rows)
 
     def merge(self, x: Tensor) -> Tensor:
-        """Weighted sums of rows of ``x``: (n, ...) -> (n', ...)."""
+        """Return the weighted sums of rows of ``x``: (n, ...) -> (n', ...)."""
         return self._sum(x, self.weight)
 
     def unmerge(self, x: Tensor) -> Tensor:
@@ -112,7 +112,7 @@ class Assign:
         return self._sum(x, torch.ones_like(self.weight))
 
     def dense(self, n: int) -> 'Dense':
-        """The same map as matrices, for a space of ``n`` features."""
+        """Return the same map as matrices, for a space of ``n`` features."""
         eye = torch.eye(n, dtype=torch.float64)
         return Dense(self.merge(eye), self.unmerge(eye).T.contiguous())
 
@@ -153,7 +153,7 @@ class Dense:
         return torch.tensordot(self.unmerge_matrix.T.to(x), x, dims=1)
 
     def dense(self, n: int) -> 'Dense':
-        """The map itself."""
+        """Return the map itself."""
         return self
 
     def split(self, sizes: list[int]) -> list['Dense']:

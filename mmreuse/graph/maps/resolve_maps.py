@@ -85,7 +85,7 @@ def _place(space: FeatureSpace, item: SpaceMap, outer: ResolvedMap | None) -> Re
 
 
 def _extend(space: FeatureSpace, outer: ResolvedMap) -> SpaceMap:
-    """The map of a space that moves its blocks as ``outer`` does and nothing inside them."""
+    """Return the map of a space that moves its blocks as ``outer`` does and nothing inside them."""
     rows = torch.stack([(space.blocks == block).nonzero().flatten() for block in range(outer.space.size)])
     if isinstance(outer.map, Select):
         places = rows[outer.kept].flatten().argsort()

@@ -227,7 +227,7 @@ def _unview(x: Tensor, dim: int, old: torch.Size, view: tuple[int, ...], key: st
 
 
 def _new_groups(axis: Axis, item: ResolvedMap) -> int:
-    """Number of groups of a kernel after the map of the space that it reads group by group."""
+    """Return the number of groups of a kernel after the map of the space that it reads group by group."""
     return axis.groups * len(item.blocks.unique()) // item.space.num_blocks
 
 
@@ -251,7 +251,7 @@ def _map_grouped(x: Tensor, axes: list[tuple[Axis, ResolvedMap]], groups: int, n
 
 
 def _pick_grouped(x: Tensor, plans: list[AxisPlan | None], groups: int, new_groups: int) -> Tensor | None:
-    """Rows and columns of a grouped kernel in new places; None where that would leave its groups."""
+    """Return the rows and columns of a grouped kernel in new places; None where that would leave its groups."""
     inside = x.shape[1]
     rows, columns = (torch.arange(length) if plan is None else plan.sources()
                      for plan, length in zip(plans, (x.shape[0], inside * groups), strict=True))

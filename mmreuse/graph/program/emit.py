@@ -30,12 +30,12 @@ class Call:
 
     @property
     def inputs(self) -> tuple[fx.Node, ...]:
-        """Tensors among the arguments that depend on the model's inputs, without repetition."""
+        """Return tensors among the arguments that depend on the model's inputs, without repetition."""
         return tuple(dict.fromkeys(node for node in _nodes_in((self.args, self.kwargs)) if node.meta['dynamic']))
 
     @property
     def output(self) -> fx.Node | None:
-        """The one tensor returned that depends on the model's inputs, or None."""
+        """Return the one tensor returned that depends on the model's inputs, or None."""
         dynamic = [node for node in self.outputs if node.meta['dynamic']]
         return dynamic[0] if len(dynamic) == 1 else None
 
@@ -91,7 +91,7 @@ class GraphModule(nn.Module):
 
     @property
     def returned(self) -> int:
-        """Number of values that a call returns."""
+        """Return the number of values that a call returns."""
         values = self._graph.output_node().args[0]
         return len(values) if isinstance(values, (tuple, list)) else 1
 
@@ -105,7 +105,7 @@ class GraphModule(nn.Module):
         return list(values).index(calls[0])
 
     def on(self, model: nn.Module) -> 'GraphModule':
-        """The same span of another model: of one structure with this one's, and of equal widths."""
+        """Return the same span of another model: of one structure with this one's, and of equal widths."""
         constants = {name: value for name, value in self._buffers.items() if name.startswith('_constant_')}
         return GraphModule(self._graph, *_attributes(model, constants, self._graph.nodes))
 

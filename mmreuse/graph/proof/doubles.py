@@ -41,7 +41,7 @@ class InDouble(TorchFunctionMode):
 
 
 def as_double(values: Any) -> Any:
-    """Inputs with float64 in place of other floating-point values."""
+    """Return inputs with float64 in place of other floating-point values."""
     return map_tensors(values, lambda tensor: tensor.double() if tensor.is_floating_point() else tensor)
 
 

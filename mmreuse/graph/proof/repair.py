@@ -105,7 +105,7 @@ def _hold(proof: Proof, name: str, gentle: bool) -> list[Held]:
 
 
 def _cells(proof: Proof, name: str) -> Tensor:
-    """Cells of a space within which features can be exchanged; (size,) number of the cell."""
+    """Return the cells of a space within which features can be exchanged; (size,) number of the cell."""
     space = proof.graph.spaces[name]
     fewest = max(2, space.size // PARTS)
 
@@ -134,7 +134,7 @@ def _cells(proof: Proof, name: str) -> Tensor:
 
 
 def _among(size: int, members: Tensor) -> Permute:
-    """A permutation that moves every one of some members, and nothing else."""
+    """Return a permutation that moves every one of some members, and nothing else."""
     index = torch.arange(size)
     order = torch.randperm(len(members), generator=torch.Generator().manual_seed(size))
     index[members[order]] = members[order.roll(1)]
@@ -145,7 +145,7 @@ def _among(size: int, members: Tensor) -> Permute:
 
 
 def _culprit(proof: Proof, names: list[str]) -> Pin:
-    """The first operation whose results are others, not only in another order, once spaces are permuted."""
+    """Return the first operation whose results are others, not only in another order, once spaces are permuted."""
     maps = proof.moves(names)
     case = proof.fails(maps)
     reason = f"permuting {', '.join(repr(name) for name in names)} changes its result" + (

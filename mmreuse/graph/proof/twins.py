@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def random_twin(graph: TracedModel, seed: int, everything: bool = False) -> nn.Module:
-    """A copy of a network in float64 with random parameters wherever an initialisation may be symmetric.
+    """Return a copy of a network in float64 with random parameters wherever an initialisation may be symmetric.
 
     Args:
         graph: Of the network.
@@ -97,7 +97,7 @@ def vary_integers(model: nn.Module, inputs: tuple[Any, ...], seed: int, ones: bo
 
 
 def _with_numbers(inputs: tuple[Any, ...], position: int, high: int, seed: int | None) -> tuple[Any, ...]:
-    """Inputs with other numbers below ``high`` in one of the tensors; all the highest without a seed."""
+    """Return inputs with other numbers below ``high`` in one of the tensors; all the highest without a seed."""
     count = -1
 
     def draw(tensor: Tensor) -> Tensor:
@@ -114,7 +114,7 @@ def _with_numbers(inputs: tuple[Any, ...], position: int, high: int, seed: int |
 
 
 def grown(inputs: tuple[Any, ...], seed: int) -> Iterator[tuple[Any, ...]]:
-    """Inputs of larger shapes, the likeliest first: every axis behind the first of one length grows.
+    """Return the inputs of larger shapes, the likeliest first: every axis behind the first of one length grows.
 
     Lengths below 64 are doubled, others grow by 32. Values are drawn from those of the inputs.
     """

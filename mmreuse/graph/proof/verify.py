@@ -116,7 +116,7 @@ class Proof:
         return Case(name, inputs, flip, reference, first.scale * max(1., largest / first_largest))
 
     def permuted(self, maps: dict[str, Permute]) -> nn.Module:
-        """The network rewritten by permutations of its spaces."""
+        """Return the network rewritten by permutations of its spaces."""
         model = fresh_copy(self.twin)
         apply_maps(model, resolve_maps(self.graph.spaces, maps))
         refresh(model)
@@ -137,12 +137,12 @@ class Proof:
         return errors
 
     def fails(self, maps: dict[str, Permute]) -> Case | None:
-        """The case in which permutations change the outputs, None where they do not."""
+        """Return the case in which permutations change the outputs, None where they do not."""
         errors = self.errors(maps)
         return None if errors[-1] <= TOLERANCE else self.cases[len(errors) - 1]
 
     def moves(self, names: list[str]) -> dict[str, Permute]:
-        """Random permutations of some spaces."""
+        """Return random permutations of some spaces."""
         return random_permutations(self.graph.spaces, self.seed, set(names))
 
     def wrong(self) -> list[list[str]]:
@@ -184,7 +184,7 @@ def verify(graph: TracedModel, seed: int = 0) -> VerifyReport:
 
 def random_permutations(spaces: dict[str, FeatureSpace], seed: int,
                         names: set[str] | None = None) -> dict[str, Permute]:
-    """Random permutations that move blocks as wholes; identities for spaces that are not named."""
+    """Return random permutations that move blocks as wholes; identities for spaces that are not named."""
     generator = torch.Generator().manual_seed(seed)
     chosen: dict[str, Permute] = {}
 
@@ -211,7 +211,7 @@ def random_permutations(spaces: dict[str, FeatureSpace], seed: int,
 
 
 def _units(spaces: dict[str, FeatureSpace]) -> list[list[str]]:
-    """Spaces that move together because their blocks do."""
+    """Return the spaces that move together because their blocks do."""
     units = defaultdict(list)
     for name in spaces:
         top = name

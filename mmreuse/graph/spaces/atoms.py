@@ -21,7 +21,7 @@ PINNED = 1
 
 
 def narrow(ids: Tensor) -> Tensor:
-    """View of ``ids`` in which every axis along which it was expanded has size 1."""
+    """Return the view of ``ids`` in which every axis along which it was expanded has size 1."""
     for dim, stride in enumerate(ids.stride()):
         if stride == 0 and ids.size(dim) > 1:
             ids = ids.narrow(dim, 0, 1)
@@ -29,7 +29,7 @@ def narrow(ids: Tensor) -> Tensor:
 
 
 def varying(ids: Tensor) -> list[int]:
-    """Axes along which narrowed ids vary."""
+    """Return axes along which narrowed ids vary."""
     return [dim for dim, size in enumerate(ids.shape) if size > 1]
 
 

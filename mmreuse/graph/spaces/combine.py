@@ -50,7 +50,7 @@ class Operand:
 
 
 def combine(tracer: Tracer, first: Operand, second: Operand) -> Tensor:
-    """Ids of an element-wise combination; broadcasting as PyTorch does.
+    """Return the ids of an element-wise combination; broadcasting as PyTorch does.
 
     Where both carry atoms they are tied. An operand broadcast over an axis along which the
     other varies names blocks of the other. Values without atoms that vary along an
@@ -125,7 +125,7 @@ def _meet_holes(tracer: Tracer, x: Operand, y: Operand) -> None:
 
 
 def combine_weight(tracer: Tracer, other: Operand, weight: Tensor) -> Tensor:
-    """Ids of an element-wise combination with a parameter (or what was computed from one)."""
+    """Return the ids of an element-wise combination with a parameter (or what was computed from one)."""
     rank = max(len(other.shape), weight.dim())
     other = other.aligned(rank)
     weight_shape = (1,) * (rank - weight.dim()) + tuple(weight.shape)

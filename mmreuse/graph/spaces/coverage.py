@@ -34,7 +34,7 @@ def cover(atoms: Atoms, labels: list[Label]) -> list[Label]:
 
 
 def _line_of(ids: Tensor, visited: Tensor) -> Tensor | None:
-    """Ids of a parameter as they vary along one axis; None where those of the visited elements do not."""
+    """Return the ids of a parameter as they vary along one axis; None where those of the visited elements do not."""
     for dim in range(visited.dim()):
         others = [other for other in range(visited.dim()) if other != dim]
         if others and bool(visited.any(others).all()):

@@ -60,15 +60,15 @@ class FeatureSpace:
 
     @property
     def num_blocks(self) -> int:
-        """Number of blocks, 1 where there is no such structure."""
+        """Return the number of blocks, 1 where there is no such structure."""
         return 1 if self.blocks is None else int(self.blocks.max()) + 1
 
     def writers(self) -> tuple[str, ...]:
-        """Names of the parameters that write the space."""
+        """Return the names of the parameters that write the space."""
         return tuple(dict.fromkeys(axis.tensor for axis in self.axes if axis.role == 'write'))
 
     def readers(self) -> tuple[str, ...]:
-        """Names of the parameters that read the space."""
+        """Return the names of the parameters that read the space."""
         return tuple(dict.fromkeys(axis.tensor for axis in self.axes if axis.role == 'read'))
 
     def __str__(self) -> str:
@@ -199,7 +199,7 @@ class _Axes:
             self._emit(label, first, ids.flatten(), shape=view)
 
     def varying(self, ids: Tensor) -> tuple[list[int], Tensor]:
-        """Axes along which a value's atoms vary, and the atoms flattened over these axes."""
+        """Return axes along which a value's atoms vary, and the atoms flattened over these axes."""
         ids = self.roots[ids]
         if not ids.numel():  # no rows were chosen, say
             return [], ids.flatten()
@@ -209,7 +209,7 @@ class _Axes:
         return dims, ids.flatten()
 
     def members(self, ids: Tensor) -> tuple[list[int], dict[int, Tensor]]:
-        """Axes along which a value's atoms vary, and by class the member, or -1, at every place along them."""
+        """Return axes along which a value's atoms vary, and by class the member, or -1, at every place along them."""
         dims, ids = self.varying(ids)
         numbers = self.class_of[ids]
         return dims, {number: torch.where(numbers == number, self.member_of[ids], -1)
@@ -232,7 +232,7 @@ def _disjoint(first: Tensor, second: Tensor) -> bool:
 
 
 def _row_groups(ids: Tensor) -> int:
-    """Number of blocks of equal rows."""
+    """Return the number of blocks of equal rows."""
     rows = ids.flatten(1)
     changes = (rows[1:] != rows[:-1]).any(1).nonzero().flatten() + 1
     return ids.shape[0] // int(np.gcd.reduce([ids.shape[0], *changes.tolist()]))
@@ -259,7 +259,7 @@ def _build(tracer: Tracer, classes: list[AtomClass], found: _Axes) -> Derivation
 
 
 def _block_classes(classes: list[AtomClass], found: _Axes) -> dict[int, int]:
-    """Class of the blocks of every class that has movable blocks."""
+    """Return the class of the blocks of every class that has movable blocks."""
     return {number: int(found.class_of[item.keys[0]]) for number, item in enumerate(classes)
             if item.keys is not None and not item.fixed}
 
@@ -294,7 +294,7 @@ def _names(order: list[int], found: _Axes, parents: dict[int, int]) -> dict[int,
 
 
 def space_name(modules: list[str], root: int = 0) -> str:
-    """A name for what some modules write: their own, or that of the container they share.
+    """Return a name for what some modules write: their own, or that of the container they share.
 
     Where they share none below the first ``root`` parts of their names (a stem starts a
     residual stream, say) the first container that holds several of them is taken.

@@ -84,7 +84,7 @@ class Partitioner:
                                  'feature spaces can be named. Trace its parts one by one.')
 
     def _progress(self) -> tuple[int, int, int]:
-        """Numbers of which at least one moves with every step."""
+        """Return the numbers of which at least one moves with every step."""
         roots = self.atoms.roots
         return int((roots == torch.arange(len(roots))).sum()), len(self.frozen), len(self.relations)
 
@@ -145,7 +145,7 @@ class Partitioner:
                 return
 
     def _colour(self, edges: np.ndarray) -> np.ndarray:
-        """Colours of all atoms; only those in labels or relations are looked at."""
+        """Return the colours of all atoms; only those in labels or relations are looked at."""
         counted = [(self.roots(atoms), times, number) for atoms, times, number in self.counts]
         nodes = np.unique(np.concatenate([np.zeros(1, np.int64), edges.flatten(), *(item[0] for item in counted)]))
         own = np.zeros(len(nodes), np.uint64)

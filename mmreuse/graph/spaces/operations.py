@@ -66,16 +66,16 @@ class Call:
         return name == '__setitem__' or name.startswith('__i') or name.endswith('_') and not name.endswith('__')
 
     def value(self, tensor: Tensor) -> Tensor:
-        """The values of an argument as they were when the operation began."""
+        """Return the values of an argument as they were when the operation began."""
         return self.prior if self.prior is not None and tensor is self.args[0] else tensor
 
     @property
     def outs(self) -> list[Tensor]:
-        """The tensors that get new values."""
+        """Return the tensors that get new values."""
         return [self.args[0]] if self.name == 'setitem' else tensors_in(self.out)
 
     def argument(self, position: int, name: str, default: Any = None) -> Any:
-        """An argument by position or by name."""
+        """Return an argument by position or by name."""
         return self.args[position] if len(self.args) > position else self.kwargs.get(name, default)
 
 

@@ -133,7 +133,7 @@ State = Activation | Weight | Constant
 
 
 def get_state(tensor: Tensor) -> State | None:
-    """The state of a traced tensor, None for one that was never seen."""
+    """Return the state of a traced tensor, None for one that was never seen."""
     return getattr(tensor, _ATTRIBUTE, None)
 
 

@@ -27,7 +27,7 @@ class Tap:
 
     @property
     def where(self) -> str:
-        """The place in words."""
+        """Return the place in words."""
         module = self.module or 'the model'
         return f'{self.operation} {self.number} in {module}' if self.operation else f'{self.side} of {module}'
 
@@ -83,7 +83,7 @@ class _Sight:
 
 def taps_of(seen: list[Seen], read: Callable[[Tensor], tuple[list[int], dict[int, Tensor]]],
             sizes: Mapping[int, int]) -> dict[int, list[Tap]]:
-    """Places where all of a space is seen, by number of the space; the last is the one that tells most.
+    """Return places where all of a space is seen, by number of the space; the last is the one that tells most.
 
     That is the last one before positions are pooled away: what the last layers read, behind activations, and at the
     end of a residual stream what they would read if there were another block. So it does not matter which operations
@@ -120,7 +120,7 @@ def _key(seen: Seen) -> tuple:
 
 
 def _up_to_the_last(sights: list[_Sight], wanted: int) -> list[Tap]:
-    """Taps at modules, and the last of all at which positions are not pooled."""
+    """Return taps at modules, and the last of all at which positions are not pooled."""
     last = max((number for number, each in enumerate(sights) if POOLED * each.positions > wanted),
                default=len(sights) - 1)
     return [each.tap for each in sights[:last] if not each.tap.operation] + [sights[last].tap]

@@ -29,7 +29,7 @@ Weights = tuple[float, ...]
 
 
 def points(number: int, ends: int = 2) -> list[Weights]:
-    """Weights of evenly spaced networks between end models.
+    """Return the weights of evenly spaced networks between end models.
 
     Args:
         number: On every edge, the ends included.
@@ -168,7 +168,7 @@ def _check(ends: Sequence[nn.Module], weights: Sequence[Sequence[float]], loader
 
 
 def _names_layers(method: Method) -> dict[str, Any]:
-    """The layers or blocks that a config names."""
+    """Return the layers or blocks that a config names."""
     return {key: value for key, value in method.options.items() if key in ('layers', 'blocks')}
 
 

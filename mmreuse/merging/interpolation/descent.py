@@ -73,7 +73,7 @@ class Aligner:
         return {axis.tensor for name in names for axis in self.spaces[name].axes} & self.usable
 
     def value(self, names: Sequence[str]) -> float:
-        """The part of the objective that a move of these spaces changes."""
+        """Return the part of the objective that a move of these spaces changes."""
         product = sum(float(self.target[key].flatten() @ self._own(key).to(self.target[key]).flatten())
                       for key in sorted(self._keys(names)))
         return self.weight * product + sum(
@@ -225,7 +225,7 @@ def unfold(tensor: Tensor, axis: Axis, size: int) -> Tensor:
 
 
 def best_descent(make: Callable[[], Aligner], restarts: int, seed: int) -> Aligner:
-    """The best of several descents, with orders of their own.
+    """Return the best of several descents, with orders of their own.
 
     The first starts from the identity, as published: the best start for networks that share an initialisation. The
     others start from :meth:`Aligner.match_outwards`, which is mostly better for those that do not.

@@ -102,7 +102,7 @@ def _checked(output: object, images: Tensor) -> Tensor:
 
 
 def _judge(scores: Tensor, labels: Tensor) -> Tensor:
-    """Number of right answers and sum of cross-entropies, shape (models, 2), from scores (models, B, C)."""
+    """Return the number of right answers and sum of cross-entropies, shape (models, 2), from scores (models, B, C)."""
     scores = scores.float()
     losses = F.cross_entropy(scores.flatten(0, 1), labels.repeat(len(scores)), reduction='none')
     return torch.stack([(scores.argmax(-1) == labels).sum(1), losses.reshape(len(scores), -1).sum(1)], 1).double()

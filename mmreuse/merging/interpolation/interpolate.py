@@ -12,7 +12,7 @@ from mmreuse.graph import copy_model, refresh
 
 @torch.no_grad()
 def interpolate(models: Sequence[nn.Module], weights: Sequence[float]) -> nn.Module:
-    """The network whose parameters and buffers are ``sum_k a_k theta_k``.
+    """Return the network whose parameters and buffers are ``sum_k a_k theta_k``.
 
     Sums are taken in float64, so that weights (1, 0) give the first network to the last bit. What is not floating
     point (counts of batches, indices) is the first model's. Parameters that are one tensor in every network are one
@@ -94,7 +94,7 @@ def check_same_structure(models: Sequence[nn.Module]) -> None:
 
 
 def _described(model: nn.Module) -> dict[str, str]:
-    """Class of each module, then shape of each tensor, by name."""
+    """Return the class of each module, then shape of each tensor, by name."""
     modules = {name: type(module).__name__ for name, module in model.named_modules()}
     return modules | {key: f'of shape {tuple(tensor.shape)}' for key, tensor in model.state_dict().items()
                       if isinstance(tensor, Tensor)}

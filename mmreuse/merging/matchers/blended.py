@@ -80,7 +80,7 @@ def blended(
 
 def _aligner(graph: TracedModel, names: Sequence[str], target: Mapping[str, Tensor], pairs: Mapping[str, Tensor],
              weight: float, include_buffers: bool) -> Aligner:
-    """An aligner whose linear term are the correlations, in units of the weights of each family."""
+    """Return an aligner whose linear term are the correlations, in units of the weights of each family."""
     aligner = Aligner(graph, names, target, weight=1 - weight, include_buffers=include_buffers)
     for unit in aligner.units:
         scale = aligner.norms(*unit) / sum(graph.spaces[name].size for name in unit) or 1.

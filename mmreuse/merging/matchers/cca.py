@@ -60,7 +60,7 @@ def cca(moments: SpaceMoments, *, gamma: float = 1., reference: int = 0) -> Matc
 
 
 def _roots(covariance: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
-    """Symmetric square root of a covariance with its ridge, and the inverse of that root."""
+    """Return symmetric square root of a covariance with its ridge, and the inverse of that root."""
     values, vectors = torch.linalg.eigh(covariance)
     values = values + gamma * covariance.diagonal().mean()
     roots = values.clamp(min=FLOOR * (float(values[-1]) or 1.)).sqrt()  # where nothing varies any scale will do

@@ -62,7 +62,7 @@ def zip_features(
 
 
 def _size(moments: SpaceMoments, size: int | None, reduction: float | None) -> int:
-    """The number of merged features."""
+    """Return the number of merged features."""
     if reduction is None:
         return merged_size(moments, size)
     if size is not None:

@@ -13,7 +13,7 @@ from mmreuse.statistics import SpaceMoments
 
 
 def by_groups(index: Tensor, similarity: Tensor, sizes: Sequence[int]) -> Matching:
-    """The matching that averages each group of features.
+    """Return the matching that averages each group of features.
 
     Args:
         index: The merged feature of each stacked feature, 0..n'-1, none of them left out, shape (O,).
@@ -44,7 +44,7 @@ def mean_within(index: Tensor, similarity: Tensor) -> float:
 
 
 def by_maps(merges: Sequence[Tensor], unmerges: Sequence[Tensor], moments: SpaceMoments, reference: int) -> Matching:
-    """The matching that maps every model into the frame of one and averages there.
+    """Return the matching that maps every model into the frame of one and averages there.
 
     Args:
         merges: Each model's map into the frame, shape (n, n).
@@ -64,7 +64,7 @@ def by_maps(merges: Sequence[Tensor], unmerges: Sequence[Tensor], moments: Space
 
 
 def _aligned_correlation(moments: SpaceMoments, merge: Tensor, reference: int, number: int) -> float:
-    """Mean correlation of the reference's features and the mapped ones of another model."""
+    """Return the mean correlation of the reference's features and the mapped ones of another model."""
     centre, cross, own = cross_moments(moments, reference, number)
     together = (cross * merge).sum(1)
     apart = centre.diagonal() * ((merge @ own) * merge).sum(1)
@@ -73,13 +73,13 @@ def _aligned_correlation(moments: SpaceMoments, merge: Tensor, reference: int, n
 
 
 def cross_moments(moments: SpaceMoments, one: int, other: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Covariances of the features of one model, of both, and of the other."""
+    """Return the covariances of the features of one model, of both, and of the other."""
     parts = [part.split(list(moments.sizes), 1) for part in moments.covariance.double().split(list(moments.sizes))]
     return parts[one][one], parts[one][other], parts[other][other]
 
 
 def equal_width(moments: SpaceMoments) -> int:
-    """The number of features that all models have.
+    """Return the number of features that all models have.
 
     Raises:
         SpaceError: They have differing numbers.
@@ -97,7 +97,7 @@ def check_reference(moments: SpaceMoments, reference: int) -> None:
 
 
 def merged_size(moments: SpaceMoments, size: int | None) -> int:
-    """The number of merged features asked for, by default as many as the widest model has.
+    """Return the number of merged features asked for, by default as many as the widest model has.
 
     Raises:
         ConfigError: It is not between 1 and the number of all features.

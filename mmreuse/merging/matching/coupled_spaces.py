@@ -26,7 +26,7 @@ Spaces = Mapping[str, FeatureSpace]
 
 def shared_spaces(graphs: Sequence[TracedModel], names: Sequence[str] | None = None, *,
                   same_size: bool = False) -> list[str]:
-    """Names of the spaces that several graphs have in common, in the order of the first.
+    """Return the names of the spaces that several graphs have in common, in the order of the first.
 
     Args:
         graphs: The traced models.
@@ -95,7 +95,7 @@ def naming(name: str) -> Iterator[None]:
 
 
 def correlations(moments: Mapping[str, SpaceMoments], names: Sequence[str]) -> dict[str, Tensor]:
-    """Correlations of the stacked features of those spaces that have moments, each of shape (O, O)."""
+    """Return the correlations of the stacked features of those spaces that have moments, each of shape (O, O)."""
     tables = {}
     for name in names:
         if name in moments:
@@ -105,7 +105,7 @@ def correlations(moments: Mapping[str, SpaceMoments], names: Sequence[str]) -> d
 
 
 def movable(spaces: Spaces, names: Sequence[str]) -> list[str]:
-    """Those of ``names`` that may move if no others do: blocks stay where something in them has to stay."""
+    """Return those of ``names`` that may move if no others do: blocks stay where something in them has to stay."""
     free = list(names)
     while True:
         held = {space.block_space for name, space in spaces.items() if name not in free}
@@ -115,7 +115,7 @@ def movable(spaces: Spaces, names: Sequence[str]) -> list[str]:
 
 
 def families(spaces: Spaces, names: Sequence[str]) -> list[list[str]]:
-    """Those of ``names`` that can only move together, in groups; most groups are of one space."""
+    """Return those of ``names`` that can only move together, in groups; most groups are of one space."""
     wanted, groups = set(names), defaultdict(list)
     for name in names:
         top = name
@@ -126,7 +126,7 @@ def families(spaces: Spaces, names: Sequence[str]) -> list[list[str]]:
 
 
 def members(space: FeatureSpace) -> list[np.ndarray]:
-    """Members of each block, ascending; one block of all where there is no such structure."""
+    """Return the members of each block, ascending; one block of all where there is no such structure."""
     if space.blocks is None:
         return [np.arange(space.size)]
     return [(space.blocks == block).nonzero().flatten().numpy() for block in range(space.num_blocks)]
@@ -138,7 +138,7 @@ def assign(
     names: Sequence[str],
     similarity: Mapping[str, Tensor],
 ) -> dict[str, Tensor]:
-    """The permutations of a family that have the greatest total similarity.
+    """Return the permutations of a family that have the greatest total similarity.
 
     Args:
         reference: Spaces of the model that stays as it is.
@@ -197,7 +197,7 @@ def _block_scores(total: np.ndarray, rows: list[np.ndarray], columns: list[np.nd
 
 
 def as_matching(permutations: Sequence[Tensor], score: float) -> Matching:
-    """The matching that averages, at each place, the member that each model's permutation puts there."""
+    """Return the matching that averages, at each place, the member that each model's permutation puts there."""
     size = len(permutations[0])
     return Matching(Assign(torch.cat([index.argsort() for index in permutations]), size),
                     (size,) * len(permutations), score)

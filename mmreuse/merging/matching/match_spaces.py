@@ -117,7 +117,7 @@ def match_spaces(
 
 def _choose(spaces: Spaces, names: Sequence[str], matcher: Matcher,
             overrides: Mapping[str, Matcher]) -> dict[str, Method]:
-    """The matcher of each space."""
+    """Return the matcher of each space."""
     default, patterns = _build(matcher), []
     for pattern, other in overrides.items():
         try:
@@ -213,7 +213,7 @@ def _match_blocks(graphs: Sequence[TracedModel], moments: Mapping[str, SpaceMome
 
 
 def _pair(table: Tensor, sizes: Sequence[int], number: int) -> Tensor:
-    """Similarities of the first model's features to those of another."""
+    """Return the similarities of the first model's features to those of another."""
     start = sum(sizes[:number])
     return table[:sizes[0], start:start + sizes[number]]
 
@@ -259,7 +259,7 @@ def _groups(graphs: Sequence[TracedModel], name: str, order: Sequence[Tensor]) -
 
 def _joined(space: FeatureSpace, groups: Sequence[Tensor], matchings: Sequence[Matching],
             sizes: Sequence[int]) -> Matching:
-    """The matching of a space from those of its blocks; new members stand in the block of the first model."""
+    """Return the matching of a space from those of its blocks; new members stand in the block of the first model."""
     rows = [torch.from_numpy(row) for row in members(space)]
     for row, matching in zip(rows, matchings, strict=True):
         if matching.size > len(row):

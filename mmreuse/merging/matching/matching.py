@@ -24,7 +24,7 @@ class Matching:
 
     @property
     def size(self) -> int:
-        """Number of merged features n'."""
+        """Return the number of merged features n'."""
         return self.map.size
 
     def per_model(self) -> list[Assign | Dense]:

@@ -16,7 +16,7 @@ NEGLIGIBLE = 1e-12
 
 
 def covariance(moments: SpaceMoments) -> Tensor:
-    """Covariances of all stacked features, shape (O, O), float64.
+    """Return the covariances of all stacked features, shape (O, O), float64.
 
     Raises:
         DataError: A moment is not finite or a variance negative: names the first such feature.
@@ -30,7 +30,7 @@ def covariance(moments: SpaceMoments) -> Tensor:
 
 
 def correlation(moments: SpaceMoments) -> Tensor:
-    """Pearson correlations, shape (O, O), float64: within [-1, 1], and 0 with whatever does not vary.
+    """Return Pearson correlations, shape (O, O), float64: within [-1, 1], and 0 with whatever does not vary.
 
     A feature does not vary if its variance is negligible beside the largest in the space or beside its own
     squared mean.
@@ -54,7 +54,7 @@ def vanishes(moments: SpaceMoments) -> Tensor:
 
 
 def cosine(moments: SpaceMoments) -> Tensor:
-    """Cosines of features, not centred: ``E[x y] / sqrt(E[x^2] E[y^2])``, shape (O, O), float64.
+    """Return the cosines of features, not centred: ``E[x y] / sqrt(E[x^2] E[y^2])``, shape (O, O), float64.
 
     Raises:
         DataError: As :func:`covariance`.
@@ -69,7 +69,7 @@ METRICS = {'covariance': covariance, 'correlation': correlation, 'cosine': cosin
 
 
 def similarity(moments: SpaceMoments, metric: str = 'correlation') -> Tensor:
-    """The table of a metric by its name, shape (O, O), float64.
+    """Return the table of a metric by its name, shape (O, O), float64.
 
     Raises:
         ConfigError: There is no such metric.

@@ -40,7 +40,7 @@ class _AxisMap(nn.Module):
         return x.permute([order.index(dim) for dim in range(x.dim())])
 
     def _order(self, rank: int) -> list[int]:
-        """Axes of a tensor, those of features last."""
+        """Return the axes of a tensor, those of features last."""
         return [dim for dim in range(rank) if dim not in self.dims] + list(self.dims)
 
     def with_dense(self, x: Tensor, axis: int) -> Tensor:

@@ -70,7 +70,7 @@ def cut_span(model: nn.Module, inputs: tuple[Any, ...], start: str | None,
 
 
 def spaces_between(graph: TracedModel, start: str | None = None, stop: str | None = None) -> list[str]:
-    """Names of the spaces that need a matching if the network is merged from ``start`` to ``stop``.
+    """Return the names of the spaces that need a matching if the network is merged from ``start`` to ``stop``.
 
     These are the spaces that layers of the span write, read or accompany, those that cross ``start``, and those
     whose members are their blocks.
@@ -100,7 +100,7 @@ def _spaces_of(graph: TracedModel, trunk: nn.Module, entering: Sequence[Crossing
 
 
 def tensors_of(module: nn.Module, remove_duplicate: bool = True) -> dict[str, Tensor]:
-    """Parameters and buffers by name, those that a state dict leaves out included."""
+    """Return parameters and buffers by name, those that a state dict leaves out included."""
     return {**dict(module.named_buffers(remove_duplicate=remove_duplicate)),
             **dict(module.named_parameters(remove_duplicate=remove_duplicate))}
 

@@ -58,7 +58,7 @@ class PreserveFirst:
 
     @cached_property
     def moments(self) -> dict[str, SpaceMoments]:
-        """Joint moments of all feature spaces."""
+        """Return the joint moments of all feature spaces."""
         return collect(self.graphs, self.images, samples=self.samples, positions=self.positions)
 
     @cached_property
@@ -119,7 +119,7 @@ class Whole:
 
     @cached_property
     def ends(self) -> list[nn.Module]:
-        """The models rewritten, of which the merged network is the mean."""
+        """Return the models rewritten, of which the merged network is the mean."""
         return [transform(graph, own) for graph, own in zip(self.study.graphs, self.maps, strict=True)]
 
     @cached_property
@@ -147,7 +147,7 @@ class Place:
         self.slot = merge_slot(self.spans[0].front, start)
 
     def merge(self, matcher: str) -> MergedModel:
-        """The merged network as it runs on :attr:`images` and :attr:`test`, rows of features.
+        """Return the merged network as it runs on :attr:`images` and :attr:`test`, rows of features.
 
         All layers but the one that merges are shared with other places: see :meth:`renormalized` and :meth:`module`
         for copies.
@@ -206,7 +206,7 @@ class Place:
         return merged
 
     def module(self, merged: MergedModel) -> MergedModel:
-        """An ordinary merged model, from images to outputs, with the layers of a network of this place.
+        """Return an ordinary merged model, from images to outputs, with the layers of a network of this place.
 
         Args:
             merged: Of :meth:`merge` or :meth:`renormalized`.
@@ -233,7 +233,7 @@ class Place:
         return alone
 
     def _named(self, targets: Mapping[str, ChannelMoments]) -> dict[str, ChannelMoments]:
-        """Goals under the names that layers have in the merged network."""
+        """Return goals under the names that layers have in the merged network."""
         named = {f'trunk.{name}': goal for name, goal in targets.items()}
         if self.slot is not None and self.start in targets:
             named[f'joins.{self.slot}.layer'] = targets[self.start]

@@ -105,7 +105,7 @@ class _Plan:
         self.ends = {ends[end]: end for end in sorted(ends)}
 
     def point(self, name: str) -> PreservePoint:
-        """The point behind a module; '' is the input."""
+        """Return the point behind a module; '' is the input."""
         if name == INPUT:
             return PreservePoint(0, name, 0, count_params(self.model), self.macs[''])
         call = find_call(name, self.model, self.recording)
@@ -123,7 +123,7 @@ class _Plan:
         return self.models * (front - shared) + shared + tail
 
     def _used(self, first: float, end: float) -> int:
-        """Number of parameters that the nodes at some positions use."""
+        """Return the number of parameters that the nodes at some positions use."""
         known = dict(self.model.named_parameters(remove_duplicate=False))
         used: dict[int, int] = {}
         for node in self.recording.graph.nodes:
@@ -139,7 +139,7 @@ def _parameters(node: fx.Node, model: nn.Module, known: Mapping[str, nn.Paramete
 
 
 def _last_writer(writers: Sequence[str], recording: Recording) -> Call | None:
-    """The last call of a layer that writes a space, None where no layer does."""
+    """Return the last call of a layer that writes a space, None where no layer does."""
     modules = {writer.rpartition('.')[0] for writer in writers}
     return max((call for call in recording.calls if call.name in modules and call.parents),
                key=lambda call: call.end, default=None)

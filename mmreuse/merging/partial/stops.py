@@ -118,7 +118,7 @@ def last_place_before(graph: TracedModel, key: str) -> str | None:
 
 
 def layers_before(recording: Recording, model: nn.Module) -> dict[fx.Node, int]:
-    """Weighted layers on the longest path to each node, its own included."""
+    """Return weighted layers on the longest path to each node, its own included."""
     depth: dict[fx.Node, int] = {}
     for node in recording.graph.nodes:
         depth[node] = max((depth[source] for source in node.all_input_nodes), default=0) + _is_weighted(node, model)
@@ -132,6 +132,6 @@ def _is_weighted(node: fx.Node, model: nn.Module) -> bool:
 
 
 def one_sample(graph: TracedModel) -> tuple[Any, ...]:
-    """Random inputs like those of the graph, of one sample, where the model is."""
+    """Return random inputs like those of the graph, of one sample, where the model is."""
     values = random_like(graph.inputs, device=str(device_of(graph.model)))
     return tuple(value[:1] if isinstance(value, Tensor) and value.dim() else value for value in values)

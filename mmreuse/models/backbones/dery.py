@@ -95,7 +95,7 @@ class DeRy(BaseBackbone):
 
     @property
     def out_channels(self) -> tuple[int, ...]:
-        """Channels of the maps returned."""
+        """Return the channels of the maps returned."""
         return tuple(self.blocks[index].last.out_channels for index in self.out_indices)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -139,7 +139,7 @@ class DeRy(BaseBackbone):
         return *block(*hand_over(x, size, layout, block.in_layout, self.adapter_before(index))), block.out_layout
 
     def adapter_before(self, index: int) -> StitchingLayer | None:
-        """The stitching layer in front of a block."""
+        """Return the stitching layer in front of a block."""
         return self.adapters[index - 1] if index else self.base_adapter
 
     def train(self, mode: bool = True) -> 'DeRy':
@@ -240,7 +240,7 @@ def record_assembly(classifier: nn.Module, inputs: Tensor | None = None) -> nn.M
 
 
 def _without_weights(cfg: Any) -> Any:
-    """A config whose entries of a zoo name no weights."""
+    """Return a config whose entries of a zoo name no weights."""
     if isinstance(cfg, Mapping):
         return {key: _without_weights(value) for key, value in cfg.items() if key not in ('weights', 'weights_hash')}
     return [_without_weights(item) for item in cfg] if isinstance(cfg, list | tuple) else cfg

@@ -55,11 +55,11 @@ class FrozenClassifier(ImageClassifier):
 
     @property
     def masked_net(self) -> nn.Module:
-        """The network whose weights have masks."""
+        """Return the network whose weights have masks."""
         return self.backbone
 
     def switches(self) -> dict[str, nn.Parameter]:
-        """Masks, by name.
+        """Return masks, by name.
 
         Raises:
             ConfigError: There are none.
@@ -70,7 +70,7 @@ class FrozenClassifier(ImageClassifier):
         """All weights cost the same in budgets."""
 
     def loss(self, inputs: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
-        """Losses of the head, and ``loss_sparsity`` where ``alpha`` is not zero.
+        """Return the losses of the head, and ``loss_sparsity`` where ``alpha`` is not zero.
 
         Args:
             inputs: (N, C, H, W).

@@ -91,7 +91,7 @@ class MergedClassifier(BaseModel):
 
     @property
     def shares_outputs(self) -> bool:
-        """Whether the sources' outputs have one meaning, so that heads can be merged as well."""
+        """Return whether the sources' outputs have one meaning, so that heads can be merged as well."""
         return len(self.tasks) == 1 or not any(isinstance(scorer, Scatter) for scorer in self.scorers)
 
     def set_span(self, start: Start = None, stop: Place = None) -> None:

@@ -144,12 +144,12 @@ class ModularClassifier(BaseModel):
             parameter.requires_grad_(not head_only)
 
     def switches(self) -> dict[str, nn.Parameter]:
-        """Masks and gates, by name of the mask or of the space."""
+        """Return masks and gates, by name of the mask or of the space."""
         return mask_parameters(self.base) | ({} if self.gates is None else dict(self.gates.named_parameters()))
 
     @property
     def masked_net(self) -> nn.Module:
-        """The network whose weights have masks."""
+        """Return the network whose weights have masks."""
         return self.base
 
     def mask_costs(self) -> dict[str, float] | None:
@@ -159,7 +159,7 @@ class ModularClassifier(BaseModel):
         return {name: self.rates.get(name.removesuffix('_mask'), 0.) for name in mask_parameters(self.base)}
 
     def kept(self, problem: int = 0) -> dict[str, Tensor]:
-        """True where mask and gates keep a weight, by name of the mask: what the module consists of."""
+        """Return True where mask and gates keep a weight, by name of the mask: what the module consists of."""
         state = mask_state(self.base, problem)
         if self.gates is not None:
             used = self.gates.kept()
@@ -241,7 +241,7 @@ class ModularClassifier(BaseModel):
         return losses
 
     def _parts(self, inputs: Tensor, data_samples: list[DataSample]) -> list[tuple[list[int], Tensor]]:
-        """Places in the batch, and scores there, of each problem that has samples in it."""
+        """Return places in the batch, and scores there, of each problem that has samples in it."""
         if self.problems is None:
             return [(list(range(len(inputs))), self._own(inputs))]
         if 'problem' not in data_samples[0]:
@@ -256,12 +256,12 @@ class ModularClassifier(BaseModel):
         return [(index, self._own(inputs[index], problem)) for problem, index in enumerate(places) if index]
 
     def _all(self, inputs: Tensor) -> Tensor:
-        """Scores (problems, N, out_classes) of each problem for its own inputs (problems, N, ...)."""
+        """Return scores (problems, N, out_classes) of each problem for its own inputs (problems, N, ...)."""
         states = mask_parameters(self.base), dict(self.module_head.named_parameters())
         return torch.vmap(self._call, randomness='different')(*states, inputs)
 
     def _own(self, inputs: Tensor, problem: int | None = None) -> Tensor:
-        """Scores (N, out_classes) of one problem; None where there is only one."""
+        """Return scores (N, out_classes) of one problem; None where there is only one."""
         if problem is None:
             return self.module_head(self._logits(inputs))
         states = mask_parameters(self.base), dict(self.module_head.named_parameters())

@@ -14,7 +14,7 @@ from mmreuse.utils.files.io import PathLike, load_checkpoint, state_hash
 
 
 def load_base(cfg: Config) -> nn.Module:
-    """The trained classifier that a ModularClassifier's config names, in evaluation mode.
+    """Return the trained classifier that a ModularClassifier's config names, in evaluation mode.
 
     Raises:
         ConfigError: The config is of another model.

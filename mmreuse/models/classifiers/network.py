@@ -39,7 +39,7 @@ class NetworkClassifier(BaseModel):
 
     @property
     def input_size(self) -> tuple[int, ...]:
-        """Shape (C, H, W) of an image.
+        """Return shape (C, H, W) of an image.
 
         Raises:
             ConfigError: The network does not say.

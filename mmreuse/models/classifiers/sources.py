@@ -35,7 +35,7 @@ class Source:
 
     @property
     def is_complete(self) -> bool:
-        """Whether it is known where the weights come from."""
+        """Return whether it is known where the weights come from."""
         return self.trained or self.checkpoint is not None or self.config is not None
 
     def load(self) -> None:
@@ -95,7 +95,7 @@ def build_source(cfg: Reference, number: int) -> Source:
 
 
 def _opened(reference: Reference, name: str | None, number: int) -> Source:
-    """A source that has its weights."""
+    """Return a source that has its weights."""
     network = open_network(reference)
     preprocessing = dict(record_of(network).preprocessing)
     # What has no type is a note for readers.
@@ -104,7 +104,7 @@ def _opened(reference: Reference, name: str | None, number: int) -> Source:
 
 
 def common_preprocessor(sources: Sequence[Source], given: Any) -> Any:
-    """The data preprocessor that all sources share: one merged network can see its images in one way only.
+    """Return the data preprocessor that all sources share: one merged network can see its images in one way only.
 
     Args:
         sources: The sources; those that say nothing fit any.

@@ -21,7 +21,7 @@ def scale_sizes(
     max_size: int = 250,
     factor: float = 0.75,
 ) -> list[tuple[int, int]]:
-    """Sizes of the pyramid of an image, coarsest first (supplementary material).
+    """Return the sizes of the pyramid of an image, coarsest first (supplementary material).
 
     The finest scale is the image, shrunk if its longer side exceeds ``max_size``; the shorter side of the
     coarsest is ``min_size``. The ratio between scales is the one nearest above ``factor`` that leads from one
@@ -112,7 +112,7 @@ class SinGANGenerator(nn.Module):
 
     @property
     def noise_size(self) -> int:
-        """Numbers of noise that one image takes."""
+        """Return the numbers of noise that one image takes."""
         return sum(3 * height * width for height, width in self.sizes)
 
     def split_noise(self, noise: Tensor) -> list[Tensor]:
@@ -215,7 +215,7 @@ class SinGAN(BaseModel):
 
     @property
     def sizes(self) -> list[tuple[int, int]]:
-        """Height and width of each scale, coarsest first."""
+        """Return the height and width of each scale, coarsest first."""
         return self.generator.sizes
 
     @property
@@ -235,7 +235,7 @@ class SinGAN(BaseModel):
         return self.generator(inputs)
 
     def reconstruct(self, scales: int) -> Tensor:
-        """The reconstruction of the training image at the ``scales``-th scale: (1, 3, h, w)."""
+        """Return the reconstruction of the training image at the ``scales``-th scale: (1, 3, h, w)."""
         silence = [self.reconstruction_noise.new_zeros(1, 3, *size) for size in self.sizes[1:scales]]
         return self.generator([self.reconstruction_noise, *silence])
 
@@ -287,14 +287,14 @@ class SinGAN(BaseModel):
         self.generator.amplitudes[scale] = self.noise_weight * F.mse_loss(start, real).sqrt()
 
     def _make(self, scale: int) -> Tensor:
-        """A random image at ``scale``; gradients reach the generator of this scale only."""
+        """Return a random image at ``scale``; gradients reach the generator of this scale only."""
         *coarser, noise = self.generator.draw_noise(1, scale + 1)
         with torch.no_grad():
             start = self.generator(coarser)
         return self.generator.refine(scale, start, noise)
 
     def _discriminator_loss(self, scale: int, real: Tensor) -> Tensor:
-        """Wasserstein distance, negated, with the gradient penalty on a mixture of both images."""
+        """Return Wasserstein distance, negated, with the gradient penalty on a mixture of both images."""
         discriminator = self.discriminators[scale]
         with torch.no_grad():
             fake = self._make(scale)

@@ -15,7 +15,7 @@ from mmreuse.utils.names import nearest
 
 
 def orthonormal_features(num_classes: int, dims: int, seed: int = 0) -> Tensor:
-    """Class vectors without meaning, (num_classes, dims) float32 with orthonormal rows."""
+    """Return class vectors without meaning, (num_classes, dims) float32 with orthonormal rows."""
     if dims < num_classes:
         raise ConfigError(f'{num_classes} orthonormal class vectors need as many dimensions, got dims = {dims}')
     generator = torch.Generator().manual_seed(seed)
@@ -82,7 +82,7 @@ class TextEmbeddingHead(ClsHead):
         return {'loss': self.loss_module(scores, targets, avg_factor=len(scores), **kwargs)}
 
     def _get_predictions(self, cls_score: Tensor, data_samples: list | None) -> list:
-        """Scores over all classes, 0 for those that are not the head's own."""
+        """Return scores over all classes, 0 for those that are not the head's own."""
         scores = self.class_scores(cls_score)
         own = torch.full_like(scores, -torch.inf)
         own[:, self.class_ids] = scores[:, self.class_ids]

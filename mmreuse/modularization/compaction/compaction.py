@@ -74,7 +74,7 @@ def compact(model: nn.Module, inputs: Tensor | tuple[Any, ...]) -> nn.Module:
 
 
 def find_dead(graph: TracedModel, names: Iterable[str]) -> dict[str, Tensor]:
-    """Members of feature spaces that no parameter reads, or only such parameters as write the dead.
+    """Return the members of feature spaces that no parameter reads, or only such parameters as write the dead.
 
     Args:
         graph: The traced network.
@@ -106,7 +106,7 @@ def find_dead(graph: TracedModel, names: Iterable[str]) -> dict[str, Tensor]:
 
 
 def _read(space: FeatureSpace, alive: dict[str, Tensor]) -> Tensor:
-    """Members that a weight other than zero reads, (size,)."""
+    """Return the members that a weight other than zero reads, (size,)."""
     read = torch.zeros(space.size + 1, dtype=torch.bool)
     for axis in space.axes:
         if axis.role == 'read':
@@ -124,7 +124,7 @@ def _silence(space: FeatureSpace, dead: Tensor, alive: dict[str, Tensor]) -> Non
 
 
 def shrinkable(graph: TracedModel, names: Iterable[str]) -> list[str]:
-    """Those of some feature spaces that can lose members nobody reads, found by trying.
+    """Return those of some feature spaces that can lose members nobody reads, found by trying.
 
     Others do not: code that fixes a width, norms that divide by a mean over channels.
 

@@ -112,7 +112,7 @@ def fold_constants(model: nn.Module, inputs: tuple[Any, ...]) -> nn.Module:
 
 
 def as_double_network(model: nn.Module) -> nn.Module:
-    """A copy on the CPU, in float64 and evaluation mode."""
+    """Return a copy on the CPU, in float64 and evaluation mode."""
     return fresh_copy(model).cpu().double()
 
 

@@ -102,7 +102,7 @@ def count_uses(model: nn.Module, inputs: Tensor) -> Uses:
 
 
 def measure_cost(model: nn.Module, uses: Uses, masks: Mapping[str, Tensor] | None = None) -> Cost:
-    """Weights and FLOPs of a network.
+    """Return the weights and FLOPs of a network.
 
     What fvcore counts: of convolutions and linear layers each weight at every position, norms, adaptive average
     pooling, products of activations. Sparse FLOPs leave out weights that are zero, and nothing else: constants that

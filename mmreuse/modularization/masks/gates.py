@@ -71,7 +71,7 @@ class Gates(nn.Module):
         self.vital = [name for name in spaces if self._cuts(graph, name)]
 
     def blocks(self, values: Mapping[str, Tensor]) -> list[tuple[str, Tensor]]:
-        """Members that go at once: the space's name and their places, by falling values, ``step`` at a time.
+        """Return the members that go at once: the space's name and their places, by falling values, ``step`` at a time.
 
         Args:
             values: (size,), by name of the space.
@@ -84,7 +84,7 @@ class Gates(nn.Module):
         return {name: _Binary.apply(gate) for name, gate in self._parameters.items()}
 
     def gated(self, parameters: Mapping[str, Tensor], binary: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-        """Those of a network's parameters that read members with gates, multiplied by them.
+        """Return those of a network's parameters that read members with gates, multiplied by them.
 
         Args:
             parameters: By name.
@@ -99,7 +99,7 @@ class Gates(nn.Module):
 
     @torch.no_grad()
     def kept(self) -> dict[str, Tensor]:
-        """True for weights that have to do with open members only, by name of the parameter.
+        """Return true for weights that have to do with open members only, by name of the parameter.
 
         As masks they change no output: what writes a member that nobody reads may as well be zero.
         """
@@ -159,7 +159,7 @@ class GatedNetwork(nn.Module):
 
     @torch.no_grad()
     def materialize(self) -> nn.Module:
-        """A copy of the network with the gates multiplied in."""
+        """Return a copy of the network with the gates multiplied in."""
         network = copy_model(self.network)
         parameters = dict(network.named_parameters())
         for key, value in self.gates.gated(parameters).items():
@@ -183,7 +183,7 @@ def add_gates(network: nn.Module, graph: TracedModel, spaces: Iterable[str] | No
 
 @torch.no_grad()
 def gate_spaces(graph: TracedModel) -> list[str]:
-    """Spaces that can lose members nobody reads, found by trying: channels, neurons, and heads as wholes."""
+    """Return the spaces that can lose members nobody reads, found by trying: channels, neurons, and heads as wholes."""
     names = [name for name, space in graph.spaces.items() if space.blocks is None and space.size > 1]
     deaf = copy_model(graph.model)
     for name in names:

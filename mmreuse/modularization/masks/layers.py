@@ -24,7 +24,7 @@ class LayerCall:
 
     @property
     def rank(self) -> int:
-        """Number of axes that the weights slide over."""
+        """Return the number of axes that the weights slide over."""
         return 0 if self.name == 'linear' else int(self.name[-2])
 
     @property
@@ -32,12 +32,12 @@ class LayerCall:
         return self.arguments.get('groups', 1)
 
     def positions(self) -> Tensor:
-        """The input, (samples and positions, channels)."""
+        """Return the input, (samples and positions, channels)."""
         x = self.arguments['input']
         return x.movedim(x.dim() - self.rank - 1, -1).reshape(-1, x.shape[x.dim() - self.rank - 1])
 
     def per_axis(self, name: str, default: int) -> tuple[int, ...]:
-        """An argument such as ``dilation``, a number for each axis."""
+        """Return an argument such as ``dilation``, a number for each axis."""
         value = self.arguments.get(name, default)
         return tuple(value) if isinstance(value, (tuple, list)) else (value,) * self.rank
 
@@ -70,5 +70,5 @@ class LayerWatch(TorchFunctionMode):
 
 
 def parameter_names(model: nn.Module) -> dict[int, str]:
-    """Names of a network's parameters, by identity."""
+    """Return the names of a network's parameters, by identity."""
     return {id(tensor): name for name, tensor in model.named_parameters()}

@@ -36,7 +36,7 @@ class MaskedTensor(torch.autograd.Function):
 
     @staticmethod
     def forward(tensor: Tensor, mask: Tensor) -> Tensor:
-        """Zeros where the mask is not above zero."""
+        """Return zeros where the mask is not above zero."""
         # Many times faster on CPUs than comparing and choosing.
         return mask.sign().clamp_(min=0).to(tensor.dtype).mul_(tensor)
 
@@ -47,7 +47,7 @@ class MaskedTensor(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor | None, Tensor]:
-        """Gradients of tensor and mask."""
+        """Return the gradients of tensor and mask."""
         tensor, mask = ctx.saved_tensors
         own = torch.where(mask > 0, grad, 0) if ctx.needs_input_grad[0] else None
         return own, (grad.to(mask) * tensor).clamp_(-1, 1)
@@ -154,7 +154,7 @@ def masked_tensors(model: nn.Module, tied: bool = False) -> Iterator[tuple[str, 
 
 
 def mask_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The masks by name.
+    """Return the masks by name.
 
     Raises:
         ConfigError: There are none.
@@ -166,7 +166,7 @@ def mask_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def problem_masks(model: nn.Module) -> list[dict[str, Tensor]]:
-    """The masks of each problem by name, as views; one where masks are not stacked.
+    """Return the masks of each problem by name, as views; one where masks are not stacked.
 
     Raises:
         ConfigError: There are none.

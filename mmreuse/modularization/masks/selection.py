@@ -94,7 +94,7 @@ class Selection:
         return row['accuracy'] - row['ratio'] if self.max_ratio is None else -row['ratio']
 
     def _better(self, row: dict[str, float]) -> bool:
-        """The published rule, or the one for a given sparsity."""
+        """Return the published rule, or the one for a given sparsity."""
         if self.max_ratio is not None:
             return row['ratio'] <= self.max_ratio and (self.best is None or row['accuracy'] > self.best['accuracy'])
         if row['accuracy'] < self.reference:

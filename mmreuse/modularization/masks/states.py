@@ -18,7 +18,7 @@ def frozen_hash(model: nn.Module) -> str:
 
 
 def mask_state(model: nn.Module, problem: int = 0) -> dict[str, Tensor]:
-    """True where a weight is kept, by name of the mask.
+    """Return True where a weight is kept, by name of the mask.
 
     Args:
         model: With masks.
@@ -56,7 +56,7 @@ def load_mask_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 @torch.no_grad()
 def materialize(model: nn.Module, state: Mapping[str, Tensor] | None = None) -> nn.Module:
-    """A plain copy of a network, without masks: what is masked out is zero.
+    """Return a plain copy of a network, without masks: what is masked out is zero.
 
     Args:
         model: With masks; left as it is.

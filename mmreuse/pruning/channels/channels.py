@@ -103,7 +103,7 @@ def check_renormalizer(method: Method) -> None:
 
 def dense_targets(method: Method, graph: TracedModel, maps: Mapping[str, Select],
                 loader: Iterable) -> list[dict[str, ChannelMoments]] | None:
-    """Statistics, in the dense network, of the channels that are left, for a renormalizer that asks for targets.
+    """Return statistics, in the dense network, of the channels that are left, for a renormalizer that asks for targets.
 
     Args:
         method: The renormalizer; its budget is kept.

@@ -21,7 +21,7 @@ Cost = Callable[[nn.Module, nn.Module, tuple], float]
 
 
 def macs_share(dense: nn.Module, pruned: nn.Module, inputs: tuple) -> float:
-    """Multiply-accumulates."""
+    """Return multiply-accumulates."""
     return count_macs(pruned, inputs) / count_macs(dense, inputs)
 
 
@@ -48,7 +48,7 @@ def prunable_spaces(graph: TracedModel, spaces: Sequence[str] | None = None, exc
 
 
 def resizable(graph: TracedModel, spaces: Sequence[str]) -> list[str]:
-    """Those of some spaces that the network's code lets shrink, found by trying.
+    """Return those of some spaces that the network's code lets shrink, found by trying.
 
     Raises:
         SpaceError: None does; says what holds them.
@@ -125,7 +125,7 @@ def _own_scores(space: FeatureSpace, scores: Mapping[str, Tensor]) -> Tensor:
 
 
 def _sum_along(axis: Axis, score: Tensor) -> Tensor:
-    """Sums over everything but one axis, a value for each position of its index."""
+    """Return sums over everything but one axis, a value for each position of its index."""
     if axis.groups > 1:
         # Each group of rows reads columns of its own.
         return score.reshape(axis.groups, -1, *score.shape[1:]).transpose(1, 2).flatten(2).sum(2).flatten()
@@ -188,7 +188,7 @@ def choose_channels(graph: TracedModel, scores: Mapping[str, Tensor], target: fl
 def _search(order: Sequence[str], widths_after: Callable[[int], dict[str, int]],
             measure: Callable[[Mapping[str, int]], float], scores: Mapping[str, Tensor], target: float,
             multiple: int) -> dict[str, int]:
-    """The widths of :func:`choose_channels`; those after all of ``order`` meet the target."""
+    """Return the widths of :func:`choose_channels`; those after all of ``order`` meet the target."""
     known: dict[tuple[int, ...], float] = {}
 
     def cost_of(widths: Mapping[str, int]) -> float:
@@ -210,7 +210,7 @@ def _search(order: Sequence[str], widths_after: Callable[[int], dict[str, int]],
 
 
 def _order(scores: Mapping[str, Tensor], minimum: float, relative: bool) -> list[str]:
-    """The space of every member that may go, least salient first."""
+    """Return the space of every member that may go, least salient first."""
     names, values = [], [torch.zeros(0, dtype=torch.float64)]
     for name, score in scores.items():
         free = len(score) - max(1, ceil(minimum * len(score)))

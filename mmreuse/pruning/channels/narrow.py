@@ -14,7 +14,7 @@ LAYERS.register_module(module=NarrowAttention)
 
 
 def narrow_to(model: nn.Module, inputs: Tensor | tuple[Any, ...], state: Mapping[str, Tensor]) -> nn.Module:
-    """A network made as narrow as a state dict says.
+    """Return a network made as narrow as a state dict says.
 
     Args:
         model: The dense architecture; left as it is.

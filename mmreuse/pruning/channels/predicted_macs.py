@@ -69,7 +69,7 @@ class _Part:
 
 
 def _heads(graph: TracedModel, module: str) -> str | None:
-    """The space of the heads of which a module's layers write or read the members, if there is only one."""
+    """Return the space of the heads of which a module's layers write or read the members, if there is only one."""
     found = {space.block_space for space in graph.spaces.values() if space.block_space is not None
              and any(axis.tensor.startswith(f'{module}.' if module else '') for axis in space.axes)}
     return found.pop() if len(found) == 1 else None

@@ -40,12 +40,12 @@ class Fisher:
 
     @cached_property
     def inverse_diagonal(self) -> dict[str, Tensor]:
-        """Diagonal of the inverse, float64, for each weight."""
+        """Return the diagonal of the inverse, float64, for each weight."""
         return self._by_blocks(lambda columns: inverse.dual_diagonal(columns, self.damp, self._factor(columns)),
                                inverse.block_diagonal)
 
     def solve(self, vectors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The inverse times a vector, given and returned as one tensor for each weight (float64)."""
+        """Return the inverse times a vector, given and returned as one tensor for each weight (float64)."""
         def dual(columns: Columns, vector: Tensor) -> Tensor:
             return inverse.dual_solve(columns, self.damp, self._factor(columns), vector)
 

@@ -97,12 +97,12 @@ def per_sample_gradients(
 
 
 def _whole(chunk: int, average: int) -> int:
-    """Images of as many whole rows as fit into a chunk, of one at least."""
+    """Return the images of as many whole rows as fit into a chunk, of one at least."""
     return max(1, chunk // average) * average
 
 
 def _pieces(parts: Iterable[tuple[Tensor, Tensor]], average: int, chunk: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of whole rows; where a row is more than a chunk, parts of one row."""
+    """Yield the batches of whole rows; where a row is more than a chunk, parts of one row."""
     for images, labels in parts:
         size = chunk if average > chunk else len(images)
         yield from zip(images.split(size), labels.split(size), strict=True)
@@ -183,7 +183,7 @@ def _require_finite(call: Call, rows: slice) -> None:
 
 def labelled_images(loader: Iterable, model: nn.Module, samples: int,
                     size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Images and labels in batches of ``size``, whatever those of the loader, up to exactly ``samples``.
+    """Yield images and labels in batches of ``size``, whatever those of the loader, up to exactly ``samples``.
 
     Args:
         loader: Images and labels, see :func:`mmreuse.statistics.data.batches`.

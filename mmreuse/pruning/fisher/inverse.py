@@ -39,7 +39,7 @@ def dual_factor(gradients: Columns, damp: float, kept: Tensor | None = None) -> 
 
 
 def dual_diagonal(gradients: Columns, damp: float, factor: Tensor) -> Tensor:
-    """Diagonal of the inverse of one block: ``(1 - sum_k Z_k^2) / damp`` with ``Z = L^-1 G``.
+    """Return the diagonal of the inverse of one block: ``(1 - sum_k Z_k^2) / damp`` with ``Z = L^-1 G``.
 
     Args:
         gradients: (m, B).
@@ -82,7 +82,7 @@ def dual_joint(gradients: Columns, damp: float, weights: Tensor, pruned: Tensor)
 
 
 def block_diagonal(gradients: Columns, size: int, damp: float) -> Tensor:
-    """Diagonal of the inverse of all blocks of ``size`` columns, dividing B; see :func:`dual_diagonal`."""
+    """Return the diagonal of the inverse of all blocks of ``size`` columns, dividing B; see :func:`dual_diagonal`."""
     inverses = [torch.cholesky_inverse(torch.linalg.cholesky(fisher)).diagonal(dim1=1, dim2=2)
                 for _, fisher in _fishers(gradients, size, damp)]
     return torch.cat(inverses).flatten()

@@ -10,7 +10,7 @@ from mmreuse.utils.names import nearest
 
 
 def layers_of(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[nn.Module, str]:
-    """The convolutions and linear layers whose weights these are, and the name of the weight of each.
+    """Return the convolutions and linear layers whose weights these are, and the name of the weight of each.
 
     Args:
         model: Any network; several layers may share a weight.
@@ -36,7 +36,7 @@ def groups_of(layer: nn.Module) -> int:
 
 
 def factors(layer: nn.Module, inputs: Tensor, grads: Tensor, rows: int) -> tuple[Tensor, Tensor]:
-    """Two matrices for each row and group of channels whose product is the gradient by the weight.
+    """Return two matrices for each row and group of channels whose product is the gradient by the weight.
 
     Rows are samples, or groups of samples whose gradients are added up.
 

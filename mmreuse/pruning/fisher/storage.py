@@ -40,7 +40,7 @@ class Kept:
                 values.mul_(self.mask)
 
     def columns(self, start: int, stop: int) -> Tensor:
-        """Gradients by some elements of the weight, (m, stop - start)."""
+        """Return gradients by some elements of the weight, (m, stop - start)."""
         return self.values[:, start:stop]
 
 
@@ -92,7 +92,7 @@ class PerSampleGradients:
 
     @classmethod
     def of_matrix(cls, values: Tensor, shapes: Mapping[str, torch.Size]) -> 'PerSampleGradients':
-        """Gradients that are known: (m, D)."""
+        """Return the gradients that are known: (m, D)."""
         parts = values.split([shape.numel() for shape in shapes.values()], 1)
         return cls(len(values), dict(shapes), {name: Kept(part) for name, part in zip(shapes, parts, strict=True)})
 
@@ -118,7 +118,7 @@ class PerSampleGradients:
         return torch.cat([tensors[name].flatten() for name in self.shapes])
 
     def unflatten(self, vector: Tensor) -> dict[str, Tensor]:
-        """The inverse of :meth:`flatten`."""
+        """Return the inverse of :meth:`flatten`."""
         parts = vector.split([shape.numel() for shape in self.shapes.values()])
         return {name: part.reshape(shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
 
@@ -137,7 +137,7 @@ class Columns:
 
     @property
     def device(self) -> torch.device:
-        """Device that they are on."""
+        """Return the device that they are on."""
         return next(iter(self.gradients.stored.values())).columns(0, 1).device
 
     def chunks(self, width: int | None = None) -> Iterator[tuple[slice, Tensor]]:

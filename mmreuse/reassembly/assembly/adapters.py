@@ -17,7 +17,7 @@ def feature_kind(layout: Layout) -> Literal['cnn', 'vit']:
 
 
 def choose_adapter(out_node: Node, in_node: Node, stride: int = 1) -> Adapter:
-    """The stitching layer that follows from what it joins.
+    """Return the stitching layer that follows from what it joins.
 
     Two 'vit' features are joined by one linear layer, anything else by one convolution.
 

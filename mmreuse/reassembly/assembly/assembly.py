@@ -38,7 +38,7 @@ class Step(nn.Module):
         self.key, self.module, self.channels, self.layout = key, module, channels, layout
 
     def in_shape(self, size: Size) -> tuple[int, ...]:
-        """Shape of one image's features on a map of ``size``."""
+        """Return the shape of one image's features on a map of ``size``."""
         if self.layout == 'nlc':
             return size[0] * size[1], self.channels
         return (*size, self.channels) if self.layout == 'nhwc' else (self.channels, *size)
@@ -110,7 +110,7 @@ class ComponentCache:
         self.kept: ByteCache[Step] = ByteCache(memory)
 
     def stem(self, width: int, kind: str = 'imagenet') -> Step:
-        """The stem of ``width`` channels."""
+        """Return the stem of ``width`` channels."""
         key = ('stem', kind, self.in_channels, width)
         return self._piece(
             key, lambda: StemStep(key, conv_stem(self.in_channels, width, kind), self.in_channels, 'nchw'))
@@ -127,7 +127,7 @@ class ComponentCache:
             key, lambda: AdapterStep(key, build_adapter(adapter), adapter.in_channels, source, target))
 
     def head(self, channels: int, layout: Layout) -> Step:
-        """The classifier on ``channels`` channels."""
+        """Return the classifier on ``channels`` channels."""
         key = ('head', channels, layout, self.num_classes)
         return self._piece(key, lambda: HeadStep(key, nn.Linear(channels, self.num_classes), channels, layout))
 
@@ -144,7 +144,7 @@ class ComponentCache:
         return [*steps, self.head(channels, layout)]
 
     def build(self, genotype: Genotype) -> AssembledNet:
-        """The network of ``genotype``; it shares its pieces with the other networks of this cache."""
+        """Return the network of ``genotype``; it shares its pieces with the other networks of this cache."""
         return AssembledNet(self.steps(genotype))
 
     def _extract(self, key: tuple, block: Block) -> Step:

@@ -39,7 +39,7 @@ IMPORTS = ('mmpretrain.models', 'mmreuse.models')
 
 
 def load_finetune(finetune: PathLike | Mapping[str, Any], num_classes: int) -> Config:
-    """The config that emitted files start from, checked before a search spends time.
+    """Return the config that emitted files start from, checked before a search spends time.
 
     Its ``model``, if any, may set what a search leaves open: training settings, options of the
     backbone (``block_fixed``, ``frozen_bn``, ...) and of the head (``loss``, ``topk``).
@@ -72,7 +72,7 @@ def load_finetune(finetune: PathLike | Mapping[str, Any], num_classes: int) -> C
 
 def candidate_config(candidate: Candidate, zoo: Mapping[str, ZooEntry], nodes: Nodes, num_classes: int,
                      finetune: PathLike | Mapping[str, Any] | None = None, in_channels: int = 3) -> Config:
-    """The complete config of one candidate.
+    """Return the complete config of one candidate.
 
     Args:
         candidate: What to build.
@@ -158,7 +158,7 @@ def load_candidates(path: PathLike) -> tuple[Candidate, ...]:
 
 
 def _pinned(entry: ZooEntry) -> ZooEntry:
-    """The entry with the hash of the weights it has now, so that others in their place are refused later."""
+    """Return the entry with the hash of the weights it has now, so that others in their place are refused later."""
     if entry.weights is None or entry.weights_hash is not None:
         return entry
     try:
@@ -168,7 +168,7 @@ def _pinned(entry: ZooEntry) -> ZooEntry:
 
 
 def _merge_model(base: Mapping[str, Any], model: dict[str, Any]) -> dict[str, Any]:
-    """The searched model with what ``base`` says about training it; what was searched wins."""
+    """Return the searched model with what ``base`` says about training it; what was searched wins."""
     backbone = {**base.get('backbone', {}), **model['backbone']}
     head = {**model['head'], **base.get('head', {}),
             **{key: model['head'][key] for key in ('type', 'num_classes', 'in_channels')}}

@@ -49,7 +49,7 @@ def is_map(layout: str) -> bool:
 
 
 def native_size(node: Node, trained: Size, used: Size) -> tuple[float, float]:
-    """The map that ``node`` would receive in its own network at the assembled network's input size.
+    """Return the map that ``node`` would receive in its own network at the assembled network's input size.
 
     Args:
         node: First node of a block, measured at input size ``trained``.
@@ -99,7 +99,7 @@ def strides_for(size: Size, native: tuple[float, float], tokens_only: bool, rule
 
 
 def stitch(before: Node | None, after: Node, stride: int, rules: Rules) -> Adapter:
-    """The adapter between two blocks, or from the stem (``before`` None) to a transformer."""
+    """Return the adapter between two blocks, or from the stem (``before`` None) to a transformer."""
     if before is None:
         return Adapter('cnn2vit', rules.base_channels, after.in_channels, stride=stride)
     return choose_adapter(before, after, stride)
@@ -116,7 +116,7 @@ def may_start(node: Node, rules: Rules) -> bool:
 
 
 def stem_width(node: Node, rules: Rules) -> int:
-    """Channels of the stem in front of a block that starts with ``node``."""
+    """Return the channels of the stem in front of a block that starts with ``node``."""
     return node.in_channels if is_map(node.in_layout) else rules.base_channels
 
 
@@ -163,7 +163,7 @@ def describe(genotype: Genotype, nodes: Nodes) -> str:
 
 def model_config(genotype: Genotype, zoo: Mapping[str, ZooEntry], nodes: Nodes, num_classes: int,
                  in_channels: int = 3, **backbone: Any) -> dict[str, Any]:
-    """The classifier as a config: builds exactly the genotype, with every block's own weights.
+    """Return the classifier as a config: builds exactly the genotype, with every block's own weights.
 
     Args:
         genotype: What to build.

@@ -120,7 +120,7 @@ class _Joint:
         return x
 
     def _as_in_source(self, images: Tensor) -> Tensor:
-        """Images in the normalisation, channel order and size that the source was trained with."""
+        """Return images in the normalisation, channel order and size that the source was trained with."""
         ours, theirs = self.preprocess, self.entry.preprocess
         images = images * _per_channel(ours.std, images) + _per_channel(ours.mean, images)
         if ours.to_rgb != theirs.to_rgb:

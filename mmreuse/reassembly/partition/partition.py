@@ -192,7 +192,7 @@ def _symmetric_values(similarity: SimilarityMatrix) -> np.ndarray:
 
 def _legacy_solution(values: np.ndarray, segments: Segments, sizes: Mapping[str, np.ndarray], num_blocks: int,
                      epsilon: float, restarts: int, seed: int) -> Solution:
-    """The published procedure's result, its sets anchored at their medoids."""
+    """Return the published procedure's result, its sets anchored at their medoids."""
     lengths = [len(item) for item in sizes.values()]
     if min(lengths) < num_blocks + 1:
         short = next(key for key, item in sizes.items() if len(item) < num_blocks + 1)
@@ -215,7 +215,7 @@ def _legacy_solution(values: np.ndarray, segments: Segments, sizes: Mapping[str,
 
 def anchored(values: np.ndarray, segments: Segments, blocks: np.ndarray, labels: np.ndarray,
              num_blocks: int) -> Solution:
-    """Blocks (N, K) in sets (N, K) with the best anchor of each set, and the objective with them."""
+    """Return blocks (N, K) in sets (N, K) with the best anchor of each set, and the objective with them."""
     centres, objective = medoids(Pairs(values, segments, blocks.reshape(1, -1)), labels.reshape(1, -1), num_blocks)
     return Solution(float(objective[0]), blocks, labels, blocks.reshape(-1)[centres[0]], [float(objective[0])])
 

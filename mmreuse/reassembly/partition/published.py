@@ -63,7 +63,7 @@ def import_published_partition(path: PathLike, node_names: Mapping[str, Sequence
 
 
 def _blocks(records: Sequence[Any], label: int, node_names: Mapping[str, Sequence[str]]) -> Iterator[Block]:
-    """The blocks of wanted networks."""
+    """Yield the blocks of wanted networks."""
     for record in records:
         if not isinstance(record, Record) or record.name != 'Block':
             raise ValueError('it holds something else than blocks')

@@ -71,7 +71,7 @@ class Pairs:
         return pair_similarity(self.values, self.segments, picked, self.blocks)
 
     def restarts(self, chosen: list[int]) -> 'Pairs':
-        """The same of some restarts."""
+        """Return the same of some restarts."""
         return Pairs(self.values, self.segments, self.blocks[chosen])
 
 
@@ -172,7 +172,7 @@ def best_bijective_cuts(segments: Segments, scores: np.ndarray) -> tuple[np.ndar
 
 def assign(values: np.ndarray, segments: Segments, anchors: np.ndarray,
            bijective: bool) -> tuple[np.ndarray, np.ndarray]:
-    """The best cuts and labels of every network given anchors, which stay blocks of their own sets.
+    """Return the best cuts and labels of every network given anchors, which stay blocks of their own sets.
 
     Args:
         values: (S, S) symmetric similarities of places.
@@ -206,7 +206,7 @@ def assign(values: np.ndarray, segments: Segments, anchors: np.ndarray,
 
 
 def medoids(pairs: Pairs, labels: np.ndarray, num_sets: int) -> tuple[np.ndarray, np.ndarray]:
-    """The member of each set that is most similar to all its members.
+    """Return the member of each set that is most similar to all its members.
 
     Args:
         pairs: Similarity of the n blocks of R restarts.

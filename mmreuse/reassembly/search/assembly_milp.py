@@ -51,7 +51,7 @@ class Bounds:
 
     @property
     def given(self) -> tuple[str, ...]:
-        """Names of the bounds that say something."""
+        """Return the names of the bounds that say something."""
         return tuple(name for name, value in vars(self).items() if math.isfinite(value))
 
     def without(self, name: str) -> 'Bounds':
@@ -200,7 +200,7 @@ class AssemblyMILP:
         return enumerate_paths(self.lattice, self.bounds)
 
     def best(self, values: Sequence[np.ndarray], count: int, exclude: Sequence[Path] = ()) -> list[Path]:
-        """The ``count`` feasible paths of largest total value, best first.
+        """Return the ``count`` feasible paths of largest total value, best first.
 
         Args:
             values: By position, the value of each choice, (n,) float64.
@@ -251,7 +251,7 @@ class AssemblyMILP:
             raise InfeasibleError(self._explanation())
 
     def _walk(self, rng: np.random.Generator) -> Path | None:
-        """A path drawn uniformly among all paths of the lattice, sets and bounds disregarded."""
+        """Return a path drawn uniformly among all paths of the lattice, sets and bounds disregarded."""
         path, state = [], 0
         for choices, completions in zip(self.lattice.positions, self.lattice.completions, strict=True):
             open_choices = np.flatnonzero((choices.source == state) & (completions > 0))

@@ -72,7 +72,7 @@ class Scorer:
         return self._scores[key]
 
     def mean(self, genotype: Genotype, batches: int | None = None) -> float:
-        """Mean score over the first ``batches`` batches, by default over all."""
+        """Return mean score over the first ``batches`` batches, by default over all."""
         count = self.num_batches if batches is None else min(batches, self.num_batches)
         return math.fsum(self.score(genotype, batch) for batch in range(count)) / count
 

@@ -179,7 +179,7 @@ def search(assemblies: Assemblies, scorer: Scorer, bounds: Bounds | None = None,
 
 
 def random_assembly(assemblies: Assemblies, bounds: Bounds | None = None, seed: int = 0) -> Candidate:
-    """A random assembly within the bounds: the baseline a search must beat.
+    """Return a random assembly within the bounds: the baseline a search must beat.
 
     Raises:
         InfeasibleError: Nothing is within the bounds.
@@ -192,14 +192,14 @@ def random_assembly(assemblies: Assemblies, bounds: Bounds | None = None, seed: 
 
 
 def like(candidate: Candidate, tolerance: float = 0.1) -> Bounds:
-    """The budget of networks as large and as costly as ``candidate``, within ``tolerance`` of both."""
+    """Return the budget of networks as large and as costly as ``candidate``, within ``tolerance`` of both."""
     low, high = 1 - tolerance, 1 + tolerance
     return Bounds(min_params=low * candidate.params, max_params=high * candidate.params,
                   min_flops=low * candidate.flops, max_flops=high * candidate.flops)
 
 
 def pareto_front(candidates: Sequence[Candidate], proxy: str) -> tuple[Candidate, ...]:
-    """Candidates that no other beats in score, parameters and FLOPs at once, in the order given.
+    """Return the candidates that no other beats in score, parameters and FLOPs at once, in the order given.
 
     One beats another if it is at least as good in all three and better in one; a score of NaN is beaten by any.
     """
@@ -217,7 +217,7 @@ def pareto_front(candidates: Sequence[Candidate], proxy: str) -> tuple[Candidate
 
 def time_candidates(result: SearchResult, pieces: ComponentCache, input_size: Size, top: int = 10,
                     repeats: int = 20) -> SearchResult:
-    """The result with the ``top`` candidates' latencies measured on whole networks, in turn.
+    """Return the result with the ``top`` candidates' latencies measured on whole networks, in turn.
 
     Args:
         result: What a search found.

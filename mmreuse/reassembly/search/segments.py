@@ -28,7 +28,7 @@ class Segments:
         return len(self.net)
 
     def rows(self, segments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Input and output rows of segments q, each of their shape."""
+        """Return input and output rows of segments q, each of their shape."""
         out_row = segments % len(self)
         return out_row - segments // len(self) - 1 + self.skip, out_row
 

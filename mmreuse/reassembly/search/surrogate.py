@@ -61,7 +61,7 @@ class LinearGuide:
         self.mean = np.linalg.solve(precision, x.T @ y / NOISE ** 2)
 
     def values(self, rng: np.random.Generator | None = None) -> list[np.ndarray]:
-        """The objective under the mean weights, or under weights drawn from their narrowed posterior."""
+        """Return the objective under the mean weights, or under weights drawn from their narrowed posterior."""
         weights = self.mean
         if rng is not None:
             weights = weights + BOLDNESS * np.linalg.solve(self._cholesky.T, rng.standard_normal(len(weights)))

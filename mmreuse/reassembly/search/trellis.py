@@ -52,7 +52,7 @@ class Assemblies:
     nodes: Nodes
 
     def genotype(self, path: Path) -> Genotype:
-        """The network that ``path`` stands for."""
+        """Return the network that ``path`` stands for."""
         picked = [row[i] for row, i in zip(self.choices, path, strict=True)]
         blocks = tuple(states[choice.target].block for states, choice in zip(self.states, picked, strict=True))
         first = self.nodes[blocks[0].model][blocks[0].first]
@@ -60,7 +60,7 @@ class Assemblies:
                         picked[0].adapter, self.rules.stem)
 
     def total(self, path: Path) -> tuple[int, int, float]:
-        """Parameters, multiply-accumulates and estimated latency of the whole classifier."""
+        """Return parameters, multiply-accumulates and estimated latency of the whole classifier."""
         columns = zip(*(row[i].costs for row, i in zip(self.choices, path, strict=True)), strict=True)
         return tuple(sum(column) for column in columns)
 
@@ -136,7 +136,7 @@ class _Builder:
 
 
 def build_assemblies(partition: Partition, costs: CostTable, rules: Rules | None = None) -> Assemblies:
-    """Everything the rules allow: stem, one block of stage k at position k, adapters, head.
+    """Return everything the rules allow: stem, one block of stage k at position k, adapters, head.
 
     Args:
         partition: Blocks of the zoo.
@@ -186,7 +186,7 @@ def _nothing_fits(position: int, builder: _Builder, rules: Rules) -> str:
 
 
 def surrogate_values(assemblies: Assemblies, partition: Partition, similarity: SimilarityMatrix) -> list[np.ndarray]:
-    """A linear guess of how good each choice is, for the program's objective.
+    """Return a linear guess of how good each choice is, for the program's objective.
 
     A choice is worth the similarity between what the block before gives and what the block
     saw in its own network, plus how similar the ends of the block are to those of its set's anchor.

@@ -119,7 +119,7 @@ class GramSet:
         return f'{where} in {self.keys[net]}'
 
     def minibatch(self, index: int, start: int, stop: int) -> GramBatch:
-        """Rows ``start`` to ``stop`` of minibatch ``index``, without padding."""
+        """Return rows ``start`` to ``stop`` of minibatch ``index``, without padding."""
         size = self.sizes[index]
         centred, cross, mean_square = [], [], []
         for net, file in enumerate(self._files):

@@ -72,7 +72,7 @@ def import_published(folder: PathLike, node_names: Mapping[str, Sequence[str]],
 
 
 def read_pair(path: PathLike) -> tuple[str, str, torch.Tensor]:
-    """Names of the two networks and their similarities (L1, L2) from one published file.
+    """Return the names of the two networks and their similarities (L1, L2) from one published file.
 
     Raises:
         ArtefactError: The file is truncated, or holds more than arrays and plain values.

@@ -204,13 +204,13 @@ def _pooled_hsic(grams: GramSet, kernel) -> Tensor:
 
 
 def _mean_cosine(grams: GramSet, kernel) -> Tensor:
-    """Mean over minibatches, equally weighted, of the cosines of matrices ``kernel(batch)``."""
+    """Return mean over minibatches, equally weighted, of the cosines of matrices ``kernel(batch)``."""
     product = grams.product(lambda batch: torch.nn.functional.normalize(_triangle(kernel(batch)), dim=1))
     return product.div_(len(grams.sizes))
 
 
 def _triangle(matrices: Tensor) -> Tensor:
-    """Symmetric (r, n, n) as vectors (r, n (n + 1) / 2) of the same inner products, in half the memory."""
+    """Return symmetric (r, n, n) as vectors (r, n (n + 1) / 2) of the same inner products, in half the memory."""
     size = matrices.shape[-1]
     rows, columns = torch.triu_indices(size, size, device=matrices.device)
     vectors = matrices.flatten(1).index_select(1, rows * size + columns)

@@ -47,7 +47,7 @@ class SimilarityMatrix:
                                 f'{self.offsets} do not fit networks of {[row - 1 for row in rows]} nodes.')
 
     def rows(self, key: str) -> slice:
-        """Rows of network ``key``.
+        """Return the rows of network ``key``.
 
         Raises:
             ConfigError: The network is not in the matrix.
@@ -67,7 +67,7 @@ class SimilarityMatrix:
         return self.rows(block.model).start + block.last + 1
 
     def sub(self, keys: tuple[str, ...] | list[str]) -> 'SimilarityMatrix':
-        """The same for some of the networks, in the order given.
+        """Return the same for some of the networks, in the order given.
 
         Raises:
             ConfigError: A network is not in the matrix.

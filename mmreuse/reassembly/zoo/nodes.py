@@ -14,7 +14,7 @@ from mmreuse.utils.names import nearest
 
 
 def member_nodes(entry: ZooEntry, model: nn.Module | None = None) -> tuple[Node, ...]:
-    """Nodes of a zoo member, in execution order.
+    """Return the nodes of a zoo member, in execution order.
 
     Args:
         entry: The member. Its ``nodes``, where declared, are checked against the network;
@@ -40,7 +40,7 @@ def _nodes_of(entry: ZooEntry) -> tuple[Node, ...]:
 
 
 def inout_shapes(zoo: Iterable[ZooEntry]) -> dict[str, dict[str, dict[str, list[int]]]]:
-    """Input and output shapes of all nodes, as the published ``MODEL_INOUT_SHAPE.json`` holds them.
+    """Return input and output shapes of all nodes, as the published ``MODEL_INOUT_SHAPE.json`` holds them.
 
     Args:
         zoo: Entries, e.g. ``parse_zoo(...).values()``.
@@ -59,14 +59,14 @@ def inout_shapes(zoo: Iterable[ZooEntry]) -> dict[str, dict[str, dict[str, list[
 
 
 def node_macs(entry: ZooEntry) -> tuple[int, ...]:
-    """Multiply-accumulates of every node of a zoo member, at the entry's input size."""
+    """Return the multiply-accumulates of every node of a zoo member, at the entry's input size."""
     model = build_member(entry, empty=True).to('meta')
     counts = macs_by_module(model, entry.input_size)
     return tuple(sum(counts[name] for name in _modules_of(model, node.name)) for node in member_nodes(entry))
 
 
 def _modules_of(model: nn.Module, node: str) -> list[str]:
-    """Names of the modules that a node's name stands for."""
+    """Return the names of the modules that a node's name stands for."""
     first, last = endpoints(node)
     if first == last:
         return [first]
@@ -94,7 +94,7 @@ def _measure(entry: ZooEntry, model: nn.Module) -> tuple[Node, ...]:
 
 
 def _calls(entry: ZooEntry, model: nn.Module, recording: Recording, module: str) -> list[Call]:
-    """The calls of a module of a declared node."""
+    """Return the calls of a module of a declared node."""
     known = dict(model.named_modules())
     if module not in known:
         raise ConfigError(f"zoo entry '{entry.key}': there is no module '{module}'. {nearest(module, known)}")

@@ -83,7 +83,7 @@ def resolve_weights(source: WeightSource) -> Path:
 
 
 def weights_at_hand(source: WeightSource) -> Path | None:
-    """The weights file if it lies on this machine; nothing is fetched.
+    """Return the weights file if it lies on this machine; nothing is fetched.
 
     Raises:
         ConfigError: The library has no such tag.
@@ -145,7 +145,7 @@ def load_part(part: nn.Module, source: WeightSource, whole: Mapping[str, Tensor]
 
 
 def tensor_of(module: nn.Module, name: str) -> Tensor:
-    """The parameter or buffer of that dotted name."""
+    """Return the parameter or buffer of that dotted name."""
     owner, _, attribute = name.rpartition('.')
     return getattr(module.get_submodule(owner), attribute)
 

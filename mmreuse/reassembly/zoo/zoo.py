@@ -87,7 +87,7 @@ def parse_zoo(items: Iterable[Mapping[str, Any] | ZooEntry]) -> dict[str, ZooEnt
 
 
 def entry_to_dict(entry: ZooEntry) -> dict[str, Any]:
-    """The entry as a config writes it, without what is default; :func:`parse_zoo` reads it back."""
+    """Return the entry as a config writes it, without what is default; :func:`parse_zoo` reads it back."""
     values = asdict(entry)
     plain = {'key': entry.key, 'library': entry.library, 'model': entry.model}
     default = asdict(ZooEntry(entry.key, entry.library, entry.model, input_size=(3, entry.preprocess.crop,

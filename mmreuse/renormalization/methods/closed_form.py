@@ -53,7 +53,7 @@ def measure_together(
     samples: int | None = None,
     layers: Layers | None = None,
 ) -> dict[str, SpaceMoments]:
-    """Joint moments of the outputs of layers of N models, in one pass. They need not be aligned yet.
+    """Return the joint moments of the outputs of layers of N models, in one pass. They need not be aligned yet.
 
     Args:
         ends: Models of one structure.

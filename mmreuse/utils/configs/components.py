@@ -59,7 +59,7 @@ def registered_names(registry: Registry) -> set[str]:
 
 
 def _family(registry: Registry) -> dict[str, Registry]:
-    """The registries of one kind by scope."""
+    """Return the registries of one kind by scope."""
     root = registry.parent or registry
     if root is registry and registry.scope == registries.SCOPE:  # a registry of mmreuse's own kinds
         registry.import_from_location()
@@ -158,7 +158,7 @@ def check_keywords(place: str, component: Callable, given: Mapping[str, Any], *,
 
 @cache
 def parameters_of(component: Callable) -> tuple[dict[str, inspect.Parameter], tuple[str, ...], bool]:
-    """Keywords that a class or function takes, those it needs, and whether it takes any other.
+    """Return the keywords that a class or function takes, those it needs, and whether it takes any other.
 
     Where a class hands its ``**kwargs`` to its base class and does nothing else with them, those of the base count.
     """
@@ -190,7 +190,7 @@ def _constructors(component: Callable) -> list[Callable]:
 
 
 def _handed_on(function: Callable, name: str) -> bool:
-    """Whether a function uses its ``**name`` in the call of ``super().__init__`` only."""
+    """Return whether a function uses its ``**name`` in the call of ``super().__init__`` only."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
     except (OSError, TypeError, SyntaxError):

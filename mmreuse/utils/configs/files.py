@@ -94,7 +94,7 @@ def is_data(path: str | Path | None) -> bool:
 
 
 def unused_variables(path: str | Path) -> set[str]:
-    """Variables that a config sets itself and that neither it nor its bases read.
+    """Return the variables that a config sets itself and that neither it nor its bases read.
 
     What only helps to write a config stays in it under its name, ``train_pipeline`` for instance. Bases may set what
     some of the configs that inherit from them do without.
@@ -130,7 +130,7 @@ def _read_text(path: Path) -> str:
 
 
 def _find_base(base: Any, path: Path, above: tuple[Path, ...]) -> Path:
-    """The file that an entry of ``_base_`` means.
+    """Return the file that an entry of ``_base_`` means.
 
     Raises:
         ConfigError: There is none, or it is among those that include it.
@@ -149,7 +149,7 @@ def _find_base(base: Any, path: Path, above: tuple[Path, ...]) -> Path:
 
 
 def _sources(path: Path, above: tuple[Path, ...]) -> Iterator[tuple[Path, ast.Module]]:
-    """A Python config and its bases, parsed.
+    """Yield a Python config and its bases, parsed.
 
     Raises:
         ConfigError: One of them is missing, does not parse or includes itself.
@@ -182,7 +182,7 @@ def _bases_of(tree: ast.Module) -> list[Any]:
 
 
 def _read_data(path: Path, above: tuple[Path, ...]) -> tuple[dict[str, Any], str]:
-    """A YAML or JSON config merged over its bases, and their text."""
+    """Return a YAML or JSON config merged over its bases, and their text."""
     text = _read_text(path)
     try:
         values = json.loads(text) if path.suffix == '.json' else yaml.safe_load(text)

@@ -18,7 +18,7 @@ Inputs = Sequence[int] | Tensor | tuple[Any, ...]
 
 
 def count_params(module: nn.Module, trainable: bool = False) -> int:
-    """Number of parameters; a shared one counts once.
+    """Return the number of parameters; a shared one counts once.
 
     Args:
         module: Any module, also on the meta device.
@@ -28,7 +28,7 @@ def count_params(module: nn.Module, trainable: bool = False) -> int:
 
 
 def count_macs(module: nn.Module, inputs: Inputs) -> int:
-    """Multiply-accumulates of one forward pass, each counted once.
+    """Return the multiply-accumulates of one forward pass, each counted once.
 
     Convolutions, linear layers (functional ones too), matrix products (those of
     attention included, fused or not) and the scale and shift of norms count;
@@ -48,19 +48,19 @@ def count_macs(module: nn.Module, inputs: Inputs) -> int:
 
 
 def macs_by_operator(module: nn.Module, inputs: Inputs) -> Counter[str]:
-    """The same as :func:`count_macs`, by operator (``aten.convolution``, ``aten.addmm``, ...)."""
+    """Return the same as :func:`count_macs`, by operator (``aten.convolution``, ``aten.addmm``, ...)."""
     return _count(module, inputs).get('Global', Counter())
 
 
 def macs_by_module(module: nn.Module, inputs: Inputs) -> dict[str, int]:
-    """The same as :func:`count_macs`, by dotted name of the sub-module; zero where one does not count."""
+    """Return the same as :func:`count_macs`, by dotted name of the sub-module; zero where one does not count."""
     counts = _count(module, inputs)
     root = type(module).__name__
     return {name: sum(counts.get(f'{root}.{name}', Counter()).values()) for name, _ in module.named_modules() if name}
 
 
 def macs_so_far(module: nn.Module, inputs: Inputs) -> dict[str, int]:
-    """Multiply-accumulates of all that has run when a call of a sub-module ends, in the order of these ends.
+    """Return the multiply-accumulates of all that has run when a call of a sub-module ends, in the order of these ends.
 
     Keys are dotted names, with '@1', '@2', ... behind them at the second, third, ... call; '' is the whole.
     """
@@ -78,7 +78,7 @@ def macs_so_far(module: nn.Module, inputs: Inputs) -> dict[str, int]:
 
 
 def _count(module: nn.Module, inputs: Inputs) -> dict[str, Counter[str]]:
-    """Multiply-accumulates by module, as the counter names them ('Global' is the whole), and operator."""
+    """Return multiply-accumulates by module, as the counter names them ('Global' is the whole), and operator."""
     with _counting(module) as counter:
         module(*_arguments(module, inputs))
     return {name: Counter({str(operator): count // 2 for operator, count in flops.items()})
@@ -110,7 +110,7 @@ def _arguments(module: nn.Module, inputs: Inputs) -> tuple:
 
 
 def _norm_flops(x_shape: Sequence[int], *_: Any, **__: Any) -> int:
-    """Two multiply-accumulates per element: to normalise (mean and variance folded), to scale and shift."""
+    """Return two multiply-accumulates per element: to normalise (mean and variance folded), to scale and shift."""
     return 4 * math.prod(x_shape)
 
 

@@ -392,7 +392,7 @@ def _require_file(path: PathLike) -> None:
 
 
 def file_hash(path: PathLike) -> str:
-    """SHA-256 of a file's bytes, as ``'sha256:<64 hex>'``.
+    """Return the SHA-256 of a file's bytes, as ``'sha256:<64 hex>'``.
 
     Raises:
         ArtefactError: The file is missing.
@@ -403,7 +403,7 @@ def file_hash(path: PathLike) -> str:
 
 
 def state_hash(state: nn.Module | Mapping[str, Tensor]) -> str:
-    """SHA-256 of a state dict's content: names, dtypes, shapes and bytes, in whatever order they are kept.
+    """Return the SHA-256 of a state dict's content: names, dtypes, shapes and bytes, in whatever order they are kept.
 
     Args:
         state: A module or its ``state_dict()``.

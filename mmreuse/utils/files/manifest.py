@@ -22,7 +22,7 @@ _PACKAGES = ('torch', 'torchvision', 'timm', 'numpy', 'mmengine', 'mmcv', 'mmcv-
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python, mmreuse and the packages results depend on, as far as installed."""
+    """Return the versions of Python, mmreuse and the packages results depend on, as far as installed."""
     found = {'python': platform.python_version(), 'mmreuse': __version__}
     for package in _PACKAGES:
         try:
@@ -72,13 +72,13 @@ def hash_folder(folder: PathLike) -> dict[str, str]:
 
 
 def changed_outputs(folder: PathLike, manifest: Mapping[str, Any]) -> list[str]:
-    """Paths of files that are missing or not as the manifest says; files beside them do not matter."""
+    """Return the paths of files that are missing or not as the manifest says; files beside them do not matter."""
     found = hash_folder(folder)
     return [name for name, expected in manifest['outputs'].items() if found.get(name) != expected]
 
 
 def hash_named_files(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Hashes of the files and data folders that settings name, by dotted key.
+    """Return the hashes of the files and data folders that settings name, by dotted key.
 
     A folder counts where its key begins with ``data``. Of the files in it names, sizes and times of change count, not
     every byte of a large data set.

@@ -178,7 +178,7 @@ def _expect(value: Any, kind: type) -> Any:
 
 
 def _finished(value: Any) -> Any:
-    """A value as the caller may see it."""
+    """Return a value as the caller may see it."""
     if isinstance(value, _Raw):
         return _expect(value.array, np.ndarray)
     if isinstance(value, _Name | _DType | _Mark):
@@ -194,7 +194,7 @@ def _dict(items: list[Any]) -> dict[Any, Any]:
 
 
 def _bytes(value: Any) -> bytes:
-    """Bytes, also as Python 2 and protocol 2 write them: as text."""
+    """Return bytes, also as Python 2 and protocol 2 write them: as text."""
     return value.encode('latin1') if isinstance(value, str) else bytes(_expect(value, bytes | bytearray))
 
 
@@ -218,7 +218,7 @@ def _empty(kind: _Name, *_: Any) -> _Raw:
 
 
 def _array(data: Any, dtype: _DType, shape: tuple, order: str) -> np.ndarray:
-    """An array of its own memory from bytes of the file."""
+    """Return an array of its own memory from bytes of the file."""
     data, dtype = _bytes(data), _expect(dtype, _DType).numpy()
     shape = tuple(_expect(side, int) for side in _expect(shape, tuple))
     if len(shape) > _MAX_DIMENSIONS or min(shape, default=0) < 0:

@@ -51,7 +51,7 @@ def install_safe_loaders() -> None:
 
 
 def checkpoint_path(checkpoint: PathLike) -> Path:
-    """A checkpoint's file on this machine.
+    """Return a checkpoint's file on this machine.
 
     Args:
         checkpoint: A path; or an address or ``torchvision://NAME``, such as ``torchvision://resnet50.imagenet1k_v1``,

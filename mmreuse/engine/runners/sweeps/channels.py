@@ -81,7 +81,7 @@ class ChannelPruningRunner(PruningSweep):
         return pruned
 
     def targets(self, method: Method) -> dict[str, Any]:
-        """The dense network, and statistics there of the channels that are left."""
+        """Return the dense network, and statistics there of the channels that are left."""
         return dict(targets=dense_targets(method, self.graph, self.maps, self.images),
                     sources=[Source.mapped(self.graph, self.maps)])
 
@@ -100,7 +100,7 @@ class ChannelPruningRunner(PruningSweep):
                 torch.save(dict(meta=cell, state_dict=model.state_dict()), path)
 
     def describe(self, model: nn.Module) -> dict[str, float]:
-        """Size and, once something is pruned, latencies."""
+        """Return size and, once something is pruned, latencies."""
         return dict(macs=count_macs(model, self.model.input_size), params=count_params(model), **self.latencies)
 
     def execute(self) -> dict[str, Any]:
@@ -109,5 +109,5 @@ class ChannelPruningRunner(PruningSweep):
         return super().execute()
 
     def draw(self) -> Figure:
-        """Accuracy against what is left."""
+        """Draw accuracy against what is left."""
         return draw_pruning(self.rows, self.accuracy_key(), self.level, 'share of the multiply-accumulates')

@@ -109,7 +109,7 @@ class ConnectivityRunner(SweepRunner):
         return found
 
     def draw(self) -> Figure:
-        """Accuracy and loss between the ends."""
+        """Draw accuracy and loss between the ends."""
         return draw_connectivity(self.rows)
 
     def _alphas(self) -> list[float]:

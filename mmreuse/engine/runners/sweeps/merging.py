@@ -92,13 +92,13 @@ class MergingRunner(SweepRunner):
 
     @property
     def settings(self) -> tuple[str, ...]:
-        """Config keys that make the table, in which rows of both splits stand."""
+        """Return the config keys that make the table, in which rows of both splits stand."""
         data = [f'{split}_{key}' for split in _SPLITS for key in ('dataloader', 'evaluator')]
         return ('model', self.stage, 'train_dataloader',
                 *(key for key in data if key.startswith(self.split) or self.cfg.get(key) is not None))
 
     def inputs(self) -> dict[str, str]:
-        """The sources' weights, wherever they come from."""
+        """Return the sources' weights, wherever they come from."""
         networks = {f'source {name}': source.model
                     for name, source in zip(self._letters(), self.model.sources, strict=True)}
         base = {} if self.base is None else dict(base=self.base)
@@ -140,7 +140,7 @@ class MergingRunner(SweepRunner):
 
     @cached_property
     def model(self) -> MergedClassifier:
-        """The classifier of the config, its sources loaded."""
+        """Return the classifier of the config, its sources loaded."""
         cfg = plain(self.cfg.model)
         preprocessor = plain(self.cfg.get('data_preprocessor'))
         model = MODELS.build({'data_preprocessor': preprocessor, **cfg}).to(self.device).eval()
@@ -161,7 +161,7 @@ class MergingRunner(SweepRunner):
 
     @cached_property
     def moments(self) -> dict[str, SpaceMoments]:
-        """Joint moments of the sources."""
+        """Return the joint moments of the sources."""
         return cached_moments(self.model, self.images, self.options.get('samples'), plain(self.cfg.train_dataloader),
                               self.options.get('cache_dir', 'work_dirs/cache'))
 
@@ -215,7 +215,7 @@ class MergingRunner(SweepRunner):
         return self.metrics()
 
     def draw(self) -> Figure:
-        """Accuracy against cost, by matcher; what is no merge is labelled with its name."""
+        """Draw accuracy against cost, by matcher; what is no merge is labelled with its name."""
         rows = [row for row in self.rows if row['split'] == self.split]
         return draw_size_curve([dict(row, stop=row['stop'] or row['network']) for row in rows])
 
@@ -229,7 +229,7 @@ class MergingRunner(SweepRunner):
         return self.part.get('mergers', [] if others or self.merger is None else list(own))
 
     def _stops(self) -> list[str]:
-        """Names of the wanted stops."""
+        """Return the names of the wanted stops."""
         model, found = self.model, []
         wanted = self.part.get('stops', [self.stop])
         if wanted == 'all':
@@ -242,7 +242,7 @@ class MergingRunner(SweepRunner):
         return found
 
     def _letters(self) -> list[str]:
-        """Names of the sources in tables."""
+        """Return the names of the sources in tables."""
         return task_letters(len(self.model.sources))
 
     def _network(self, cell: Mapping[str, str],
@@ -276,7 +276,7 @@ class MergingRunner(SweepRunner):
         return merge_sources(self.model, lambda: self.moments, method, **options)
 
     def _alone(self, number: int) -> MergedClassifier:
-        """A classifier of one source."""
+        """Return a classifier of one source."""
         model = self.model
         tasks = model.tasks if len(model.tasks) == 1 else [model.tasks[number]]
         source = model.sources[number]

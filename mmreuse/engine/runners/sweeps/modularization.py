@@ -109,11 +109,11 @@ class ModularizationRunner(SweepRunner):
         return {**super().metrics(), **means}
 
     def draw(self) -> Figure:
-        """Accuracy of every method on every target."""
+        """Draw the accuracy of every method on every target."""
         return draw_modules(self.rows)
 
     def _files(self, target: str) -> dict[str, str]:
-        """Paths of what was trained for a target, by method."""
+        """Return the paths of what was trained for a target, by method."""
         files = dict(module=self.part['modules'].format(target=target))
         if self.part.get('scratch'):
             scratch = self.part['scratch']
@@ -198,5 +198,5 @@ class ModularizationRunner(SweepRunner):
 
     @torch.no_grad()
     def _predict(self, model: ModularClassifier, network: nn.Module, loader: DataLoader) -> Tensor:
-        """Labels by a network that sees pictures as the model does."""
+        """Return labels by a network that sees pictures as the model does."""
         return torch.cat([network(batch['inputs']).argmax(1) for batch in self._batches(model, loader)])

@@ -98,7 +98,7 @@ class PreserveFirstRunner(SweepRunner):
         return self.metrics()
 
     def draw(self) -> Figure:
-        """Accuracy against the index and against the cost."""
+        """Draw accuracy against the index and against the cost."""
         return draw_preserve_first(self.rows)
 
     def save(self, path: str | Path, *, start: Any, matcher: str, renormalizer: str = NONE,
@@ -149,7 +149,7 @@ class PreserveFirstRunner(SweepRunner):
         return torch.zeros_like(images_of(next(iter(self.training_images(self.seed))), network)[:1])
 
     def _points(self, graphs: list[TracedModel]) -> list[PreservePoint]:
-        """The points that are wanted, in execution order."""
+        """Return the points that are wanted, in execution order."""
         wanted = self.part.get('points', 'all')
         if wanted == 'all':
             return [_point(graphs, None), *preserve_first_points(graphs[0], len(graphs))]
@@ -163,7 +163,7 @@ class PreserveFirstRunner(SweepRunner):
 
     @staticmethod
     def _ends(graphs: list[TracedModel]) -> dict[str, tuple[nn.Module, dict[str, int]]]:
-        """The networks themselves and their ensemble, with their costs."""
+        """Return the networks themselves and their ensemble, with their costs."""
         networks = [graph.model for graph in graphs]
         whole, last = _point(graphs, None), preserve_first_points(graphs[0])[-1]
         cost = dict(params=whole.params, macs=whole.macs)
@@ -204,5 +204,5 @@ class PreserveFirstRunner(SweepRunner):
 
 
 def _point(graphs: Sequence[TracedModel], start: Any) -> PreservePoint:
-    """The place that a config means, where numbers are indices."""
+    """Return the place that a config means, where numbers are indices."""
     return preserve_point(graphs[0], dict(index=start) if isinstance(start, int) else start, len(graphs))

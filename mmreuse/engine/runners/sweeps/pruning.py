@@ -75,7 +75,7 @@ class PruningSweep(SweepRunner):
 
     @abstractmethod
     def prune(self, level: float, options: dict[str, Any]) -> nn.Module:
-        """A pruned copy of :attr:`model`."""
+        """Return a pruned copy of :attr:`model`."""
 
     @abstractmethod
     def describe(self, model: nn.Module) -> dict[str, float]:
@@ -101,7 +101,7 @@ class PruningSweep(SweepRunner):
                               'random ones makes no sense. Pass --checkpoint PATH.')
 
     def inputs(self) -> dict[str, str]:
-        """The weights."""
+        """Return the weights."""
         return {'checkpoint': file_hash(self.part['checkpoint'])}
 
     def execute(self) -> dict[str, Any]:
@@ -150,7 +150,7 @@ class PruningSweep(SweepRunner):
         return next(key for key in self.rows[0] if key not in (*self.columns, *self.description))
 
     def _needs(self, method: dict[str, Any]) -> tuple[Method, dict[str, Any] | None]:
-        """The saliency of a method, and how its Fisher is estimated if it needs one."""
+        """Return the saliency of a method, and how its Fisher is estimated if it needs one."""
         return check_saliency(method.get('saliency', 'magnitude'), method.get('scope', 'global'), method.get('update'),
                              method.get('fisher'))
 
@@ -235,7 +235,7 @@ class PruningRunner(PruningSweep):
         return pruned
 
     def targets(self, method: Method) -> dict[str, Any]:
-        """The dense network."""
+        """Return the dense network."""
         return dict(ends=[self.model], sources=[Source(self.model)])
 
     def describe(self, model: nn.Module) -> dict[str, float]:
@@ -244,5 +244,5 @@ class PruningRunner(PruningSweep):
         return dict(listed_sparsity=sparsity.listed, whole_sparsity=sparsity.whole)
 
     def draw(self) -> Figure:
-        """Accuracy against sparsity."""
+        """Draw accuracy against sparsity."""
         return draw_pruning(self.rows, self.accuracy_key(), self.level, 'sparsity of the listed weights')

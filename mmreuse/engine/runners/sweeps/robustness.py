@@ -59,7 +59,7 @@ class RobustnessRunner(SweepRunner):
         return settings
 
     def inputs(self) -> dict[str, str]:
-        """The public network."""
+        """Return the public network."""
         return dict(teacher=file_hash(checkpoint_path(self.part['teacher'])))
 
     def check(self) -> None:
@@ -101,7 +101,7 @@ class RobustnessRunner(SweepRunner):
 
     def _answers(self, cells: list[tuple[str, str]],
                  students: dict[str, nn.Module]) -> dict[tuple[str, str], tuple[Tensor, Tensor]]:
-        """Whether each picture is classified correctly, clean and attacked, for each student and attack."""
+        """Return whether each picture is classified correctly, clean and attacked, for each student and attack."""
         teacher = self._teacher()
         attacker = Attacker(_fast(PooledFeatures(teacher)), _bounds(teacher.data_preprocessor),
                             StageCache(self.part.get('cache', 'work_dirs/cache')))

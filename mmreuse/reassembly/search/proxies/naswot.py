@@ -105,7 +105,7 @@ def naswot(model: nn.Module, images: Tensor, labels: Tensor | None = None, *, un
 
 
 def kernel_score(kernel: AgreementKernel, units: Units, normalise: bool) -> float:
-    """The score of a full kernel.
+    """Return the score of a full kernel.
 
     Raises:
         DataError: It counted nothing.

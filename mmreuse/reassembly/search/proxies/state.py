@@ -45,7 +45,7 @@ def scoring_state(model: nn.Module, compat: bool = False) -> Iterator[None]:
 
 
 def require_labels(labels: Tensor | None, proxy: str) -> Tensor:
-    """The labels, or why they are needed.
+    """Return the labels, or why they are needed.
 
     Raises:
         ConfigError: There are none.
