@@ -7,7 +7,7 @@ positions); means, deviations and products of each batch are averaged over batch
 std' + 1e-4)`` is the correlation; one pass over the data, and with ``two passes`` another one in front of it for the
 means, with which products are centred. Ours is ``mmreuse.statistics.collect``: one pass, float32 products of centred
 rows, merged in float64; the joint covariance of both networks, twice the products. Both run the same forward passes of
-the same networks and pictures (noise), which are measured as well, on one thread; seconds are of the processor.
+the same networks and images (noise), which are measured as well, on one thread; seconds are of the processor.
 """
 import time
 from collections.abc import Callable

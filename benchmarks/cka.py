@@ -2,11 +2,11 @@
 
     python benchmarks/cka.py --out cka.json
 
-Reference: for every unordered pair of nets (self pairs included), every pair of their layers and
+Reference: for every unordered pair of networks (self pairs included), every pair of their layers and
 every chunk of samples, build both Grams, check that they are symmetric, centre them and take
-the cosine; average over chunks. Ours, from the same features: accumulate the Grams of each net, write the files, read
-them, multiply. ``max_abs_error`` is between the two in legacy mode, ``error_float64`` that of ours within the first net
-against the definition in float64; the unbiased case times our default against the same reference.
+the cosine; average over chunks. Ours, from the same features: accumulate the Grams of each network, write the files,
+read them, multiply. ``max_abs_error`` is between the two in legacy mode, ``error_float64`` that of ours within the
+first network against the definition in float64; the unbiased case times our default against the same reference.
 """
 import tempfile
 from itertools import combinations_with_replacement

@@ -3,9 +3,9 @@
     python benchmarks/curve.py --out benchmarks/results/curve.json
 
 The reference is written from the description of the published code: meters behind every convolution of copies of both
-ends, one pass over the training pictures for each end; for each inner point a fresh network with batch norms behind
-its convolutions, another pass that takes their statistics, and a pass over the test pictures. Every pass loads and
-augments all pictures anew. Ours reads them once. ``same samples`` takes as many pictures as the reference; ``128
+ends, one pass over the training images for each end; for each inner point a fresh network with batch norms behind
+its convolutions, another pass that takes their statistics, and a pass over the test images. Every pass loads and
+augments all images anew. Ours reads them once. ``same samples`` takes as many images as the reference; ``128
 samples`` is what a smaller budget adds, the published one being 50 000. Seconds are of the processor, one thread;
 ``loading_s`` is the part of each that reads and augments. Where networks run on an accelerator that part is what is
 left, and ``loading_ratio`` is the gain to expect.
@@ -30,7 +30,7 @@ from mmreuse.models.backbones import CifarResNet, CifarVGG
 
 POINTS = 11
 BUDGET = 128
-#: Nets of the two kinds for which REPAIR was published, and the layers that it corrects in them.
+#: Networks of the two kinds for which REPAIR was published, and the layers that it corrects in them.
 NETS = {
     'VGG-11': (lambda: CifarVGG(11, 8, num_classes=10, last_pool='avg', init='vgg_init'), r'features\..*'),
     'ResNet-20, no norms': (lambda: CifarResNet(20, 8, num_classes=10, shortcut='conv1x1', norm=None, init=None),
@@ -71,7 +71,7 @@ class Meter(nn.Module):
 
 
 def metered(net: nn.Module, names: list[str], corrects: bool) -> dict[str, Meter]:
-    """Put meters around convolutions of a net."""
+    """Put meters around convolutions of a network."""
     meters = {}
     for name in names:
         parent, _, child = name.rpartition('.')

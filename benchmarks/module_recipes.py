@@ -42,7 +42,7 @@ default_hooks = dict(logger=dict(interval=1000), checkpoint=dict(interval=1000))
 
 
 def run(folder: Path, recipe: str, options: dict[str, Any], **values: Any) -> tuple[dict[str, float], float]:
-    """Learn a module: the state that was taken, and its accuracy on the test data in per cent."""
+    """Learn a module: the state that was taken, and its accuracy on the test data in percent."""
     folder.mkdir()
     config = folder / 'module.py'
     config.write_text(CONFIG.format(root=ROOT, recipe=recipe, labels=len(values['classes']), **values))

@@ -2,8 +2,8 @@
 
     python benchmarks/partition.py --out partition.json
 
-The zoo is synthetic: 24 nets with the published numbers of nodes; places are points that wander along
-a curve common to all nets (``wander``: how far), and similarity is their squared cosine, which like CKA is 1 on
+The zoo is synthetic: 24 networks with the published numbers of nodes; places are points that wander along
+a curve common to all networks (``wander``: how far), and similarity is their squared cosine, which like CKA is 1 on
 the diagonal and positive semi-definite. Both are judged by the same objective: each block's S to the anchor of
 its set, every block once, anchors at the medoids of the final sets, inputs by the published rule. The procedure
 is given its best restart by that objective rather than by its own score.

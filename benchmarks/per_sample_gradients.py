@@ -3,8 +3,8 @@
     python benchmarks/per_sample_gradients.py --out per_sample_gradients.json
 
 ``reference``: as published, each gradient is appended with ``torch.cat``, which copies all that came before. ``plain``:
-the same loop into a buffer that is there from the start, so that what is left is the work on single pictures. Ours
-includes the making of all gradients from their factors. ``pass``: one forward and one backward pass of all pictures, in
+the same loop into a buffer that is there from the start, so that what is left is the work on single images. Ours
+includes the making of all gradients from their factors. ``pass``: one forward and one backward pass of all images, in
 batches, by images only, less than which no way needs. Times are of the processor, one thread, which other work on the
 machine hardly changes.
 """

@@ -5,7 +5,7 @@
 Reference, as published: moments of features are taken once; at every point spaces are matched, models are transformed,
 and each renormalizer that needs statistics of the end models measures them anew, on the transformed models; every
 network is tested from the images on. Ours shares all of that between points, and runs fronts once. Both use the same
-256 pictures (noise) for statistics and 64 for tests (published: 50000 and 10000), on one thread; seconds are of the
+256 images (noise) for statistics and 64 for tests (published: 50000 and 10000), on one thread; seconds are of the
 processor. Losses are compared.
 """
 import copy

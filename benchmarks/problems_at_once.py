@@ -3,7 +3,7 @@
     python benchmarks/problems_at_once.py --out problems_at_once.json
 
 ``reference``: ten steps, one for each problem; ``ours``: one step of all ten over shared frozen weights. ``floor``: one
-step of one problem with the pictures of all ten, which is as much arithmetic in a tenth of the calls: what no order of
+step of one problem with the images of all ten, which is as much arithmetic in a tenth of the calls: what no order of
 work can save on one thread. Times are of the processor, one thread, medians of steps that take turns. What only a run
 pays, start and reading of data, is not part of a step.
 """
@@ -19,7 +19,7 @@ from torch import Tensor
 from mmreuse.models import CifarResNet, ModularClassifier
 
 PROBLEMS = 10
-#: Network, shape of a picture, pictures of each problem in a batch, repeats.
+#: Network, shape of an image, images of each problem in a batch, repeats.
 CASES = {'ResNet-8, width 4, 8 px, batch 16': (dict(depth=8, width=4), 8, 16, 7),
          'ResNet-20, width 16, 32 px, batch 32': (dict(depth=20), 32, 32, 3)}
 

@@ -1,9 +1,9 @@
 """The published reassembly search beside ours: same blocks, budget, proxy and images.
 
 The reference shuffles all blocks, fills empty positions without looking, and replaces a block
-where the whole net then scores higher; it starts anew ten times. It is spared the building of
-a whole net for every block: both take blocks out of their nets once. ``*_evaluations`` count
-runs of the proxy, one net on one batch each; scores are means over all batches.
+where the whole network then scores higher; it starts anew ten times. It is spared the building of
+a whole network for every block: both take blocks out of their networks once. ``*_evaluations`` count
+runs of the proxy, one network on one batch each; scores are means over all batches.
 """
 import random
 import time
@@ -40,7 +40,7 @@ PROXY_OPTIONS = {'naswot-normalised': dict(type='naswot', normalise=True)}
 
 
 def make_ground():
-    """Eight residual nets of differing depth and width, random weights, cut evenly into blocks."""
+    """Eight residual networks of differing depth and width, random weights, cut evenly into blocks."""
     zoo = parse_zoo(
         dict(key=f'd{depth}w{width}', library='local', model='CifarResNet', input_size=SIZE,
              args=dict(depth=depth, width=width, num_classes=CLASSES),
@@ -65,10 +65,10 @@ def make_batches() -> list[tuple[torch.Tensor, torch.Tensor]]:
 
 
 class ReferenceSearch:
-    """Random restarts of fill and replace; a net is counted and scored anew for every replacement.
+    """Random restarts of fill and replace; a network is counted and scored anew for every replacement.
 
-    Strides are drawn with every net: 1 with probability 0.9, else 2. What made the original
-    crash or report a net that it had not scored is left out.
+    Strides are drawn with every network: 1 with probability 0.9, else 2. What made the original
+    crash or report a network that it had not scored is left out.
     """
 
     def __init__(self, zoo, nodes, partition, batches, proxy: dict, bounds: Bounds, seed: int) -> None:

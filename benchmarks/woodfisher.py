@@ -28,7 +28,7 @@ CASES = {'16 -> 32 channels, 4608 weights': (4608, SAMPLES), '64 -> 64 channels,
 
 
 def make_gradients(size: int) -> Tensor:
-    """Gradients whose covariance has a decaying spectrum, of the size that a trained net has."""
+    """Gradients whose covariance has a decaying spectrum, of the size that a trained network has."""
     generator = torch.Generator().manual_seed(0)
     scale = torch.logspace(0, -3, SAMPLES)[:, None]
     mixing = torch.linalg.qr(torch.randn(SAMPLES, SAMPLES, generator=generator)).Q

@@ -25,7 +25,7 @@ Batches = list[tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Data:
-    """Normalised grey pictures (N, 1, H, W) and labels (N,), in batches."""
+    """Normalised grey images (N, 1, H, W) and labels (N,), in batches."""
 
     train: Batches
     validation: Batches
@@ -33,12 +33,12 @@ class Data:
 
     @property
     def zeros(self) -> Tensor:
-        """One picture of zeros, which normalisation makes of the mean grey."""
+        """One image of zeros, which normalisation makes of the mean grey."""
         return torch.zeros_like(self.train[0][0][:1])
 
     @property
     def pixels(self) -> int:
-        """In a picture."""
+        """In an image."""
         return self.zeros.numel()
 
 
@@ -52,7 +52,7 @@ def arguments(description: str, argv: Sequence[str] | None = None) -> argparse.N
 
 
 def load_data(small: bool, size: int | None = None) -> Data:
-    """Fashion-MNIST (the last tenth of the training pictures is for validation), or the digits.
+    """Fashion-MNIST (the last tenth of the training images is for validation), or the digits.
 
     Args:
         small: The digits, nothing is needed for them.
@@ -83,13 +83,13 @@ def _tensors(dataset: Any) -> tuple[Tensor, Tensor]:
 
 def train(args: argparse.Namespace, make: Callable[[], nn.Module], data: Data, *, number: int = 0, epochs: int = 3,
           lr: float = 1e-3, weight_decay: float = 1e-4) -> nn.Module:
-    """Train a net with Adam. One that was trained in the same way before, by any example, is taken from the disk.
+    """Train a network with Adam. One that was trained in the same way before, by any example, is taken from the disk.
 
     Args:
-        args: Command line; its seed plus ``number`` draws the initial weights and the order of the pictures.
-        make: Makes the net.
+        args: Command line; its seed plus ``number`` draws the initial weights and the order of the images.
+        make: Makes the network.
         data: What it learns.
-        number: Of the net.
+        number: Of the network.
         epochs: Passes over the data.
         lr: Learning rate.
         weight_decay: Of all parameters.
@@ -118,13 +118,13 @@ def train(args: argparse.Namespace, make: Callable[[], nn.Module], data: Data, *
 
 
 def vgg(small: bool, norm: str | None) -> Callable[[], nn.Module]:
-    """What makes a narrow VGG-11 for grey pictures."""
+    """What makes a narrow VGG-11 for grey images."""
     return lambda: CifarVGG(11, width=8 if small else 16, norm=norm, last_pool='avg', init='vgg_init',
                             num_classes=10, in_channels=1)
 
 
 def resnet(small: bool) -> Callable[[], nn.Module]:
-    """What makes a narrow ResNet-20 (ResNet-8) for grey pictures."""
+    """What makes a narrow ResNet-20 (ResNet-8) for grey images."""
     return lambda: CifarResNet(8 if small else 20, width=8, shortcut='conv1x1', num_classes=10, in_channels=1)
 
 

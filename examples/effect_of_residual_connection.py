@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> list[dict]:
             aligned = align(ends, None, dict(type='weight_matching', include_buffers=True), inputs=data.zeros)
             nets = 'residual' if residual else 'plain'
             for matcher, pair in {'direct': ends, 'weight matching': list(aligned)}.items():
-                # The figure has a column for each matcher and a line for each kind of net.
+                # The figure has a column for each matcher and a line for each kind of network.
                 lines += [dict(row, pair=run, matcher=matcher, renormalizer=nets, alpha=row['weights'][1])
                           for row in curve(pair, points(11), None, data.test)]
                 case = {matcher: (interpolate(pair, [.5, .5]), pair)}

@@ -3,7 +3,7 @@
 REPAIR gives every channel of the midpoint the mean and deviation of the ends. Where g has vanished that amplifies
 noise and brings back an offset that has not vanished at all. RESCALE lets means scale along. Bias calibration needs no
 data: it averages biases with the powers of the weights that g is averaged with. Bias removal leaves out the last ones;
-how many is chosen on validation pictures.
+how many is chosen on validation images.
 
     python examples/improve_normalization_from_vf.py [--small]
 """
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> list[dict]:
     lines, rows = [], []
     for name, matcher in {'WM': 'weight_matching', 'AM': 'permute'}.items():
         aligned = align(ends, pictures, matcher, inputs=data.zeros, samples=512)
-        # All points and renormalizers see the same pictures; the ends are measured once for all of them.
+        # All points and renormalizers see the same images; the ends are measured once for all of them.
         found = curve(aligned, weights, pictures, data.test, renormalizers=RENORMALIZERS, samples=512,
                       validation=data.validation)
         lines += [dict(row, pair=0, matcher=name, alpha=row['weights'][1]) for row in found]

@@ -1,9 +1,9 @@
 """The vanishing feature where it can be seen best: in networks without activations.
 
-A linear network is f(x) = g(x) + h, with g the product of all weights and h what the biases add. Two nets that were
+A linear network is f(x) = g(x) + h, with g the product of all weights and h what the biases add. Two networks that were
 trained alike from different initialisations have weights that have nothing to do with each other, so that averaging
 makes every matrix smaller. g goes through all of them and vanishes. h does not: a bias goes only through the matrices
-behind it, and stays. The averaged net says nearly the same for every picture.
+behind it, and stays. The averaged network says nearly the same for every image.
 
     python examples/vf_in_linear_networks.py [--small]
 """
@@ -28,14 +28,14 @@ def main(argv: Sequence[str] | None = None) -> list[dict]:
 
     ends = [train(args, make, data, number=net, epochs=5, lr=1e-2) for net in range(2)]
 
-    # Three ways to the midpoint: as the nets are, aligned by their weights, aligned by their features.
+    # Three ways to the midpoint: as the networks are, aligned by their weights, aligned by their features.
     pictures = [images for images, _ in data.train]
     pairs = {'direct': ends,
              'weight matching': align(ends, None, 'weight_matching', inputs=data.zeros),
              'activation matching': align(ends, pictures, 'permute', inputs=data.zeros)}
     midpoints = {name: interpolate(pair, [.5, .5]) for name, pair in pairs.items()}
 
-    # One pass measures all of them. The norm is that of the figure in the paper, on one batch of 256 test pictures.
+    # One pass measures all of them. The norm is that of the figure in the paper, on one batch of 256 test images.
     models = {**midpoints, 'net 1': ends[0], 'net 2': ends[1]}
     sizes = feature_magnitudes(list(models.values()), [images for images, _ in data.test], norm='l2', samples=256)
     induced, offset = (dict(zip(models, values.tolist(), strict=True)) for values in (sizes.induced, sizes.offset))

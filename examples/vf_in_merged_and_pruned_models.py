@@ -1,8 +1,8 @@
 """The vanishing feature in merged and in pruned networks, and in what they say.
 
-Averaging the weights of two nets and setting most weights of one to zero have the same effect: what depends on the
-input shrinks from layer to layer, until the logits are those of a picture of zeros. E is the size of g over that of the
-nets it was made of; the thin lines are its envelope. RESET brings it back where there are batch norms.
+Averaging the weights of two networks and setting most weights of one to zero have the same effect: what depends on the
+input shrinks from layer to layer, until the logits are those of an image of zeros. E is the size of g over that of the
+networks it was made of; the thin lines are its envelope. RESET brings it back where there are batch norms.
 
     python examples/vf_in_merged_and_pruned_models.py [--small]
 """
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> list[dict]:
         if family == 'ResNet':
             merged = output_statistics([made['merged'][0], *ends], test)
 
-    # The averaged net's logits: their mean is f(0), and they hardly differ from picture to picture.
+    # The averaged network's logits: their mean is f(0), and they hardly differ from image to image.
     parts = [dict(zip(('merged', 'net 1', 'net 2'), values.tolist(), strict=True))
              for values in (merged.mean, merged.deviation, merged.zero)]
     with atomic_path(args.out / 'vf_in_merged_and_pruned_models_outputs.png') as path:

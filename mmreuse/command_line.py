@@ -1,4 +1,4 @@
-"""What the command lines in ``tools/`` share. torch is imported after the arguments are read: --help is quick."""
+"""The main of all command lines in ``tools/``; torch is imported after the arguments are read, so --help is quick."""
 import sys
 from argparse import Action, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Mapping, Sequence
@@ -110,7 +110,7 @@ def stage_config(args: Namespace, runner_type: str) -> 'Config':
 
 def stage_main(description: str, runner_type: str, reads: str,
                overrides: Mapping[str, Mapping[str, Any]] | None = None, **options: Any) -> None:
-    """The whole tool of a stage; arguments as :func:`stage_parser` takes them."""
+    """Run the whole tool of a stage; arguments as :func:`stage_parser` takes them."""
     def run(args: Namespace) -> None:
         from mmreuse.engine import launch
         launch.run(launch.build_runner(stage_config(args, runner_type)))
@@ -120,7 +120,7 @@ def stage_main(description: str, runner_type: str, reads: str,
 
 def merging_main(description: str, table: str, arguments: Mapping[str, Mapping[str, Any]] | None = None,
                  split: str = 'test') -> None:
-    """The whole tool of a table of :mod:`mmreuse.engine.studies.merging_tables`.
+    """Run the whole tool of a table of :mod:`mmreuse.engine.studies.merging_tables`.
 
     Args:
         description: What the tool does.

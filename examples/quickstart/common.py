@@ -1,4 +1,4 @@
-"""What the jobs of the quick start share: nets that are trained once, tables on the terminal."""
+"""What the jobs of the quick start share: networks that are trained once, tables on the terminal."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ METRIC = 'accuracy/top1'
 
 @dataclass(frozen=True)
 class Trained:
-    """One trained net of the quick start."""
+    """One trained network of the quick start."""
     name: str
     config: Path
     folder: Path
@@ -51,7 +51,7 @@ class Trained:
         return Path((self.folder / 'last_checkpoint').read_text().strip())
 
     def build(self) -> nn.Module:
-        """The net, for counting and timing: its weights do not matter."""
+        """The network, for counting and timing: its weights do not matter."""
         cfg = configured(self.config, options=self.options)
         cfg.model.pop('data_preprocessor', None)
         return MODELS.build(cfg.model).eval()

@@ -1,4 +1,4 @@
-"""What lies between two nets of the embedded digits."""
+"""What lies between two networks of the embedded digits."""
 from pathlib import Path
 
 from common import CONFIGS, METRIC, print_table
@@ -11,7 +11,7 @@ EPOCHS = 12
 
 
 def connect_digits(folder: Path, report: Report) -> None:
-    """Train two nets in one run and measure the line between them, aligned and renormalized.
+    """Train two networks in one run and measure the line between them, aligned and renormalized.
 
     Args:
         folder: Where everything goes.

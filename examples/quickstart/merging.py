@@ -1,4 +1,4 @@
-"""Merging two nets of the embedded digits without training."""
+"""Merging two networks of the embedded digits without training."""
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,12 @@ from mmreuse.engine.studies.merging_tables import measure_merges
 from mmreuse.visualization import Report, draw_size_curve
 
 HEADER = ('net', 'joint (%)', 'task average (%)', 'parameters (k)', 'MMACs')
-#: Stages after which the nets go apart again; everything before is merged.
+#: Stages after which the networks go apart again; everything before is merged.
 _STOPS = ['backbone.layer2', 'backbone.layer1']
 
 
 def merge_digits(folder: Path, report: Report) -> None:
-    """Merge two nets, each trained on five of the ten digits, into one that knows all ten.
+    """Merge two networks, each trained on five of the ten digits, into one that knows all ten.
 
     Args:
         folder: Where everything goes.

@@ -1,4 +1,4 @@
-"""The parts of a net of the embedded digits that single digits need."""
+"""The parts of a network of the embedded digits that single digits need."""
 from collections.abc import Sequence
 from pathlib import Path
 

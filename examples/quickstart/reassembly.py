@@ -19,7 +19,7 @@ ZOO = ('resnet', 'wide-resnet', 'convnext', 'vit')
 
 
 def reassemble_digits(folder: Path, report: Report) -> None:
-    """Deep model reassembly: a zoo of four nets, blocks, a search, and the best assembly fine-tuned.
+    """Deep model reassembly: a zoo of four networks, blocks, a search, and the best assembly fine-tuned.
 
     Args:
         folder: Where everything goes.

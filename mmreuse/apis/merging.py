@@ -22,7 +22,7 @@ from mmreuse.utils.tables import Rows, Tabular
 
 @dataclass(frozen=True)
 class MergeResult(Tabular):
-    """What a merged network costs beside those that it was made of, and how alike their features were.
+    """Costs of a merged network and of its sources, and the similarity of the features that were joined.
 
     Attributes:
         method: Name of the matcher or merger.
@@ -38,7 +38,7 @@ class MergeResult(Tabular):
         return [dict(network=name, **cost) for name, cost in self.costs.items()]
 
     def notes(self) -> Sequence[str]:
-        """Say how alike the features were."""
+        """Give the similarity of the features."""
         if not self.scores:
             return [f'merged by {self.method}']
         worst = min(self.scores, key=self.scores.get)

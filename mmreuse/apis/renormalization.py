@@ -18,7 +18,7 @@ from mmreuse.utils.tables import Rows, Tabular
 
 @dataclass(frozen=True)
 class RenormalizationResult(Tabular):
-    """What a renormalizer changed, layer by layer.
+    """Changes that a renormalizer made, layer by layer.
 
     Attributes:
         changes: By name of a tensor: norm of its change over its own norm; of what was zero before or is new, its norm.
@@ -36,7 +36,7 @@ class RenormalizationResult(Tabular):
         return [dict(layer=layer, **kinds) for layer, kinds in layers.items()]
 
     def notes(self) -> Sequence[str]:
-        """Say how much changed, and what was chosen."""
+        """Count the changed layers, and name the choice."""
         chosen = [] if self.choice is None else [f'chosen: {self.choice.name}, of ' + ', '.join(
             f'{name} {score:.4g}' for name, score in self.choice.scores.items())]
         return [f'{len(self.rows())} layers changed; relative change of their tensors', *chosen]

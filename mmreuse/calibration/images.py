@@ -50,7 +50,7 @@ class CalibrationImages:
         return sum(map(len, self.batches))
 
     def held(self, batch: int, rows: int) -> Tensor:
-        """Say which of the rows that a batch became are of images that are held out, (rows,)."""
+        """Return which rows of a batch belong to held-out images, (rows,)."""
         return self._held[batch][self._image_of(batch, rows)]
 
     def draw(self, batch: int, rows: int, total: int, positions: int | None) -> Tensor | None:

@@ -1,4 +1,4 @@
-"""Which layers of a network are fitted, and as what."""
+"""Kinds of layers that are fitted, and the regression that each becomes."""
 import torch
 from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -32,7 +32,7 @@ def fitted(name: str, layer: nn.Module, norm: _BatchNorm | None = None,
 
 
 def _computes_as(layer: nn.Module, *kinds: type[nn.Module]) -> bool:
-    """Say whether a layer is one of some kinds, or of a class that changes nothing of what it computes."""
+    """Return whether a layer is one of some kinds, or of a class that changes nothing of what it computes."""
     # mmcv's layers are those of torch, with a way around empty inputs.
     return isinstance(layer, kinds) and (type(layer).forward in [kind.forward for kind in kinds]
                                          or type(layer).__module__.split('.')[0] == 'mmcv')
@@ -59,7 +59,7 @@ def _norm(name: str, layer: nn.Module) -> dict[str, Fitted] | str:
 
 @torch.no_grad()
 def _scales(layer: nn.Module, channels: int) -> bool:
-    """Say whether a norm gives ``weight * normalised + bias``, by trying."""
+    """Return whether a norm gives ``weight * normalised + bias``, by trying."""
     weight = layer.weight
     shape = [3] * (4 if channels == 1 else 3)
     shape[channels] = weight.numel()

@@ -45,7 +45,7 @@ class Fitted:
         return self.layer.weight.detach().reshape(self.groups, self.outputs, self.inputs)
 
     def own_bias(self) -> Tensor:
-        """And its bias, (G, outputs)."""
+        """Return the network's own bias, (G, outputs)."""
         bias = self.layer.bias
         zeros = self.layer.weight.new_zeros(self.groups * self.outputs)
         return (zeros if bias is None else bias.detach()).reshape(self.groups, self.outputs)

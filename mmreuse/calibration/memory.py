@@ -1,4 +1,4 @@
-"""How much of what networks compute is held at once."""
+"""Memory of a calibration: the values of how many images are held at once."""
 import torch
 
 from mmreuse.calibration.walk import Walk

@@ -53,7 +53,7 @@ class Regression:
 
     @property
     def finite(self) -> bool:
-        """Whether every sum is."""
+        """Return whether every sum is finite."""
         return all(bool(tensor.isfinite().all()) for tensor in vars(self).values())
 
     @property

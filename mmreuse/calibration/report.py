@@ -1,4 +1,4 @@
-"""What calibration did."""
+"""Report of a calibration, layer by layer."""
 from dataclasses import dataclass, field
 
 from mmreuse.utils.tables import Rows, Tabular
@@ -6,7 +6,7 @@ from mmreuse.utils.tables import Rows, Tabular
 
 @dataclass(frozen=True)
 class LayerFit:
-    """What calibration did to one layer."""
+    """The fit of one layer."""
     ridge: float
     before: float  # share of the target's variance that the layer missed, on held-out images if there are any
     after: float
@@ -14,7 +14,7 @@ class LayerFit:
 
 @dataclass
 class CalibrationReport(Tabular):
-    """What calibration did."""
+    """Report of a calibration, layer by layer."""
     fits: dict[str, LayerFit] = field(default_factory=dict)
     left: dict[str, str] = field(default_factory=dict)  # layers that stayed as they were, and why
 

@@ -197,7 +197,7 @@ class Walk:
         return sums
 
     def _target(self, problem: Problem, states: Sequence[State]) -> Tensor:
-        """What the layer should give for a batch: the mean of what the sources say, in the network's features."""
+        """Return the layer's target for a batch: the mean over sources, in the network's features."""
         return sum(self._wanted(problem, *each) for each in zip(self.sources, self.others, problem.nodes, states,
                                                                 strict=True)) / len(states)
 
@@ -241,7 +241,7 @@ def _owner_of(node: fx.Node, run: Stepwise) -> str | None:
 
 
 def _first_calls(run: Stepwise) -> Iterator[tuple[str, int]]:
-    """By name, so that the first call of a name is what a dict keeps."""
+    """Return the first call of each layer, by name."""
     return ((name, number) for number, name in reversed(_calls(run)))
 
 
@@ -257,7 +257,7 @@ def _in_front_of(norm: _BatchNorm, behind: Tensor, otherwise: Tensor) -> Tensor:
 
 
 def _affine_of(norm: _BatchNorm, rank: int) -> tuple[Tensor, Tensor]:
-    """Gain and shift of a norm, in front of an activation that some libraries' norms hold, (1, C, 1, ...)."""
+    """Return gain and shift (1, C, 1, ...) of a norm, in front of an activation that it may hold."""
     gain = (norm.running_var + norm.eps).rsqrt() * (1 if norm.weight is None else norm.weight)
     shift = (0 if norm.bias is None else norm.bias) - norm.running_mean * gain
     return tuple(each.reshape(1, -1, *[1] * (rank - 2)) for each in (gain, shift))

@@ -9,21 +9,21 @@ from mmreuse.errors import ConfigError
 from mmreuse.registry import DATASETS
 from mmreuse.utils.names import refuse_other
 
-#: Pictures in each split.
+#: Images in each split.
 SPLITS = {'train': 1197, 'val': 300, 'test': 300}
 _SPLIT_SEED = 0
 
 
 @DATASETS.register_module()
 class Digits(BaseDataset):
-    """Scikit-learn's handwritten digits: 1797 grey pictures of 8x8 pixels, 10 classes.
+    """Scikit-learn's handwritten digits: 1797 grey images of 8x8 pixels, 10 classes.
 
-    The splits are stratified and always the same, so that nets trained in different runs
+    The splits are stratified and always the same, so that networks trained in different runs
     may be compared, and merged, without leaks.
 
     Args:
-        split: ``'train'`` (1197 pictures), ``'val'`` (300) or ``'test'`` (300).
-        size: Side of the pictures in pixels; larger than 8 means enlarged, bilinearly.
+        split: ``'train'`` (1197 images), ``'val'`` (300) or ``'test'`` (300).
+        size: Side of the images in pixels; larger than 8 means enlarged, bilinearly.
         **kwargs: Of mmpretrain's ``BaseDataset``: ``pipeline``, ``indices``, ...
 
     Raises:
@@ -41,7 +41,7 @@ class Digits(BaseDataset):
         super().__init__(ann_file='', **{'test_mode': split != 'train', **kwargs})
 
     def load_data_list(self) -> list[dict]:
-        """Give every picture of the split as ``dict(img=uint8 array (size, size, 3), gt_label=int)``."""
+        """Give every image of the split as ``dict(img=uint8 array (size, size, 3), gt_label=int)``."""
         bunch = load_digits()
         chosen = _split_indices(bunch.target)[self.split]
         pictures = (bunch.images[chosen] * (255 / 16)).round().astype(np.uint8)

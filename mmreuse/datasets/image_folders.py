@@ -16,11 +16,11 @@ _LABELLED_NAME = re.compile(r'(?P<label>\d+)_(?P<wnid>n\d+)_(?P<name>.+)\.(?:jpe
 
 
 class _Folders:
-    """What data sets share whose classes are folders.
+    """Base of data sets whose classes are folders.
 
     Args:
         *args: Of the data set.
-        skip_broken: Read every picture once, leave out those that are broken, and say how many.
+        skip_broken: Read every image once, leave out those that are broken, and say how many.
         **kwargs: Of the data set.
 
     Raises:
@@ -32,12 +32,12 @@ class _Folders:
         super().__init__(*args, **kwargs)
 
     def load_data_list(self) -> list[dict]:
-        """Give ``dict(img_path, gt_label)`` of every picture."""
+        """Give ``dict(img_path, gt_label)`` of every image."""
         data_list = super().load_data_list()
         return [info for info, _ in self._sound(data_list)] if self.skip_broken else data_list
 
     def _sound(self, data_list: list[dict]) -> Iterator[tuple[dict, np.ndarray]]:
-        """Yield the annotations and pixels of the pictures, without broken ones where these are to be skipped."""
+        """Yield the annotations and pixels of the images, without broken ones where these are to be skipped."""
         broken = []
         for info in data_list:
             try:
@@ -93,10 +93,10 @@ class _Folders:
 class ClassFolders(_Folders, CustomDataset):
     """Pictures in class folders, or listed in a file: mmpretrain's ``CustomDataset``.
 
-    Hidden folders and those that archives leave behind are no classes; a class without pictures is refused.
+    Hidden folders and those that archives leave behind are no classes; a class without images is refused.
 
     Args:
-        skip_broken: Read every picture once, leave out those that are broken, and say how many.
+        skip_broken: Read every image once, leave out those that are broken, and say how many.
         **kwargs: Of mmpretrain's ``CustomDataset``: ``data_root``, ``ann_file``, ``pipeline``, ...
     """
 
@@ -108,21 +108,21 @@ class ImageNetFolders(_Folders, ImageNet):
 
 @DATASETS.register_module()
 class InMemoryImageFolder(_Folders, CustomDataset):
-    """Small pictures of one size in class folders, decoded once and kept as one array.
+    """Small images of one size in class folders, decoded once and kept as one array.
 
-    Decoding is most of the work of a loader of small JPEGs; 50 000 pictures of 32x32 pixels
+    Decoding is most of the work of a loader of small JPEGs; 50 000 images of 32x32 pixels
     take 150 MB, which workers share.
 
     Args:
-        skip_broken: Leave out pictures that are broken, and say how many.
+        skip_broken: Leave out images that are broken, and say how many.
         **kwargs: Of mmpretrain's ``CustomDataset``: ``data_root``, ``pipeline``, ``indices``, ...
 
     Raises:
-        DataError: A folder is missing or empty, a file is not a picture, or sizes differ.
+        DataError: A folder is missing or empty, a file is not an image, or sizes differ.
     """
 
     def load_data_list(self) -> list[dict]:
-        """Give ``dict(img_path, gt_label, index)`` of every picture; the pixels go into one array."""
+        """Give ``dict(img_path, gt_label, index)`` of every image; the pixels go into one array."""
         found = CustomDataset.load_data_list(self)
         data_list: list[dict] = []
         for info, picture in self._sound(found):
@@ -137,7 +137,7 @@ class InMemoryImageFolder(_Folders, CustomDataset):
         return data_list
 
     def get_data_info(self, idx: int) -> dict:
-        """Return the annotation of one picture with its pixels: ``img``, uint8 (H, W, 3) in BGR, a copy."""
+        """Return the annotation of one image with its pixels: ``img``, uint8 (H, W, 3) in BGR, a copy."""
         info = super().get_data_info(idx)
         info['img'] = self._pixels[info.pop('index')].copy()
         return info
@@ -145,7 +145,7 @@ class InMemoryImageFolder(_Folders, CustomDataset):
 
 @DATASETS.register_module()
 class FlatImageFolder(BaseDataset):
-    """Labelled pictures in one folder, the label in the name: ``007_n01514668_cock.jpg`` is class 7.
+    """Labelled images in one folder, the label in the name: ``007_n01514668_cock.jpg`` is class 7.
 
     Args:
         data_root: The folder.
@@ -160,7 +160,7 @@ class FlatImageFolder(BaseDataset):
         super().__init__(ann_file='', data_root=data_root, **kwargs)
 
     def load_data_list(self) -> list[dict]:
-        """Give ``dict(img_path, gt_label)`` of every picture, sorted by name."""
+        """Give ``dict(img_path, gt_label)`` of every image, sorted by name."""
         folder = Path(self.data_root)
         paths = sorted(path for path in folder.glob('*')
                        if is_wanted(path.name) and path.suffix.lower() in ('.jpg', '.jpeg', '.png'))

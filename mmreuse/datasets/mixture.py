@@ -12,7 +12,7 @@ from mmreuse.registry import DATASETS
 class DatasetMixture:
     """Samples of several data sets; labels count on from one data set to the next.
 
-    Nets of several data sets are matched on equally many samples of each (Stoica et al., *ZipIt!*, 2024,
+    Networks of several data sets are matched on equally many samples of each (Stoica et al., *ZipIt!*, 2024,
     appendix), and measured on all samples of each.
 
     Args:

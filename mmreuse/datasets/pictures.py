@@ -1,4 +1,4 @@
-"""Files of pictures: found in folders, read, and named where they are broken."""
+"""Files of images: found in folders, read, and named where they are broken."""
 import io
 import os
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from PIL import Image, UnidentifiedImageError
 
 from mmreuse.errors import DataError
 
-#: Most pixels of one picture: three bytes each are half a gigabyte.
+#: Most pixels of one image: three bytes each are half a gigabyte.
 MAX_PIXELS = 2 ** 28 // 3 * 2
 #: Folders that archives and systems leave behind.
 _LEFT_BEHIND = ('__MACOSX', '@eaDir', 'lost+found')
@@ -59,7 +59,7 @@ def files_below(folder: str | Path) -> Iterator[str]:
 
 
 def read_picture(path: str, flag: str = 'color', backend: str = 'cv2', backend_args: dict | None = None) -> np.ndarray:
-    """Read a picture as a whole or not at all.
+    """Read an image as a whole or not at all.
 
     Args:
         path: File, or an address that mmengine reads.
@@ -71,7 +71,7 @@ def read_picture(path: str, flag: str = 'color', backend: str = 'cv2', backend_a
         np.ndarray: (H, W, C), in BGR where ``flag`` is ``'color'``.
 
     Raises:
-        DataError: The file is missing, empty, cut off, too large or no picture; names it.
+        DataError: The file is missing, empty, cut off, too large or no image; names it.
     """
     try:
         data = get(path, backend_args=backend_args)
@@ -94,7 +94,7 @@ def read_picture(path: str, flag: str = 'color', backend: str = 'cv2', backend_a
 
 
 def _problem(data: bytes) -> str | None:
-    """What keeps a file from being decoded, found without decoding it where it is sound."""
+    """Return what keeps a file from being decoded, found without decoding it where it is sound."""
     if not data:
         return 'is empty'
     try:

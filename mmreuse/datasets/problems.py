@@ -24,11 +24,11 @@ class TargetProblem:
         self.names = [str(name) for name in self.dataset.metainfo.get('classes') or ()]
 
     def full_init(self) -> None:
-        """Everything is known already; mmengine asks every data set."""
+        """Do nothing, for everything is known already; mmengine calls this on every data set."""
 
     @property
     def metainfo(self) -> dict:
-        """Of the data set, but for ``classes``: names of the problem's labels."""
+        """Return the meta information of the data set, with the problem's labels as ``classes``."""
         return {**copy.deepcopy(self.dataset.metainfo), 'classes': tuple(self.classes),
                 'target_classes': list(self.target_classes)}
 
@@ -174,7 +174,7 @@ class ProblemSet:
         self._ends = np.cumsum([len(problem) for problem in self.problems])
 
     def full_init(self) -> None:
-        """Everything is known already; mmengine asks every data set."""
+        """Do nothing, for everything is known already; mmengine calls this on every data set."""
 
     @property
     def metainfo(self) -> dict:

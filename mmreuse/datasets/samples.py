@@ -34,7 +34,7 @@ def pick_samples(dataset: Any, num_samples: int, seed: int) -> list[int]:
 
 
 def samples_hash(dataset: Any, indices: Sequence[int]) -> str:
-    """Hash of the pictures at ``indices``: of the files' bytes, or of the arrays where there are no files."""
+    """Hash of the images at ``indices``: of the files' bytes, or of the arrays where there are no files."""
     digest = hashlib.sha256()
     for index in indices:
         info = dataset.get_data_info(index)
@@ -44,12 +44,12 @@ def samples_hash(dataset: Any, indices: Sequence[int]) -> str:
 
 
 class SampleView(Dataset):
-    """Chosen samples of a data set as one net sees them: resized, cropped, in its channel order, normalised.
+    """Chosen samples of a data set as one network sees them: resized, cropped, in its channel order, normalised.
 
     Args:
         dataset: An mmpretrain data set whose own pipeline is not used.
         indices: The chosen samples, in order.
-        transform: From a data info to one whose ``img`` is a picture (H, W, C) of 0..255.
+        transform: From a data info to one whose ``img`` is an image (H, W, C) of 0..255.
         mean: Per channel, in the net's channel order, of pixels in 0..1.
         std: Likewise.
         reverse_channels: Whether the pictures' channel order is not the net's.

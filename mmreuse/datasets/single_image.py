@@ -1,4 +1,4 @@
-"""One picture as a data set, for generators that learn from no more."""
+"""One image as a data set, for generators that learn from no more."""
 from importlib import resources
 from pathlib import Path
 
@@ -18,13 +18,13 @@ SHIPPED = ('china.jpg', 'flower.jpg')
 
 @DATASETS.register_module()
 class SingleImage(Dataset):
-    """One picture, as it is.
+    """One image, as it is.
 
     Args:
         image: Path of a file, or ``'china.jpg'`` or ``'flower.jpg'``, which scikit-learn ships.
 
     Raises:
-        DataError: There is no such file, or it is not a picture.
+        DataError: There is no such file, or it is not an image.
     """
 
     def __init__(self, image: str) -> None:

@@ -1,4 +1,4 @@
-"""Class names as unit vectors, for heads that nets of different classes share."""
+"""Class names as unit vectors, for heads that networks of different classes share."""
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -60,7 +60,7 @@ def class_names(source: str) -> list[str]:
 
 
 def embed_classes(classes: Sequence[str], encode: Encoder, prompts: Sequence[str] = (PROMPT,)) -> Tensor:
-    """Mean over prompts of the unit embeddings, of unit length again (Radford et al., *CLIP*, 2021, section 3.1.4).
+    """Average the unit embeddings of prompts, and normalise again (Radford et al., *CLIP*, 2021, section 3.1.4).
 
     Args:
         classes: C names.

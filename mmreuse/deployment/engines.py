@@ -81,7 +81,7 @@ def deepsparse(model: nn.Module, inputs: tuple[Any, ...], *, threads: int, folde
 
 
 def _in_own_process(engine: str, model: nn.Module, inputs: tuple[Any, ...], threads: int, folder: Path) -> Call:
-    """A network loaded by :mod:`mmreuse.deployment.worker` in a process of its own, which ends with the function.
+    """Load a network by :mod:`mmreuse.deployment.worker` in a process of its own, which ends with the function.
 
     A call costs the transfer of the outputs beside the network.
     """

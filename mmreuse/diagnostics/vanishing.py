@@ -142,7 +142,7 @@ def size(features: Tensor, norm: str) -> Tensor:
 
 
 def _sizes(model: nn.Module, images: Tensor, offsets: Mapping[str, Tensor], metric: str, norm: str) -> Tensor:
-    """Of each sample (rows) at each layer (columns)."""
+    """Return the size of each sample (rows) at each layer (columns)."""
     found = {}
 
     def see(name: str, output: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""What checkpoints of a training run hold, how they are written, and which one to resume from."""
+"""Checkpoints of a training run: their content, how they are written, and which one to resume from."""
 import logging
 import zipfile
 from collections import OrderedDict

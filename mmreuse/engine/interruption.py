@@ -1,4 +1,4 @@
-"""What SIGINT and SIGTERM do to a run: a training ends after its iteration with a checkpoint, all else at once."""
+"""SIGINT and SIGTERM: a training ends after its iteration with a checkpoint, all else at once."""
 import logging
 import os
 import signal
@@ -34,7 +34,7 @@ class _State:
 
 @contextmanager
 def signals_end_runs() -> Iterator[None]:
-    """Within this context SIGINT and SIGTERM raise :class:`Interrupted`, or wait for a training's next safe point."""
+    """Let SIGINT and SIGTERM raise :class:`Interrupted` in the block, or wait for a training's next safe point."""
     before = {number: signal.signal(number, _handle) for number in _SIGNALS}
     _State.process = os.getpid()
     try:
@@ -47,7 +47,7 @@ def signals_end_runs() -> Iterator[None]:
 
 @contextmanager
 def at_safe_points() -> Iterator[None]:
-    """Within this context a first signal only makes :func:`requested` true."""
+    """Let a first signal in the block only make :func:`requested` true."""
     _State.waiting = True
     try:
         yield

@@ -19,7 +19,7 @@ INTERRUPTED = 'interrupted.pth'
 
 
 class Replayable:
-    """What training loops share: numbered random draws, and an end after any iteration."""
+    """Base of training loops: numbered random draws, and an end after any iteration."""
 
     _built_with: int | None = None
 

@@ -1,4 +1,4 @@
-"""What the merging hooks and tools share: images for matching, moments that are taken once, what a merge reports."""
+"""Shared by merging hooks and tools: images for matching, moments taken once, the report of a merge."""
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -241,7 +241,7 @@ def merge_metrics(model: MergedClassifier, seconds: Mapping[str, float]) -> dict
 
 
 def matching_report(model: MergedClassifier) -> dict[str, dict[str, Any]]:
-    """What was matched, by space: widths, mean similarity (None where nothing was measured), how it was joined.
+    """Report the matching of each space: widths, mean similarity (None where nothing was measured), kind of map.
 
     ``within`` is the share of merged features that take in two features of one model, None for dense maps.
     """

@@ -60,7 +60,7 @@ class NumberedBatches:
         self.seed = self.iteration = self.skip = 0
 
     def begin(self, seed: int, iteration: int, skip: int) -> None:
-        """Say what the next pass is.
+        """Set the number of the next pass.
 
         Args:
             seed: Of the run.

@@ -129,7 +129,7 @@ class SafeRunner(Runner):
         self.resumed = True
 
     def _checkpoint_folders(self) -> list[str]:
-        """Where the checkpoint hook writes, beside the working directory."""
+        """Return the folders beside the working directory that the checkpoint hook writes into."""
         hooks = [hook for hook in self.hooks if isinstance(hook, MMEngineCheckpointHook) and hook.out_dir]
         name = str(self.work_dir).rstrip('/').rsplit('/', 1)[-1]
         return [f'{hook.out_dir}/{name}' for hook in hooks]

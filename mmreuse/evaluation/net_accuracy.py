@@ -37,7 +37,7 @@ class NetAccuracy(BaseMetric):
         self.results.extend(torch.cat([right.float(), losses], dim=1).tolist())
 
     def compute_metrics(self, results: list[list[float]]) -> dict[str, float]:
-        """Average rows of hits and losses, one of each for every net."""
+        """Average rows of hits and losses, one of each for every network."""
         right, losses = torch.tensor(results, dtype=torch.float64).mean(0).chunk(2)
         metrics = {f'accuracy_{number}': 100 * float(value) for number, value in enumerate(right, 1)}
         # Not called loss: of what bears that word, mmengine logs the mean over the last validations.

@@ -20,7 +20,7 @@ class TaskAccuracy(BaseMetric):
     ``task_a``, ``task_b``, ... in percent, see :func:`~mmreuse.evaluation.tasks.task_accuracies`.
 
     For networks of several data sets, the classes of one data set are a task, and its samples carry labels that
-    count on from the data set before; then ``task_<name>`` is the accuracy over all logits of that net.
+    count on from the data set before; then ``task_<name>`` is the accuracy over all logits of that network.
 
     Args:
         tasks: Class ids of each task, or ``dict(num_classes=10, parts=2, seed=0)``: a seeded split.

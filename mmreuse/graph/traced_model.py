@@ -55,7 +55,7 @@ class TracedModel:
         return sum(int(mask.sum()) for mask in moving.values()) / max(1, sum(map(Tensor.numel, moving.values())))
 
     def report(self) -> str:
-        """Say how much can move, and what holds the rest."""
+        """Report how much can move, and what holds the rest."""
         free = {axis.tensor for space in self.spaces.values() for axis in space.axes}
         rest = [name for name, _ in self.model.named_parameters() if name not in free and name not in self.unread]
         lines = [f'{self.share:.1%} of the parameters can move, in {len(self.spaces)} feature spaces']

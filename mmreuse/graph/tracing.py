@@ -67,7 +67,7 @@ def _materialise(model: nn.Module, inputs: tuple[Any, ...]) -> None:
 
 
 def _warn(model: nn.Module, tracer: Tracer) -> None:
-    """Say where a network decides by values or draws random numbers."""
+    """Warn where a network decides by values or draws random numbers."""
     where = {'branches': [pin for _, pin in tracer.decisions], 'random': tracer.random}
     for kind, pins in where.items():
         places = '; '.join(dict.fromkeys(f"'{pin.operation}' in module '{pin.module}' ({pin.line})" for pin in pins))

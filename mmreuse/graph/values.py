@@ -108,7 +108,7 @@ def _bound(model: nn.Module, keywords: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def random_like(inputs: Any, seed: int = 0, device: str | None = None) -> Any:
-    """Inputs of the same shapes with random values in place of floating-point ones; on their own device or another."""
+    """Return inputs of the same shapes with random floating-point values, on their own device or another."""
     generator = torch.Generator().manual_seed(seed)
 
     def draw(tensor: Tensor) -> Tensor:

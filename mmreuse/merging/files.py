@@ -63,7 +63,7 @@ class MergeEdit(Edit):
         return skeleton(verified_each(networks, inputs), settings['recipe'])
 
     def phrase(self, settings: Mapping[str, Any]) -> str:
-        """Say between which places, and how."""
+        """Name the places and the method."""
         start, stop = settings['recipe']['start'], settings['recipe']['stop']
         span = (f' from {start}' if start else '') + (f' up to {stop}' if stop else '')
         return f"merged{span or ' as wholes'} by {settings['matcher']}"

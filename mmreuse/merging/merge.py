@@ -204,7 +204,7 @@ def match_and_refit(
 
 
 def _written_once(space: FeatureSpace) -> bool:
-    """Say whether one layer writes a space: in a residual stream a feature may live earlier and vanish at the end."""
+    """Return whether one layer writes a space: in a residual stream a feature may vanish at the end only."""
     return len({key.rpartition('.')[0] for key in space.writers()}) == 1
 
 
@@ -268,7 +268,7 @@ def _fronts_aside(merged: MergedModel) -> Iterator[None]:
 
 def _each_alone(merged: MergedModel, graphs: Sequence[TracedModel], matchings: Mapping[str,
                 Matching]) -> list[MergedModel]:
-    """Every model rewritten by its own maps, with the same module names as the merged one."""
+    """Return every model rewritten by its own maps, with the same module names as the merged one."""
     recipe = recipe_of({'recipe': merged.recipe})
     ends = []
     for graph, maps in zip(graphs, scaled_maps(matchings, len(graphs)), strict=True):
@@ -278,7 +278,7 @@ def _each_alone(merged: MergedModel, graphs: Sequence[TracedModel], matchings: M
 
 
 def _sources(merged: MergedModel, graphs: Sequence[TracedModel], matchings: Mapping[str, Matching]) -> list[Source]:
-    """Every model as it is, with the module names of the merged one, and its maps."""
+    """Return every model as it is, with the module names of the merged one, and its maps."""
     recipe = recipe_of({'recipe': merged.recipe})
     start, stop = recipe['start'], recipe['stop']
     return [merged_source(merge_weights([graph], {}, start=start, stop=stop), graph, maps, start)

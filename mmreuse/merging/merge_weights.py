@@ -98,7 +98,7 @@ def _check_names(graph: TracedModel, matchings: Mapping[str, Matching]) -> None:
 
 
 def _check_sizes(graphs: Sequence[TracedModel], matchings: Mapping[str, Matching], spaces: Sequence[str]) -> None:
-    """Every matching must be of these models, and where there is none they must be of one width."""
+    """Check that every matching is of these models, and that spaces without one are of equal width."""
     for name in spaces:
         sizes = tuple(graph.spaces[name].size for graph in graphs)
         if name not in matchings and len(set(sizes)) > 1:
@@ -110,7 +110,7 @@ def _check_sizes(graphs: Sequence[TracedModel], matchings: Mapping[str, Matching
 
 
 def scaled_maps(matchings: Mapping[str, Matching], models: int) -> list[dict[str, Assign | Dense]]:
-    """Each model's maps, their merged features times the number of models, so that the merge is a mean."""
+    """Return each model's maps, their merged features times the number of models, so that the merge is a mean."""
     parts = {name: matching.per_model() for name, matching in matchings.items()}
     return [{name: _scaled(links[number], models) for name, links in parts.items()} for number in range(models)]
 
@@ -142,7 +142,7 @@ def _mean_trunk(graphs: Sequence[TracedModel], maps: Sequence[Mapping[str, Assig
 
 def _fronts(spans: Sequence[MergeSpan], placed: Sequence[Mapping[str, ResolvedMap]],
             start: str | None) -> tuple[list[nn.Module] | None, list[BoundaryMerge | MergeLayer] | None]:
-    """Each model's own layers in front, and what merges the tensors that they return."""
+    """Return each model's own layers in front, and what merges the tensors that they return."""
     if spans[0].front is None:
         return None, None
     fronts = [copy_model(span.front) for span in spans]

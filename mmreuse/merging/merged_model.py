@@ -100,7 +100,7 @@ class MergedModel(nn.Module):
         self.describe(recipe)
 
     def describe(self, recipe: Mapping[str, Any]) -> None:
-        """Say another structure in the state dict."""
+        """Write another structure into the state dict."""
         text = json.dumps(recipe, sort_keys=True).encode()
         self.register_buffer('recipe', torch.tensor(list(text), dtype=torch.uint8))
 

@@ -136,7 +136,7 @@ class _Problem:
 
     @property
     def names(self) -> list[str]:
-        """Of the labels."""
+        """Return the names of the labels."""
         return ['the class', 'the rest'] if self.binary else [str(label) for label in self.classes]
 
     def epoch(self, draw: int) -> list[Tensor]:
@@ -181,7 +181,7 @@ class _Learner:
         self.base = copy_model(model).to(self.dtype).eval()
 
     def learn(self, ratio: float, epochs: int, lr: float, head_lr: float, end: float) -> nn.Sequential:
-        """As :func:`modularize`."""
+        """Learn the module, see :func:`modularize`."""
         predicted = self._start_head()
         apply_masks(self.base)
         train_masks(self.base)
@@ -234,7 +234,7 @@ class _Learner:
 
     @torch.no_grad()
     def _logits(self, images: Tensor) -> Tensor:
-        """Of the network as it is, in evaluation mode."""
+        """Return the logits of the network as it is, in evaluation mode."""
         self.base.eval()
         parts = images.tensor_split(math.ceil(len(images) / BATCH_SIZE))
         return torch.cat([logits_of(self.base(part.to(self.device, self.dtype))) for part in parts])

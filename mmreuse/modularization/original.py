@@ -22,7 +22,7 @@ def original_labels(logits: Tensor, classes: Sequence[int], binary: bool) -> Ten
 
 
 def restricted_scores(logits: Tensor, classes: Sequence[int], binary: bool) -> Tensor:
-    """Scores of the target classes alone, and of the rest their log-sum-exp: log-probabilities up to a constant.
+    """Return the scores of the target classes and the rest's log-sum-exp: log-probabilities up to a constant.
 
     Args:
         logits: Of the original network, (N, K).

@@ -35,7 +35,7 @@ class ModuleReport(Tabular):
                 for method, values in self.recalls.items()]
 
     def notes(self) -> Sequence[str]:
-        """Say how much the module keeps."""
+        """Give the share of weights that the module keeps."""
         return [f'{100 * self.ratio:.1f} % of the weights; recall in percent on {self.samples} samples of the '
                 f'{self.measured_on}']
 

@@ -16,7 +16,7 @@ _ATTRIBUTE = '_mmreuse_record'
 
 @dataclass(frozen=True)
 class Record:
-    """What a network file says beside its tensors; everything in it is JSON.
+    """Metadata of a network file; everything in it is JSON.
 
     Attributes:
         structure: A tree. A leaf is a base, ``dict(base=LIBRARY, name=NAME, options={})``; a node is an edit of one or

@@ -1,4 +1,4 @@
-"""Say how a network differs in structure from the one it was made of, and build that difference again.
+"""Record how a network differs in structure from the one it was made of, and rebuild that difference.
 
 The two have the same modules but for few: some are narrower, have gained a bias, or were replaced by
 a registered layer.
@@ -173,7 +173,7 @@ def _tensors(module: nn.Module) -> dict[str, torch.Tensor | None]:
 
 
 def _attributes(module: nn.Module) -> dict[str, Any]:
-    """What a module keeps beside parameters and modules, as far as it is plain; tuples as lists, as JSON has them."""
+    """Return the plain attributes of a module beside parameters and modules; tuples as lists, as JSON has them."""
     found = {}
     for key, value in vars(module).items():
         if isinstance(value, tuple | list) and all(isinstance(each, _PLAIN) for each in value):

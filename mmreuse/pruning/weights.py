@@ -89,7 +89,7 @@ class Sparsity(Tabular):
                 for name, share in self.by_weight.items()]
 
     def notes(self) -> Sequence[str]:
-        """Say how many there are in all."""
+        """Give the totals."""
         return [f'{100 * self.listed:.2f} % of these {sum(self.sizes.values()):,} weights are zero, '
                 f'{100 * self.whole:.2f} % of all parameters']
 

@@ -1,4 +1,4 @@
-"""Outputs of layers get the statistics that those of the end models have."""
+"""Give outputs of layers the statistics that those of the end models have."""
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack

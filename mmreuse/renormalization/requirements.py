@@ -1,4 +1,4 @@
-"""What renormalizers require of a network; each requirement says what is missing, or None."""
+"""Requirements of renormalizers on a network; each returns what is missing, or None."""
 from torch import nn
 
 from mmreuse.errors import SpaceError

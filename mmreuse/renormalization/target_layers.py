@@ -60,7 +60,7 @@ class Flow:
         return list(dict.fromkeys(name for node, name in self.weighted.items() if node in read))
 
     def depths(self, layers: Collection[str]) -> dict[str, int]:
-        """Of each of ``layers``, how many of them lie on the longest way from the input to its output, itself too."""
+        """Return, for each of ``layers``, how many lie on the longest way from the input to its output, itself too."""
         depth_of: dict[fx.Node, int] = {}
         depths = {}
         for node in self.recording.graph.nodes:
@@ -129,13 +129,13 @@ class Flow:
 
 
 def foldable(module: nn.Module) -> bool:
-    """Say whether an affine map of each output channel can go into the module's own weight and bias."""
+    """Return whether an affine map of each output channel can go into the module's own weight and bias."""
     weight = module._parameters.get('weight')
     return isinstance(module, WEIGHTED) or (isinstance(module, NORMS) and weight is not None and weight.dim() == 1)
 
 
 def find_places(flow: Flow, layers: Layers | None = None, blocks: Sequence[str] | None = None) -> list[Place]:
-    """Say which outputs are corrected.
+    """Return the outputs that are corrected.
 
     Args:
         flow: The network, run once.

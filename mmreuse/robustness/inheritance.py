@@ -21,7 +21,7 @@ class Inheritance:
 
 
 def defect_inheritance(clean: Tensor, attacked: Tensor) -> Inheritance:
-    """Of the images that a student gets right, the share that it gets wrong when they are attacked.
+    """Return the share of the images that a student gets right which it gets wrong when they are attacked.
 
     Qi et al. (ICSE 2023); the attack knows only the student's teacher.
 

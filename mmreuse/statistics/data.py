@@ -19,7 +19,7 @@ IMAGES, LABELS = ('inputs', 'pixel_values', 'images', 'image'), ('labels', 'labe
 
 
 def batches(data: Data) -> Iterable:
-    """Return the batches of any data; what consists of batches already is returned as it is.
+    """Return any data in batches; what consists of batches already is returned as it is.
 
     Batches that are made here are of about equal size, so that none is left with a single sample, of which batch norms
     cannot take statistics.
@@ -56,7 +56,7 @@ def is_pair(data: Any) -> bool:
 
 
 def repeatable(data: Data) -> Iterable:
-    """Return the same, for several passes: an iterator that would be used up is read."""
+    """Return batches for several passes: an iterator that would be used up is read."""
     found = batches(data)
     return found if hasattr(found, '__len__') or isinstance(found, DataLoader) else list(found)
 
@@ -97,7 +97,7 @@ def as_labels(labels: Any, samples: int) -> Tensor:
 
 
 def logits_of(output: Any) -> Tensor:
-    """The scores in what a classifier returns: a tensor, ``.logits``, ``['logits']``, or the first of a tuple or list.
+    """Return the scores in a classifier's output: a tensor, ``.logits``, ``['logits']``, or a sequence's first.
 
     Raises:
         DataError: There are none.

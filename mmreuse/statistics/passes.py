@@ -26,7 +26,7 @@ def precision_of(model: nn.Module) -> torch.dtype | None:
 
 
 def inputs_for(model: nn.Module, inputs: Any) -> Any:
-    """Arguments of a model's forward, see :func:`mmreuse.graph.trace`, floating-point tensors in its precision."""
+    """Return arguments of a model's forward, see :func:`mmreuse.graph.trace`, floating-point ones in its precision."""
     precision = precision_of(model)
     return map_tensors(inputs, lambda each: each.to(precision or each.dtype) if each.is_floating_point() else each)
 
@@ -98,7 +98,7 @@ def labelled(batch: Any, model: nn.Module) -> tuple[Tensor, Tensor]:
 
 
 def own_samples(loader: Any) -> int | None:
-    """Number of samples that a loader yields on this process before it repeats what other processes have, too.
+    """Return the number of samples of this process's loader before it repeats what other processes have, too.
 
     Distributed samplers (torch's, mmengine's, mmpretrain's) repeat samples at the end so that all processes get as
     many. In statistics and scores these would count twice.

@@ -37,7 +37,7 @@ def require_openmmlab() -> dict[str, str]:
 
 
 def _active_distributions(module: str) -> list[str]:
-    """Distributions that own the folder ``module`` is imported from; none where it is run from a checkout."""
+    """Return the distributions that own the folder of ``module``; none where it is run from a checkout."""
     spec = find_spec(module)
     if spec is None or spec.origin is None:
         return []

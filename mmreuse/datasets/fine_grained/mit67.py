@@ -10,7 +10,7 @@ from mmreuse.utils.names import nearest
 
 @DATASETS.register_module()
 class MIT67(PublishedSplit):
-    """67 kinds of indoor scenes, the published split: 5360 pictures to train, 1340 to test.
+    """67 kinds of indoor scenes, the published split: 5360 images to train, 1340 to test.
 
     Quattoni and Torralba, *Recognizing Indoor Scenes*, 2009. ``data_root`` holds ``Images/<scene>/``,
     ``TrainImages.txt`` and ``TestImages.txt``. Labels follow the scenes' names in alphabetical order.
@@ -19,7 +19,7 @@ class MIT67(PublishedSplit):
     pictures, archives = 'Images', 'indoorCVPR_09.tar and the two lists'
 
     def load_data_list(self) -> list[dict]:
-        """Give ``dict(img_path, gt_label)`` of every picture of the list, in its order."""
+        """Give ``dict(img_path, gt_label)`` of every image of the list, in its order."""
         names, folder = self.lines(f'{self.split.title()}Images.txt'), Path(self.img_prefix)
         scenes = class_folders(folder)
         labels = {scene: label for label, scene in enumerate(scenes)}

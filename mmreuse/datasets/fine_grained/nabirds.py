@@ -6,18 +6,18 @@ from mmreuse.registry import DATASETS
 
 @DATASETS.register_module()
 class NABirds(PublishedSplit):
-    """555 visual categories of birds, the published split: 23 929 pictures to train, 24 633 to test.
+    """555 visual categories of birds, the published split: 23 929 images to train, 24 633 to test.
 
     Van Horn et al., *Building a bird recognition app and large scale dataset with citizen scientists*, 2015.
     ``data_root`` holds ``images/``, ``images.txt``, ``image_class_labels.txt``, ``train_test_split.txt`` and
-    ``classes.txt``. The ids in the files name a hierarchy of 1011 classes, of which pictures have 555: these,
+    ``classes.txt``. The ids in the files name a hierarchy of 1011 classes, of which images have 555: these,
     ascending, become the labels 0 to 554 in both splits.
     """
 
     pictures, archives = 'images', 'nabirds.tar.gz'
 
     def load_data_list(self) -> list[dict]:
-        """Give ``dict(img_path, gt_label)`` of every picture of the split."""
+        """Give ``dict(img_path, gt_label)`` of every image of the split."""
         files, ids, in_train = (self._table(name) for name in
                                 ('images.txt', 'image_class_labels.txt', 'train_test_split.txt'))
         if not files.keys() == ids.keys() == in_train.keys():
@@ -30,7 +30,7 @@ class NABirds(PublishedSplit):
         return [self.sample(file, labels[ids[key]]) for key, file in files.items() if in_train[key] == wanted]
 
     def _table(self, name: str) -> dict[str, str]:
-        """What follows the first word of each line, by that word."""
+        """Read a table: the rest of each line by its first word."""
         try:
             return {key: value.strip() for key, value in (line.split(maxsplit=1) for line in self.lines(name))}
         except ValueError as error:

@@ -1,4 +1,4 @@
-"""What data sets share that come with a split of their own, read in their stock layout."""
+"""Data sets that come with a split of their own, read in their stock layout."""
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ class PublishedSplit(BaseDataset):
         DataError: A list is missing or of another kind.
     """
 
-    pictures: str  # folder of the pictures
+    pictures: str  # folder of the images
     archives: str  # that the data set comes in
 
     def __init__(self, data_root: str, split: str = 'train', **kwargs: Any) -> None:
@@ -48,5 +48,5 @@ class PublishedSplit(BaseDataset):
         return [line.strip() for line in lines if line.strip()]
 
     def sample(self, picture: str, label: int) -> dict[str, Any]:
-        """Return the annotation of one picture, named relative to their folder."""
+        """Return the annotation of one image, named relative to their folder."""
         return dict(img_path=str(Path(self.img_prefix, picture)), gt_label=label)

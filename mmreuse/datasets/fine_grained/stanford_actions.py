@@ -6,17 +6,17 @@ from mmreuse.registry import DATASETS
 
 @DATASETS.register_module()
 class StanfordActions(PublishedSplit):
-    """40 things that people do, the published split: 4000 pictures to train, 5532 to test.
+    """40 things that people do, the published split: 4000 images to train, 5532 to test.
 
     Yao et al., *Human Action Recognition by Learning Bases of Action Attributes and Parts*, 2011. ``data_root`` holds
     ``JPEGImages/`` and ``ImageSplits/``, where ``actions.txt`` names the actions in the order of the labels and
-    ``<action>_<split>.txt`` the pictures of each.
+    ``<action>_<split>.txt`` the images of each.
     """
 
     pictures, archives = 'JPEGImages', 'the pictures and ImageSplits of the data set'
 
     def load_data_list(self) -> list[dict]:
-        """Give ``dict(img_path, gt_label)`` of every picture, action by action."""
+        """Give ``dict(img_path, gt_label)`` of every image, action by action."""
         actions = [line.split('\t')[0].strip() for line in self.lines('ImageSplits/actions.txt')[1:]]
         if not actions:
             raise DataError(f'{self.found("ImageSplits/actions.txt")} names no actions: a line of headings, then one '

@@ -8,7 +8,7 @@ from mmreuse.registry import DATASETS
 
 @DATASETS.register_module()
 class StanfordDogs(PublishedSplit):
-    """120 breeds of dogs, the published split: 12 000 pictures to train, 8580 to test.
+    """120 breeds of dogs, the published split: 12 000 images to train, 8580 to test.
 
     Khosla et al., *Novel Dataset for Fine-Grained Image Categorization*, 2011. ``data_root`` holds ``Images/``,
     ``train_list.mat`` and ``test_list.mat``, as images.tar and lists.tar unpack.
@@ -17,7 +17,7 @@ class StanfordDogs(PublishedSplit):
     pictures, archives = 'Images', 'images.tar and lists.tar of the data set'
 
     def load_data_list(self) -> list[dict]:
-        """Give ``dict(img_path, gt_label)`` of every picture; the labels in the list count from 1."""
+        """Give ``dict(img_path, gt_label)`` of every image; the labels in the list count from 1."""
         path = self.found(f'{self.split}_list.mat')
         try:
             lists = loadmat(path, variable_names=['file_list', 'labels'])

@@ -1,4 +1,4 @@
-"""Mild damage to pictures, as the downstream recipes of DeRy apply it."""
+"""Mild damage to images, as the downstream recipes of DeRy apply it."""
 import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform

@@ -1,4 +1,4 @@
-"""Reading pictures in a pipeline."""
+"""Reading images in a pipeline."""
 import mmcv.transforms
 import numpy as np
 
@@ -8,7 +8,7 @@ from mmreuse.registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):
-    """mmcv's transform, with an error that names the file where it is missing, empty, cut off, a bomb or no picture."""
+    """mmcv's transform, with an error that names the file where it is missing, empty, cut off, a bomb or no image."""
 
     def transform(self, results: dict) -> dict | None:
         """Read ``results['img_path']`` into ``img``, (H, W, C).

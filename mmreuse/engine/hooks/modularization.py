@@ -198,7 +198,7 @@ class MaskBudgetHook(Hook):
                 self.hold(model, 1 - sparsity)
 
     def models(self, runner: Runner) -> list[MaskedClassifier]:
-        """Those held to the budget."""
+        """Return the models that are held to the budget."""
         return models_of(runner, ModularClassifier, FrozenClassifier)
 
     def hold(self, model: MaskedClassifier, share: float) -> None:
@@ -242,7 +242,7 @@ class GateBudgetHook(MaskBudgetHook):
             model_of(runner, ModularClassifier).gates.requires_grad_(False)
 
     def models(self, runner: Runner) -> list[MaskedClassifier]:
-        """Without the one whose gates stand still."""
+        """Return the models whose gates still change."""
         own, *averages = super().models(runner)
         return [own, *averages] if next(own.gates.parameters()).requires_grad else averages
 

@@ -1,4 +1,4 @@
-"""Which state of the masks becomes the module, and what is left of a run."""
+"""Choose the state of the masks that becomes the module, and keep it."""
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ class ModuleSelectionHook(Hook):
         patience: Epochs without a better state before training ends; None: never.
         compat: Count them as published, see :class:`mmreuse.modularization.Selection`.
         max_ratio: Take the most accurate state that keeps no more than this share of the weights.
-        metric: Accuracy of the validation, in per cent; of several problems that of each is ``<metric>_<number>``.
+        metric: Accuracy of the validation, in percent; of several problems that of each is ``<metric>_<number>``.
         check_interval: Iterations between two looks at whether the loss is finite.
 
     Raises:

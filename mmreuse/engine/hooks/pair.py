@@ -1,4 +1,4 @@
-"""Hooks of runs that train several nets: a checkpoint for each, how far apart they are, what lies between them."""
+"""Hooks of runs that train several networks: a checkpoint for each, how far apart they are, what lies between them."""
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from mmreuse.utils.files.io import atomic_path, load_checkpoint, read_json, writ
 
 
 def nets_of(runner: Runner) -> nn.ModuleList:
-    """Return the nets of a runner's model.
+    """Return the networks of a runner's model.
 
     Raises:
         ConfigError: The model is not a pair.
@@ -28,7 +28,7 @@ def nets_of(runner: Runner) -> nn.ModuleList:
 
 
 def net_checkpoint(folder: str | Path, number: int, epoch: int) -> Path:
-    """Where the weights of a net after an epoch are."""
+    """Return the checkpoint of one network of a pair after an epoch."""
     return Path(folder) / f'net{number}_epoch_{epoch}.pth'
 
 
@@ -72,7 +72,7 @@ class NetCheckpointHook(Hook):
 
 @HOOKS.register_module()
 class ParameterDistanceHook(Hook):
-    """Logs Euclidean distances after every epoch: between each two nets, and from each net to its own start.
+    """Logs Euclidean distances after every epoch: between each two networks, and from each network to its own start.
 
     The scalars are ``distance/1-2`` and ``distance/1-start``, ... in the run's visualizer.
 
@@ -115,7 +115,7 @@ def _flat(net: nn.Module) -> Tensor:
 
 @HOOKS.register_module()
 class InterpolationHook(Hook):
-    """Measures the networks on the line between the nets while they train, on the validation data.
+    """Measure the networks on the line between those that are trained, on the validation data, during the training.
 
     Writes all points into ``interpolation.json`` and logs ``barrier/<renormalizer>/accuracy`` (percent) and
     ``barrier/<renormalizer>/loss``, see :func:`mmreuse.merging.barrier`.
@@ -126,7 +126,7 @@ class InterpolationHook(Hook):
         renormalizers: Names to configs, or lists of them, as :func:`mmreuse.merging.interpolation.curve` takes them.
         The networks as
             they are, ``none``, are always measured.
-        samples: How many pictures of the training data renormalizers take statistics of.
+        samples: How many images of the training data renormalizers take statistics of.
 
     Raises:
         ConfigError: The model is not a pair, there are no validation data, the fraction is shorter than an epoch or

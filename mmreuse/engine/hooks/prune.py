@@ -42,7 +42,7 @@ class PruneHook(Hook):
         initial: Sparsity at ``begin``.
         power: Of the polynomial.
         saliency: Name or config of :data:`mmreuse.registry.SALIENCIES`.
-        seed: Of the training pictures for the Fisher, which are drawn anew at every step, as the training augments
+        seed: Of the training images for the Fisher, which are drawn anew at every step, as the training augments
             them.
         modules: As for :func:`mmreuse.pruning.prune_weights`.
         exclude: Likewise.
@@ -152,7 +152,7 @@ class PruneHook(Hook):
                 apply_masks({name: state}, {name: self.masks[name]})
 
     def _loader(self, runner: Any, step: int) -> DataLoader:
-        """Return the training pictures in an order of their own: the run's loader is in use."""
+        """Return the training images in an order of their own: the run's loader is in use."""
         loader = runner.train_dataloader
         return DataLoader(loader.dataset, loader.batch_size, shuffle=True, collate_fn=loader.collate_fn,
                           generator=torch.Generator().manual_seed(self.seed + step))

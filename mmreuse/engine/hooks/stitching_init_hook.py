@@ -73,7 +73,7 @@ class StitchingInitHook(Hook):
 
 
 def _preprocess_of(model: nn.Module) -> Preprocess:
-    """How the model's images are normalised, in the terms of a zoo."""
+    """Return the normalisation of the model's images in the terms of a zoo."""
     mean, std = (getattr(model.data_preprocessor, name, None) for name in ('mean', 'std'))
     if mean is None:
         raise ConfigError('StitchingInitHook: data_preprocessor must have mean and std, or the images of the zoo '

@@ -1,4 +1,4 @@
-"""How training on another task starts from a pretrained network."""
+"""Start training on another task from a pretrained network."""
 from pathlib import Path
 from typing import Any
 

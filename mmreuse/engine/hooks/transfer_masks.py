@@ -1,4 +1,4 @@
-"""Which masks of a pretrained network a new task takes."""
+"""Choose the masks of a pretrained network that a new task takes."""
 from pathlib import Path
 
 from mmengine.dist import is_main_process
@@ -23,7 +23,7 @@ class MaskThresholdHook(Hook):
     Args:
         threshold: In (0, 1]; 1, as published, is never reached.
         patience: Epochs without a better state before training ends; None: never.
-        metric: Accuracy on the validation data, in per cent.
+        metric: Accuracy on the validation data, in percent.
 
     Raises:
         ConfigError: A number is out of range, the model has no masks, the run does not validate after every epoch, or
@@ -80,7 +80,7 @@ class MaskThresholdHook(Hook):
         runner.train_loop.stop_training = self._done
 
     def after_train(self, runner: Runner) -> None:
-        """Say which masks it are."""
+        """Log the masks that were chosen."""
         chosen = self.selection.chosen()
         if self.threshold < 1 and not self._reached(chosen):
             runner.logger.warning(f'No epoch has masked out {self.threshold:.0%} of the weights. Train longer, or '

@@ -47,7 +47,7 @@ from mmreuse.utils.progress import progress
 class FeatureExtractionRunner(ZooStage):
     """Run every member of the zoo over one list of samples and keep the Grams of its nodes.
 
-    Config: ``data`` (``dataset``, the transforms ``load`` that give a picture, their
+    Config: ``data`` (``dataset``, the transforms ``load`` that give an image, their
     ``color_order``), ``features`` (``num_samples``, ``minibatch`` of the Grams, ``batch_size``,
     ``num_workers``) and ``cache_dir``, where Grams are kept by content.
 
@@ -73,7 +73,7 @@ class FeatureExtractionRunner(ZooStage):
 
     def execute(self) -> dict[str, Any]:
         options = self.settled
-        # All minibatches of one net, once in parts and once in a stack; its weights are on the device beside that.
+        # All minibatches of one network, once in parts and once in a stack; its weights are on the device beside that.
         places = max(map(len, self.nodes.values())) + 1
         self.require_memory(2 * 4 * places * self.num_samples('data', options['num_samples']) * options['minibatch'],
                             'Take smaller features.minibatch or features.num_samples.')
@@ -112,7 +112,7 @@ class FeatureExtractionRunner(ZooStage):
 
 @RUNNERS.register_module()
 class ZooAccuracyRunner(ZooStage):
-    """Top-1 accuracy of every member of the zoo as it is: what a reassembled net has to be compared with.
+    """Top-1 accuracy of every member of the zoo as it is: what a reassembled network has to be compared with.
 
     The members must be classifiers of the data's classes. Config: ``test_data``, like ``data``.
     """
@@ -156,7 +156,7 @@ class NodeShapeRunner(ZooStage):
 
 @RUNNERS.register_module()
 class SimilarityRunner(ZooStage):
-    """Compare all places of all nets of the zoo.
+    """Compare all places of all networks of the zoo.
 
     Config: ``similarity``, a registered similarity (``dict(type='cka')``).
 
@@ -193,7 +193,7 @@ class SimilarityRunner(ZooStage):
 
 @RUNNERS.register_module()
 class PartitionRunner(ZooStage):
-    """Cut every net into K blocks and put them into K equivalence sets.
+    """Cut every network into K blocks and put them into K equivalence sets.
 
     Config: ``partition``, the keywords of :func:`mmreuse.reassembly.partition.partition.partition`;
     ``similarity_file`` instead of what the similarity stage wrote.
@@ -221,7 +221,7 @@ class PartitionRunner(ZooStage):
         return {'similarity': self.artefact_hash(self.similarity_file)}
 
     def execute(self) -> dict[str, Any]:
-        # The similarity; once more in the order of the nets or averaged over both directions; pairs of blocks.
+        # The similarity; once more in the order of the networks or averaged over both directions; pairs of blocks.
         self.require_memory(2 * 4 * self.places()**2 + 4 * 8 * PAIRS_AT_ONCE,
                             'Take fewer nets, or fewer nodes of each.')
         result = partition(self.similarity, self.nodes, **self.settled)
@@ -350,7 +350,7 @@ class ReassemblyRunner(ZooStage):
         return [(images.to(self.device), labels.to(self.device)) for images, labels in loader]
 
     def _preprocess(self) -> Preprocess:
-        """What most of the zoo was trained to see, in whatever order the zoo is declared."""
+        """Return the preprocessing of most of the zoo, in whatever order the zoo is declared."""
         counts = Counter(entry.preprocess for entry in self.zoo.values())
         return min(counts, key=lambda preprocess: (-counts[preprocess], repr(preprocess)))
 

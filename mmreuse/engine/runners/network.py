@@ -97,7 +97,7 @@ class NetworkRunner(StageRunner):
 
     @property
     def place(self) -> str:
-        """Where its settings stand, for errors."""
+        """Return the place of its settings, for errors."""
         return f"{self.cfg.filename or 'config'}: {self.stage}"
 
     @property
@@ -112,7 +112,7 @@ class NetworkRunner(StageRunner):
 
     @cached_property
     def labels(self) -> list[str]:
-        """What each network is called in metrics and tables."""
+        """Return the name of each network in metrics and tables."""
         found = []
         for number, reference in enumerate(self.references):
             file = reference if isinstance(reference, str) else next(
@@ -154,7 +154,7 @@ class NetworkRunner(StageRunner):
 
     @cached_property
     def test_loader(self) -> DataLoader:
-        """Of the test data; that of a stage before where it is the same, so that it is read once."""
+        """Return the loader of the test data; an earlier stage's where it is the same, so that it is read once."""
         for earlier in self.earlier.values():
             if plain(earlier.cfg.test_dataloader) == plain(self.cfg.test_dataloader):
                 return earlier.test_loader
@@ -292,7 +292,7 @@ class NetworkRunner(StageRunner):
         return metrics
 
     def _baselines(self, networks: Sequence[nn.Module]) -> dict[str, nn.Module]:
-        """The networks that it takes and those that these were made of, by the prefix of their metrics; an ensemble."""
+        """Return its sources, what these were made of, and their ensemble, by the prefix of their metrics."""
         direct = {str(reference): (f'sources/{label}', network, classes) for reference, label, network, classes in zip(
             self.references, self.labels, networks, self.given, strict=True)}
         others = {name: (f'origins/{label}', open_network(reference).to(self.device), classes)

@@ -1,4 +1,4 @@
-"""What every stage that is not a training shares: where it works, when it may be skipped, what it reports."""
+"""Base of all stages that are no trainings: its folder, when it may be skipped, its metrics."""
 import json
 import time
 from abc import ABC, abstractmethod
@@ -55,11 +55,11 @@ class StageRunner(ABC):
 
     @classmethod
     def from_cfg(cls, cfg: Config) -> 'StageRunner':
-        """The way mmengine builds runners."""
+        """Build the stage as mmengine builds runners."""
         return cls(cfg)
 
     def inputs(self) -> dict[str, str]:
-        """Hashes of what the stage stands on beside the files that its settings name; a change makes it run again."""
+        """Return hashes of inputs beside the files that its settings name; a change makes the stage run again."""
         return {}
 
     @cached_property
@@ -125,7 +125,7 @@ class StageRunner(ABC):
         return metrics
 
     def recorded_settings(self) -> dict[str, Any]:
-        """What makes the stage, as a manifest gives it back (tuples become lists)."""
+        """Return the settings that define the stage, as a manifest gives them back (tuples become lists)."""
         settings = Config({key: self.cfg[key] for key in self.settings}).to_dict()
         return json.loads(to_json(settings, f'settings of {self.stage}'))
 
@@ -141,7 +141,7 @@ class StageRunner(ABC):
             path.replace(aside)
 
     def _changed_outputs(self) -> list[str] | None:
-        """What of a finished run of this very stage is not as it was written; None where there is no such run."""
+        """Return the changed outputs of a finished run of this very stage; None where there is no such run."""
         try:
             manifest = read_manifest(self.folder)
         except ArtefactError:
@@ -152,7 +152,7 @@ class StageRunner(ABC):
         return changed_outputs(self.folder, manifest)
 
     def _forget(self, changed: list[str]) -> None:
-        """Take back the word that the stage is complete before its artefacts change."""
+        """Delete the completion marker before artefacts change."""
         barrier()
         if is_main_process():
             self.discard(changed)

@@ -51,7 +51,7 @@ class SweepRunner(StageRunner):
         return plain(self.cfg[self.stage])
 
     def check(self) -> None:
-        """Also: the part has no unknown keys."""
+        """Check also that the part has no unknown keys."""
         super().check()
         refuse_unknown(f'{self.cfg.filename}: {self.stage}', self.part, self.keys, 'key')
 
@@ -118,13 +118,13 @@ class SweepRunner(StageRunner):
             for column in self.named)]
 
     def discard(self, changed: list[str]) -> None:
-        """Also: without what a row stands for, such as a pruned network's weights, no row counts."""
+        """Discard the table, too, where files that rows stand for are gone, such as a pruned network's weights."""
         super().discard(changed)
         if set(changed) - {'results.csv', 'figure.png', 'metrics.json'}:
             (self.folder / 'results.json').unlink(missing_ok=True)
 
     def _common_inputs(self) -> dict[str, str]:
-        """What all rows stand on: not what only names of rows mean, of which :meth:`recorded_settings` holds hashes."""
+        """Return the inputs of all rows, but for those of single names (:meth:`recorded_settings` has their hashes)."""
         own = tuple(f'{self.stage}.{key}.' for key in (*self.named.values(), *self.lists))
         return {name: value for name, value in self.made_from.items() if not name.startswith(own)}
 

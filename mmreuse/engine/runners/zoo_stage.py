@@ -1,4 +1,4 @@
-"""What the stages of deep model reassembly share: the zoo, its data, what earlier stages left, and their checks."""
+"""Base of the stages of deep model reassembly: the zoo, its data, results of earlier stages, and their checks."""
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
@@ -38,7 +38,7 @@ class ZooStage(StageRunner):
 
     @property
     def node_names(self) -> dict[str, tuple[str, ...]]:
-        """Return the names of the nodes of each net."""
+        """Return the names of the nodes of each network."""
         return {key: tuple(node.name for node in nodes) for key, nodes in self.nodes.items()}
 
     def options(self, key: str, known: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,14 +111,14 @@ class ZooStage(StageRunner):
 
     @cached_property
     def similarity(self) -> SimilarityMatrix:
-        """What is in :attr:`similarity_file`; of a folder, the published ``.pkl`` files in it."""
+        """Return the content of :attr:`similarity_file`; of a folder, that of the published ``.pkl`` files in it."""
         if self.similarity_file.is_dir():
             return import_published(self.similarity_file, self.node_names)
         return load_similarity(self.similarity_file)
 
     @cached_property
     def partition(self) -> Partition:
-        """What is in :attr:`partition_file`, which may be a published ``.pkl``."""
+        """Return the content of :attr:`partition_file`, which may be a published ``.pkl``."""
         if self.partition_file.suffix == '.pkl':
             return import_published_partition(self.partition_file, self.node_names)
         return load_partition(self.partition_file)
@@ -133,7 +133,7 @@ class ZooStage(StageRunner):
         return f'sha256:{digest.hexdigest()}'
 
     def weights(self) -> dict[str, str]:
-        """Hashes of all members with their weights, fetched where they are not there yet, by what they are called."""
+        """Return hashes of all members with their weights, by name; weights that are missing are fetched."""
         return {f'weights of {key}': member_hash(entry) for key, entry in self.zoo.items()}
 
     def refuse_other_weights(self, path: Path, made_from: Mapping[str, str]) -> None:
@@ -180,7 +180,7 @@ class ZooStage(StageRunner):
 
     def sample_view(self, num_samples: int | None, preprocess: Preprocess, section: str = 'data',
                     size: Size | None = None) -> SampleView:
-        """Chosen samples (None: all) of the data that ``section`` of the config names, as a net sees them.
+        """Chosen samples (None: all) of the data that ``section`` of the config names, as a network sees them.
 
         With ``size``, height and width of the crop; the margin around it is as large as that of ``preprocess``,
         relative to the crop.
@@ -197,11 +197,11 @@ class ZooStage(StageRunner):
         return SampleView(dataset, indices, transform, preprocess.mean, preprocess.std, reverse)
 
     def num_samples(self, section: str, wanted: int) -> int:
-        """How many of the wanted samples there are."""
+        """Return the number of wanted samples that there are."""
         return min(wanted, len(self._dataset(section, self.data_options(section)['dataset'])))
 
     def data_hash(self, section: str, num_samples: int | None) -> str:
-        """Hash of the pictures and labels that :meth:`sample_view` chooses."""
+        """Hash of the images and labels that :meth:`sample_view` chooses."""
         if (section, num_samples) not in self._data_hashes:
             dataset = self._dataset(section, self.data_options(section)['dataset'])
             indices = pick_samples(dataset, num_samples or len(dataset), self.seed)

@@ -39,7 +39,7 @@ PathLike = str | Path
 
 @dataclass(frozen=True)
 class Subject:
-    """What is diagnosed: networks made of end models, the end models, and data."""
+    """Networks to diagnose, the end models that they were made of, and data."""
 
     made: dict[str, nn.Module]  # by label: the midpoint or the pruned network, and after RESET
     ends: dict[str, nn.Module]
@@ -152,7 +152,7 @@ def running(subject: Subject, samples: int | None = None) -> Found:
 
 
 def magnitudes(subject: Subject, samples: int | None = None) -> Found:
-    """Mean |W| and |b| of every layer; in a chain without norms also g rescaled by what the weights have lost."""
+    """Return mean |W| and |b| of every layer; in a chain without norms also g rescaled by the weights' loss."""
     models = {name: subject.models[name] for name in (next(iter(subject.made)), *subject.ends)}
     found = parameter_magnitudes(list(models.values()))
     panels = {title: dict(zip(models, values.tolist(), strict=True))
@@ -167,7 +167,7 @@ def magnitudes(subject: Subject, samples: int | None = None) -> Found:
 
 
 def residual(subjects: Mapping[str, Subject], samples: int | None = None) -> Found:
-    """Merges of nets with and without residual connections, side by side: accuracy, and what is left of g and h."""
+    """Merges of networks with and without residual connections, side by side: accuracy, and what is left of g and h."""
     found = {}
     for label, subject in subjects.items():
         cases = {f'{label}, {name}': (model, list(subject.ends.values())) for name, model in subject.made.items()}
@@ -192,7 +192,7 @@ def diagnose(study: str, config: PathLike, checkpoints: Sequence[PathLike], out:
              plain: Sequence[PathLike] | None = None, samples: int | None = None, pruned: PathLike | None = None,
              matcher: MethodLike | None = None, reset_norms: bool = False, options: Mapping[str, Any] | None = None,
              **settings: Any) -> list[dict[str, Any]]:
-    """Say why a merged or pruned network does badly; ``<study>.json`` and figures appear in ``out``.
+    """Diagnose why a merged or pruned network does badly; ``<study>.json`` and figures appear in ``out``.
 
     ::
 
@@ -202,9 +202,9 @@ def diagnose(study: str, config: PathLike, checkpoints: Sequence[PathLike], out:
     Args:
         study: One of ``STUDIES``.
         config: As :func:`load_subject` takes it, like the arguments that are not named here.
-        checkpoints: Likewise; for ``'residual'`` of the nets with residual connections.
+        checkpoints: Likewise; for ``'residual'`` of the networks with residual connections.
         out: Folder.
-        plain: For ``'residual'``: config, and checkpoints, of nets without them.
+        plain: For ``'residual'``: config, and checkpoints, of networks without them.
         samples: How many images are measured, and used for matching and RESET; None for all.
         **settings: Of ``'vanishing'``: ``metric``, ``norm``, ``offset``.
 

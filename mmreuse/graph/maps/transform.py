@@ -144,7 +144,7 @@ class AxisPlan:
 
 
 def plan_axis(axes: list[tuple[Axis, ResolvedMap]]) -> AxisPlan:
-    """Say how an axis is rebuilt whose positions hold members of some spaces."""
+    """Plan how an axis whose positions hold members of some spaces is rebuilt."""
     length = len(axes[0][0].index)
     # every position of the result: its place in the old order, part (-1: it stays), member (or position), repeat
     table = torch.stack([torch.arange(length), torch.full((length,), -1), torch.arange(length),

@@ -129,7 +129,7 @@ def _prove(model: nn.Module, program: Program, run: Recording) -> None:
 
 
 def agree(given: Any, computed: Any) -> bool:
-    """Say whether two outputs are equal up to rounding."""
+    """Return whether two outputs are equal up to rounding."""
     first, second = tensors_in(given), tensors_in(computed)
     return len(first) == len(second) and all(map(_close, first, second))
 

@@ -34,7 +34,7 @@ class _Probed(nn.Module):
 
 
 def carried(graph: TracedModel, parts: Sequence[GraphModule]) -> list[tuple[CrossingTensor, ...]]:
-    """Say what crosses the cuts of a traced network.
+    """Return what crosses the cuts of a traced network.
 
     The parts are traced once more, one after another; that yields the spaces of the graph, and sees the tensors that
     no module of the network gives out.

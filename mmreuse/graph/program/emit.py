@@ -96,7 +96,7 @@ class GraphModule(nn.Module):
         return len(values) if isinstance(values, (tuple, list)) else 1
 
     def returned_from(self, name: str) -> int | None:
-        """Number of the value in the returned tuple that a module's only call gives and that nothing else reads."""
+        """Return the place in the returned tuple of a value that a module's only call gives and nothing else reads."""
         calls = [node for node in self._graph.nodes if node.op == 'call_module' and node.target == name]
         output = self._graph.output_node()
         values = output.args[0]
@@ -162,7 +162,7 @@ def emit(program: Program, inputs: Sequence[fx.Node] | None = None, output: fx.N
 
 
 def is_tensor_node(node: fx.Node) -> bool:
-    """Say whether the node's value is a tensor (not a container, not None)."""
+    """Return whether the node's value is a tensor (not a container, not None)."""
     return node.meta['shape'] is not None
 
 

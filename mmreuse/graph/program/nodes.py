@@ -158,12 +158,12 @@ class _Body:
 
 
 def has_matrix(module: nn.Module, axes: int = 2) -> bool:
-    """Say whether a module holds a weight of at least ``axes`` axes, as linear maps do and norms do not."""
+    """Return whether a module holds a weight of at least ``axes`` axes, as linear maps do and norms do not."""
     return any(parameter.ndim >= axes for parameter in module.parameters())
 
 
 def _is_product(node: fx.Node) -> bool:
-    """Say whether a value is a product: its module gates what it was given (squeeze and excitation)."""
+    """Return whether a value is a product: its module gates what it was given (squeeze and excitation)."""
     return getattr(node.target, '__name__', node.target) in ('mul', 'mul_', '__mul__', '__imul__', '__rmul__')
 
 

@@ -41,7 +41,7 @@ LeafRule = Callable[[nn.Module, str], bool]
 
 
 def is_leaf(module: nn.Module, name: str) -> bool:
-    """Say whether a module is recorded as one call in a full recording.
+    """Return whether a module is recorded as one call in a full recording.
 
     Leaves are the layers of ``torch.nn`` (but not its containers and stacks of layers), classes derived from them,
     scripted modules, and modules without children (``DropPath``, ``LayerScale``, ...): what such modules do differently
@@ -176,7 +176,7 @@ class Recorder(TorchFunctionMode):
         return self.add('get_attr', name, (), {}, tensor)
 
     def where(self) -> str:
-        """Say which module is being run."""
+        """Return the name of the module that is being run."""
         stack = self.stack
         module = f"module '{stack[-1].name}'" if stack and stack[-1].name else 'the model itself'
         return f'{type(self.model).__name__}: {module}'
@@ -205,7 +205,7 @@ class Recorder(TorchFunctionMode):
         return result
 
     def _reads_rows(self, name: str, args: tuple) -> bool:
-        """Say whether a number that Python gets tells how many rows were chosen by value."""
+        """Return whether a number that Python gets tells how many rows were chosen by value."""
         node = self.nodes.get(args[0]) if isinstance(args[0], Tensor) else None
         return node is not None and node.meta['ragged'] and (name != 'size' or args[1:2] == (0,) or args[0].ndim == 1)
 
@@ -258,7 +258,7 @@ class Recorder(TorchFunctionMode):
 
 
 def _is_ragged(node: fx.Node, value: Any) -> bool:
-    """Say whether a new node's number of rows depends on values: chosen by value, or made of rows that were."""
+    """Return whether a new node's number of rows depends on values: chosen by value, or made of rows that were."""
     sources = node.all_input_nodes
     name = node.target if isinstance(node.target, str) else getattr(node.target, '__name__', '')
     if name in _BY_VALUE or name == 'where' and len(node.args) == 1:

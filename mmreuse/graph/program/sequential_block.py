@@ -104,7 +104,7 @@ def _following(recording: Recording, model: nn.Module, here: Call, last: Call) -
 
 
 def is_plain(call: Call, model: nn.Module) -> bool:
-    """Say whether the call can be repeated as ``module(x)``: one tensor in, one out, all else at its default."""
+    """Return whether the call can be repeated as ``module(x)``: one tensor in, one out, all else at its default."""
     if not call.returns_tensor or call.output is None or len(call.inputs) != 1:
         return False
     bound = _bind(call, model)

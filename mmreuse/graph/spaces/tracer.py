@@ -249,7 +249,7 @@ class Tracer(TorchFunctionMode):
         return torch.zeros((1,) * tensor.dim(), dtype=torch.long)
 
     def set(self, tensor: Tensor, ids: Tensor) -> None:
-        """Say which atoms a result carries; ``ids`` broadcast to its shape."""
+        """Set the atoms that a result carries; ``ids`` broadcast to its shape."""
         set_state(tensor, Activation(self.atoms.settle(ids).expand(tensor.shape)))
 
     def treat(self, ids: Tensor, kinds: Tensor | None = None) -> None:
@@ -295,7 +295,7 @@ class Tracer(TorchFunctionMode):
                     self.atoms.pin(self.activated[source.key])
 
     def label(self, tensor: Tensor, ids: Tensor, role: str) -> None:
-        """Say which atoms the elements of a parameter (or of what was computed from it) belong to.
+        """Set the atoms that the elements of a parameter (or of what was computed from it) belong to.
 
         Args:
             tensor: A value whose state is :class:`Weight`.

@@ -42,7 +42,7 @@ class Aligned(list[nn.Module]):
         return [permuted(*each) for each in zip(statistics, self.graphs, self.maps, strict=True)]
 
     def matched(self, moments: Mapping[str, SpaceMoments]) -> dict[str, MatchedMoments]:
-        """Moments of matched channels, from what :func:`~mmreuse.renormalization.measure_together` gave before."""
+        """Return moments of matched channels, from those of :func:`~mmreuse.renormalization.measure_together`."""
         orders = [output_orders(graph, own, moments) for graph, own in zip(self.graphs, self.maps, strict=True)]
         return {name: matched(joint, [order.get(name) for order in orders]) for name, joint in moments.items()}
 
@@ -115,7 +115,7 @@ def align_graphs(graphs: Sequence[TracedModel], moments: Mapping[str, SpaceMomen
 
 
 def _orders(name: str, matching: Matching, matcher: Matcher) -> list[Permute]:
-    """For each model, its feature at the place of each one of the first model."""
+    """Return, for each model, its feature at the place of each feature of the first model."""
     parts = matching.per_model()
     for part in parts:
         if not isinstance(part, Assign) or not torch.equal(part.index.sort().values, torch.arange(matching.size)):
@@ -132,7 +132,7 @@ def _mean_score(matchings: Mapping[str, Matching]) -> float | None:
 
 
 def _cosine(first: nn.Module, other: nn.Module) -> float:
-    """Of the parameters that have the same shape in both."""
+    """Return the cosine of the parameters that have the same shape in both."""
     own = dict(other.named_parameters())
     pairs = [(value.detach().double(), own[name].detach().to(value.device, torch.float64))
              for name, value in first.named_parameters() if name in own and own[name].shape == value.shape]

@@ -91,7 +91,7 @@ class Aligner:
         return self.value(list(self.places))
 
     def similarity(self, name: str) -> Tensor:
-        """Similarity of each place to the member that is now at each place, shape (n, n)."""
+        """Return the similarity of each place to the member that is now at each place, shape (n, n)."""
         size = self.spaces[name].size
         total = torch.zeros(size, size, dtype=torch.float64)
         if self.weight:
@@ -99,13 +99,13 @@ class Aligner:
         return total + self.linear[name][:, self.places[name]].cpu() if name in self.linear else total
 
     def norms(self, *names: str) -> float:
-        """Product of the norms of target and network along some spaces: what their inner product cannot exceed."""
+        """Return the product of the norms of target and network along some spaces, the bound of their inner product."""
         squares = [(float(target.square().sum()), float(own.square().sum()))
                    for name in names for target, own in self._unfolded(name)]
         return (sum(target for target, _ in squares) * sum(own for _, own in squares)) ** .5
 
     def cosine(self, name: str) -> float:
-        """Cosine of target and network along one space and all of which it is the blocks; 0 where that is nothing."""
+        """Return the cosine of target and network along a space and the spaces inside it; 0 where they are zero."""
         inside = [child for child, space in self.spaces.items() if space.block_space == name]
         together = [name, *inside]
         product = sum(float((target * own).sum()) for part in together for target, own in self._unfolded(part))

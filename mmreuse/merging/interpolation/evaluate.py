@@ -20,7 +20,7 @@ STACKED = 16
 
 @torch.no_grad()
 def evaluate_together(models: Sequence[nn.Module], loader: Iterable, *, bf16: bool = False) -> list[dict[str, float]]:
-    """Accuracy and cross-entropy of classifiers. Every batch is loaded and prepared once, and all of them see it.
+    """Measure accuracy and cross-entropy of classifiers; every batch is loaded and prepared once for all.
 
     Args:
         models: From images (B, ...) to logits (B, C), on one device, with one way of preparing images.

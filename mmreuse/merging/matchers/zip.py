@@ -75,7 +75,7 @@ def _size(moments: SpaceMoments, size: int | None, reduction: float | None) -> i
 
 
 def join_greedily(table: np.ndarray, sizes: tuple[int, ...], size: int, alpha: float, beta: float) -> Pairs:
-    """The joins of :func:`zip_features`, one after the other: each as the groups' first members, the kept one first."""
+    """Return the joins of :func:`zip_features` in order: each as the groups' first members, the kept one first."""
     total, models = len(table), np.repeat(np.arange(len(sizes)), sizes)
     budget = int((total - size) // len(sizes) * beta + 1e-4)
     stages = [(alpha, max(budget, 1)), (alpha, total)] + ([(1., total)] if alpha <= 0 else [])

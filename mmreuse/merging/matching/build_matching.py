@@ -34,7 +34,7 @@ def in_order(labels: Tensor) -> Tensor:
 
 
 def mean_within(index: Tensor, similarity: Tensor) -> float:
-    """Mean similarity of the pairs that share a group, found by comparing ever farther neighbours in sorted order."""
+    """Return the mean similarity of pairs that share a group, by comparing ever farther neighbours in sorted order."""
     order, found = index.argsort(stable=True), []
     for step in range(1, int(index.bincount().max())):
         left, right = order[:-step], order[step:]

@@ -87,7 +87,7 @@ def check_moments(graphs: Sequence[TracedModel], moments: Mapping[str, SpaceMome
 
 @contextmanager
 def naming(name: str) -> Iterator[None]:
-    """Say of which space an error in the block is."""
+    """Name the space in errors that are raised in the block."""
     try:
         yield
     except (SpaceError, DataError) as error:
@@ -158,7 +158,7 @@ def assign(
     chosen: dict[str, np.ndarray] = {}
 
     def total(name: str) -> np.ndarray:
-        """Similarity of every two members, with all that moves with them."""
+        """Return the similarity of every two members, with all that moves with them."""
         if name not in totals:
             scores = np.zeros((reference[name].size, spaces[name].size))
             if name in similarity:

@@ -64,7 +64,7 @@ def match_spaces(
     spaces: Sequence[str] | None = None,
     overrides: Mapping[str, Matcher] | None = None,
 ) -> Matchings:
-    """Say for every space how the features of N models become those of one.
+    """Match the features of N models, in every space, to those of one.
 
     A space with blocks is matched inside its blocks, over all models. If the blocks may move (heads, groups), those
     of each model are first put in the order of the first model's: correlations are matched for every pair of blocks,
@@ -250,7 +250,7 @@ def _match_inside(graphs: Sequence[TracedModel], moments: SpaceMoments, name: st
 
 
 def _groups(graphs: Sequence[TracedModel], name: str, order: Sequence[Tensor]) -> list[list[Tensor]]:
-    """For each block of the first model what the models have at its place, as numbers of stacked features."""
+    """Return, for each block of the first model, the stacked features that the models have at its place."""
     blocks = [members(graph.spaces[name]) for graph in graphs]
     starts = [sum(graph.spaces[name].size for graph in graphs[:number]) for number in range(len(graphs))]
     return [[start + torch.from_numpy(mine[int(index[place])])

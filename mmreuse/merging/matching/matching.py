@@ -28,5 +28,5 @@ class Matching:
         return self.map.size
 
     def per_model(self) -> list[Assign | Dense]:
-        """Each model's own columns of M and rows of U, as one map."""
+        """Return each model's own columns of M and rows of U, as one map."""
         return self.map.split(list(self.sizes))

@@ -40,7 +40,7 @@ class _Observed:
     open: Tensor  # (n,) whether more than one feature of another model suits a feature of the first
 
     def pairs(self, number: int) -> Tensor:
-        """Similarity of the first model's features to those of another, constant ones being like each other."""
+        """Return similarities of the first model's features to another's, constant ones being like each other."""
         size = self.varies.shape[1]
         constant = ~self.varies
         return self.table[:size, number * size:(number + 1) * size] + torch.outer(

@@ -40,7 +40,7 @@ class _Batch:
     labels: Tensor | None
 
     def bytes(self) -> int:
-        """In memory; models share their images."""
+        """Return the bytes in memory; models share their images."""
         return sum({tensor.data_ptr(): tensor.nbytes for values in self.values for tensor in values}.values())
 
 
@@ -87,7 +87,7 @@ class CachedFeatures:
         self.kept, self.stages = kept, []
 
     def unpack(self) -> list[Unpack]:
-        """For each model, what finds its own features in a row."""
+        """Return, for each model, the function that finds its own features in a row."""
         batch, first, found = next(self._batches()), 0, []
         for values in batch.values:
             shapes = tuple((len(tensor) // batch.samples, *tensor.shape[1:]) for tensor in values)

@@ -21,7 +21,7 @@ ClassNames = Sequence[Sequence[str]] | Sequence[str]
 
 def choose_heads(heads: str | None, class_names: ClassNames | None, models: int,
                  stop: object) -> tuple[str, list[list[str]] | None]:
-    """Say what becomes of the heads, and name each model's classes.
+    """Decide how heads are treated, and name each model's classes.
 
     Args:
         heads: One of :data:`HEADS`; None: ``'merge'`` for models that name the same classes or for one model, and

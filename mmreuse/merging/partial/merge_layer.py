@@ -29,7 +29,7 @@ class MergeLayer(nn.Module):
 
 
 def can_merge(module: nn.Module) -> bool:
-    """Say whether the layers of several models can become one that reads their features side by side."""
+    """Return whether the layers of several models can become one that reads their features side by side."""
     # mmcv's layers are those of torch, with a way around empty inputs; other libraries' may do something else.
     return (isinstance(module, _KINDS) and type(module).__module__.split('.')[0] in ('torch', 'mmcv')
             and module._parameters.get('weight') is not None and getattr(module, 'groups', 1) == 1)

@@ -1,4 +1,4 @@
-"""What a merged model was made of, for calibration."""
+"""Sources of a merged model, for calibration."""
 from collections.abc import Mapping
 
 from mmreuse.calibration import Source

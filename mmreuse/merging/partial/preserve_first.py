@@ -63,7 +63,7 @@ class PreserveFirst:
 
     @cached_property
     def statistics(self) -> list[Statistics]:
-        """Of the layers of each end model."""
+        """Return the statistics of the layers of each end model."""
         return measure_ends(self.models, self.images, samples=self.samples)
 
     def whole(self, matcher: str) -> 'Whole':

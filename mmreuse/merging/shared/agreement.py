@@ -1,4 +1,4 @@
-"""How often a merged network decides as the networks that it was made of, on images held out for that."""
+"""Agreement of a merged network with its sources, on held-out images."""
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -19,7 +19,7 @@ _FOLDS = 5
 
 @dataclass(frozen=True, order=True)
 class Agreement:
-    """How alike two networks decide; where they agree as often, the one with the smaller divergence is better."""
+    """Agreement of two networks' decisions; of equal agreement, the smaller divergence is better."""
     share: float  # of images on which the largest score is the same
     divergence: float = field(compare=False)  # mean Kullback-Leibler divergence of the scores, in nats
     _closeness: float = field(init=False, repr=False)

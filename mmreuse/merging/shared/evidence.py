@@ -1,4 +1,4 @@
-"""What mergers weigh networks by: second moments of the inputs of layers, and diagonal Fisher information."""
+"""Evidence that mergers weigh networks by: second moments of layer inputs, diagonal Fisher information."""
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 

@@ -15,12 +15,12 @@ Shape = tuple[int, int, int]
 
 
 def needs_base(method: Method) -> bool:
-    """Say whether a merger gives a task vector, which is scaled and added to a base, and not the weights themselves."""
+    """Return whether a merger gives a task vector, to be scaled and added to a base, and not the weights themselves."""
     return bool({'task_vectors', 'task_matrices'} & set(method.needs))
 
 
 def takes_matrices(method: Method) -> bool:
-    """Say whether a merger sees one layer at a time."""
+    """Return whether a merger sees one layer at a time."""
     return bool({'matrices', 'task_matrices'} & set(method.needs))
 
 
@@ -44,7 +44,7 @@ def shared_parameters(names: Sequence[str], models: Sequence[nn.Module], base: n
 
 
 def matrix_shapes(model: nn.Module, names: Sequence[str]) -> dict[str, Shape]:
-    """Say which parameters are matrices: weights of linear layers, convolutions and attention.
+    """Return the parameters that are matrices: weights of linear layers, convolutions and attention.
 
     Kernel positions count among the inputs of a convolution, whose groups are matrices of their own; so are the three
     that attention keeps in one tensor.
@@ -108,7 +108,7 @@ def _apart(row: Tensor, like: Named) -> dict[str, Tensor]:
 
 
 def drift(networks: Sequence[Named], base: Named | None, shapes: Mapping[str, Shape]) -> dict[str, list[float]]:
-    """Say how far networks are from where they began, over their matrices.
+    """Return how far networks are from where they began, over their matrices.
 
     Returns:
         dict[str, list[float]]: For each network its ``distance`` ``||W_t - W_0|| / ||W_0||`` and its ``cosine`` with

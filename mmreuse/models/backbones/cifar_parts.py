@@ -1,4 +1,4 @@
-"""What the nets for CIFAR share: norms and initialisations by name."""
+"""Parts of the CIFAR networks: norms and initialisations by name."""
 from collections.abc import Callable
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""The residual nets for CIFAR: three stages of basic blocks."""
+"""The residual networks for CIFAR: three stages of basic blocks."""
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -120,11 +120,11 @@ class CifarResNet(BaseBackbone):
     Args:
         depth: 6n + 2: n blocks a stage.
         width: Channels of the first stage; the others have twice and four times as many.
-        num_classes: Ends the net in pooling and the classifier ``linear``, as a plain
+        num_classes: Ends the network in pooling and the classifier ``linear``, as a plain
             network from images to logits (N, num_classes). None: a backbone.
         in_channels: Channels of the image.
         shortcut: Where a block changes the size: ``'pad'`` (option A, without parameters, of the published
-            weights), ``'conv1x1'`` (option B) or ``'conv3x3'`` (the nets of *ZipIt!*).
+            weights), ``'conv1x1'`` (option B) or ``'conv3x3'`` (the networks of *ZipIt!*).
         norm: Behind every convolution: ``'bn'``, ``'ln'`` (over the channels at each pixel), None, or
             ``'fixup'``: the blocks, and the initialisation, of *Fixup* instead. Modules are called after it: ``ln1``.
         bias: Of the convolutions; None: where there is no norm. Without any norm, False takes away the classifier's
@@ -204,7 +204,7 @@ class CifarResNet(BaseBackbone):
                              *[block(out_channels, out_channels) for _ in range(blocks - 1)])
 
     def train(self, mode: bool = True) -> 'CifarResNet':
-        """Set the mode; unlike the base class, hand back the net, as every torch module does."""
+        """Set the mode; unlike the base class, hand back the network, as every torch module does."""
         super().train(mode)
         return self
 

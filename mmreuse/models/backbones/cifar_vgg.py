@@ -1,4 +1,4 @@
-"""The VGG nets for CIFAR: convolutions in a row, one linear layer behind them."""
+"""The VGG networks for CIFAR: convolutions in a row, one linear layer behind them."""
 from mmpretrain.models.backbones.base_backbone import BaseBackbone
 from torch import Tensor, nn
 
@@ -26,14 +26,14 @@ class CifarVGG(BaseBackbone):
         width: Channels of the first stage; the others have 2, 4, 8 and 8 times as many.
         norm: Behind every convolution: ``'bn'``, ``'ln'`` (over the channels at each pixel) or None.
         bias: Whether convolutions and the linear layer have one.
-        last_pool: Behind the last stage: ``'max'`` as behind the others (the nets of *ZipIt!* and *CCA Merge*), or
+        last_pool: Behind the last stage: ``'max'`` as behind the others (the networks of *ZipIt!* and *CCA Merge*), or
             ``'avg'`` (those of the work on vanishing features). The mean over what is left of the image follows.
         init: ``'vgg_init'`` (Kaiming normal by fan-out; linear layer N(0, 0.01^2)), ``'lecun_normal'``
             (N(0, 1 / fan-in)), ``'xavier'`` (uniform, gain of ReLU), all with zero biases; ``'kaiming'`` (by fan-in);
             None: PyTorch's own.
         hidden: Width of two more linear layers in front of the classifier, each with ReLU and dropout; the names are
             ``classifier.0``, ``.3`` and ``.6`` then, as in the published weights of chenyaofo/pytorch-cifar-models.
-        num_classes: Ends the net in pooling and the classifier, as a plain network from images to
+        num_classes: Ends the network in pooling and the classifier, as a plain network from images to
             logits (N, num_classes). None: a backbone.
         in_channels: Channels of the image.
         init_cfg: As in mmengine.
@@ -84,7 +84,7 @@ class CifarVGG(BaseBackbone):
             INITS[init](self)
 
     def train(self, mode: bool = True) -> 'CifarVGG':
-        """Set the mode; unlike the base class, hand back the net, as every torch module does."""
+        """Set the mode; unlike the base class, hand back the network, as every torch module does."""
         super().train(mode)
         return self
 

@@ -200,7 +200,7 @@ class DeRy(BaseBackbone):
             part.requires_grad_(False)
 
     def _check_joints(self, base_channels: int) -> None:
-        """Every adapter, or the direct joint, must fit what comes before and behind."""
+        """Check that every adapter, or direct joint, fits what comes before and behind."""
         if len(self.adapters) != len(self.blocks) - 1:
             raise ConfigError(f'DeRy: {len(self.blocks)} blocks need {len(self.blocks) - 1} adapters in adapter_list, '
                               f'not {len(self.adapters)}.')

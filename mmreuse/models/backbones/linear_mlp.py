@@ -56,7 +56,7 @@ class LinearMLP(BaseBackbone):
                 self.register_buffer(f'res{number}', torch.eye(width))
 
     def train(self, mode: bool = True) -> 'LinearMLP':
-        """Set the mode; unlike the base class, hand back the net, as every torch module does."""
+        """Set the mode; unlike the base class, hand back the network, as every torch module does."""
         super().train(mode)
         return self
 

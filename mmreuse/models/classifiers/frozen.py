@@ -67,7 +67,7 @@ class FrozenClassifier(ImageClassifier):
         return mask_parameters(self.backbone)
 
     def mask_costs(self) -> None:
-        """All weights cost the same in budgets."""
+        """Return None: all weights cost the same in budgets."""
 
     def loss(self, inputs: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
         """Return the losses of the head, and ``loss_sparsity`` where ``alpha`` is not zero.

@@ -129,7 +129,7 @@ class MergedClassifier(BaseModel):
             source.load()
 
     def collect(self, loader: Iterable, samples: int | None = None) -> dict[str, SpaceMoments]:
-        """Joint moments of all feature spaces that the sources share, in one pass; good for every matcher and stop.
+        """Collect joint moments of all feature spaces that the sources share, in one pass, for any matcher and stop.
 
         Args:
             loader: Batches of images, prepared.

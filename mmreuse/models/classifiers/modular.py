@@ -139,7 +139,7 @@ class ModularClassifier(BaseModel):
         return self
 
     def train_only_head(self, head_only: bool) -> None:
-        """Whether masks and gates hold still, so that no gradient goes through the base."""
+        """Freeze masks and gates, so that no gradient goes through the base."""
         for parameter in self.switches().values():
             parameter.requires_grad_(not head_only)
 
@@ -153,7 +153,7 @@ class ModularClassifier(BaseModel):
         return self.base
 
     def mask_costs(self) -> dict[str, float] | None:
-        """What a weight costs in budgets, by name of its mask; None: all the same."""
+        """Return the cost of a weight in budgets, by name of its mask; None: all the same."""
         if self.cost == 'weights':
             return None
         return {name: self.rates.get(name.removesuffix('_mask'), 0.) for name in mask_parameters(self.base)}

@@ -14,8 +14,8 @@ from mmreuse.registry import MODELS
 class NarrowClassifier(ImageClassifier):
     """mmpretrain's classifier, which becomes as narrow as what it loads: a checkpoint of ``prune_channels``, say.
 
-    The config is that of the dense net, so are the names in the state dict. Parameters stay the same objects, so that
-    an optimizer that was built before the checkpoint was loaded trains what was loaded.
+    The config is that of the dense network, so are the names in the state dict. Parameters stay the same objects, so
+    that an optimizer that was built before the checkpoint was loaded trains what was loaded.
 
     Args:
         input_size: Of an image, such as (3, 32, 32).

@@ -1,4 +1,4 @@
-"""Several nets of one architecture, trained in one run without touching each other."""
+"""Several networks of one architecture, trained in one run without touching each other."""
 import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,20 +17,20 @@ from mmreuse.utils.state_fit import load_strictly, weights_of
 class ClassifierPair(BaseModel):
     """Two (or more) classifiers of one architecture as one model of mmengine's Runner.
 
-    A batch for training is as many batches as there are nets, one behind the other, each for its own net
-    (:class:`~mmreuse.datasets.samplers.ParallelBatchSampler` makes such batches). The nets share no parameter, and
-    optimisers such as SGD treat elements apart, so every net trains as it would alone.
+    A batch for training is as many batches as there are networks, one behind the other, each for its own network
+    (:class:`~mmreuse.datasets.samplers.ParallelBatchSampler` makes such batches). The networks share no parameter, and
+    optimisers such as SGD treat elements apart, so every network trains as it would alone.
 
     Args:
-        classifier: Config of one net, as an ``ImageClassifier``.
+        classifier: Config of one network, as an ``ImageClassifier``.
         nets: How many.
         same_init: Whether all start from the weights of the first. Otherwise they are drawn one after the other.
-        checkpoints: Of nets to start from, one each.
+        checkpoints: Of networks to start from, one each.
         data_preprocessor: As in mmengine.
         init_cfg: As in mmengine.
 
     Raises:
-        ConfigError: There are fewer than two nets, or not one checkpoint a net.
+        ConfigError: There are fewer than two networks, or not one checkpoint a network.
     """
 
     def __init__(
@@ -49,12 +49,12 @@ class ClassifierPair(BaseModel):
             raise ConfigError(f'ClassifierPair: {len(checkpoints)} checkpoints for {nets} nets.')
         self.same_init = same_init
         self.checkpoints = checkpoints
-        # Each net prepares images as the pair does, so that it can be measured on its own.
+        # Each network prepares images as the pair does, so that it can be measured on its own.
         self.nets = nn.ModuleList(
             MODELS.build(copy.deepcopy({'data_preprocessor': data_preprocessor, **classifier})) for _ in range(nets))
 
     def init_weights(self) -> None:
-        """Initialise the nets, or load the checkpoints that they start from.
+        """Initialise the networks, or load the checkpoints that they start from.
 
         Raises:
             ArtefactError: A checkpoint is missing or of another architecture.
@@ -69,19 +69,19 @@ class ClassifierPair(BaseModel):
 
     def forward(self, inputs: Tensor, data_samples: list | None = None,
                 mode: str = 'tensor') -> Tensor | dict[str, Tensor] | list:
-        """Run the nets.
+        """Run the networks.
 
         Args:
             inputs: (N, C, H, W). For ``mode='loss'`` the nets' own batches one behind the other.
             data_samples: Of the inputs.
-            mode: ``'tensor'``: scores of all nets (K, N, classes); ``'loss'``: losses ``loss_1``, ``loss_2``, ...;
+            mode: ``'tensor'``: scores of all networks (K, N, classes); ``'loss'``: losses ``loss_1``, ``loss_2``, ...;
                 ``'predict'``: the data samples with ``net_scores`` (K, classes).
 
         Returns:
             Tensor | dict[str, Tensor] | list: See ``mode``.
 
         Raises:
-            DataError: A batch for training cannot be shared out among the nets.
+            DataError: A batch for training cannot be shared out among the networks.
         """
         if mode == 'loss':
             return self._losses(inputs, data_samples)

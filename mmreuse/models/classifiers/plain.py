@@ -1,4 +1,4 @@
-"""Weights of nets in one piece, for mmpretrain's classifiers, and what published modules call theirs."""
+"""Weights of networks in one piece, for mmpretrain's classifiers, and what published modules call theirs."""
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -37,7 +37,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 
 
 def classifier_name(name: str, heads: Sequence[str]) -> str:
-    """What mmpretrain's classifier calls a plain net's tensor; ``heads`` are names of its last layer."""
+    """Return the name in mmpretrain's classifier of a plain network's tensor; ``heads`` are names of its last layer."""
     while _PREFIX.match(name):
         name = _PREFIX.sub('', name)
     module, _, tensor = re.sub(r'\.scale$', '.weight', name).rpartition('.')
@@ -45,9 +45,9 @@ def classifier_name(name: str, heads: Sequence[str]) -> str:
 
 
 def _of_cifar_resnet(name: str, norm: str) -> str:
-    """What :class:`CifarResNet` calls a tensor of other CIFAR ResNets; ``norm`` begins the names of its norms.
+    """Return the name in :class:`CifarResNet` of a tensor of other CIFAR ResNets; its norms' names begin with ``norm``.
 
-    ``downsample.0`` is the shortcut in torchvision's style; ``segments.0.1.norm2`` in the nets of *Vanishing Feature*.
+    ``downsample.0`` is the shortcut in torchvision's style; ``segments.0.1.norm2`` is of *Vanishing Feature*.
     """
     name = re.sub(r'\bsegments\.(\d)', lambda match: f'layer{int(match[1]) + 1}', name)
     name = re.sub(r'\bdownsample\.', 'shortcut.', name)
@@ -55,7 +55,7 @@ def _of_cifar_resnet(name: str, norm: str) -> str:
 
 
 def _renamed(name: str, model: nn.Module) -> str:
-    """What a classifier with a backbone calls a plain net's tensor."""
+    """Return the name in a classifier with a backbone of a plain network's tensor."""
     # The two kinds of VGG have tensors of the same shapes, and differ in this name.
     kind = getattr(model.backbone, 'last_pool', None)
     heads = {'max': ['classifier'], 'avg': ['classifier.0']}.get(kind, ['linear', 'fc'])
@@ -67,7 +67,7 @@ def _renamed(name: str, model: nn.Module) -> str:
 
 
 def published_name(name: str, base: nn.Module) -> str:
-    """What a base calls a parameter of the network that a module was published for; the name itself if it fits."""
+    """Return a base's name of a parameter of the published module's network; the name itself if it fits."""
     own = dict(base.named_parameters())
     mixer = name
     for pattern, replacement in _MIXER:
@@ -80,16 +80,16 @@ def convert(state: Mapping[str, Tensor], model: nn.Module, *, statistics: bool =
     """Give the tensors the classifier's names.
 
     Args:
-        state: Of the plain net.
-        model: The classifier; gives what plain nets do not keep: class vectors and counts of batches.
-        statistics: False for nets without running statistics, which then are the model's and have to be taken anew.
+        state: Of the plain network.
+        model: The classifier; gives what plain networks do not keep: class vectors and counts of batches.
+        statistics: False for networks without running statistics, which then are the model's and have to be taken anew.
 
     Returns:
         dict[str, Tensor]: Loads strictly into the classifier.
 
     Raises:
         ArtefactError: A tensor is missing, left over, or of another shape.
-        ConfigError: The network has no backbone, hence the names of plain nets.
+        ConfigError: The network has no backbone, hence the names of plain networks.
     """
     if not hasattr(model, 'backbone'):
         raise ConfigError(f'{type(model).__name__} has no backbone: it is a plain net itself. Name the file as the '

@@ -124,7 +124,7 @@ def common_preprocessor(sources: Sequence[Source], given: Any) -> Any:
 
 
 def _of_images(preprocessor: Mapping[str, Any]) -> dict[str, Any]:
-    """What concerns images, comparable."""
+    """Return the settings that concern images, comparable."""
     return {key: list(value) if isinstance(value, (list, tuple)) else value for key, value in preprocessor.items()
             if key not in ('num_classes', 'type')}
 
@@ -132,7 +132,7 @@ def _of_images(preprocessor: Mapping[str, Any]) -> dict[str, Any]:
 @torch.no_grad()
 def class_scorer(source: Source, image: Tensor, classes: Sequence[int],
                  num_classes: int) -> Callable[[Tensor], Tensor]:
-    """How the outputs (B, D) of a source become scores (B, C) of all classes, -inf for those it does not know.
+    """Return the map from a source's outputs (B, D) to scores (B, C) of all classes, -inf for those it does not know.
 
     A head with ``class_scores``, such as :class:`~mmreuse.models.heads.TextEmbeddingHead`, says so itself;
     outputs for all C classes are scores; as many outputs as the task has classes are those of its classes.

@@ -84,7 +84,7 @@ def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 class SinGANGenerator(nn.Module):
-    """Noise maps to image, coarse to fine: an ordinary function, so that nets can be compared on the same noise.
+    """Noise maps to image, coarse to fine: an ordinary function, so that networks can be compared on the same noise.
 
     At each scale n (equations 1 to 3), ``x_n = up(x_(n+1)) + psi_n(a_n z_n + up(x_(n+1)))``, where ``psi_n`` is
     a stack of convolutions that ends in a tanh, and the coarsest scale has no image to start from.
@@ -142,7 +142,7 @@ class SinGANGenerator(nn.Module):
         return image
 
     def refine(self, scale: int, image: Tensor | None, noise: Tensor) -> Tensor:
-        """From the image of the next coarser scale (None at the coarsest) to that of ``scale``, the size of ``noise``.
+        """Refine the image of the next coarser scale (None at the coarsest) to ``scale``, the size of ``noise``.
 
         Padding is done once for all convolutions, so that noise and image meet the same zeros at the border.
         """
@@ -220,7 +220,7 @@ class SinGAN(BaseModel):
 
     @property
     def trained_scales(self) -> int:
-        """How many scales have had all their iterations."""
+        """Return the number of scales that have had all their iterations."""
         return int(self.iteration) // self.steps
 
     def forward(self, inputs: Tensor | Sequence[Tensor], data_samples: Any = None, mode: str = 'tensor') -> Tensor:
@@ -306,7 +306,7 @@ class SinGAN(BaseModel):
         return discriminator(fake).mean() - discriminator(real).mean() + self.penalty_weight * penalty
 
     def _generator_losses(self, scale: int, real: Tensor) -> tuple[Tensor, Tensor]:
-        """How little the discriminator is deceived, and the error of the reconstruction."""
+        """Return the generator's adversarial loss, and the error of the reconstruction."""
         adversarial = -self.discriminators[scale](self._make(scale)).mean()
         if scale:
             with torch.no_grad():

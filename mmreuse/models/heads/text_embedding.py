@@ -1,4 +1,4 @@
-"""A head into the space of class names, which nets of different classes share."""
+"""A head into the space of class names, which networks of different classes share."""
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,7 +27,7 @@ def orthonormal_features(num_classes: int, dims: int, seed: int = 0) -> Tensor:
 class TextEmbeddingHead(ClsHead):
     """Maps features to embeddings, which are compared with the embeddings of the class names.
 
-    Logits are ``scale * cos(embedding, class vector)``. Nets trained on different classes so
+    Logits are ``scale * cos(embedding, class vector)``. Networks trained on different classes so
     have outputs with one meaning, and can be merged up to and including the head (Stoica et al.,
     *ZipIt!*, 2024, section 5.1). :meth:`forward` gives embeddings; classes come in only behind it.
 
@@ -36,8 +36,8 @@ class TextEmbeddingHead(ClsHead):
         features: Class vectors: a safetensors file with a (C, D) tensor per set of classes, or
             ``dict(num_classes=C, dims=D, seed=0)`` for orthonormal ones.
         key: Which tensor of the file.
-        classes: Ids of the classes that the net is trained on, see :func:`~mmreuse.utils.class_split.resolve_classes`;
-            None: all C.
+        classes: Ids of the classes that the network is trained on, see
+            :func:`~mmreuse.utils.class_split.resolve_classes`; None: all C.
         scale: Inverse temperature of the cosine.
         **kwargs: Of ``ClsHead``.
 
@@ -64,7 +64,7 @@ class TextEmbeddingHead(ClsHead):
         return self.fc(self.pre_logits(feats))
 
     def class_scores(self, embeddings: Tensor) -> Tensor:
-        """Logits of all classes: (N, D) -> (N, C) in single precision, since the scale magnifies rounding."""
+        """Return logits of all classes, (N, D) -> (N, C), in single precision, since the scale magnifies rounding."""
         with torch.autocast(embeddings.device.type, enabled=False):
             return self.scale * F.normalize(embeddings.float(), dim=1) @ self.class_vectors.T
 

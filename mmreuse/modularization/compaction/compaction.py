@@ -178,7 +178,7 @@ def remove(graph: TracedModel, dead: dict[str, Tensor]) -> nn.Module:
 
 
 def difference(first: nn.Module, second: nn.Module, inputs: tuple[Any, ...]) -> float:
-    """Largest difference between the outputs of two networks in float64, relative to the first one's largest output."""
+    """Return the largest difference of two networks' outputs in float64, relative to the first one's largest output."""
     values = as_double(tuple(each.cpu() if isinstance(each, Tensor) else each for each in inputs))
     one, two = (run_in_double(as_double_network(model), values) for model in (first, second))
     error, scale = float((one - two).abs().max()), float(one.abs().max())

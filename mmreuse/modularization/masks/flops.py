@@ -28,7 +28,7 @@ class Uses:
 
 @dataclass(frozen=True)
 class LayerCost:
-    """Of one weight."""
+    """Cost of one weight."""
     weights: int
     kept: int
     dense: int  # multiply-adds

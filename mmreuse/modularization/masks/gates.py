@@ -195,7 +195,7 @@ def gate_spaces(graph: TracedModel) -> list[str]:
 
 
 def _gated_axes(graph: TracedModel, name: str) -> list[tuple[Axis, Tensor]]:
-    """Axes that a space's gates act on, each with the gate of each member; -1, the last, for places without."""
+    """Return the axes that a space's gates act on, with the gate of each member; -1, the last, for places without."""
     space, none = graph.spaces[name], torch.tensor([-1])
     found = [(axis, torch.cat([torch.arange(space.size), none])) for axis in space.axes]
     for inner in graph.spaces.values():

@@ -1,4 +1,4 @@
-"""What a run that learns masks has chosen, in one file at any time."""
+"""The choice of a run that learns masks, in one file that is valid at any time."""
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any

@@ -26,7 +26,7 @@ def macs_share(dense: nn.Module, pruned: nn.Module, inputs: tuple) -> float:
 
 
 def prunable_spaces(graph: TracedModel, spaces: Sequence[str] | None = None, exclude: Sequence[str] = ()) -> list[str]:
-    """Names of the spaces whose members can go one by one: all but those that consist of another one's blocks.
+    """Return the names of spaces whose members can go one by one: all but those made of another one's blocks.
 
     Args:
         graph: The traced network.

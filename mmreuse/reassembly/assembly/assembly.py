@@ -93,7 +93,7 @@ class ComponentCache:
 
     Args:
         zoo: Entries by key.
-        nodes: Nodes of each net.
+        nodes: Nodes of each network.
         num_classes: Outputs of the head.
         in_channels: Channels of the images.
         pretrained: Blocks carry their weights; False for counting and timing.

@@ -32,7 +32,7 @@ def upper_bound(values: np.ndarray, segments: Segments, num_blocks: int) -> floa
 
 
 def _best_partners(values: np.ndarray, segments: Segments) -> tuple[np.ndarray, np.ndarray]:
-    """For every segment (W, S): best S to a feasible segment that does not overlap it, and S to itself."""
+    """Return, for every segment, (W, S): best S to a feasible segment that does not overlap it, and S to itself."""
     foreign = np.full(segments.penalty.shape, -np.inf)
     own = np.full(segments.penalty.shape, -np.inf)
     for net in range(len(segments.offsets) - 1):

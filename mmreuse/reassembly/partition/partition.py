@@ -39,7 +39,7 @@ def partition(
 
     Cuts and sets given the anchors are optimal (dynamic programming); anchors given the sets are their medoids;
     the two alternate from several starts. The similarity of two blocks is that of their inputs plus that of their
-    outputs (eq. 1), averaged over both directions. Every block holds fewer than ``(1 + epsilon) / K`` of its net.
+    outputs (eq. 1), averaged over both directions. Every block holds fewer than ``(1 + epsilon) / K`` of its network.
 
     Args:
         similarity: Of the zoo; it may hold further networks. A directed one is averaged over both directions.

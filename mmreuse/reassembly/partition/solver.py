@@ -225,7 +225,7 @@ def medoids(pairs: Pairs, labels: np.ndarray, num_sets: int) -> tuple[np.ndarray
 
 
 def best_swap(pairs: Pairs, anchors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The exchange of one anchor for another block that gains most with free labels (Kaufman and Rousseeuw, 1990).
+    """Return the swap of an anchor for a block that gains most with free labels (Kaufman and Rousseeuw, 1990).
 
     Args:
         pairs: Similarity of the n blocks of R restarts.
@@ -256,7 +256,7 @@ def initial_anchors(values: np.ndarray, segments: Segments, num_blocks: int, see
     Each restart draws from its own stream, so it comes out the same however many there are.
 
     Returns:
-        np.ndarray: (R, K) segments, all of one feasible cut of every net.
+        np.ndarray: (R, K) segments, all of one feasible cut of every network.
     """
     streams = [np.random.default_rng([seed, restart]) for restart in restarts]
     cuts = np.stack([stream.random(segments.penalty.shape) for stream in streams]) + segments.penalty

@@ -94,7 +94,7 @@ class Trellis:
 
     @cached_property
     def completions(self) -> tuple[np.ndarray, ...]:
-        """By position, for each choice how many paths end through it, sets disregarded: (n,) float64."""
+        """Return, by position, how many paths end through each choice, sets disregarded: (n,) float64."""
         counts = [np.ones(len(self.positions[-1]))]
         for position in range(len(self.positions) - 2, -1, -1):
             following = np.bincount(
@@ -123,7 +123,7 @@ def _completions(lattice: Trellis, extreme: np.ufunc, none: float) -> list[np.nd
 
 
 def _totals_through(lattice: Trellis, extreme: np.ufunc, none: float) -> list[np.ndarray]:
-    """By position, the ``extreme`` total of all paths through each choice, sets disregarded: (n, 3)."""
+    """Return, by position, the ``extreme`` total of all paths through each choice, sets disregarded: (n, 3)."""
     through, behind = [], np.zeros((1, 3))
     ahead = _completions(lattice, extreme, none)
     for choices, states, rest in zip(lattice.positions, lattice.num_states, ahead, strict=True):

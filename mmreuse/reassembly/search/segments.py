@@ -44,7 +44,7 @@ class Segments:
         return (last - first) * len(self) + self.offsets[net] + last + 1
 
     def at_start(self, table: np.ndarray) -> np.ndarray:
-        """For each segment the entry of ``table`` (..., S) at the state before it: a view (..., W, S)."""
+        """Return, for each segment, the entry of ``table`` (..., S) at the state before it: a view (..., W, S)."""
         front = np.full((*table.shape[:-1], self.width), -np.inf)
         windows = sliding_window_view(np.concatenate([front, table], axis=-1), len(self), axis=-1)
         return windows[..., self.width - 1::-1, :]
@@ -79,13 +79,13 @@ def size_bounds(sizes: Mapping[str, np.ndarray], num_blocks: int, epsilon: float
     """``(1 + epsilon) |M| / K`` of every network, checked to be attainable.
 
     Args:
-        sizes: Size of every node, by net.
+        sizes: Size of every node, by network.
         num_blocks: K.
         epsilon: Slack.
         balance: What sizes are, for the message.
 
     Returns:
-        list[float]: One bound a net.
+        list[float]: One bound a network.
 
     Raises:
         ConfigError: A network has fewer than K nodes, or no K blocks of it stay below the bound;

@@ -34,7 +34,7 @@ class CostTable:
 
     Args:
         zoo: Entries by key.
-        nodes: Nodes of each net.
+        nodes: Nodes of each network.
         num_classes: Outputs of the head.
         input_size: Height and width of the images.
         in_channels: Channels of the images.

@@ -81,7 +81,7 @@ class Adapter:
 
 @dataclass(frozen=True)
 class Genotype:
-    """An assembled net, complete: building it twice gives the same net."""
+    """An assembled network, complete: building it twice gives the same network."""
     blocks: tuple[Block, ...]
     adapters: tuple[Adapter, ...]  # len(blocks) - 1
     base_channels: int  # width of the convolutional stem

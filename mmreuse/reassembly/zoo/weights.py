@@ -36,7 +36,7 @@ class WeightSource:
 
 @contextmanager
 def empty_parameters() -> Iterator[None]:
-    """Within this context, modules get parameters on the meta device and real buffers.
+    """Give modules that are built in the block parameters on the meta device, and real buffers.
 
     Building a network then costs neither memory nor random numbers, and what
     constructors compute (schedules of drop rates, index tables) stays right, which it does

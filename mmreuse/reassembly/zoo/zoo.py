@@ -160,7 +160,7 @@ def _construct(entry: ZooEntry) -> nn.Module:
 
 
 def _construct_empty(entry: ZooEntry) -> nn.Module:
-    """The network with parameters on the meta device, and those buffers that it makes on its parameters' device."""
+    """Return the network with its parameters, and buffers made on their device, on the meta device."""
     if entry.library == 'network_file':  # merges are traced while they are built, which takes values
         model = _construct(entry)
         for module in model.modules():

@@ -1,4 +1,4 @@
-"""What a config's ``type`` names, and which keywords that takes."""
+"""Resolve a config's ``type``, and the keywords that it takes."""
 import ast
 import inspect
 import math
@@ -32,7 +32,7 @@ def all_registries() -> tuple[Registry, ...]:
 
 
 def find_registered(name: str, registry: Registry, scope: str | None = None) -> Callable | None:
-    """What is registered as ``name``, looked up as mmengine does; nothing is imported by its path.
+    """Return what is registered as ``name``, looked up as mmengine does; nothing is imported by its path.
 
     Args:
         name: With or without a scope.
@@ -103,7 +103,7 @@ def _refuse_value(key: str, value: Any, beside: Mapping[str, Any], file: str) ->
 
 
 def find_component(name: str | Callable, registry: Registry | None, scope: str | None = None) -> Callable | None:
-    """What a ``type`` names: registered, or by the path that it is imported from.
+    """Return what a ``type`` names: registered, or by the path that it is imported from.
 
     Args:
         name: The name; what is callable is returned as it is.
@@ -210,7 +210,7 @@ def _hints(component: Callable) -> dict[str, Any]:
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value is of the kind that a hint says, as far as hints of numbers, texts and sequences of them go."""
+    """Return whether a value fits a type hint, as far as hints of numbers, texts and sequences of them go."""
     if hint is bool:
         return isinstance(value, bool)
     if hint is int:

@@ -1,1 +1,1 @@
-"""What a network costs: operations, milliseconds, bytes."""
+"""Cost of a network: operations, milliseconds, bytes."""

@@ -70,7 +70,7 @@ def fetch(url: str, name: str | None = None) -> Path:
 
 
 def content_hash(path: Path) -> str:
-    """SHA-256 of a file, as :func:`mmreuse.utils.files.io.file_hash`, computed again only after it was written to.
+    """Return the hash of :func:`mmreuse.utils.files.io.file_hash`, computed again only after the file changed.
 
     Raises:
         ArtefactError: The file is missing.

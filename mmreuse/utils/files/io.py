@@ -151,7 +151,7 @@ def sole_use(folder: PathLike) -> Iterator[None]:
 
 
 def remedy_for(error: OSError) -> str:
-    """Say in one paragraph what the system could not do, where, and what helps."""
+    """Explain in one paragraph what the system could not do, where, and what helps."""
     where = ' and '.join(str(name) for name in (error.filename, error.filename2) if name is not None)
     remedy = _REMEDIES.get(error.errno, 'Check the path.' if where else '')
     return f'{where}: {error.strerror or error}. {remedy}' if where else f'{error}. {remedy}'.strip()

@@ -63,7 +63,7 @@ def write_manifest(
 
 
 def hash_folder(folder: PathLike) -> dict[str, str]:
-    """Hashes of all files of an artefact, by path; logs, what is hidden or put aside, and the manifest do not count."""
+    """Return hashes of an artefact's files, by path; logs, the manifest, hidden files and those put aside excepted."""
     folder = Path(folder)
     paths = {path.relative_to(folder): path for path in sorted(folder.rglob('*')) if path.is_file()}
     return {name.as_posix(): file_hash(path) for name, path in paths.items()

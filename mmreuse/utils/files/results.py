@@ -1,4 +1,4 @@
-"""What runs leave: found by the config of the run, so that no other config has to know the names of its files."""
+"""Find the results of a run by its config, so that no other config has to know the names of its files."""
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +22,7 @@ def result_of(config: PathLike, options: Mapping[str, Any] | None = None, *, run
         config: Path of the config. Its run is in the ``work_dir`` that it names, or else in ``work_dirs/<its name>``.
         options: Dotted key to value, over the config.
         run: The folder in there, of one run of several.
-        net: Of a run that trains several nets: which, such as ``'net1'``.
+        net: Of a run that trains several networks: which, such as ``'net1'``.
 
     Raises:
         ConfigError: The config cannot be read.
@@ -50,7 +50,7 @@ def find_result(address: str) -> Path:
 
     Args:
         address: ``result://CONFIG``, with ``?key=value`` for options of the config and ``#net1`` for one of several
-            nets, as in ``result://configs/pair.py?split_seed=1#net1``.
+            networks, as in ``result://configs/pair.py?split_seed=1#net1``.
 
     Raises:
         ConfigError: There is no such config.

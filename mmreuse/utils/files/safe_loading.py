@@ -84,7 +84,7 @@ def load_from_local(filename: str, map_location: Any = None) -> dict:
 
 
 def load_from_address(filename: str, map_location: Any = None) -> dict:
-    """What :func:`checkpoint_path` finds at an address."""
+    """Load what :func:`checkpoint_path` finds at an address."""
     return load_from_local(str(checkpoint_path(filename)), map_location)
 
 

@@ -43,7 +43,7 @@ class ChannelPruningRunner(PruningSweep):
     description = ('macs', 'params')
 
     def check(self) -> None:
-        """Also: the model can be as narrow as a checkpoint, renormalizers do not compare layers, engines exist."""
+        """Check also that the model can be narrowed, renormalizers do not compare layers, and engines exist."""
         super().check()
         model = None if is_network_file(self.part['checkpoint']) else MODELS.build(plain(self.cfg.model))
         if model is not None and not isinstance(model, NarrowClassifier):
@@ -63,7 +63,7 @@ class ChannelPruningRunner(PruningSweep):
                               "network's cost that is left, e.g. 0.5.")
 
     def check_network(self) -> None:
-        """Nothing but what tracing finds."""
+        """Check nothing but what tracing finds."""
 
     def prune(self, level: float, options: dict[str, Any]) -> nn.Module:
         """Remove channels, and time what is left beside the dense network."""

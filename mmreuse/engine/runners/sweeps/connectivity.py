@@ -1,4 +1,4 @@
-"""Measure networks between trained ones: aligned by every matcher, put right by every renormalizer."""
+"""Measure networks between trained ones: aligned by every matcher, corrected by every renormalizer."""
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,7 +37,7 @@ class ConnectivityRunner(SweepRunner):
     - ``renormalizers``: names to configs (``dict(type='repair')``) or lists of them; the networks as they are are
       always measured. Those that choose (``auto``, ``bias_removal``) do so on ``val_dataloader``,
     - ``points``: number of evenly spaced ones (11), or weights of the second network,
-    - ``samples``: pictures that features and statistics are taken of; all by default.
+    - ``samples``: images that features and statistics are taken of; all by default.
 
     A row holds ``accuracy/top1`` in percent, ``loss``, and ``choice`` where something was chosen.
     """
@@ -50,17 +50,17 @@ class ConnectivityRunner(SweepRunner):
 
     @property
     def settings(self) -> tuple[str, ...]:
-        """Also the validation data, if something is chosen on them."""
+        """Return the settings, with the validation data if something is chosen on them."""
         return (*super().settings, 'val_dataloader') if self._choosers() else super().settings
 
     def recorded_settings(self) -> dict[str, Any]:
-        """With the content of the checkpoints in place of their names."""
+        """Return the settings, with the content of the checkpoints in place of their names."""
         settings = super().recorded_settings()
         settings[self.stage]['pairs'] = {name: list(map(file_hash, pair)) for name, pair in self.part['pairs'].items()}
         return settings
 
     def check(self) -> None:
-        """Also: matchers and renormalizers exist and fit the architecture, pairs are pairs, points are points.
+        """Check also that matchers and renormalizers exist and fit the architecture, and pairs and points make sense.
 
         Raises:
             SpaceError: The architecture lacks the layers of a renormalizer; names them.
@@ -97,7 +97,7 @@ class ConnectivityRunner(SweepRunner):
         return self.metrics()
 
     def metrics(self) -> dict[str, float]:
-        """Also the barriers of the curves, as ``<pair>/<matcher>/<renormalizer>/barrier/<metric>``."""
+        """Return also the barriers of the curves, as ``<pair>/<matcher>/<renormalizer>/barrier/<metric>``."""
         found = super().metrics()
         for pair in self.part['pairs']:
             for matcher, name in self._curves():
@@ -134,7 +134,7 @@ class ConnectivityRunner(SweepRunner):
                 if not self.has(pair=pair, matcher=matcher, renormalizer=renormalizer, alpha=alpha)]
 
     def _measure(self, pair: str, ends: list[nn.Module], missing: list[tuple[str, str]]) -> None:
-        """Measure curves between two networks; pictures are read, and the ends' statistics taken, once for all."""
+        """Measure curves between two networks; images are read, and the ends' statistics taken, once for all."""
         images = CachedLoader(self.training_images(self.seed), ends[0])
         data = dict(test=CachedLoader(self.test_loader, ends[0], labelled=True), loader=images, validation=None)
         if 'val_dataloader' in self.settings:
@@ -155,7 +155,7 @@ class ConnectivityRunner(SweepRunner):
                 self._add_curve(aligned, dict(pair=pair, matcher=matcher, renormalizer=name), {**data, **followed})
 
     def _statistics(self, ends: list[nn.Module], images: CachedLoader, renormalizers: list[str]) -> dict[str, Any]:
-        """What these renormalizers have to know of the ends before alignment."""
+        """Return the statistics of the ends before alignment that these renormalizers need."""
         needs = {key for name in renormalizers for method in self._methods()[name] for key in method.needs}
         given = dict(targets=measure_ends, moments=measure_together)
         return {key: measure(ends, images, samples=self.part.get('samples')) for key, measure in given.items()
@@ -163,7 +163,7 @@ class ConnectivityRunner(SweepRunner):
 
     @staticmethod
     def _followed(aligned: Aligned, measured: Mapping[str, Any]) -> dict[str, Any]:
-        """Statistics follow an alignment; nothing is measured again."""
+        """Permute statistics as an alignment does; nothing is measured again."""
         follow = dict(targets=aligned.permuted, moments=aligned.matched)
         return {key: follow[key](value) for key, value in measured.items()}
 

@@ -87,7 +87,7 @@ class MergingRunner(SweepRunner):
 
     @property
     def split(self) -> str:
-        """Which data are measured on."""
+        """Return the split that is measured on."""
         return (self.cfg.get(self.stage) or {}).get('split', 'test')
 
     @property
@@ -105,7 +105,7 @@ class MergingRunner(SweepRunner):
         return {name: state_hash(network) for name, network in {**networks, **base}.items()}
 
     def recorded_settings(self) -> dict[str, Any]:
-        """Also what merges and renormalises, and the content of external files in place of their names."""
+        """Return also what merges and renormalises, and the content of external files in place of their names."""
         settings = super().recorded_settings()
         options = {key: value for key, value in self.options.items() if key not in ('type', 'cache_dir')}
         more = dict(merge=options, renormalizers=self.renormalizers,
@@ -115,7 +115,7 @@ class MergingRunner(SweepRunner):
         return settings
 
     def check(self) -> None:
-        """Also: the config merges, matchers, renormalizers, stops and splits exist, and so many combinations.
+        """Check also that the config merges, methods, stops and splits exist, and there are enough combinations.
 
         Raises:
             SpaceError: There is no such stop.
@@ -150,13 +150,13 @@ class MergingRunner(SweepRunner):
 
     @cached_property
     def base(self) -> nn.Module | None:
-        """What the sources were fine-tuned from, if that was said."""
+        """Return the network that the sources were fine-tuned from, if one is named."""
         reference = self.options.get('base')
         return None if reference is None else open_network(reference).to(self.device)
 
     @cached_property
     def images(self) -> MatchingImages:
-        """What is matched and renormalised on."""
+        """Return the images for matching and renormalization."""
         return MatchingImages(self.training_images(self.seed), self.model.data_preprocessor, self.seed)
 
     @cached_property
@@ -247,7 +247,7 @@ class MergingRunner(SweepRunner):
 
     def _network(self, cell: Mapping[str, str],
                  matcher: MethodLike | None) -> tuple[MergedClassifier, dict[str, float]]:
-        """What stands in a cell, and its costs."""
+        """Return the network of a cell, and its costs."""
         model, network = self.model, cell['network']
         if network == MERGE:
             model.set_span(self.start, _STOPS.get(cell['stop'], cell['stop']))
@@ -286,7 +286,7 @@ class MergingRunner(SweepRunner):
         return single.to(self.device).eval()
 
     def _score(self, network: nn.Module) -> float:
-        """What renormalizers choose by."""
+        """Return the score that renormalizers choose by."""
         return validation_score(self.model, self._loader('val'), self.cfg.val_evaluator)(network)
 
     def _loader(self, split: str) -> DataLoader:

@@ -58,7 +58,7 @@ class ModularizationRunner(SweepRunner):
     network; ``Taylor``, ``magnitude`` and ``random``: as many weights as the module keeps, chosen without training,
     and a head fitted to them; ``scratch``.
 
-    A row holds ``accuracy`` in per cent and ``ratio``, the share of kept weights.
+    A row holds ``accuracy`` in percent and ``ratio``, the share of kept weights.
     """
 
     stage = 'modularization'
@@ -67,14 +67,14 @@ class ModularizationRunner(SweepRunner):
     named = {'target': 'targets'}
 
     def recorded_settings(self) -> dict[str, Any]:
-        """With the content of the modules beside their targets."""
+        """Return the settings, with the content of the modules beside their targets."""
         settings = super().recorded_settings()
         for name, known in settings[self.stage]['targets'].items():
             settings[self.stage]['targets'][name] = [known, *(file_hash(path) for path in self._files(name).values())]
         return settings
 
     def check(self) -> None:
-        """Also: there are targets, and all modules.
+        """Check also that there are targets, and all modules.
 
         Raises:
             ArtefactError: A module is missing.
@@ -101,7 +101,7 @@ class ModularizationRunner(SweepRunner):
         return self.metrics()
 
     def metrics(self) -> dict[str, float]:
-        """Also the means over all targets, as ``mean/<method>/<metric>``."""
+        """Return also the means over all targets, as ``mean/<method>/<metric>``."""
         means = {}
         for method in dict.fromkeys(row['method'] for row in self.rows):
             rows = [row for row in self.rows if row['method'] == method]
@@ -162,7 +162,7 @@ class ModularizationRunner(SweepRunner):
         return model.to(self.device).eval()
 
     def _loader(self, name: str, change: Mapping[str, Any]) -> DataLoader:
-        """Of one target problem; the data set below it is read once."""
+        """Return the loader of one target problem; the data set below it is read once."""
         cfg = plain(self.cfg[name])
         problem = {**cfg['dataset'], **change}
         if name not in self._datasets:
@@ -198,5 +198,5 @@ class ModularizationRunner(SweepRunner):
 
     @torch.no_grad()
     def _predict(self, model: ModularClassifier, network: nn.Module, loader: DataLoader) -> Tensor:
-        """Return labels by a network that sees pictures as the model does."""
+        """Return labels by a network that sees images as the model does."""
         return torch.cat([network(batch['inputs']).argmax(1) for batch in self._batches(model, loader)])

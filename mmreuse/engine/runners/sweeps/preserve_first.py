@@ -38,7 +38,7 @@ class PreserveFirstRunner(SweepRunner):
       measured,
     - ``points``: ``'all'`` (default), or indices (0 preserves nothing), names of modules, ``dict(gmacs=LIMIT)`` or
       ``dict(params=LIMIT)``, see :func:`mmreuse.merging.find_start`,
-    - ``samples``: pictures that moments, statistics and renormalizers are taken on; all by default,
+    - ``samples``: images that moments, statistics and renormalizers are taken on; all by default,
     - ``memory_gb``: of images and features that are kept (2).
 
     A row holds the ``point`` (module that ends the preserved front), its ``index``, ``layers``, ``params`` and ``macs``
@@ -53,13 +53,13 @@ class PreserveFirstRunner(SweepRunner):
     lists = ('points', 'memory_gb')
 
     def recorded_settings(self) -> dict[str, Any]:
-        """With the content of the checkpoints in place of their names."""
+        """Return the settings, with the content of the checkpoints in place of their names."""
         settings = super().recorded_settings()
         settings[self.stage]['pairs'] = {name: list(map(file_hash, pair)) for name, pair in self.part['pairs'].items()}
         return settings
 
     def check(self) -> None:
-        """Also: matchers, renormalizers and points exist and fit the architecture, pairs are pairs.
+        """Check also that matchers, renormalizers and points exist and fit the architecture, and that pairs are pairs.
 
         Raises:
             SpaceError: The architecture lacks a point, or the layers of a renormalizer; names them.

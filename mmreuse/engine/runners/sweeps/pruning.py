@@ -28,7 +28,7 @@ from mmreuse.visualization import draw_pruning
 
 
 class PruningSweep(SweepRunner):
-    """What sweeps over ways of pruning share.
+    """Base of sweeps over ways of pruning.
 
     Their part of the config has
 
@@ -37,7 +37,7 @@ class PruningSweep(SweepRunner):
     - the :attr:`levels` to which each prunes,
     - ``renormalizers``: names to configs (``dict(type='reset', samples=4096)``) or lists of them; the result without
       any is always measured. Those that choose do so on ``val_dataloader``,
-    - ``seeds`` of the pictures drawn ((0,)).
+    - ``seeds`` of the images drawn ((0,)).
 
     A subclass names the :attr:`level`, its plural :attr:`levels`, and which keywords methods may have.
     """
@@ -51,17 +51,17 @@ class PruningSweep(SweepRunner):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """What tells cells apart."""
+        """Return the columns that tell cells apart."""
         return 'method', self.level, 'seed', 'renormalizer'
 
     @property
     def lists(self) -> tuple[str, ...]:
-        """What only says which cells are wanted."""
+        """Return the keys that only say which cells are wanted."""
         return self.levels, 'seeds'
 
     @property
     def settings(self) -> tuple[str, ...]:
-        """Also the validation data, if something is chosen on them."""
+        """Return the settings, with the validation data if something is chosen on them."""
         choosing = any(method.chooses for methods in self._renormalizers().values() for method in methods)
         return (*super().settings, 'val_dataloader') if choosing else super().settings
 
@@ -79,17 +79,17 @@ class PruningSweep(SweepRunner):
 
     @abstractmethod
     def describe(self, model: nn.Module) -> dict[str, float]:
-        """What a row says of a network beside its accuracy."""
+        """Return the figures of a network beside its accuracy."""
 
     @abstractmethod
     def targets(self, method: Method) -> dict[str, Any]:
-        """What a renormalizer goes by."""
+        """Return the target statistics of renormalizers."""
 
     def measured(self, model: nn.Module, cell: dict[str, Any]) -> None:
         """Called with every network that has been measured."""
 
     def check(self) -> None:
-        """Also: methods, renormalizers and levels exist, and there is a checkpoint."""
+        """Check also that methods, renormalizers and levels exist, and that there is a checkpoint."""
         super().check()
         for value in self.part[self.levels]:
             self.check_level(value)
@@ -109,7 +109,7 @@ class PruningSweep(SweepRunner):
 
         Raises:
             ConfigError: The network does not fit.
-            DataError: There are fewer pictures than a method or renormalizer asks for.
+            DataError: There are fewer images than a method or renormalizer asks for.
             SpaceError: The network lacks the layers of a renormalizer.
             ArtefactError: The checkpoint is missing or of another architecture.
         """
@@ -133,7 +133,7 @@ class PruningSweep(SweepRunner):
         return self.metrics()
 
     def fisher(self, options: dict[str, Any]) -> Fisher | None:
-        """The dense network's Fisher, None where it is not needed; methods that draw alike share the gradients."""
+        """Return the dense network's Fisher, None where it is not needed; methods that draw alike share gradients."""
         _, settings = self._needs(options)
         if settings is None:
             return None
@@ -225,7 +225,7 @@ class PruningRunner(PruningSweep):
         check_sparsity(value)
 
     def check_network(self) -> None:
-        """The network is not sparser already."""
+        """Check that the network is not sparser already."""
         check_growth(find_masks(listed_weights(self.model, **self.listed)), min(self.part['sparsities']))
 
     def prune(self, level: float, options: dict[str, Any]) -> nn.Module:
@@ -239,7 +239,7 @@ class PruningRunner(PruningSweep):
         return dict(ends=[self.model], sources=[Source(self.model)])
 
     def describe(self, model: nn.Module) -> dict[str, float]:
-        """How sparse it is."""
+        """Return its sparsity."""
         sparsity = measure_sparsity(model, **self.listed)
         return dict(listed_sparsity=sparsity.listed, whole_sparsity=sparsity.whole)
 

@@ -1,4 +1,4 @@
-"""How many of a public network's defects the networks have that reuse it: one table."""
+"""Measure the share of a public network's defects that networks made from it inherit."""
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ class RobustnessRunner(SweepRunner):
     - ``attacks``: names to configs of :data:`mmreuse.registry.ATTACKS`,
     - ``cache``: folder for perturbations (``'work_dirs/cache'``).
 
-    A row holds, in per cent, ``dir``, the defect inheritance rate, with its 95 % interval ``dir_low`` to ``dir_high``,
+    A row holds, in percent, ``dir``, the defect inheritance rate, with its 95 % interval ``dir_low`` to ``dir_high``,
     the accuracies ``clean`` and ``attacked``, and ``zeros``, the share of zeros among the weights of the backbone.
     """
 
@@ -47,11 +47,11 @@ class RobustnessRunner(SweepRunner):
 
     @property
     def settings(self) -> tuple[str, ...]:
-        """Without training data."""
+        """Return the settings, without training data."""
         return 'model', self.stage, 'data_preprocessor', 'test_dataloader'
 
     def recorded_settings(self) -> dict[str, Any]:
-        """With the content of the students beside their names."""
+        """Return the settings, with the content of the students beside their names."""
         settings = super().recorded_settings()
         students = settings[self.stage]['students']
         for name in students:
@@ -63,7 +63,7 @@ class RobustnessRunner(SweepRunner):
         return dict(teacher=file_hash(checkpoint_path(self.part['teacher'])))
 
     def check(self) -> None:
-        """Also: there are students and attacks.
+        """Check also that there are students and attacks.
 
         Raises:
             ArtefactError: A checkpoint is missing.
@@ -101,7 +101,7 @@ class RobustnessRunner(SweepRunner):
 
     def _answers(self, cells: list[tuple[str, str]],
                  students: dict[str, nn.Module]) -> dict[tuple[str, str], tuple[Tensor, Tensor]]:
-        """Return whether each picture is classified correctly, clean and attacked, for each student and attack."""
+        """Return whether each image is classified correctly, clean and attacked, for each student and attack."""
         teacher = self._teacher()
         attacker = Attacker(_fast(PooledFeatures(teacher)), _bounds(teacher.data_preprocessor),
                             StageCache(self.part.get('cache', 'work_dirs/cache')))
@@ -127,7 +127,7 @@ class RobustnessRunner(SweepRunner):
 
 
 class PooledFeatures(nn.Module):
-    """What a classifier's output layer sees, (N, D)."""
+    """Inputs of a classifier's output layer, (N, D)."""
 
     def __init__(self, classifier: ImageClassifier) -> None:
         super().__init__()
@@ -135,7 +135,7 @@ class PooledFeatures(nn.Module):
         self.neck = classifier.neck
 
     def forward(self, images: Tensor) -> Tensor:
-        """Of the backbone's last stage."""
+        """Return the features of the backbone's last stage."""
         return self.neck(self.backbone(images))[-1]
 
 
