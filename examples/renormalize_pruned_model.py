@@ -1,4 +1,4 @@
-"""A pruned network loses its features as a merged one does, and can be put right in the same way.
+"""A pruned network loses its features as a merged one does, and can be corrected in the same way.
 
 The smallest weights of a network, wherever they are, become zero. Nothing is trained. RESET takes the statistics of
 batch norms anew; REPAIR gives every channel the mean and deviation that it has in the dense network, and works without

@@ -111,7 +111,7 @@ def fresh_loader(loader: DataLoader) -> DataLoader:
 class OwnDraws:
     """Random draws, seeded, that leave the generators of everybody else as they are: in blocks ``with draws:``.
 
-    Those of Python, NumPy and torch on the CPU, which make batches; each block goes on where the last one ended.
+    Those of Python, NumPy and torch on the CPU, which make batches; each block continues from the end of the last one.
 
     Args:
         seed: Of the first.

@@ -15,7 +15,7 @@ class BoundaryMerge(nn.Module):
     """One tensor that crosses into the merged span: the mean over models of what their maps make of it.
 
     Args:
-        maps: One module a model; identities where the tensor carries no features.
+        maps: One module per model; identities where the tensor carries no features.
     """
 
     def __init__(self, maps: Sequence[nn.Module]) -> None:
@@ -68,10 +68,10 @@ class MergedModel(nn.Module):
         trunk: The merged span.
         recipe: Plain values that say the structure, see :func:`~mmreuse.merging.files.skeleton`; kept as JSON text in
             a buffer.
-        fronts: One module a model, or None.
-        joins: One module a tensor, or None.
-        splits: For each model, one module a tensor; or None.
-        tails: One module a model, or None.
+        fronts: One module per model, or None.
+        joins: One module per tensor, or None.
+        splits: For each model, one module per tensor; or None.
+        tails: One module per model, or None.
 
     Attributes:
         joint: What makes one output of those of all tails, or None.

@@ -72,7 +72,7 @@ def apply_renormalizers(
 
 
 def _accepted(method: Method, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of the given keywords that a renormalizer needs; of goals, one kind."""
+    """Return those of the given keywords that a renormalizer needs; of targets, one kind."""
     options = method.accepted(given)
     if {'targets', 'moments'} & method.options.keys():
         options.pop('ends', None)

@@ -16,7 +16,7 @@ def combine(
     statistics: Sequence[Statistics],
     weights: Sequence[float] | None = None,
 ) -> dict[str, ChannelMoments]:
-    """Return goals between end models: weighted means of their means and of their standard deviations.
+    """Return target statistics between end models: weighted means of their means and of their standard deviations.
 
     ``mu* = sum_k a_k mu_k`` and ``sigma* = sum_k a_k sigma_k`` (Jordan et al., *REPAIR*, 2023).
 

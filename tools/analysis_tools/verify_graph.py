@@ -1,4 +1,4 @@
-"""Trace models of a library and prove their feature spaces; one line a model, a summary last.
+"""Trace models of a library and prove their feature spaces; one line per model, a summary last.
 
     python tools/analysis_tools/verify_graph.py --library timm --pattern 'resnet1*'
 
@@ -50,7 +50,7 @@ def examine(library: str, name: str, size: int | None) -> dict[str, Any]:
                       pins=[str(pin) for pin in graph.pins])
         report = graph.verify()
         record.update(verified=True, features=report.features, share=report.share, error=report.error)
-    except Exception as error:  # one line a model, whatever happens to it
+    except Exception as error:  # one line per model, whatever happens to it
         record['reason'] = f'{type(error).__name__}: {error}'
     record['seconds'] = round(time.perf_counter() - start, 2)
     return record
@@ -124,8 +124,8 @@ def parse_args() -> Namespace:
     parser.add_argument('--out', help='JSON file for the results')
     parser.add_argument('--input-size', type=int,
                         help='side of the square image (default: small, or as the model asks)')
-    parser.add_argument('--timeout', type=float, default=300, help='seconds a model (default: 300)')
-    parser.add_argument('--memory', type=float, default=6, help='GiB a model (default: 6)')
+    parser.add_argument('--timeout', type=float, default=300, help='seconds per model (default: 300)')
+    parser.add_argument('--memory', type=float, default=6, help='GiB per model (default: 6)')
     return parser.parse_args()
 
 

@@ -39,7 +39,7 @@ def make_vectors(args: Namespace, classes: list[str]) -> tuple[Tensor, dict[str,
 def parse_args() -> Namespace:
     parser = ToolParser(__doc__)
     parser.add_argument('name', help='key of the tensor in the file, and part of the default file name')
-    parser.add_argument('--classes', help='known list of class names, or a file with one a line (default: NAME)')
+    parser.add_argument('--classes', help='known list of class names, or a file with one per line (default: NAME)')
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument('--encoder', choices=ENCODER_NAMES)
     source.add_argument('--vectors', type=Path, help='.csv (index and numbers, header), .npy or .safetensors')

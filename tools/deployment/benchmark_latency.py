@@ -1,4 +1,4 @@
-"""Time classifiers on the CPU on several inference engines, in turns.
+"""Time classifiers on the CPU on several inference engines, interleaved so that drift affects all alike.
 
     python tools/deployment/benchmark_latency.py CONFIG=CHECKPOINT net.safetensors --input-size 3 32 32 --batch 1 32
 

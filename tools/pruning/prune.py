@@ -2,7 +2,7 @@
 
     python tools/pruning/prune.py configs/woodfisher/resnet20_cifar10-jpeg.py --sparsities 0.8 0.9
 
-A run that was killed goes on where it was when the same command is given again.
+A run that was killed resumes when the same command is given again.
 """
 from mmreuse.command_line import stage_main
 

@@ -4,7 +4,7 @@
 
 The checkpoints are fine-tuned by ``tools/train.py`` and tested by ``tools/test.py`` with the same config.
 
-A run that was killed goes on where it was when the same command is given again.
+A run that was killed resumes when the same command is given again.
 """
 from mmreuse.command_line import stage_main
 

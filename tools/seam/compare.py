@@ -2,7 +2,7 @@
 
     python tools/seam/compare.py configs/seam/resnet20_cifar10-jpeg_binary.py
 
-A table that was interrupted goes on where it was when the same command is given again.
+A table that was interrupted resumes when the same command is given again.
 """
 from mmreuse.command_line import stage_main
 

@@ -3,8 +3,8 @@
     python tools/seam/evaluate_robustness.py configs/seam/resnet18_mit67_transfer.py
 
 The attack knows only the public network; its images are made once and kept, so that further students, as
---cfg-options robustness.students.mine=FOLDER adds them, cost two passes each. A table that was interrupted goes on
-where it was when the same command is given again.
+--cfg-options robustness.students.mine=FOLDER adds them, cost two passes each. A table that was interrupted
+resumes when the same command is given again.
 """
 from mmreuse.command_line import stage_main
 

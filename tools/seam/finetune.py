@@ -1,5 +1,5 @@
-"""Fine-tune a pretrained network on another task, one stage after another; what is done is skipped, what was killed
-goes on.
+"""Fine-tune a pretrained network on another task, one stage after another; what is done is skipped, what was
+killed resumes.
 
     python tools/seam/finetune.py configs/seam/resnet18_mit67_transfer.py --stages standard
     python tools/seam/finetune.py configs/seam/resnet18_mit67_transfer.py --stages head masks modular

@@ -40,7 +40,7 @@ def parse_args() -> Namespace:
     join.add_argument('modules', nargs='+', metavar='NAME=FILE')
     small = commands.add_parser('compact', help='a smaller network that computes the same')
     cost = commands.add_parser('cost', help='weights and FLOPs: original, masked, compacted')
-    latency = commands.add_parser('latency', help='time: original, masked, compacted, in turns')
+    latency = commands.add_parser('latency', help='time: original, masked, compacted, interleaved')
     for each in (small, cost, latency):
         each.add_argument('config')
         each.add_argument('module')

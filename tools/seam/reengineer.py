@@ -1,4 +1,4 @@
-"""Learn the module of one target problem after another; a problem that is done is skipped, one that was killed goes on.
+"""Learn the module of one target problem after another; a finished problem is skipped, a killed one resumes.
 
     python tools/seam/reengineer.py configs/seam/resnet20_cifar10-jpeg_binary.py --target 0 3 cat
 

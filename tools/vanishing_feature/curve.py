@@ -1,10 +1,10 @@
-"""Measure the networks between two trained ones: aligned by every matcher, put right by every renormalizer.
+"""Measure the networks between two trained ones: aligned by every matcher, corrected by every renormalizer.
 
     python tools/vanishing_feature/curve.py configs/vanishing_feature/curve_vgg11_cifar10-jpeg.py
     python tools/vanishing_feature/curve.py CONFIG --pair net1.pth net2.pth --points 3
 
-Writes accuracy and loss of every point as a table and a figure. A run that was killed goes on where it was when the
-same command is given again.
+Writes accuracy and loss of every point as a table and a figure. A run that was killed resumes when the same command is
+given again.
 """
 from argparse import Namespace
 

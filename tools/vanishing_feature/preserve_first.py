@@ -5,8 +5,8 @@
     python tools/vanishing_feature/preserve_first.py CONFIG --save merged.pth --matcher permute
         --renormalizer rescale --points 6
 
-Points are indices, 0 for a plain merge, or names of modules. A run that was killed goes on where it was when the same
-command is given again. What --save writes is loaded by a MergedClassifier of the same networks.
+Points are indices, 0 for a plain merge, or names of modules. A run that was killed resumes when the same command is
+given again. What --save writes is loaded by a MergedClassifier of the same networks.
 """
 from argparse import Namespace
 

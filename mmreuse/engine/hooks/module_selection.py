@@ -78,7 +78,7 @@ class ModuleSelectionHook(Hook):
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None,
                          outputs: dict[str, Tensor] | None = None) -> None:
-        """Look whether training goes astray."""
+        """Stop on a loss that is not finite."""
         due = self.every_n_train_iters(runner, self.check_interval)
         if (due or self.end_of_epoch(runner.train_dataloader, batch_idx)) and not torch.isfinite(outputs['loss']):
             raise DataError(f'the loss is not finite at iteration {runner.iter + 1}: training has diverged. Lower the '

@@ -233,7 +233,7 @@ class Place:
         return alone
 
     def _named(self, targets: Mapping[str, ChannelMoments]) -> dict[str, ChannelMoments]:
-        """Return goals under the names that layers have in the merged network."""
+        """Return target statistics under the names that layers have in the merged network."""
         named = {f'trunk.{name}': goal for name, goal in targets.items()}
         if self.slot is not None and self.start in targets:
             named[f'joins.{self.slot}.layer'] = targets[self.start]

@@ -1,4 +1,4 @@
-"""A pretrained network whose weights stand still while a new output layer, or masks as well, are trained."""
+"""A frozen pretrained network with a new output layer, or masks as well, that are trained."""
 import math
 import re
 from typing import Any
@@ -22,7 +22,7 @@ _CLASSIFIER = re.compile(r'(head|fc|classifier)\.')
 class FrozenClassifier(ImageClassifier):
     """mmpretrain's ``ImageClassifier`` with a backbone that is not trained, or only by masks.
 
-    Running statistics of the backbone stand still, too. Without masks this is the first step of SeaM's indirect reuse,
+    Running statistics of the backbone are frozen, too. Without masks this is the first step of SeaM's indirect reuse,
     with masks the second (Qi et al., *Reusing Deep Neural Network Models through Model Re-engineering*, ICSE 2023).
 
     Args:

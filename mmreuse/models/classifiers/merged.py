@@ -32,7 +32,7 @@ from mmreuse.utils.configs.methods import MethodLike, method_name
 class MergedClassifier(BaseModel):
     """N classifiers of one structure as one network, with one output for all tasks or one output a task.
 
-    ``merged`` is the network; it alone is in the state dict, which says its own structure: a checkpoint of another
+    ``merged`` is the network; it alone is in the state dict, which is self-describing: a checkpoint of another
     stop, or with other widths, loads as well. The sources serve as architectures then, their weights are not needed.
 
     Args:

@@ -30,7 +30,7 @@ class ClassifierPair(BaseModel):
         init_cfg: As in mmengine.
 
     Raises:
-        ConfigError: There are fewer than two networks, or not one checkpoint a network.
+        ConfigError: There are fewer than two networks, or not one checkpoint per network.
     """
 
     def __init__(

@@ -53,7 +53,7 @@ def auto(
         model: Changed in place; parameters stay the same objects.
         loader: Batches of images for statistics.
         candidates: Names or configs, or lists of them to be run one after the other. None: those of
-            ``reset``, ``repair``, ``rescale``, ``bias_calibration`` and ``calibrate`` whose goals are known.
+            ``reset``, ``repair``, ``rescale``, ``bias_calibration`` and ``calibrate`` whose targets are known.
         samples: How many samples each may use.
         ends: Aligned end models; measured once for all candidates.
         sources: What the network was made of, for candidates that refit it to that.
