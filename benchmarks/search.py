@@ -15,7 +15,7 @@ from sklearn.datasets import load_digits
 
 from mmreuse.reassembly.assembly.assembly import ComponentCache
 from mmreuse.reassembly.assembly.genotype import Rules, stitch
-from mmreuse.reassembly.search.assembly_milp import Bounds
+from mmreuse.reassembly.search.bounds import Bounds
 from mmreuse.reassembly.search.scoring import Scorer
 from mmreuse.reassembly.search.search import search
 from mmreuse.reassembly.search.trellis import build_assemblies

@@ -9,7 +9,8 @@ from tiny_zoo import make_partition, make_zoo, resnet, vit
 from mmreuse.errors import ConfigError
 from mmreuse.reassembly.assembly.assembly import ComponentCache
 from mmreuse.reassembly.assembly.genotype import Rules, is_map, model_config, native_size, strides_for
-from mmreuse.reassembly.search.assembly_milp import AssemblyMILP, enumerate_paths
+from mmreuse.reassembly.search.assembly_milp import AssemblyMILP
+from mmreuse.reassembly.search.paths import enumerate_paths
 from mmreuse.reassembly.search.trellis import build_assemblies, surrogate_values
 from mmreuse.reassembly.similarity.similarity_matrix import SimilarityMatrix
 from mmreuse.reassembly.zoo.costs import CostTable
@@ -142,7 +143,8 @@ def test_latency_is_measured_only_when_asked_for(mixed):
 def test_impossible_rules_and_sizes_are_config_errors(mixed, tmp_path):
     zoo, partition, nodes = mixed
     for options, message in ((dict(strides=()), 'strides'), (dict(strides=(2, )), '1 among them'),
-                             (dict(stem='patch'), 'imagenet, cifar'), (dict(base_channels=0), 'base_channels')):
+                             (dict(stem='patch'), "stem 'patch'. Known: 'cifar', 'imagenet'"),
+                             (dict(base_channels=0), 'base_channels')):
         with pytest.raises(ConfigError, match=message):
             Rules(**options)
     with pytest.raises(ConfigError, match='num_classes = 0'):

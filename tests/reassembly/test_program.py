@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmreuse.errors import ConfigError, InfeasibleError
-from mmreuse.reassembly.search.assembly_milp import QUANTITIES, AssemblyMILP, Bounds, Choices, Trellis, enumerate_paths
+from mmreuse.reassembly.search.assembly_milp import AssemblyMILP
+from mmreuse.reassembly.search.bounds import QUANTITIES, Bounds
+from mmreuse.reassembly.search.paths import Choices, Trellis, enumerate_paths
 
 
 def random_lattice(seed: int, positions: int = 3, states: int = 4, one_per_set: bool = True) -> Trellis:
@@ -132,7 +134,7 @@ def test_samples_are_feasible_distinct_and_seeded():
 
 
 def test_bad_options_are_config_errors():
-    with pytest.raises(ConfigError, match="method = 'annealing'.*auto, enumerate, milp"):
+    with pytest.raises(ConfigError, match="method 'annealing'.*'auto', 'enumerate', 'milp'"):
         AssemblyMILP(random_lattice(0), method='annealing')
     with pytest.raises(ConfigError, match='min_params = 5 leaves nothing below max_params = 5'):
         Bounds(min_params=5, max_params=5)

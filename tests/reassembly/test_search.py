@@ -12,7 +12,7 @@ from mmreuse.errors import ArtefactError, ConfigError, DataError, InfeasibleErro
 from mmreuse.reassembly.assembly.assembly import ComponentCache
 from mmreuse.reassembly.assembly.genotype import Rules, genotype_from_dict, genotype_hash, genotype_to_dict
 from mmreuse.reassembly.assembly.prefix import PrefixNaswot
-from mmreuse.reassembly.search.assembly_milp import Bounds
+from mmreuse.reassembly.search.bounds import Bounds
 from mmreuse.reassembly.search.proxies import naswot
 from mmreuse.reassembly.search.scoring import Scorer
 from mmreuse.reassembly.search.search import like, pareto_front, random_assembly, search, time_candidates

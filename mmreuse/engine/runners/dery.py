@@ -23,7 +23,7 @@ from mmreuse.reassembly.assembly.genotype import Rules, describe
 from mmreuse.reassembly.partition.files import save_partition
 from mmreuse.reassembly.partition.partition import check_options, partition
 from mmreuse.reassembly.partition.solver import PAIRS_AT_ONCE
-from mmreuse.reassembly.search.assembly_milp import Bounds
+from mmreuse.reassembly.search.bounds import Bounds
 from mmreuse.reassembly.search.scoring import Scorer
 from mmreuse.reassembly.search.search import Progress, SearchResult, like, random_assembly, search, time_candidates
 from mmreuse.reassembly.search.trellis import Assemblies, build_assemblies, surrogate_values
@@ -238,7 +238,7 @@ class PartitionRunner(ZooStage):
 class ReassemblyRunner(ZooStage):
     """Search the best assemblies within a budget and write them as configs that train.
 
-    Config: ``reassembly`` with ``bounds`` (:class:`~mmreuse.reassembly.search.assembly_milp.Bounds`), ``rules``
+    Config: ``reassembly`` with ``bounds`` (:class:`~mmreuse.reassembly.search.bounds.Bounds`), ``rules``
     (:class:`~mmreuse.reassembly.assembly.genotype.Rules`), ``proxy`` (``dict(type='naswot')``), ``num_batches`` (5) of
     ``batch_size`` (32) images the proxy sees, ``num_candidates`` (100), ``finalists`` (10), ``top`` (5)
     configs to write, ``num_classes``, ``input_size``, ``latency`` (False: do not time the top),

@@ -41,9 +41,7 @@ def _best_partners(values: np.ndarray, segments: Segments) -> tuple[np.ndarray, 
         here = length * len(segments) + rows.start + row
         in_row, out_row = segments.rows(here)
         # For every input row the best partner among the segments that end at a row: the partner's output remains.
-        inputs = values[rows].astype(np.float64)
-        if segments.skip:
-            inputs = np.roll(inputs, -1, axis=1)
+        inputs = segments.inputs(values[rows].astype(np.float64))
         best_inputs = (segments.at_start(inputs) + segments.penalty).max(1)
         others = best_inputs[in_row - rows.start] + values[out_row]
         others[:, rows] = -np.inf

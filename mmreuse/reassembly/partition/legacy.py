@@ -71,10 +71,7 @@ def _restart(tables: dict, lengths: list[int], num_blocks: int, limit: int, gene
     result: Result = (-math.inf, [], [])
     waited = 0
     for _ in range(ITERATIONS):
-        groups = [[anchor] for anchor in anchors]
-        for cut, row in zip(cuts, labels, strict=True):
-            for block, label in zip(cut, row, strict=True):
-                groups[label].append(block)
+        groups = _groups(cuts, labels, anchors)
         cuts = [_moved(tables, cut, row, anchors, limit) for cut, row in zip(deepcopy(cuts), labels, strict=True)]
         anchors = [max(group, key=lambda block: sum(_similarity(tables, block, other) for other in group))  # noqa: B023
                    for group in groups]
@@ -127,8 +124,14 @@ def _moved(tables: dict, cut: list[_Block], labels: list[int], anchors: list[_Bl
 
 
 def _score(tables: dict, cuts: list[list[_Block]], labels: list[list[int]], anchors: list[_Block]) -> float:
+    return float(sum(_similarity(tables, left, right) for group in _groups(cuts, labels, anchors)
+                     for left, right in combinations(group, 2)))
+
+
+def _groups(cuts: list[list[_Block]], labels: list[list[int]], anchors: list[_Block]) -> list[list[_Block]]:
+    """Blocks of each set behind its anchor."""
     groups = [[anchor] for anchor in anchors]
     for cut, row in zip(cuts, labels, strict=True):
         for block, label in zip(cut, row, strict=True):
             groups[label].append(block)
-    return float(sum(_similarity(tables, left, right) for group in groups for left, right in combinations(group, 2)))
+    return groups

@@ -15,7 +15,9 @@ import torch
 from mmreuse.errors import ConfigError
 from mmreuse.graph import Size
 from mmreuse.reassembly.assembly.assembly import ComponentCache
-from mmreuse.reassembly.search.assembly_milp import AssemblyMILP, Bounds, Path
+from mmreuse.reassembly.search.assembly_milp import AssemblyMILP
+from mmreuse.reassembly.search.bounds import Bounds
+from mmreuse.reassembly.search.paths import Path
 from mmreuse.reassembly.search.scoring import Scorer
 from mmreuse.reassembly.search.surrogate import LinearGuide
 from mmreuse.reassembly.search.trellis import Assemblies

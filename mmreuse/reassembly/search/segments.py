@@ -39,6 +39,10 @@ class Segments:
         last = out_row - self.offsets[net] - 1
         return net, last - segments // len(self), last
 
+    def inputs(self, similarities: np.ndarray) -> np.ndarray:
+        """Similarities (..., S) of places to inputs, each at the state before the segments that begin there."""
+        return np.roll(similarities, -1, axis=-1) if self.skip else similarities
+
     def number(self, net: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
         """Segments q of nodes ``first`` to ``last``, the inverse of :meth:`bounds`."""
         return (last - first) * len(self) + self.offsets[net] + last + 1

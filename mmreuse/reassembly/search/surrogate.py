@@ -3,7 +3,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mmreuse.reassembly.search.assembly_milp import Path
+from mmreuse.reassembly.search.paths import Path
 from mmreuse.reassembly.search.trellis import Assemblies
 
 #: Prior deviations of standardised scores: trends in size and FLOPs at each position and in the first guess are

@@ -18,7 +18,7 @@ from mmreuse.reassembly.assembly.genotype import (
     stitch,
     strides_for,
 )
-from mmreuse.reassembly.search.assembly_milp import Choices, Path, Trellis
+from mmreuse.reassembly.search.paths import Choices, Path, Trellis
 from mmreuse.reassembly.similarity.similarity_matrix import SimilarityMatrix
 from mmreuse.reassembly.zoo.costs import Cost, CostTable
 from mmreuse.reassembly.zoo.structures import Adapter, Block, Genotype, Node, Partition

@@ -6,10 +6,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from mmreuse.errors import ConfigError, DataError
+from mmreuse.errors import DataError
 from mmreuse.reassembly.search.proxies.state import require_finite, scoring_state
 from mmreuse.registry import PROXIES
 from mmreuse.utils.hooks import forward_hooks
+from mmreuse.utils.names import refuse_other
 
 RELUS = (nn.ReLU, nn.LeakyReLU, nn.GELU, nn.PReLU, nn.Hardswish, nn.ELU, nn.SELU, nn.Mish)
 
@@ -66,8 +67,7 @@ def recording(module: nn.Module, kernel: AgreementKernel, units: Units = 'publis
     Raises:
         ConfigError: ``units`` is neither 'published' nor 'relu'.
     """
-    if units not in ('published', 'relu'):
-        raise ConfigError(f"naswot: units = '{units}' is not known. Choose from: published, relu")
+    refuse_other('naswot: units', units, ('published', 'relu'))
 
     def count(_module: nn.Module, _inputs: tuple, output: Tensor | tuple) -> None:
         kernel.add(output[0] if isinstance(output, tuple) else output)
