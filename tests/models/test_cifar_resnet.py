@@ -8,7 +8,8 @@ from PIL import Image
 from mmreuse.errors import ConfigError
 from mmreuse.graph import trace
 from mmreuse.models import CifarResNet
-from mmreuse.reassembly.zoo.zoo import IMAGENET_MEAN, IMAGENET_STD, build_member, parse_zoo
+from mmreuse.reassembly.zoo.entry import IMAGENET_MEAN, IMAGENET_STD
+from mmreuse.reassembly.zoo.zoo import build_member, parse_zoo
 from mmreuse.utils.cost.complexity import count_macs, count_params
 
 

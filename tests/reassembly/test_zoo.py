@@ -44,7 +44,7 @@ def offline(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('item, message', [
     (dict(library='local', model='CifarResNet'), "'key' is missing"),
-    (dict(key='a', library='timn', model='x'), 'timm, torchvision, mmpretrain, local'),
+    (dict(key='a', library='timn', model='x'), "library 'timn'. Nearest: 'timm'"),
     (dict(key='a', library='timm', model='x', wieghts='y'), "Nearest: 'weights'"),
     (dict(key='a', library='timm', model='x', preprocess=dict(maen=1)), "Nearest: 'mean'"),
     (dict(key='a', library='timm', model='x', nodes='layer1'), 'list of names'),

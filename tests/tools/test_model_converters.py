@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torchvision.models import squeezenet1_1
 
 from mmreuse.errors import ArtefactError
-from mmreuse.reassembly.zoo.zoo import IMAGENET_MEAN, IMAGENET_STD
+from mmreuse.reassembly.zoo.entry import IMAGENET_MEAN, IMAGENET_STD
 from mmreuse.utils.files.numpy_pickle import load_numpy_pickle
 
 

@@ -91,7 +91,7 @@ def fold_preprocessing(kernel: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     """
     import torch
 
-    from mmreuse.reassembly.zoo.zoo import IMAGENET_MEAN, IMAGENET_STD
+    from mmreuse.reassembly.zoo.entry import IMAGENET_MEAN, IMAGENET_STD
     kernel = kernel.flip(1)
     scale = 255 * torch.tensor(IMAGENET_STD, dtype=kernel.dtype)
     shift = 255 * torch.tensor(IMAGENET_MEAN, dtype=kernel.dtype) - torch.tensor(BGR_MEAN[::-1], dtype=kernel.dtype)
@@ -107,7 +107,7 @@ def parse_args() -> Namespace:
 
 
 def run(args: Namespace) -> None:
-    from mmreuse.reassembly.zoo.zoo import IMAGENET_MEAN, IMAGENET_STD
+    from mmreuse.reassembly.zoo.entry import IMAGENET_MEAN, IMAGENET_STD
     save_weights(args.out or data_root() / 'weights' / 'squeezenet1_1.safetensors', convert(read_weights(args.source)),
                  package='ndf 0.1.4', architecture='torchvision squeezenet1_1', mean=IMAGENET_MEAN, std=IMAGENET_STD)
 

@@ -162,7 +162,7 @@ def _pinned(entry: ZooEntry) -> ZooEntry:
     if entry.weights is None or entry.weights_hash is not None:
         return entry
     try:
-        return replace(entry, weights_hash=file_hash(resolve_weights(entry.source)))
+        return replace(entry, weights_hash=file_hash(resolve_weights(entry)))
     except ArtefactError as error:
         raise ArtefactError(f'the config of a block of {entry.key} would not build: {error}') from error
 

@@ -93,7 +93,7 @@ def extract_block(entry: ZooEntry, first: str, last: str, pretrained: bool = Tru
     """
     start, end = _find_nodes(entry, first, last)
     pretrained = pretrained and not empty
-    partial = pretrained and resolve_weights(entry.source).suffix == '.safetensors'
+    partial = pretrained and resolve_weights(entry).suffix == '.safetensors'
     plan = _plan(entry, first, last)
     if plan is not None:
         model = build_member(entry, pretrained=pretrained and not partial, empty=empty or partial)
@@ -103,7 +103,7 @@ def extract_block(entry: ZooEntry, first: str, last: str, pretrained: bool = Tru
         modules = [(name, model.get_submodule(name)) for name in plan.names]
         body = Chain(modules) if plan.sizes is None else SizedChain(modules, plan.sizes)
         if partial:
-            load_part(body, entry.source, model.state_dict())
+            load_part(body, entry, model.state_dict())
     else:
         body = slice_block(build_member(entry, pretrained=pretrained), first, last, _inputs(entry, 'cpu'))
     block = ZooBlock(body, start, end)

@@ -10,7 +10,7 @@ from torch import nn
 from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.networks.network_file import skeleton
 from mmreuse.registry import BASES, MODELS
-from mmreuse.utils.names import nearest
+from mmreuse.utils.names import nearest, refuse_other
 
 
 def construct(key: str, library: str, model: str, args: dict[str, Any]) -> nn.Module:
@@ -26,8 +26,7 @@ def construct(key: str, library: str, model: str, args: dict[str, Any]) -> nn.Mo
     Raises:
         ConfigError: The library, model or an argument does not exist.
     """
-    if library not in LIBRARIES:
-        raise ConfigError(f"zoo entry '{key}': library '{library}' does not exist; there are {', '.join(LIBRARIES)}.")
+    refuse_other(f"zoo entry '{key}': library", library, LIBRARIES)
     try:
         return LIBRARIES[library](key, model, args)
     except (TypeError, ValueError, LookupError, AssertionError) as error:

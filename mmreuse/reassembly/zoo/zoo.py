@@ -6,59 +6,18 @@ network from the same entry; the key, not the architecture, says which network i
 import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields
-from pathlib import Path
+from dataclasses import MISSING, asdict, fields
 from typing import Any
 
 from torch import nn
 
 from mmreuse.errors import ConfigError
-from mmreuse.networks.network_file import BUFFER
 from mmreuse.reassembly.zoo.constructors import LIBRARIES, construct
-from mmreuse.reassembly.zoo.weights import WeightSource, empty_parameters, load_member, resolve_weights, weights_at_hand
+from mmreuse.reassembly.zoo.entry import Preprocess, ZooEntry
+from mmreuse.reassembly.zoo.weights import empty_parameters, load_member, resolve_weights, weights_at_hand
 from mmreuse.utils.files.downloads import content_hash
 from mmreuse.utils.files.io import to_json
 from mmreuse.utils.names import refuse_other, refuse_unknown
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
-
-@dataclass(frozen=True)
-class Preprocess:
-    """Preprocessing that a network was trained with; mean and deviation of pixels in 0..1, in its channel order."""
-    mean: tuple[float, ...] = IMAGENET_MEAN
-    std: tuple[float, ...] = IMAGENET_STD
-    resize: int = 256  # short side before the crop
-    crop: int = 224  # side of the centre crop
-    interpolation: str = 'bilinear'
-    to_rgb: bool = True  # False: channels in BGR order
-
-
-@dataclass(frozen=True)
-class ZooEntry:
-    """One trained network."""
-    key: str
-    library: str  # 'timm', 'torchvision', 'mmpretrain', 'local' or 'network_file'
-    model: str  # name in the library; for 'local' a registered name or an import path; path of a network file
-    args: dict[str, Any] = field(default_factory=dict, hash=False)  # for the constructor
-    weights: str | None = None  # tag of the library, URL, or file (relative to the data root)
-    weights_hash: str | None = None  # 'sha256:' and at least 8 hexadecimal digits of the file's hash
-    weights_prefix: str = ''  # only the file's keys that start so are read, without it
-    weights_drop: tuple[str, ...] = ()  # beginnings of keys that neither side needs
-    preprocess: Preprocess = Preprocess()
-    nodes: tuple[str, ...] | None = None  # default: derived from the network, in execution order
-    input_size: tuple[int, int, int] = (3, 224, 224)  # channels, height, width
-
-    @property
-    def source(self) -> WeightSource:
-        """Source of the weights."""
-        if self.library == 'network_file':
-            # Buffers that no state dict has are set with the structure.
-            return WeightSource(self.key, self.library, self.model, str(Path(self.model).absolute()),
-                                self.weights_hash, '', (*self.weights_drop, BUFFER))
-        return WeightSource(self.key, self.library, self.model, self.weights, self.weights_hash, self.weights_prefix,
-                            self.weights_drop)
 
 
 def parse_zoo(items: Iterable[Mapping[str, Any] | ZooEntry]) -> dict[str, ZooEntry]:
@@ -131,7 +90,7 @@ def build_member(entry: ZooEntry, pretrained: bool = True, empty: bool = False) 
     if pretrained and not empty:
         if any(buffer.is_meta for buffer in model.buffers()):
             model = _construct(entry)
-        load_member(model, entry.source)
+        load_member(model, entry)
     # Not chained: eval() of mmpretrain's backbones returns nothing.
     model.eval()
     return model
@@ -147,7 +106,7 @@ def member_hash(entry: ZooEntry, fetch: bool = True) -> str | None:
     Raises:
         ArtefactError: The weights are undeclared; or, with ``fetch``, as :func:`build_member`.
     """
-    path = resolve_weights(entry.source) if fetch else weights_at_hand(entry.source)
+    path = resolve_weights(entry) if fetch else weights_at_hand(entry)
     if path is None:
         return None
     facts = [content_hash(path), entry.library, entry.model, entry.args, entry.weights_prefix, entry.weights_drop]
@@ -175,8 +134,7 @@ def _parse_entry(item: Mapping[str, Any]) -> ZooEntry:
     values = dict(item)
     name = f"zoo entry '{values.get('key', '?')}'"
     _check_fields(name, values, ZooEntry)
-    if values['library'] not in LIBRARIES:
-        raise ConfigError(f"{name}: library '{values['library']}' does not exist; there are {', '.join(LIBRARIES)}.")
+    refuse_other(f'{name}: library', values['library'], LIBRARIES)
     if 'preprocess' in values:
         values['preprocess'] = _parse_preprocess(name, values['preprocess'])
     for option in ('weights_drop', 'nodes'):
