@@ -8,7 +8,7 @@ the width ``d``, and the features themselves are never stored.
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from mmengine.dist import all_gather_object, get_rank, get_world_size
@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmreuse.errors import ConfigError, DataError
-from mmreuse.graph import endpoints
+from mmreuse.graph import Layout, endpoints
 from mmreuse.statistics.data import batches
 from mmreuse.statistics.passes import images_of
 from mmreuse.statistics.taps import observed
 from mmreuse.utils.modes import evaluating
+from mmreuse.utils.names import refuse_other
 from mmreuse.utils.precision import full_precision
 
 logger = logging.getLogger(__name__)
@@ -56,8 +57,7 @@ def pool(features: Tensor, layout: str) -> Tensor:
     Raises:
         ConfigError: The layout is unknown.
     """
-    if layout not in ('nchw', 'nhwc', 'nlc'):
-        raise ConfigError(f"layout '{layout}' of a node is unknown; it is one of 'nchw', 'nhwc', 'nlc'.")
+    refuse_other('layout', layout, get_args(Layout))
     features = features.float()
     if features.ndim == 2:
         return features

@@ -214,7 +214,7 @@ def test_published_forms_name_entries_by_key(zoo, tmp_path):
     (dict(adapter_list=[dict(mode='cnn2cnn', in_channels=4, out_channels=5)]), r'adapter_list\[0\]'),
     (dict(adapter_list=[dict(mode='cnn2vit', in_channels=4, out_channels=4)]), 'cnn2cnn'),
     (dict(adapter_list=[dict(mode='cnn2cnn', in_channels=4, out_channel=4)]), 'out_channel'),
-    (dict(frozen_bn='freeze'), "'adapt' and 'eval'"),
+    (dict(frozen_bn='freeze'), "frozen_bn 'freeze'. Known: 'adapt', 'eval'"),
     (dict(stem='vgg'), 'vgg'),
     (dict(out_indices=(2,)), '2 blocks'),
     (dict(out_indices=()), 'empty'),

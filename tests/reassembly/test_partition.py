@@ -327,7 +327,8 @@ def test_size_bounds_that_cannot_be_held_are_explained():
 
 def test_wrong_options_are_named():
     for options, message in [
-        (dict(balance='layers'), "balance = 'layers'"), (dict(block_input='stem'), "block_input = 'stem'"),
+        (dict(balance='layers'), "balance 'layers'. Nearest: 'params'"),
+        (dict(block_input='stem'), "block_input 'stem'"),
         (dict(restarts=0), 'restarts = 0'), (dict(legacy=True, bijective=True), 'legacy = True'),
         (dict(balance='flops'), 'a, b, c, d, e have none'), (dict(num_blocks=1), 'num_blocks = 1'),
         (dict(num_blocks=8, legacy=True), 'd has 8'),

@@ -22,6 +22,7 @@ from mmreuse.reassembly.zoo.structures import Adapter
 from mmreuse.reassembly.zoo.zoo import ZooEntry, parse_zoo
 from mmreuse.registry import MODELS
 from mmreuse.utils.files.io import load_checkpoint
+from mmreuse.utils.names import refuse_other
 from mmreuse.utils.state_fit import load_strictly, weights_of
 
 logger = logging.getLogger(__name__)
@@ -76,8 +77,7 @@ class DeRy(BaseBackbone):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        if frozen_bn not in ('adapt', 'eval'):
-            raise ConfigError(f"DeRy: frozen_bn='{frozen_bn}' does not exist; there are 'adapt' and 'eval'.")
+        refuse_other('DeRy: frozen_bn', frozen_bn, ('adapt', 'eval'))
         entries = zoo if isinstance(zoo, Mapping) else parse_zoo(zoo) if zoo else {}
         self.specs = parse_block_list(block_list, entries)
         self.out_indices = _absolute(out_indices, len(self.specs))

@@ -18,20 +18,12 @@ _HALVINGS = 40
 def mask_saliency(model: nn.Module, loss: Callable[[Any], Tensor], batches: Iterable) -> dict[str, Tensor]:
     """Estimate to first order how the loss changes as each weight goes: ``|W * dL/dW|``, the mean over batches.
 
-    Molchanov et al., *Importance Estimation for Neural Network Pruning*, 2019. It is the size of the gradient of the
-    masks; their values are left as they are.
-
-    Args:
-        model: With masks.
-        loss: From a batch to its loss.
-        batches: Of training data.
-
-    Returns:
-        dict[str, Tensor]: By name of the mask.
+    Molchanov et al., *Importance Estimation for Neural Network Pruning*, 2019. It is the :func:`saliency` of the masks,
+    whose values are left as they are.
 
     Raises:
         ConfigError: There are no masks.
-        DataError: There are no batches, or a gradient is not finite.
+        DataError: As :func:`saliency`.
     """
     return saliency(mask_parameters(model), loss, batches)
 

@@ -5,11 +5,10 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
-from mmreuse.errors import ConfigError
 from mmreuse.modularization.masks.flops import count_uses
 from mmreuse.modularization.masks.layers import LayerCall, LayerWatch, parameter_names
 from mmreuse.utils.modes import evaluating
-from mmreuse.utils.names import nearest
+from mmreuse.utils.names import refuse_other
 
 
 def flop_rates(network: nn.Module, inputs: Tensor) -> dict[str, float]:
@@ -67,6 +66,5 @@ def weight_rates(cost: str, network: nn.Module, inputs: Tensor) -> dict[str, flo
     Raises:
         ConfigError: There is no such cost.
     """
-    if cost not in COSTS:
-        raise ConfigError(f"weights cannot be counted in '{cost}'. {nearest(cost, COSTS)}")
+    refuse_other('cost', cost, COSTS)
     return COSTS[cost](network, inputs)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from mmreuse.errors import ConfigError, DataError
 from mmreuse.graph import Layout, Size
 from mmreuse.reassembly.zoo.structures import Adapter, Node
+from mmreuse.utils.names import refuse_other
 
 MODES = get_args(get_type_hints(Adapter)['mode'])
 
@@ -188,8 +189,7 @@ def build_adapter(adapter: Adapter | dict) -> StitchingLayer:
 
 
 def _check(adapter: Adapter) -> None:
-    if adapter.mode not in MODES:
-        raise ConfigError(f"adapter mode '{adapter.mode}' does not exist; there are {', '.join(MODES)}.")
+    refuse_other('adapter: mode', adapter.mode, MODES)
     if (adapter.num_conv > 0) == (adapter.num_fc > 0):
         raise ConfigError(f'{adapter}: exactly one of num_conv and num_fc must be positive.')
     if adapter.num_fc and (adapter.mode != 'vit2vit' or adapter.stride != 1):

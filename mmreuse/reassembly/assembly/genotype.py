@@ -12,6 +12,7 @@ from mmreuse.reassembly.assembly.adapters import choose_adapter
 from mmreuse.reassembly.assembly.stem import STEMS
 from mmreuse.reassembly.zoo.structures import Adapter, Block, Genotype, Node
 from mmreuse.reassembly.zoo.zoo import ZooEntry, entry_to_dict, find_entry
+from mmreuse.utils.names import refuse_other
 
 Nodes = Mapping[str, tuple[Node, ...]]
 
@@ -37,8 +38,7 @@ class Rules:
         if not self.strides or not all(isinstance(s, int) and s > 0 for s in self.strides) or 1 not in self.strides:
             raise ConfigError(f'rules: strides = {self.strides} must be positive integers with 1 among them, '
                               'the only stride between tokens')
-        if self.stem not in STEMS:
-            raise ConfigError(f"rules: stem = '{self.stem}' does not exist; there are {', '.join(STEMS)}")
+        refuse_other('rules: stem', self.stem, STEMS)
         if not isinstance(self.base_channels, int) or self.base_channels < 1:
             raise ConfigError(f'rules: base_channels = {self.base_channels!r} must be a positive whole number')
 

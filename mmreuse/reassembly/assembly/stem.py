@@ -1,7 +1,7 @@
 """The convolutional stem in front of an assembled network's first block."""
 from torch import nn
 
-from mmreuse.errors import ConfigError
+from mmreuse.utils.names import refuse_other
 
 STEMS = ('imagenet', 'cifar')
 
@@ -18,8 +18,7 @@ def conv_stem(in_channels: int, out_channels: int, kind: str = 'imagenet') -> nn
     Raises:
         ConfigError: Unknown ``kind``.
     """
-    if kind not in STEMS:
-        raise ConfigError(f"stem = '{kind}' does not exist; there are {', '.join(STEMS)}")
+    refuse_other('stem', kind, STEMS)
     if kind == 'cifar':
         return nn.Sequential(
             nn.Conv2d(in_channels, out_channels, 3, 1, 1, bias=False), nn.BatchNorm2d(out_channels), nn.ReLU())

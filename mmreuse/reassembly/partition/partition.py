@@ -13,6 +13,7 @@ from mmreuse.reassembly.partition.solver import Pairs, Solution, medoids, solve
 from mmreuse.reassembly.search.segments import Segments, feasible_segments, size_bounds
 from mmreuse.reassembly.similarity.similarity_matrix import SimilarityMatrix
 from mmreuse.reassembly.zoo.structures import Block, Node, Partition
+from mmreuse.utils.names import refuse_other
 
 logger = logging.getLogger(__name__)
 
@@ -128,10 +129,8 @@ def check_options(
             raise ConfigError(f'{name} = {value!r} must be a whole number of at least {least}.')
     if not isinstance(epsilon, int | float) or not 0 < epsilon < math.inf:
         raise ConfigError(f'epsilon = {epsilon!r} must be a positive number.')
-    if balance not in ('nodes', 'params', 'flops'):
-        raise ConfigError(f"balance = '{balance}' is unknown; it is one of 'nodes', 'params', 'flops'.")
-    if block_input not in ('true', 'first_node'):
-        raise ConfigError(f"block_input = '{block_input}' is unknown; it is 'true' or 'first_node'.")
+    refuse_other('partition: balance', balance, ('nodes', 'params', 'flops'))
+    refuse_other('partition: block_input', block_input, ('true', 'first_node'))
     if legacy and (bijective or balance != 'nodes'):
         raise ConfigError("legacy = True knows only balance = 'nodes' and bijective = False.")
     if bijective and num_blocks > _MAX_BIJECTIVE:
