@@ -79,11 +79,12 @@ class TargetProblem:
 class BinaryProblem(TargetProblem):
     """One class against the rest: label 0 is the class, 1 the rest; as many samples of one as of the other.
 
+    Of the rest, as many samples of each class as of the next.
+
     Args:
         dataset: Config of any data set whose pipeline ends in ``PackInputs``, or the data set.
         target: The class, by id or name.
         seed: Of the choice among the rest.
-        stratified: Take as many samples of each other class as of the next.
         compat: Take the rest as published instead: the first of the other samples as NumPy's legacy generator shuffles
             them, whatever their classes.
 
@@ -92,8 +93,7 @@ class BinaryProblem(TargetProblem):
         DataError: It has no samples, or more than all others together.
     """
 
-    def __init__(self, dataset: Any, target: int | str, seed: int = 0, stratified: bool = True,
-                 compat: bool = False) -> None:
+    def __init__(self, dataset: Any, target: int | str, seed: int = 0, compat: bool = False) -> None:
         super().__init__(dataset)
         label = self._class_id(target)
         self.target_classes = [label]
@@ -105,10 +105,8 @@ class BinaryProblem(TargetProblem):
                             'others; at least one is needed, and as many of others.')
         if compat:
             np.random.RandomState(seed).shuffle(others)
-        elif stratified:
-            others = others[balanced_order(labels[others], seed)]
         else:
-            others = np.random.default_rng(seed).permutation(others)
+            others = others[balanced_order(labels[others], seed)]
         self._indices = np.concatenate([own, others[:len(own)]])
         self._labels = np.repeat([0, 1], len(own))
 

@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+from clones import write_clones
 from matplotlib.figure import Figure
 from mmengine.registry import init_default_scope
 
@@ -14,8 +15,6 @@ from mmreuse.engine.runners import ConnectivityRunner
 from mmreuse.engine.runners.sweeps import connectivity
 from mmreuse.engine.studies.alignment import align_checkpoints
 from mmreuse.errors import ArtefactError, ConfigError, SpaceError
-from mmreuse.graph import trace, transform
-from mmreuse.graph.proof.verify import random_permutations
 from mmreuse.registry import MODELS
 from mmreuse.utils.files.io import load_checkpoint, read_json
 
@@ -40,18 +39,7 @@ def folder(tmp_path_factory, repository):
     """A config, a net whose batch norms fit its features, the same net in another order, and another net."""
     folder = tmp_path_factory.mktemp('pair')
     (folder / 'curve.py').write_text(CONFIG.format(root=repository, folder=folder))
-    init_default_scope('mmreuse')
-    cfg = load_config(str(folder / 'curve.py'))
-    torch.manual_seed(0)
-    nets = [MODELS.build({**cfg.model, 'data_preprocessor': cfg.data_preprocessor}) for _ in range(2)]
-    for net in nets:
-        net.train()(torch.randn(64, 3, 8, 8))
-        net.eval()
-    graph = trace(nets[0], torch.zeros(1, 3, 8, 8))
-    nets.insert(1, transform(graph, random_permutations(graph.spaces, 0)))
-    for number, net in enumerate(nets, 1):
-        torch.save(dict(state_dict=net.state_dict()), folder / f'net{number}.pth')
-    return folder
+    return write_clones(folder / 'curve.py')
 
 
 @pytest.fixture(autouse=True)

@@ -1,13 +1,11 @@
 """Sweeps of preserve-first merges of checkpoints, from a config, on the digits."""
 import pytest
 import torch
-from mmengine.registry import init_default_scope
+from clones import write_clones
 
 from mmreuse.engine.launch import load_config
 from mmreuse.engine.runners.sweeps.preserve_first import PreserveFirstRunner
 from mmreuse.errors import ArtefactError, ConfigError, SpaceError
-from mmreuse.graph import trace, transform
-from mmreuse.graph.proof.verify import random_permutations
 from mmreuse.registry import MODELS
 from mmreuse.utils.cost.complexity import count_macs, count_params
 from mmreuse.utils.files.io import load_checkpoint, read_json
@@ -33,18 +31,7 @@ def folder(tmp_path_factory, repository):
     """A config, a net whose batch norms fit its features, the same net in another order, and another net."""
     folder = tmp_path_factory.mktemp('pair')
     (folder / 'pfm.py').write_text(CONFIG.format(root=repository, folder=folder))
-    init_default_scope('mmreuse')
-    cfg = load_config(str(folder / 'pfm.py'))
-    torch.manual_seed(0)
-    nets = [MODELS.build({**cfg.model, 'data_preprocessor': cfg.data_preprocessor}) for _ in range(2)]
-    for net in nets:
-        net.train()(torch.randn(64, 3, 8, 8))
-        net.eval()
-    graph = trace(nets[0], torch.zeros(1, 3, 8, 8))
-    nets.insert(1, transform(graph, random_permutations(graph.spaces, 0)))
-    for number, net in enumerate(nets, 1):
-        torch.save(dict(state_dict=net.state_dict()), folder / f'net{number}.pth')
-    return folder
+    return write_clones(folder / 'pfm.py')
 
 
 def runner(folder, work_dir, **options):
