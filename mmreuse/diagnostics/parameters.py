@@ -28,9 +28,6 @@ def parameter_magnitudes(models: Sequence[nn.Module]) -> ParameterMagnitudes:
     The average of two weights that have nothing to do with each other is smaller than both by about the square root of
     two. A feature goes through the averages of all layers before it, a bias only through those behind its own.
 
-    Args:
-        models: Networks with the same layers.
-
     Raises:
         ConfigError: There is no model.
         SpaceError: The models have different layers, or none.

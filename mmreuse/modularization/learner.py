@@ -159,14 +159,7 @@ class _Problem:
 
 
 class _Learner:
-    """Learns one module.
-
-    Args:
-        model: The classifier.
-        problem: To train on.
-        validation: To choose by.
-        seed: Of the order of samples.
-    """
+    """Learns one module."""
 
     def __init__(self, model: nn.Module, problem: _Problem, validation: _Problem | None, seed: int) -> None:
         self.model = model

@@ -65,17 +65,7 @@ def collect_bn(model: nn.Module, loader: Iterable, samples: int | None = None) -
 def reset_bn(model: nn.Module, loader: Iterable, samples: int | None = None) -> dict[str, ChannelMoments]:
     """Replace the running statistics of every batch norm by those :func:`collect_bn` measures, in place.
 
-    Args:
-        model: A model with batch norms.
-        loader: As for :func:`collect_bn`.
-        samples: As for :func:`collect_bn`.
-
-    Returns:
-        dict[str, ChannelMoments]: What was measured.
-
-    Raises:
-        SpaceError: As :func:`collect_bn`; the model is then unchanged.
-        DataError: As :func:`collect_bn`; the model is then unchanged.
+    Arguments, what is returned and errors are those of :func:`collect_bn`; on an error the model is unchanged.
     """
     measured = collect_bn(model, loader, samples)
     norms = measured_norms(model)

@@ -127,13 +127,7 @@ def _one_pass(
 
 
 class _JointMoments:
-    """Joins what N models show of each space, row by row, and takes it in at once.
-
-    Args:
-        names: What is observed.
-        models: Number of models N.
-        sampler: Chooses positions.
-    """
+    """Joins what N models show of each space, row by row, and takes it in at once."""
 
     def __init__(self, names: Sequence[str], models: int, sampler: PositionSampler) -> None:
         self.models = models

@@ -44,12 +44,7 @@ def append_rows(path: str | Path, rows: Rows) -> None:
 
 
 def print_rows(rows: Rows, leave_out: Sequence[str] = ()) -> None:
-    """Print rows, numbers rounded.
-
-    Args:
-        rows: Rows.
-        leave_out: Columns.
-    """
+    """Print rows, numbers rounded."""
     Console().print(_table(rows, leave_out))
 
 

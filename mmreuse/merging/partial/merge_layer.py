@@ -36,12 +36,7 @@ def can_merge(module: nn.Module) -> bool:
 
 
 def merge_slot(front: nn.Module | None, name: str | None) -> int | None:
-    """Return which of the tensors from a front is the output of the layer that ends it, if that layer can merge.
-
-    Args:
-        front: As :func:`~mmreuse.graph.cut_across` makes it.
-        name: Of the layer.
-    """
+    """Return which of the tensors from a front is the output of the layer that ends it, if that layer can merge."""
     slot = front.returned_from(name) if isinstance(front, GraphModule) and name else None
     return slot if slot is not None and can_merge(front.get_submodule(name)) else None
 

@@ -206,11 +206,7 @@ class Place:
         return merged
 
     def module(self, merged: MergedModel) -> MergedModel:
-        """Return an ordinary merged model, from images to outputs, with the layers of a network of this place.
-
-        Args:
-            merged: Of :meth:`merge` or :meth:`renormalized`.
-        """
+        """Return an ordinary merged model, from images to outputs, with the layers of a network of this place."""
         merged = copy_model(merged)
         recipe = recipe_of({'recipe': merged.recipe})
         if self.start is None:

@@ -127,10 +127,6 @@ def shrinkable(graph: TracedModel, names: Iterable[str]) -> list[str]:
     """Return those of some feature spaces that can lose members nobody reads, found by trying.
 
     Others do not: code that fixes a width, norms that divide by a mean over channels.
-
-    Args:
-        graph: The traced network.
-        names: Of spaces.
     """
     def works(some: list[str]) -> bool:
         try:

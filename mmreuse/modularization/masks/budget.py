@@ -60,10 +60,6 @@ def rank_masks(model: nn.Module, saliency: Mapping[str, Tensor]) -> None:
     """Set masks to the ranks of saliencies over the whole network, evenly spaced in (0, 1], in place.
 
     All weights are kept then, and the least salient are the first to go.
-
-    Args:
-        model: With masks.
-        saliency: By name of the mask.
     """
     problems = problem_masks(model)
     for number, masks in enumerate(problems):

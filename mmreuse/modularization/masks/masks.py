@@ -214,10 +214,6 @@ def sparsity_loss(model: nn.Module, alpha: float) -> Tensor:
 
     Of several problems: the sum, so that each learns as alone.
 
-    Args:
-        model: With masks.
-        alpha: Weight of the term.
-
     Raises:
         ConfigError: There are no masks.
     """

@@ -73,10 +73,6 @@ def check_partition(partition: Partition, source: Any = 'partition') -> None:
     ``legacy``); sets are 0 to K - 1, none is empty, each holds its anchor; under ``bijective`` the blocks of a
     network are in K different sets.
 
-    Args:
-        partition: What is checked.
-        source: Named in the message.
-
     Raises:
         ArtefactError: One of these does not hold; network and block are named.
     """

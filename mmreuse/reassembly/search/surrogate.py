@@ -41,12 +41,7 @@ class LinearGuide:
         self.prior = np.concatenate([np.full(self.trends, TREND), np.full(offsets[-1], BLOCK)]) ** 2
 
     def fit(self, paths: Sequence[Path], scores: Sequence[float]) -> None:
-        """Learn from scored paths; scores that are not finite are left out.
-
-        Args:
-            paths: At least one.
-            scores: One for each.
-        """
+        """Learn from scored paths; scores that are not finite are left out."""
         finite = np.isfinite(scores)
         x = self._of_paths(np.array(paths)[finite])
         y = np.array(scores)[finite]

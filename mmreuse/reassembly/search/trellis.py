@@ -191,11 +191,6 @@ def surrogate_values(assemblies: Assemblies, partition: Partition, similarity: S
     A choice is worth the similarity between what the block before gives and what the block
     saw in its own network, plus how similar the ends of the block are to those of its set's anchor.
 
-    Args:
-        assemblies: The lattice.
-        partition: For the anchors.
-        similarity: Of the zoo.
-
     Returns:
         list: By position, one value per choice, (n,) float64.
 

@@ -42,9 +42,6 @@ def _nodes_of(entry: ZooEntry) -> tuple[Node, ...]:
 def inout_shapes(zoo: Iterable[ZooEntry]) -> dict[str, dict[str, dict[str, list[int]]]]:
     """Return input and output shapes of all nodes, as the published ``MODEL_INOUT_SHAPE.json`` holds them.
 
-    Args:
-        zoo: Entries, e.g. ``parse_zoo(...).values()``.
-
     Returns:
         dict: ``{key: {'in_size': {node: shape}, 'out_size': {node: shape}}}``, without the batch
         dimension.

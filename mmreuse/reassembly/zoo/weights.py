@@ -42,10 +42,7 @@ def empty_parameters() -> Iterator[None]:
 
 
 def resolve_weights(entry: ZooEntry) -> Path:
-    """Find the weights file, fetching it where it is a URL or a library's tag.
-
-    Args:
-        entry: The declaration.
+    """Find the weights file of an entry, fetching it where it is a URL or a library's tag.
 
     Returns:
         Path: A local file whose hash is as declared.

@@ -12,11 +12,7 @@ _CGROUPS = (('memory.max', 'memory.current'), ('memory/memory.limit_in_bytes', '
 
 
 def available_memory(root: Path = Path('/')) -> int | None:
-    """Return the bytes that a process may still take, within the limit of its container; None where that is not known.
-
-    Args:
-        root: Where ``proc`` and ``sys`` are.
-    """
+    """Return the bytes that a process may still take, within the limit of its container; None if that is not known."""
     found = []
     try:
         lines = (root / 'proc/meminfo').read_text().splitlines()

@@ -25,9 +25,6 @@ class StageCache:
     process makes it, others that want the same wait and then find it. A maker that is killed
     leaves a hidden folder, which the next one removes. A folder whose content is not as it was written is
     made again. Lock files, which are empty, stay; the system frees them when a process ends, in whatever way.
-
-    Args:
-        root: Where the cache lies.
     """
 
     def __init__(self, root: PathLike) -> None:

@@ -46,10 +46,6 @@ def fetch(url: str, name: str | None = None) -> Path:
 
     Processes that want the same file wait for the first of them.
 
-    Args:
-        url: Its address.
-        name: As in :func:`download_path`.
-
     Returns:
         Path: Of the complete file.
 

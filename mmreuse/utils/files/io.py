@@ -63,9 +63,6 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
     was at ``path`` before stays. Two writers at once never mix: the last to finish wins.
     What killed writers left in the folder is removed.
 
-    Args:
-        path: The file to be published.
-
     Yields:
         Path: Where to write; an empty file.
     """
@@ -264,10 +261,6 @@ def save_tensors(path: PathLike, tensors: Mapping[str, Tensor], metadata: Mappin
 
 def load_tensors(path: PathLike, device: str | torch.device = 'cpu') -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read a safetensors file.
-
-    Args:
-        path: The file.
-        device: Where the tensors go.
 
     Returns:
         tuple: Tensors by name, and metadata by name (decoded from JSON; other text stays text).
