@@ -71,6 +71,40 @@ class Permute(Select):
 
 
 @dataclass(frozen=True, eq=False)
+class Scale:
+    """Reorder all features and scale them: ``f'[j] = factor[j] * f[index[j]]``."""
+    index: Tensor  # (n,), a permutation
+    factor: Tensor  # (n,), positive
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, 'index', _index(self.index))
+        object.__setattr__(self, 'factor', self.factor.detach().to('cpu', torch.float64))
+
+    @property
+    def size(self) -> int:
+        return len(self.index)
+
+    @property
+    def order(self) -> Permute:
+        """Return the permutation alone."""
+        return Permute(self.index)
+
+    def check(self, n: int) -> None:
+        """Raise :class:`SpaceError` unless the map fits a space of ``n`` features."""
+        self.order.check(n)
+        if self.factor.shape != self.index.shape or not bool((self.factor > 0).all() & self.factor.isfinite().all()):
+            raise SpaceError(f'{n} positive factors are needed, one for each feature')
+
+    def merge(self, x: Tensor) -> Tensor:
+        """Return reordered and scaled rows of ``x``: (n, ...) -> (n, ...)."""
+        return self.order.merge(x) * self.factor.to(x).reshape(-1, *[1] * (x.dim() - 1))
+
+    def unmerge(self, x: Tensor) -> Tensor:
+        """``unmerge.T @ x``, for rows that read the space."""
+        return self.order.merge(x) / self.factor.to(x).reshape(-1, *[1] * (x.dim() - 1))
+
+
+@dataclass(frozen=True, eq=False)
 class Assign:
     """Put every old feature into a new one: ``f'[j]`` is the weighted sum of ``f[i]`` with ``index[i] == j``.
 
@@ -162,4 +196,4 @@ class Dense:
                 zip(self.merge_matrix.split(sizes, 1), self.unmerge_matrix.split(sizes), strict=True)]
 
 
-SpaceMap = Permute | Select | Assign | Dense
+SpaceMap = Permute | Select | Scale | Assign | Dense

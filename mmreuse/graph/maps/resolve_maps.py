@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mmreuse.errors import SpaceError
-from mmreuse.graph.maps.linear_maps import Assign, Dense, Permute, Select, SpaceMap
+from mmreuse.graph.maps.linear_maps import Assign, Dense, Permute, Scale, Select, SpaceMap
 from mmreuse.graph.spaces.derive import FeatureSpace
 
 
@@ -132,7 +132,7 @@ def _check_blocks(item: ResolvedMap, outer: ResolvedMap | None) -> None:
 
 def _links(item: SpaceMap) -> tuple[Tensor, Tensor]:
     """New features, and the old ones that they are made of, pair by pair."""
-    if isinstance(item, Select):
+    if isinstance(item, Select | Scale):
         return torch.arange(item.size), item.index
     if isinstance(item, Assign):
         old = ((item.index >= 0) & (item.weight != 0)).nonzero().flatten()

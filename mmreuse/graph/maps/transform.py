@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mmreuse.errors import SpaceError
 from mmreuse.graph.copying import copy_model, fresh_copy, refresh
 from mmreuse.graph.maps.attributes import adjust_attributes
-from mmreuse.graph.maps.linear_maps import Select, SpaceMap
+from mmreuse.graph.maps.linear_maps import Dense, Scale, Select, SpaceMap
 from mmreuse.graph.maps.resolve_maps import ResolvedMap, resolve_maps
 from mmreuse.graph.proof.doubles import as_double, run_in_double
 from mmreuse.graph.spaces.derive import Axis, FeatureSpace
@@ -119,20 +119,31 @@ class AxisPlan:
     length: int
     old: Tensor  # positions that stay, before
     new: Tensor  # and after
-    # map, role, positions (n, repeats) before and (n', repeats) after
-    parts: list[tuple[ResolvedMap, str, Tensor, Tensor]]
+    # map, axis, positions (n, repeats) before and (n', repeats) after
+    parts: list[tuple[ResolvedMap, Axis, Tensor, Tensor]]
 
     def apply(self, x: Tensor, dim: int) -> Tensor:
-        if all(isinstance(item.map, Select) for item, *_ in self.parts):
-            return x.index_select(dim, self.sources().to(x.device))
+        if all(isinstance(item.map, Select | Scale) for item, *_ in self.parts):
+            moved = x.index_select(dim, self.sources().to(x.device))
+            factors = self.factors()
+            return moved if factors is None else moved * factors.to(x).reshape([-1, *[1] * (x.dim() - 1 - dim)])
         x = x.movedim(dim, 0)
         out = x.new_zeros((self.length, *x.shape[1:]))
         out[self.new.to(x.device)] = x[self.old.to(x.device)]
-        for item, role, before, after in self.parts:
+        for item, axis, before, after in self.parts:
             rows = x[before.flatten().to(x.device)].reshape(*before.shape, *x.shape[1:])
-            mapped = item.map.unmerge(rows) if role == 'read' else item.map.merge(rows)
+            mapped = _map_rows(item.map, axis, rows)
             out[after.flatten().to(x.device)] = mapped.reshape(-1, *x.shape[1:])
         return out.movedim(0, dim)
+
+    def factors(self) -> Tensor | None:
+        """Return what every new position is multiplied by, where maps scale."""
+        scales = [part for part in self.parts if isinstance(part[0].map, Scale)]
+        factors = torch.ones(self.length, dtype=torch.float64) if scales else None
+        for item, axis, _, after in scales:
+            signs = axis.signs or (-1 if axis.role == 'read' else 1,)
+            factors[after] = item.map.factor[:, None] ** torch.tensor(signs)
+        return factors
 
     def sources(self) -> Tensor:
         """Old position of every new one, where no numbers are combined."""
@@ -141,6 +152,19 @@ class AxisPlan:
         for item, _, before, after in self.parts:
             sources[after] = before[item.map.index]
         return sources
+
+
+def _map_rows(link: SpaceMap, axis: Axis, rows: Tensor) -> Tensor:
+    """Map what an axis holds for each member, shape (n, repeats, ...) -> (n', repeats, ...)."""
+    by_role = -1 if axis.role == 'read' else 1
+    signs = axis.signs if isinstance(link, Dense) else ()
+
+    def one(part: Tensor, sign: int) -> Tensor:
+        return link.merge(part) if (sign or by_role) > 0 else link.unmerge(part)
+
+    if len(set(signs)) < 2:
+        return one(rows, signs[0] if signs else by_role)
+    return torch.stack([one(rows[:, number], sign) for number, sign in enumerate(signs)], 1)
 
 
 def plan_axis(axes: list[tuple[Axis, ResolvedMap]]) -> AxisPlan:
@@ -192,7 +216,7 @@ def _collect(table: Tensor, axes: list[tuple[Axis, ResolvedMap]]) -> AxisPlan:
         mine = table[:, 0] == part
         after = torch.empty(item.size, before.shape[1], dtype=torch.long)
         after[table[mine, 1], table[mine, 2]] = places[mine]
-        parts.append((item, axis.role, before, after))
+        parts.append((item, axis, before, after))
     return AxisPlan(len(table), table[stay, 1], places[stay], parts)
 
 

@@ -1,5 +1,5 @@
 """Proofs that repair: what a permutation shows to be fixed is held, and spaces are derived again."""
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -14,11 +14,14 @@ from mmreuse.graph.proof.doubles import run_in_double
 from mmreuse.graph.proof.verify import Case, Proof
 from mmreuse.graph.spaces.operations import Pin, plain_name
 from mmreuse.graph.spaces.source_lines import calling_line
+from mmreuse.graph.symmetry.groups import DESCRIPTIONS, Group
 from mmreuse.graph.traced_model import Held, TracedModel
 from mmreuse.graph.tracing import trace
 from mmreuse.graph.values import tensors_within
 from mmreuse.utils.hooks import running_modules
 
+#: What a space is taken for where the proof refutes its group.
+WEAKER: dict[Group, Group] = {'invertible': 'orthogonal', 'orthogonal': 'permutation', 'scaled': 'permutation'}
 #: Rounds in which a wrong space is split into what moves; later ones hold it as a whole.
 GENTLE = 3
 #: Rounds after which a network is given up.
@@ -59,8 +62,10 @@ def repaired(model: nn.Module, inputs: Any, seed: int = 0) -> TracedModel:
     pins: list[Pin] = []
     for number in range(ROUNDS):
         proof = Proof(graph, seed) if graph.spaces else None
-        wrong = proof.wrong() if proof else []
+        holds = proof is None or proof.fails(proof.turns(list(graph.spaces))) is None
+        wrong = [] if holds else proof.wrong()
         if not wrong:
+            graph = graph if holds else _weakened(proof)
             return replace(graph, pins=(*graph.pins, *pins))
         held = list(graph.held)
         for names in wrong:
@@ -85,8 +90,34 @@ def verified_each(models: Sequence[nn.Module], inputs: Any) -> list[TracedModel]
         if first is None:
             graphs.append(proved.setdefault(architecture, verified(model, inputs)))
         else:
-            graphs.append(replace(trace(model, inputs, first.held), pins=first.pins))
+            graph = trace(model, inputs, first.held)
+            graphs.append(replace(_with_groups(graph, {name: space.group for name, space in first.spaces.items()}),
+                                  pins=first.pins))
     return graphs
+
+
+def _weakened(proof: Proof) -> TracedModel:
+    """Give spaces whose groups the proof refutes the next smaller ones, until it holds."""
+    graph, pins = proof.graph, []
+    for _ in WEAKER:
+        refuted = proof.overclaimed()
+        if not refuted:
+            break
+        groups = {name: WEAKER[graph.spaces[name].group] for name in refuted}
+        for name, group in groups.items():
+            claim = DESCRIPTIONS[graph.spaces[name].group]
+            reason = f"'{name}' {claim} changes the function; it is only {DESCRIPTIONS[group]}"
+            pins.append(Pin('a random map', '', reason))
+        graph = proof.graph = _with_groups(graph, groups)
+    else:
+        graph = _with_groups(graph, dict.fromkeys(graph.spaces, 'permutation'))
+    return replace(graph, pins=(*graph.pins, *pins))
+
+
+def _with_groups(graph: TracedModel, groups: Mapping[str, Group]) -> TracedModel:
+    spaces = {name: replace(space, group=groups[name]) if name in groups else space
+              for name, space in graph.spaces.items()}
+    return replace(graph, spaces=spaces)
 
 
 def _hold(proof: Proof, name: str, gentle: bool) -> list[Held]:
@@ -151,7 +182,7 @@ def _culprit(proof: Proof, names: list[str]) -> Pin:
     reason = f"permuting {', '.join(repr(name) for name in names)} changes its result" + (
         f' on {case.name}' if case is not proof.cases[0] else '')
     known = _listen(proof.twin, case, [])
-    found = _listen(proof.permuted(maps), case, known.sums)
+    found = _listen(proof.mapped(maps), case, known.sums)
     return replace(found.pin or Pin('the output', '', ''), reason=reason)
 
 

@@ -1,26 +1,28 @@
-"""The proof: a network rewritten by random permutations of its spaces computes the same function."""
+"""The proof: a network rewritten by random maps from the groups of its spaces computes the same function."""
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 
 from mmreuse.errors import SpaceError
 from mmreuse.graph.copying import fresh_copy, refresh
-from mmreuse.graph.maps.linear_maps import Permute
+from mmreuse.graph.maps.linear_maps import SpaceMap
 from mmreuse.graph.maps.resolve_maps import resolve_maps
 from mmreuse.graph.maps.transform import apply_maps
 from mmreuse.graph.proof.doubles import as_double, run_in_double
 from mmreuse.graph.proof.twins import accepts, calibrate, grown, random_twin, repeated, vary_integers
 from mmreuse.graph.spaces.derive import FeatureSpace
+from mmreuse.graph.symmetry.random_maps import random_maps, random_permutations
 from mmreuse.graph.values import map_tensors, random_like, tensors_within
 
 if TYPE_CHECKING:
     from mmreuse.graph.traced_model import TracedModel
+
+Draw = Callable[[list[str]], dict[str, SpaceMap]]
 
 #: Largest allowed difference, relative to how much the output changes with the input.
 TOLERANCE = 1e-6
@@ -33,7 +35,7 @@ BRANCHES = 8
 @dataclass(frozen=True)
 class VerifyReport:
     """Measurements of a proof."""
-    spaces: int  # number that was permuted
+    spaces: int  # number that was mapped
     features: int  # in all of them
     error: float  # largest difference, relative to the change of the output between two inputs
     share: float  # of the parameters in which some feature can move
@@ -51,7 +53,7 @@ class Case:
 
 
 class Proof:
-    """Runs of a network in float64, and of permuted copies of it.
+    """Runs of a network in float64, and of copies of it whose spaces are mapped.
 
     Vectors, and whatever else is constant in the network, are drawn at random, so that no symmetry of an
     initialisation hides a mistake. It runs on two inputs, on larger ones if it accepts them, and with each branch on
@@ -115,53 +117,65 @@ class Proof:
                                   for values in (reference, first.reference))
         return Case(name, inputs, flip, reference, first.scale * max(1., largest / first_largest))
 
-    def permuted(self, maps: dict[str, Permute]) -> nn.Module:
-        """Return the network rewritten by permutations of its spaces."""
+    def mapped(self, maps: Mapping[str, SpaceMap]) -> nn.Module:
+        """Return the network rewritten by maps of its spaces."""
         model = fresh_copy(self.twin)
         apply_maps(model, resolve_maps(self.graph.spaces, maps))
         refresh(model)
         return model
 
-    def errors(self, maps: dict[str, Permute]) -> list[float]:
-        """Relative difference that permutations make in each case, up to the first that is too large."""
-        model, errors = self.permuted(maps), []
+    def errors(self, maps: Mapping[str, SpaceMap]) -> list[float]:
+        """Relative difference that maps make in each case, up to the first that is too large."""
+        model, errors = self.mapped(maps), []
         for case in self.cases:
             try:
                 output = run_in_double(model, case.inputs, case.flip)
                 same = output.shape == case.reference.shape
                 errors.append(float((output - case.reference).abs().max()) / case.scale if same else float('inf'))
-            except Exception:  # permuted, it decides otherwise and ends in an error
+            except Exception:  # mapped, it decides otherwise and ends in an error
                 errors.append(float('inf'))
             if not errors[-1] <= TOLERANCE:
                 break
         return errors
 
-    def fails(self, maps: dict[str, Permute]) -> Case | None:
-        """Return the case in which permutations change the outputs, None where they do not."""
+    def fails(self, maps: Mapping[str, SpaceMap]) -> Case | None:
+        """Return the case in which maps change the outputs, None where they do not."""
         errors = self.errors(maps)
         return None if errors[-1] <= TOLERANCE else self.cases[len(errors) - 1]
 
-    def moves(self, names: list[str]) -> dict[str, Permute]:
+    def moves(self, names: list[str]) -> dict[str, SpaceMap]:
         """Return random permutations of some spaces."""
         return random_permutations(self.graph.spaces, self.seed, set(names))
 
+    def turns(self, names: list[str]) -> dict[str, SpaceMap]:
+        """Return random maps of some spaces, from their groups."""
+        return random_maps(self.graph.spaces, self.seed, set(names))
+
     def wrong(self) -> list[list[str]]:
         """All spaces whose permutations change the function, by the units that they move in."""
-        return [[name for name in unit if self.fails(self.moves([name]))] or unit for unit in self._wrong_units(
-            _units(self.graph.spaces))]
+        return self._wrong(self.moves)
 
-    def _wrong_units(self, units: list[list[str]]) -> list[list[str]]:
+    def overclaimed(self) -> list[str]:
+        """Return the spaces whose permutations leave the function as it is, and other maps from their groups do not."""
+        return [name for unit in self._wrong(self.turns) for name in unit
+                if self.graph.spaces[name].group != 'permutation']
+
+    def _wrong(self, draw: Draw) -> list[list[str]]:
+        return [[name for name in unit if self.fails(draw([name]))] or unit
+                for unit in self._wrong_units(_units(self.graph.spaces), draw)]
+
+    def _wrong_units(self, units: list[list[str]], draw: Draw) -> list[list[str]]:
         """Units that fail alone; one of them where only a combination fails."""
-        if not units or self.fails(self.moves(sum(units, []))) is None:
+        if not units or self.fails(draw(sum(units, []))) is None:
             return []
         if len(units) == 1:
             return units
         half = len(units) // 2
-        return self._wrong_units(units[:half]) + self._wrong_units(units[half:]) or units[:1]
+        return self._wrong_units(units[:half], draw) + self._wrong_units(units[half:], draw) or units[:1]
 
 
 def verify(graph: TracedModel, seed: int = 0) -> VerifyReport:
-    """Permute every space at random and compare outputs, in float64.
+    """Map every space at random, by a map from its group, and compare outputs, in float64.
 
     The network runs as :class:`Proof` says. Nothing is repaired: :func:`mmreuse.graph.verified` does that.
 
@@ -169,45 +183,18 @@ def verify(graph: TracedModel, seed: int = 0) -> VerifyReport:
         SpaceError: The outputs differ; names the space.
     """
     proof = Proof(graph, seed)
-    errors = proof.errors(proof.moves(list(graph.spaces))) if graph.spaces else [0.]
+    errors = proof.errors(proof.turns(list(graph.spaces))) if graph.spaces else [0.]
     if not errors[-1] <= TOLERANCE:
         wrong = proof.wrong()
-        guilty = wrong[0] if wrong else list(graph.spaces)
+        guilty = wrong[0] if wrong else proof.overclaimed() or list(graph.spaces)
+        how = 'Permuting' if wrong else f'Any map that is not a permutation ({graph.spaces[guilty[0]].group}) of'
         case = proof.cases[len(errors) - 1]
-        raise SpaceError(f"Permuting feature space {' with '.join(repr(name) for name in guilty)} changes the "
+        raise SpaceError(f"{how} feature space {' with '.join(repr(name) for name in guilty)} changes the "
                          f'function of {type(graph.model).__name__} (relative error {errors[-1]:.1e} on {case.name}). '
                          '`mmreuse.graph.verified(model, inputs)` holds it and goes on. It was derived as\n'
                          f'{graph.spaces[guilty[0]]}')
     return VerifyReport(len(graph.spaces), sum(space.size for space in graph.spaces.values()), max(errors),
                         graph.share, tuple(case.name for case in proof.cases))
-
-
-def random_permutations(spaces: dict[str, FeatureSpace], seed: int,
-                        names: set[str] | None = None) -> dict[str, Permute]:
-    """Return random permutations that move blocks as wholes; identities for spaces that are not named."""
-    generator = torch.Generator().manual_seed(seed)
-    chosen: dict[str, Permute] = {}
-
-    def draw(name: str) -> Permute:
-        if name in chosen:
-            return chosen[name]
-        space = spaces[name]
-        index = torch.arange(space.size)
-        moves = names is None or name in names
-        if space.blocks is None:
-            index = torch.randperm(space.size, generator=generator) if moves else index
-        else:
-            order = draw(space.block_space).index if space.block_space else torch.arange(space.num_blocks)
-            for block in range(space.num_blocks):
-                old = (space.blocks == order[block]).nonzero().flatten()
-                shuffled = old[torch.randperm(len(old), generator=generator)] if moves else old
-                index[space.blocks == block] = shuffled
-        chosen[name] = Permute(index)
-        return chosen[name]
-
-    for name in spaces:
-        draw(name)
-    return chosen
 
 
 def _units(spaces: dict[str, FeatureSpace]) -> list[list[str]]:

@@ -19,6 +19,7 @@ class Operand:
     ids: Tensor  # settled
     shape: tuple[int, ...]  # of the value
     value: Tensor | None = None  # None or on meta: its values must be taken to vary
+    frame: int = 0  # coordinates in which the features are written
 
     @property
     def known(self) -> bool:
@@ -29,7 +30,7 @@ class Operand:
         """Give the operand ``rank`` axes, new ones in front."""
         missing = (1,) * (rank - len(self.shape))
         value = None if self.value is None else self.value.reshape(missing + self.shape)
-        return Operand(self.ids.reshape(missing + tuple(self.ids.shape)), missing + self.shape, value)
+        return Operand(self.ids.reshape(missing + tuple(self.ids.shape)), missing + self.shape, value, self.frame)
 
     def differs_along(self, dim: int) -> bool:
         """Return whether the values vary along an axis."""

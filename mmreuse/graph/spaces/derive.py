@@ -1,7 +1,7 @@
 """Feature spaces: sets of parameter axes that must change together."""
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -12,6 +12,8 @@ from mmreuse.graph.spaces.exchangeability import AtomClass, Partitioner, tie_rep
 from mmreuse.graph.spaces.operations import Label, Pin
 from mmreuse.graph.spaces.taps import Tap, taps_of
 from mmreuse.graph.spaces.tracer import Tracer
+from mmreuse.graph.symmetry.frames import Link
+from mmreuse.graph.symmetry.groups import DESCRIPTIONS, Gauges, Group, Layout, SpaceGroup, group_of
 
 Role = Literal['write', 'read', 'accompany']
 
@@ -25,6 +27,9 @@ class Axis:
     role: Role  # merge acts on what writes or accompanies, unmerge on what reads
     shape: tuple[int, ...] | None = None  # view of the tensor in which ``dim`` is counted, None: as it is
     groups: int = 1  # > 1: each block of axis 0 has its own part of ``index``, as in grouped convolutions
+    # for the first, second, ... place of every member: 1 where maps of the space's group act as they are, -1 where
+    # their inverse does, 0 where only their permutation does; (): by role
+    signs: tuple[int, ...] = ()
 
     def members(self, shape: Sequence[int]) -> Tensor:
         """Member of the space at every element of the tensor, or -1.
@@ -57,6 +62,8 @@ class FeatureSpace:
     taps: tuple[Tap, ...]
     blocks: Tensor | None = None  # (size,) block of each member
     block_space: str | None = None  # space whose members are the blocks
+    group: Group = 'permutation'  # what maps, inside blocks, leave the function of the network as it is
+    centred: bool = False  # orthogonal maps must keep the direction of all ones
 
     @property
     def num_blocks(self) -> int:
@@ -72,10 +79,12 @@ class FeatureSpace:
         return tuple(dict.fromkeys(axis.tensor for axis in self.axes if axis.role == 'read'))
 
     def __str__(self) -> str:
-        head = f'{self.name}: {self.size} features'
+        head = f'{self.name}: {self.size} features, {DESCRIPTIONS[self.group]}'
         if self.blocks is not None:
             where = f'of {self.block_space}' if self.block_space else 'that keep their places'
             head += f' in {self.num_blocks} blocks {where}'
+        if self.centred:
+            head += ', the mean kept'
         lines = [head]
         for role, verb in (('write', 'written by'), ('accompany', 'with'), ('read', 'read by')):
             for axis in self.axes:
@@ -142,7 +151,7 @@ class _Axes:
     """Axes of all classes, by class; atoms of axes that no index vector describes are ``conflicts``."""
 
     def __init__(self, tracer: Tracer, labels: list[Label], classes: list[AtomClass]) -> None:
-        self.roots = tracer.atoms.roots
+        self.roots, self.labels, self.links = tracer.atoms.roots, labels, tracer.frames.links
         self.class_of = torch.full((tracer.atoms.count,), -1)
         self.member_of = torch.full((tracer.atoms.count,), -1)
         for number, item in enumerate(classes):
@@ -150,6 +159,7 @@ class _Axes:
             self.class_of[members] = number
             self.member_of[members] = torch.arange(len(members))
         self.axes: dict[int, list[Axis]] = defaultdict(list)
+        self.origins: dict[int, list[tuple[Label, Layout]]] = defaultdict(list)
         self.conflicts = np.zeros(0, np.int64)
         self.blamed: dict[str, None] = {}  # parameters with such axes
         by_key: dict[str, list[Label]] = defaultdict(list)
@@ -157,6 +167,10 @@ class _Axes:
             by_key[label.key].append(label)
         for uses in by_key.values():
             self._add_parameter(uses)
+
+    def gauges(self, links: list[Link]) -> Gauges:
+        """Return the frames of all classes, as some of the links of the run join them."""
+        return Gauges(self.roots, self.class_of, self.member_of, links, self.labels)
 
     def _add_parameter(self, labels: list[Label]) -> None:
         entries: list[tuple[Label, Tensor, list[int]]] = []
@@ -184,11 +198,11 @@ class _Axes:
             if any(other[2] == dims and not _disjoint(ids, other[1]) for other in rivals):
                 self._conflict(label, ids)
             else:
-                self._emit(label, dims[0], ids.flatten())
+                self._emit(label, dims[0], ids.flatten(), Layout(dims, label.shape))
         elif dims == [0, 1] and all(other[2] == [0] for other in rivals) and rivals:
             groups = _row_groups(ids)
             rows = ids.shape[0] // groups
-            self._emit(label, 1, ids[::rows].flatten(), groups=groups)
+            self._emit(label, 1, ids[::rows].flatten(), Layout(dims, label.shape, rows), groups=groups)
         elif rivals:
             self._conflict(label, ids)
         else:
@@ -196,7 +210,7 @@ class _Axes:
             extent = label.shape[first:last + 1]
             ids = ids.expand([size if first <= dim <= last else 1 for dim, size in enumerate(label.shape)])
             view = (*label.shape[:first], torch.Size(extent).numel(), *label.shape[last + 1:])
-            self._emit(label, first, ids.flatten(), shape=view)
+            self._emit(label, first, ids.flatten(), Layout(dims, label.shape), shape=view)
 
     def varying(self, ids: Tensor) -> tuple[list[int], Tensor]:
         """Return axes along which a value's atoms vary, and the atoms flattened over these axes."""
@@ -215,12 +229,13 @@ class _Axes:
         return dims, {number: torch.where(numbers == number, self.member_of[ids], -1)
                       for number in numbers.unique().tolist() if number >= 0}
 
-    def _emit(self, label: Label, dim: int, ids: Tensor, **where) -> None:
+    def _emit(self, label: Label, dim: int, ids: Tensor, lay: Layout, **where) -> None:
         for number in self.class_of[ids].unique().tolist():
             if number < 0:
                 continue
             index = torch.where(self.class_of[ids] == number, self.member_of[ids], -1)
             self.axes[number].append(Axis(label.key, dim, index, label.role, **where))
+            self.origins[number].append((label, lay))
 
 
 def _same_along(ids: Tensor, dim: int) -> bool:
@@ -246,6 +261,7 @@ def _build(tracer: Tracer, classes: list[AtomClass], found: _Axes) -> Derivation
     order = [number for number in range(len(classes)) if number in used]
     names = _names(order, found, parents)
     taps = taps_of(tracer.seen, found.members, {number: len(item.atoms) for number, item in enumerate(classes)})
+    gauges = found.gauges(found.links)
     spaces = {}
     for number in order:
         item, blocks, block_space = classes[number], None, None
@@ -253,8 +269,12 @@ def _build(tracer: Tracer, classes: list[AtomClass], found: _Axes) -> Derivation
             blocks, block_space = found.member_of[torch.from_numpy(item.keys)], names[parents[number]]
         elif item.fixed:
             blocks = torch.from_numpy(item.keys)
-        spaces[names[number]] = FeatureSpace(names[number], len(item.atoms), tuple(found.axes.get(number, ())),
-                                             tuple(taps.get(number, ())), blocks, block_space)
+        size, axes = len(item.atoms), found.axes.get(number, [])
+        movable = number not in parents.values()  # heads move as wholes, whatever is said of each
+        group = group_of(gauges, number, size, axes, found.origins[number]) if movable else SpaceGroup()
+        axes = [replace(axis, signs=signs) for axis, signs in zip(axes, group.signs or [()] * len(axes), strict=True)]
+        spaces[names[number]] = FeatureSpace(names[number], size, tuple(axes), tuple(taps.get(number, ())), blocks,
+                                             block_space, group.name, group.centred)
     return Derivation(spaces, found, names)
 
 

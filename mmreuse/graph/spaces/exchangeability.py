@@ -372,8 +372,8 @@ def _written_out(label: Label) -> Label:
     axis, first, last = label.region
     inside = torch.zeros(label.shape[axis], dtype=torch.long)
     inside[first:last] = 1
-    return replace(label, region=None, ids=label.ids * inside.reshape(
-        [-1 if dim == axis else 1 for dim in range(len(label.shape))]))
+    inside = inside.reshape([-1 if dim == axis else 1 for dim in range(len(label.shape))])
+    return replace(label, region=None, ids=label.ids * inside)
 
 
 def _joined(atoms: Atoms, labels: list[Label]) -> Label:
@@ -382,7 +382,7 @@ def _joined(atoms: Atoms, labels: list[Label]) -> Label:
     for label in labels[1:]:
         first, second = torch.broadcast_tensors(ids, atoms.settle(label.ids))
         ids = atoms.settle(torch.where(first == 0, second, first))
-    return replace(labels[0], ids=ids)
+    return replace(labels[0], ids=ids, uses=tuple(use for label in labels for use in label.uses))
 
 
 def _same_axis(atoms: Atoms, first: Label, second: Label) -> bool:

@@ -45,4 +45,8 @@ class SharedMemory:
 
         part(tensor).copy_(tracer.ids(tensor).expand(tensor.shape))
         for other in sharing:
+            before = get_state(other)
             tracer.set(other, part(other).clone())
+            if isinstance(before, Activation):
+                after = get_state(other)
+                tracer.frames.join(before.frame, before.ids, after.frame, after.ids, tracer.current.allowed or 0)

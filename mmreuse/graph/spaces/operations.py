@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -27,6 +27,15 @@ class Pin:
 
 
 @dataclass(frozen=True, eq=False)
+class Use:
+    """The frames between which a parameter stands in one operation."""
+    ids: Tensor  # number of axes of the parameter, narrowed
+    reads: int = 0  # frame of what it is multiplied by; 0: none
+    writes: int = 0  # frame of what it gives
+    operation: str = ''
+
+
+@dataclass(frozen=True, eq=False)
 class Label:
     """Atoms at the elements of a parameter, in one use of it."""
     key: str
@@ -36,6 +45,7 @@ class Label:
     call: int  # number of the operation
     visited: Tensor | None = None  # (shape) of bool: elements that were read; None: all
     region: tuple[int, int, int] | None = None  # axis of which it says only a part, first and last place of that
+    uses: tuple[Use, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +68,10 @@ class Call:
     kwargs: dict
     out: Any = None
     prior: Tensor | None = None  # what a constant was before the operation wrote into it
+    frame: int = 0  # of the results
+    reads: int = 0  # frame that weights read
+    allowed: int | None = None  # what may be done to the frames that it joins; None: its rule says so
+    ports: dict[int, tuple[int, int]] = field(default_factory=dict)  # by id of a parameter: frames that it is between
 
     @property
     def writes(self) -> bool:

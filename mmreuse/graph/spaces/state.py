@@ -14,6 +14,8 @@ _ATTRIBUTE = '_mmreuse_state'
 class Activation:
     """A value computed from the input."""
     ids: Tensor  # shape of the value, expanded along the axes where nothing varies
+    frame: int = 0  # coordinates in which the features are written
+    square: int = 0  # frame of what this is the square of
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +110,7 @@ class Source:
 class Weight:
     """A parameter, or a value that depends on parameters but not on the input."""
     sources: tuple[Source, ...]
+    computed: bool = False  # other numbers than the parameters', not only laid out in another way
 
     @property
     def direct(self) -> bool:
@@ -116,12 +119,12 @@ class Weight:
 
     def map(self, function: Callable[[Tensor], Tensor], partial: bool = False) -> 'Weight':
         """Apply a layout operation to every source."""
-        return Weight(tuple(source.map(function, partial) for source in self.sources))
+        return Weight(tuple(source.map(function, partial) for source in self.sources), self.computed)
 
 
     def treated(self, code: int) -> 'Weight':
         """Note an operation on a value that holds parts of parameters."""
-        return Weight(tuple(source.treated(code) for source in self.sources))
+        return Weight(tuple(source.treated(code) for source in self.sources), self.computed)
 
 
 class Constant:

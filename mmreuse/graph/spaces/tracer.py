@@ -24,10 +24,13 @@ from mmreuse.graph.spaces.operations import (
     Label,
     Pin,
     Seen,
+    Use,
     plain_name,
 )
 from mmreuse.graph.spaces.source_lines import calling_line
 from mmreuse.graph.spaces.state import CONSTANT, Activation, Constant, Source, Weight, get_state, set_state
+from mmreuse.graph.symmetry import flow
+from mmreuse.graph.symmetry.frames import ANY, SCALE, Frames
 from mmreuse.graph.values import tensors_in
 
 #: What a hidden operation may be: another name for the same value.
@@ -73,6 +76,7 @@ class Tracer(TorchFunctionMode):
         super().__init__()
         self.network = type(model).__name__
         self.atoms = Atoms()
+        self.frames = Frames()
         self.labels: list[Label] = []
         self.seen: list[Seen] = []
         self.pins: list[Pin] = []
@@ -80,6 +84,7 @@ class Tracer(TorchFunctionMode):
         self.stack: list[str] = []
         self.current: Call | None = None
         self.activated: dict[str, Tensor] = {}
+        self.frame_of: dict[str, int] = {}  # frame of each activated parameter
         self.fixed: set[str] = set()  # parameters of which no axis may move
         self.decisions: list[tuple[int, Pin]] = []  # on computed values, by number among all branches on tensors
         self.branches = 0
@@ -200,7 +205,9 @@ class Tracer(TorchFunctionMode):
             for state in before:
                 if isinstance(state, Activation):
                     self.treat(narrow(state.ids))
+        carriers = flow.begin(self, call)
         self._apply_rule(call)
+        flow.end(self, call, carriers)
         for tensor, version in zip(given, versions, strict=True):
             if tensor._version != version:
                 self.memory.written(tensor, self)
@@ -250,7 +257,8 @@ class Tracer(TorchFunctionMode):
 
     def set(self, tensor: Tensor, ids: Tensor) -> None:
         """Set the atoms that a result carries; ``ids`` broadcast to its shape."""
-        set_state(tensor, Activation(self.atoms.settle(ids).expand(tensor.shape)))
+        frame = self.current.frame if self.current is not None else 0
+        set_state(tensor, Activation(self.atoms.settle(ids).expand(tensor.shape), frame))
 
     def treat(self, ids: Tensor, kinds: Tensor | None = None) -> None:
         """Tell the atoms of a value that the current operation is done to them, and not to others.
@@ -306,6 +314,7 @@ class Tracer(TorchFunctionMode):
             for value in tensors_in([self.current.args, self.current.kwargs]):
                 self._see(self.place, 'read', value)
         ids = self.atoms.settle(ids.reshape((1,) * (tensor.dim() - ids.dim()) + tuple(ids.shape)))
+        reads, writes = self._frames_beside(tensor, ids, role)
         for source in get_state(tensor).sources:
             extent = source.shape if source.elements is None else narrow(source.elements).shape
             mine = self.atoms.blocks_over(ids, [dim for dim in varying(ids) if extent[dim] == 1])
@@ -317,7 +326,19 @@ class Tracer(TorchFunctionMode):
             if source.elements is not None:
                 mine, region = self._scatter(source, mine)
             if bool(mine.any()):
-                self.labels.append(Label(source.key, source.shape, mine, role, self.calls, source.visited(), region))
+                self.labels.append(Label(source.key, source.shape, mine, role, self.calls, source.visited(), region,
+                                         (Use(mine, reads, writes, self.current.name),)))
+
+    def _frames_beside(self, tensor: Tensor, ids: Tensor, role: str) -> tuple[int, int]:
+        """Return the frames that a parameter reads and writes; one per feature scales, and rotates nothing."""
+        reads, writes = self.current.ports.get(id(tensor)) or (
+            (self.current.reads, 0) if role == 'read' else (0, self.current.frame))
+        for frame in (reads, writes):
+            if get_state(tensor).computed:
+                self.frames.limit(frame, ids, 0)
+            elif reads and writes:
+                self.frames.limit(frame, ids, SCALE, factor=True)
+        return reads, writes
 
     def _tell_codes(self, source: Source, ids: Tensor) -> None:
         """Tell atoms what was done to single elements of a parameter before they met it."""
@@ -351,7 +372,9 @@ class Tracer(TorchFunctionMode):
                 fresh = self.atoms.fresh(torch.Size(source.shape).numel())
                 self.activated[source.key] = fresh
                 ids_of_all = fresh.reshape(source.shape)
-                self.labels.append(Label(source.key, source.shape, ids_of_all, 'accompany', self.calls))
+                frame = self.frame_of[source.key] = self.frames.fresh()
+                self.labels.append(Label(source.key, source.shape, ids_of_all, 'accompany', self.calls,
+                                         uses=(Use(ids_of_all, 0, frame),)))
             atoms = self.activated[source.key]
             if source.elements is None:
                 mine = atoms.reshape(source.shape)
@@ -359,6 +382,7 @@ class Tracer(TorchFunctionMode):
                 elements = narrow(source.elements)
                 mine = torch.where(elements >= 0, atoms[elements.clamp(min=0)], 0)
             self._tell_codes(source, mine)
+            self._link_activated(source.key, mine, state.computed)
             mine = self.atoms.settle(mine)
             if bool(ids.any()) and not (bool(ids.all()) and bool(mine.all())):  # they stand at different places
                 self.atoms.tie(ids, mine)
@@ -367,6 +391,13 @@ class Tracer(TorchFunctionMode):
             else:
                 ids = combine(self, Operand(ids, tuple(ids.shape)), Operand(mine, tuple(mine.shape)))
         return self.atoms.settle(ids)
+
+    def _link_activated(self, key: str, ids: Tensor, computed: bool) -> None:
+        """Let the elements of a parameter stand in the frame of what an operation makes of them."""
+        if computed or not self.current.allowed:
+            self.frames.limit(self.frame_of[key], ids, 0)
+        else:
+            self.frames.join(self.frame_of[key], ids, self.current.frame, ids, ANY & self.current.allowed)
 
     def is_weight(self, tensor: Any) -> bool:
         """Return whether a value depends on parameters only."""

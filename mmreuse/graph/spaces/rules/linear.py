@@ -10,6 +10,7 @@ from mmreuse.graph.spaces.operations import Call, rule
 from mmreuse.graph.spaces.rules.reduce import channel_ids, meet_vector, spread
 from mmreuse.graph.spaces.state import Activation, Weight, get_state, set_state
 from mmreuse.graph.spaces.tracer import Tracer
+from mmreuse.graph.symmetry.frames import ANY
 from mmreuse.graph.values import tensors_in
 
 ZERO = torch.zeros(1, dtype=torch.long)
@@ -33,6 +34,7 @@ def linear(tracer: Tracer, call: Call) -> None:
     last = x.dim() - 1
     if varying(ids) and ids.size(last) == 1:
         tracer.set(call.out, ids)
+        tracer.frames.join(call.reads, ids, call.frame, ids, 0 if isinstance(bias, Tensor) else ANY)
         return
     channels = channel_ids(tracer, x, last, 'a linear layer')
     if bool(channels.any()):
@@ -71,9 +73,13 @@ def convolution(tracer: Tracer, call: Call) -> None:
     pointwise = groups == 1 and all(size == 1 for size in weight.shape[2:])
     if pointwise and varying(ids) and ids.size(axis) == 1 and x.shape[axis + 1:] == call.out.shape[axis + 1:]:
         tracer.set(call.out, ids)
+        tracer.frames.join(call.reads, ids, call.frame, ids, 0 if isinstance(bias, Tensor) else ANY)
         return
     channels = channel_ids(tracer, x, axis, 'a convolution')
+    if groups == len(channels) == call.out.shape[axis] and groups > 1:
+        call.ports[id(weight)] = call.reads, call.frame
     if not tracer.is_weight(weight):
+        tracer.frames.join(call.reads, channels, call.frame, channels, ANY)
         out = _fixed_kernel(tracer, weight, channels, groups, call.out.shape[axis])
     else:
         out = _learned_kernel(tracer, weight, channels, groups, call.out.shape[axis], transposed)
@@ -165,13 +171,25 @@ def contract(tracer: Tracer, out: Tensor, first: Tensor, second: Tensor) -> None
     if product is not None:
         set_state(out, product)
     elif both or not (tracer.is_weight(first) or tracer.is_weight(second)):
-        tracer.set(out, contract_ids(tracer, Operand(tracer.ids(first), tuple(first.shape), first),
-                                     Operand(tracer.ids(second), tuple(second.shape), second)))
+        tracer.set(out, contract_ids(tracer, operand_of(tracer, first), operand_of(tracer, second)))
     elif tracer.is_weight(second):
+        tracer.current.reads = frame_of(first)
         tracer.set(out, contract_weight(tracer, first, second))
     else:
+        tracer.current.reads = frame_of(second)
         turned = contract_weight(tracer, _turn(second), _turn(first))
         tracer.set(out, turned.mT)
+
+
+def frame_of(tensor: Tensor) -> int:
+    """Return the frame in which the features of a value are written; 0 where it has none."""
+    state = get_state(tensor)
+    return state.frame if isinstance(state, Activation) else 0
+
+
+def operand_of(tracer: Tracer, tensor: Tensor) -> Operand:
+    """Return a value as one side of a contraction."""
+    return Operand(tracer.ids(tensor), tuple(tensor.shape), tensor, frame_of(tensor))
 
 
 def product_of_weights(tracer: Tracer, first: Tensor, second: Tensor) -> Weight | None:
@@ -192,6 +210,7 @@ def product_of_weights(tracer: Tracer, first: Tensor, second: Tensor) -> Weight 
         elements = source.elements.narrow(contracted, 0, 1).expand(first.shape[0], second.shape[1])
         sources.append(replace(source, elements=elements, summed=axis))
     inner = new_channels(tracer, first.shape[1])
+    tracer.current.reads = tracer.current.frame
     tracer.label(second, inner[:, None], 'write')
     tracer.label(first, inner[None, :], 'read')
     return Weight(tuple(sources))
@@ -206,7 +225,7 @@ def view_state(tensor: Tensor, function) -> Tensor:
     state = get_state(tensor)
     result = function(tensor)
     if isinstance(state, Activation):
-        state = Activation(function(state.ids))
+        state = Activation(function(state.ids), state.frame)
     elif isinstance(state, Weight):
         state = state.map(function)
     set_state(result, state)
@@ -227,6 +246,7 @@ def contract_weight(tracer: Tracer, x: Tensor, weight: Tensor) -> Tensor:
             outer = [dim for dim in varying(seen) if extent[dim] == 1]
             seen = tracer.atoms.blocks_over(seen, outer)
             tracer.label(weight, seen.reshape(seen.shape[lead:]), 'accompany')
+        tracer.frames.join(tracer.current.reads, ids, tracer.current.frame, ids, ANY)
         return ids
     shared = [dim for dim in varying(ids) if dim == row or dim < row and extent[dim] == 1]
     ids = tracer.hold(ids, shared, 'one weight reads several sets of channels') if shared else ids
@@ -253,7 +273,14 @@ def contract_ids(tracer: Tracer, a: Operand, b: Operand) -> Tensor:
     """Ids of ``a @ b`` for two values computed from the input (or constants)."""
     rank = max(len(a.shape), len(b.shape))
     a, b = a.aligned(rank), b.aligned(rank)
-    row, last = rank - 2, rank - 1
+    linear = _link_contracted(tracer, a, b)
+    ids = _contracted(tracer, a, b)
+    tracer.frames.limit(0 if linear else tracer.current.frame, ids, 0)
+    return ids
+
+
+def _contracted(tracer: Tracer, a: Operand, b: Operand) -> Tensor:
+    row, last = len(a.shape) - 2, len(a.shape) - 1
     a_ids, b_ids = a.ids, b.ids
     a_carries, b_carries = a_ids.size(last) > 1, b_ids.size(row) > 1
     reason = 'channels along both axes of a product'
@@ -273,6 +300,24 @@ def contract_ids(tracer: Tracer, a: Operand, b: Operand) -> Tensor:
     if not bool(out_a.ids.any()) or not bool(out_b.ids.any()):
         return _with_plain(tracer, out_a, out_b, a, b)
     return combine(tracer, out_a, out_b)
+
+
+def _link_contracted(tracer: Tracer, a: Operand, b: Operand) -> bool:
+    """Link the frames of the sides of a contraction and of its result; whether that is linear in features of a side."""
+    frames, frame = tracer.frames, tracer.current.frame
+    row, last = len(a.shape) - 2, len(a.shape) - 1
+    if a.ids.size(last) > 1 < b.ids.size(row) and 1 == a.ids.size(row) == b.ids.size(last):
+        frames.join(a.frame, a.ids, b.frame, b.ids, dual=True)
+        return False
+    linear = False
+    for own, free, other in ((a, row, b), (b, last, a)):
+        even = own.ids.size(free) > 1 == own.ids.size(row + last - free) and set(varying(other.ids)) <= set(range(row))
+        linear |= even
+        if even:
+            frames.join(own.frame, own.ids, frame, own.ids)
+        else:
+            frames.limit(own.frame, own.ids, 0)
+    return linear
 
 
 def _inner_product(tracer: Tracer, a_ids: Tensor, b_ids: Tensor) -> Tensor:
@@ -337,6 +382,7 @@ def matmul(tracer: Tracer, call: Call) -> None:
 def product_and_sum(tracer: Tracer, call: Call) -> None:
     """``beta * base + alpha * first @ second``."""
     base, first, second = call.args[:3]
+    tracer.frames.limit(frame_of(base), tracer.ids(base), 0)
     contract(tracer, call.out, first, second)
     if call.kwargs.get('beta', 1) != 0:
         _add_bias(tracer, call.out, base)
@@ -386,7 +432,9 @@ def _einsum_pair(tracer: Tracer, first: Tensor, a: str, second: Tensor, b: str, 
     out = view_state(out, lambda value: value.reshape([sizes[c] for c in full]))
     if dropped:
         dims = [full.index(c) for c in dropped]
-        ids = tracer.atoms.blocks_over(tracer.ids(out), dims)
+        ids = tracer.ids(out)
+        tracer.frames.limit(tracer.current.frame if set(varying(ids)) & set(dims) else 0, ids, 0)
+        ids = tracer.atoms.blocks_over(ids, dims)
         full = [c for c in full if c not in dropped]
         out = torch.empty([sizes[c] for c in full], device='meta')
         tracer.set(out, ids.reshape([size for dim, size in enumerate(ids.shape) if dim not in dims]))
@@ -403,6 +451,7 @@ def _finish_einsum(tracer: Tracer, call: Call, value: Tensor, name: str, right: 
         tracer.set(call.out, torch.zeros((1,) * call.out.dim(), dtype=torch.long))
         return
     summed = [dim for dim, c in enumerate(name) if c not in right]
+    tracer.frames.limit(call.frame if set(varying(tracer.ids(value))) & set(summed) else 0, tracer.ids(value), 0)
     ids = tracer.atoms.blocks_over(tracer.ids(value), summed)
     kept = [dim for dim in range(len(name)) if dim not in summed]
     ids = ids.reshape([ids.shape[dim] for dim in kept])
@@ -425,5 +474,4 @@ def attention(tracer: Tracer, call: Call) -> None:
         _add_bias(tracer, logits, mask)
     ids = tracer.ids(logits)
     tracer.atoms.blocks_over(ids, [logits.dim() - 1])
-    tracer.set(call.out, contract_ids(tracer, Operand(ids, tuple(shape)),
-                                      Operand(tracer.ids(value), tuple(value.shape), value)))
+    tracer.set(call.out, contract_ids(tracer, Operand(ids, tuple(shape), frame=call.frame), operand_of(tracer, value)))

@@ -1,4 +1,5 @@
 """Norms, reductions and operations that mix positions."""
+import torch
 from torch import Tensor
 
 from mmreuse.graph.spaces.atoms import varying
@@ -7,8 +8,10 @@ from mmreuse.graph.spaces.operations import Call, rule
 from mmreuse.graph.spaces.rules.elementwise import elementwise
 from mmreuse.graph.spaces.state import Activation, Weight, get_state, set_state
 from mmreuse.graph.spaces.tracer import Tracer
+from mmreuse.graph.symmetry.frames import ROTATE, SCALE
 from mmreuse.graph.values import tensors_in
 
+ZERO = torch.zeros(1, dtype=torch.long)
 REDUCTIONS = """mean sum amax amin max min var std var_mean std_mean norm vector_norm prod logsumexp median nansum
     argmax argmin any all aminmax count_nonzero linalg_norm linalg_vector_norm nanmean frobenius_norm""".split()
 SAME_SHAPE = 'softmax log_softmax normalize softmin gumbel_softmax'.split()
@@ -44,7 +47,8 @@ def batch_norm(tracer: Tracer, call: Call) -> None:
     names = ('running_mean', 'running_var', 'weight', 'bias')
     vectors = [call.argument(position, name) for position, name in enumerate(names, 1)]
     if call.function.__module__ != 'torch.nn.functional':  # torch.batch_norm has the affine parameters first
-        vectors = list(call.args[1:5])
+        vectors = [*call.args[3:5], *call.args[1:3]]
+    _open_affine(tracer, call, vectors[2], vectors[:2])
     vectors = [vector for vector in vectors if isinstance(vector, Tensor)]
     if tracer.is_weight(x):
         weight_norm_of(tracer, x, vectors, 1, call.out)
@@ -53,6 +57,25 @@ def batch_norm(tracer: Tracer, call: Call) -> None:
     for vector in vectors:
         meet_vector(tracer, vector, channels)
     tracer.set(call.out, spread(channels, 1, x.dim()))
+
+
+def _open_affine(tracer: Tracer, call: Call, weight: Tensor | None, statistics: list[Tensor | None]) -> None:
+    """Close the frame that a norm reads, by fixed statistics, and open one that its gain and bias write."""
+    x = call.argument(0, 'input')
+    ids = tracer.ids(x) if isinstance(get_state(x), Activation) else ZERO
+    tracer.frames.limit(call.reads, ids, 0)
+    tracer.frames.limit(call.frame, ids, SCALE if isinstance(weight, Tensor) else 0)
+    call.ports.update({id(vector): (0, 0) for vector in statistics})
+
+
+def _turn_with(tracer: Tracer, call: Call, ids: Tensor, axes: list[int], centred: bool) -> None:
+    """A norm over all features turns with them; its gain stands between that and the frame of its result."""
+    weight = call.argument(2, 'weight')
+    whole = bool(varying(ids)) and bool(set(varying(ids)) & set(axes))
+    inner = tracer.frames.fresh() if isinstance(weight, Tensor) else call.frame
+    tracer.frames.join(call.reads, ids, inner, ids, ROTATE if whole else 0, centred=centred)
+    if isinstance(weight, Tensor):
+        call.ports[id(weight)] = inner, call.frame
 
 
 def weight_norm_of(tracer: Tracer, x: Tensor, vectors: list[Tensor | None], axis: int, out: Tensor) -> None:
@@ -97,6 +120,7 @@ def layer_norm(tracer: Tracer, call: Call) -> None:
         weight_norm_of(tracer, x, affine, axis, call.out)
         return
     if call.name == 'group_norm':
+        _open_affine(tracer, call, affine[0], [])
         channels = channel_ids(tracer, x, 1, 'a norm')
         groups = call.argument(1, 'num_groups')
         if groups < x.shape[1]:
@@ -108,6 +132,7 @@ def layer_norm(tracer: Tracer, call: Call) -> None:
         return
     ids = tracer.ids(x)
     axes = len(call.argument(1, 'normalized_shape'))
+    _turn_with(tracer, call, ids, list(range(x.dim() - axes, x.dim())), centred=call.name == 'layer_norm')
     tracer.atoms.blocks_over(ids, list(range(x.dim() - axes, x.dim())))
     for vector in affine:
         if isinstance(vector, Tensor) and tracer.is_weight(vector):
@@ -161,6 +186,9 @@ def normalising(tracer: Tracer, call: Call) -> None:
     """Functions of an element and a symmetric function over an axis: the order along it does not matter."""
     x = call.argument(0, 'input')
     ids = tracer.ids(x)
+    if call.name == 'normalize':
+        whole = bool(set(varying(ids)) & set(_dims(call, x.dim())))
+        tracer.frames.join(call.reads, ids, call.frame, ids, ROTATE if whole else 0)
     tracer.atoms.blocks_over(ids, _dims(call, x.dim()))
     tracer.set(call.out, ids)
 
