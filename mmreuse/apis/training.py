@@ -1,6 +1,5 @@
 """Train and evaluate a config from a notebook."""
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,30 +7,10 @@ from mmengine.runner import Runner
 from torch import nn
 
 from mmreuse.engine import launch
-from mmreuse.engine.run_config import configured
+from mmreuse.engine.run_config import RunResult, configured
 from mmreuse.engine.unwrap_model import model_of
 from mmreuse.errors import ConfigError
 from mmreuse.networks.record import plain_network
-from mmreuse.utils.tables import Rows, Tabular
-
-
-@dataclass(frozen=True)
-class RunResult(Tabular, Mapping[str, float]):
-    """The metrics of a run, by name."""
-    metrics: dict[str, float]
-
-    def __getitem__(self, key: str) -> float:
-        return self.metrics[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.metrics)
-
-    def __len__(self) -> int:
-        return len(self.metrics)
-
-    def rows(self) -> Rows:
-        """Return one row per metric."""
-        return [dict(metric=key, value=value) for key, value in self.metrics.items()]
 
 
 def train(config: str | Path, *, work_dir: str | Path | None = None, options: Mapping[str, Any] | None = None,

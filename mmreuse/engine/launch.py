@@ -21,7 +21,6 @@ from mmreuse.engine.interruption import Interrupted, signals_end_runs
 from mmreuse.errors import ArtefactError, ConfigError, MMReuseError
 from mmreuse.networks import is_network_file
 from mmreuse.registry import RUNNERS
-from mmreuse.utils.command_line import add_arguments as add_arguments  # as tools call it
 from mmreuse.utils.configs.keys import drop_helpers
 from mmreuse.utils.files.io import read_json, remedy_for, write_json
 
@@ -36,7 +35,7 @@ _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
 def prepare(args: Namespace) -> Config:
-    """Read ``args.config`` and let the command line of :func:`add_arguments` override it.
+    """Read ``args.config`` and let the command line of :func:`mmreuse.utils.command_line.add_arguments` override it.
 
     Raises:
         ConfigError: See :func:`load_config`.

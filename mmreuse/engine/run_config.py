@@ -9,10 +9,28 @@ from mmengine.config import Config
 
 from mmreuse.engine import launch
 from mmreuse.errors import ArtefactError
+from mmreuse.utils.tables import Rows, Tabular
+
+
+class RunResult(dict, Tabular):
+    """Metrics of a run by name; prints as the table of a sweep, or with one row per metric.
+
+    Args:
+        metrics: As in ``metrics.json``.
+        table: Rows of a sweep.
+    """
+
+    def __init__(self, metrics: Mapping[str, Any], table: Rows = ()) -> None:
+        super().__init__(metrics)
+        self.table = table
+
+    def rows(self) -> Rows:
+        """Return the rows of the sweep, or of the metrics."""
+        return self.table or [dict(metric=key, value=value) for key, value in self.items()]
 
 
 def run_config(config: str | Path, runner_type: str | None = None, *, work_dir: str | Path | None = None,
-               options: Mapping[str, Any] | None = None, resume: bool = False) -> dict[str, Any]:
+               options: Mapping[str, Any] | None = None, resume: bool = False) -> RunResult:
     """Train what a config describes, or run the stage that it names.
 
     Args:
@@ -23,7 +41,7 @@ def run_config(config: str | Path, runner_type: str | None = None, *, work_dir: 
         resume: Go on from the newest valid checkpoint in the work_dir, if there is one.
 
     Returns:
-        dict[str, Any]: The metrics, as in ``metrics.json``.
+        RunResult: The metrics, as in ``metrics.json``.
 
     Raises:
         ConfigError: No such file, runner or option.
@@ -33,7 +51,9 @@ def run_config(config: str | Path, runner_type: str | None = None, *, work_dir: 
         cfg.runner_type = runner_type
     if resume:
         cfg.resume = True
-    return launch.run(launch.build_runner(cfg))
+    runner = launch.build_runner(cfg)
+    metrics = launch.run(runner)
+    return RunResult(metrics, getattr(runner, 'rows', ()))
 
 
 def configured(config: str | Path, work_dir: str | Path | None = None,

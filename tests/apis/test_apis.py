@@ -2,7 +2,7 @@
 import pytest
 
 from mmreuse.apis import evaluate, train
-from mmreuse.engine.run_config import learning_curve, run_config
+from mmreuse.engine.run_config import RunResult, learning_curve, run_config
 from mmreuse.errors import ArtefactError, ConfigError
 
 CONFIG = 'configs/quickstart/resnet_digits.py'
@@ -28,3 +28,10 @@ def test_errors_name_the_nearest(tmp_path, repository, monkeypatch):
         train('configs/quickstart/resnet_digit.py', work_dir=tmp_path)
     with pytest.raises(ConfigError, match='SimilarityRunner'):
         run_config('configs/quickstart/dery_digits.py', 'SimilarityRuner', work_dir=tmp_path)
+
+
+def test_the_result_of_a_sweep_prints_its_table():
+    result = RunResult({'zip/accuracy': 93.2}, [dict(method='zip', accuracy=93.2), dict(method='none', accuracy=10.)])
+    assert result == {'zip/accuracy': 93.2} and str(result).splitlines() == [
+        'method  accuracy', 'zip         93.2', 'none          10']
+    assert str(RunResult({'loss': .5})).splitlines() == ['metric  value', 'loss      0.5']
