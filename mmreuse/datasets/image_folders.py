@@ -1,4 +1,4 @@
-"""Pictures in folders: of classes, all in memory where they are small, or labelled by their file names."""
+"""Images in folders: of classes, all in memory where they are small, or labelled by their file names."""
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,7 +91,7 @@ class _Folders:
 
 @DATASETS.register_module(name='CustomDataset')
 class ClassFolders(_Folders, CustomDataset):
-    """Pictures in class folders, or listed in a file: mmpretrain's ``CustomDataset``.
+    """Images in class folders, or listed in a file: mmpretrain's ``CustomDataset``.
 
     Hidden folders and those that archives leave behind are no classes; a class without images is refused.
 

@@ -2,11 +2,11 @@
 
     python tools/vanishing_feature/preserve_first.py configs/vanishing_feature/pfm_vgg11_cifar10-jpeg.py
     python tools/vanishing_feature/preserve_first.py CONFIG --pair net1.pth net2.pth --points 0 3 6
-    python tools/vanishing_feature/preserve_first.py CONFIG --save merged.pth --matcher permute
+    python tools/vanishing_feature/preserve_first.py CONFIG --out merged.pth --matcher permute
         --renormalizer rescale --points 6
 
 Points are indices, 0 for a plain merge, or names of modules. A run that was killed resumes when the same command is
-given again. What --save writes is loaded by a MergedClassifier of the same networks.
+given again. What --out writes is loaded by a MergedClassifier of the same networks.
 """
 from argparse import Namespace
 
@@ -15,14 +15,15 @@ from mmreuse.command_line import run_tool, stage_config, stage_parser
 
 def parse_args() -> Namespace:
     parser = stage_parser(__doc__, 'model, data and preserve_first', {
-        'preserve_first.points': dict(nargs='+', type=point, help='indices or names of modules')})
+        'preserve_first.points': dict(nargs='+', type=point, help='indices or names of modules')},
+        aliases={'--save': '--out'})
     parser.add_argument('--pair', nargs='+', metavar='CHECKPOINT', help='networks (default: pairs of the config)')
-    parser.add_argument('--save', metavar='FILE', help='write the merge at the one point that is given')
-    parser.add_argument('--matcher', help='name of the matcher in the config, for --save')
-    parser.add_argument('--renormalizer', default='none', help='name of the renormalizer in the config, for --save')
+    parser.add_argument('--out', metavar='FILE', help='write the merge at the one point that is given')
+    parser.add_argument('--matcher', help='name of the matcher in the config, for --out')
+    parser.add_argument('--renormalizer', default='none', help='name of the renormalizer in the config, for --out')
     args = parser.parse_args()
-    if args.save and (args.matcher is None or len(getattr(args, 'preserve_first.points') or ()) != 1):
-        parser.error('--save needs one --points and a --matcher')
+    if args.out and (args.matcher is None or len(getattr(args, 'preserve_first.points') or ()) != 1):
+        parser.error('--out needs one --points and a --matcher')
     return args
 
 
@@ -36,10 +37,10 @@ def run(args: Namespace) -> None:
     if args.pair is not None:
         cfg.preserve_first.pairs = {'pair': args.pair}
     runner = launch.build_runner(cfg)
-    if args.save:
-        found = runner.save(args.save, start=cfg.preserve_first.points[0], matcher=args.matcher,
+    if args.out:
+        found = runner.save(args.out, start=cfg.preserve_first.points[0], matcher=args.matcher,
                             renormalizer=args.renormalizer)
-        print(f'{args.save}: {found.params} parameters, {found.macs} multiply-accumulates')
+        print(f'{args.out}: {found.params} parameters, {found.macs} multiply-accumulates')
     else:
         launch.run(runner)
 

@@ -215,7 +215,7 @@ class MaskBudgetHook(Hook):
 
 @HOOKS.register_module()
 class GateBudgetHook(MaskBudgetHook):
-    """Holds what gates leave to a budget, likewise, and holds gates still once it is reached.
+    """Holds what gates leave to a budget, likewise, and freezes gates once it is reached.
 
     From then on masks and head adapt to the structure that is left.
 

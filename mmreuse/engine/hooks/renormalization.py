@@ -14,7 +14,7 @@ from mmreuse.utils.configs.methods import MethodLike, find_method
 
 @HOOKS.register_module()
 class RenormalizationHook(Hook):
-    """Put the statistics of a merged model right, on the images of the training loader.
+    """Correct the statistics of a merged model on the images of the training loader.
 
     Renormalizers that choose (``auto``, ``bias_removal``) do so by the first metric of the run's validation.
 

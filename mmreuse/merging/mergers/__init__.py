@@ -1,4 +1,4 @@
-"""Mergers of networks that share an initialisation, one file a family; importing the package registers them all.
+"""Mergers of networks that share an initialisation, one file per family; importing the package registers them all.
 
 A merger is a pure function. It names, by its parameters, what it merges, where n is the number of networks:
 

@@ -1,4 +1,4 @@
-"""The models' own fronts as one: grouped layers, one group of channels a model."""
+"""The models' own fronts as one: grouped layers, one group of channels per model."""
 import copy
 from collections.abc import Callable, Sequence
 from typing import Any

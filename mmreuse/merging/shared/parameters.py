@@ -1,4 +1,4 @@
-"""Parameters of several networks as what mergers take: rows of all numbers, or one matrix a layer."""
+"""Parameters of several networks as what mergers take: rows of all numbers, or one matrix per layer."""
 import math
 from collections.abc import Mapping, Sequence
 

@@ -30,7 +30,7 @@ from mmreuse.utils.configs.methods import MethodLike, method_name
 
 @MODELS.register_module()
 class MergedClassifier(BaseModel):
-    """N classifiers of one structure as one network, with one output for all tasks or one output a task.
+    """N classifiers of one structure as one network, with one output for all tasks or one output per task.
 
     ``merged`` is the network; it alone is in the state dict, which is self-describing: a checkpoint of another
     stop, or with other widths, loads as well. The sources serve as architectures then, their weights are not needed.

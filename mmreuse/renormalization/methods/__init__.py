@@ -1,1 +1,1 @@
-"""Renormalizers: one file a method."""
+"""Renormalizers, one file per method."""
