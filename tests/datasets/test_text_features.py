@@ -151,7 +151,7 @@ def test_tool_writes_what_the_head_reads(main, tmp_path, monkeypatch, capsys):
     assert torch.allclose(head.class_vectors @ head.class_vectors.T, torch.eye(10), atol=1e-6)
     provenance = load_tensors(path)[1]['provenance']
     assert provenance['classes'][9] == 'Ankle boot' and provenance['encoder'] == 'orthonormal'
-    assert '(10, 16)' in capsys.readouterr().out
+    assert '10 vectors of 16 numbers' in capsys.readouterr().out
 
 
 def test_tool_normalises_vectors_of_a_file(main, tmp_path):
