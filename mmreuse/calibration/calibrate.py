@@ -27,8 +27,8 @@ _SEGMENT = 8
 @torch.no_grad()
 def calibrate(network: nn.Module, sources: Sequence[Source], images: Iterable, *, ridge: float | None = None,
               samples: int | None = None, positions: int | None = 64, layers: Sequence[str] | None = None,
-              seed: int = 0, memory_limit: float | None = None,
-              cache_dir: PathLike | None = None) -> CalibrationReport:
+              seed: int = 0, owners: Sequence[int] | None = None,
+              memory_limit: float | None = None, cache_dir: PathLike | None = None) -> CalibrationReport:
     """Refit a network in place to the outputs of its sources' layers; no labels and no gradients are used.
 
     After a lossy step (channels removed, networks merged) layers get inputs that they were never fitted to. In the
@@ -53,6 +53,8 @@ def calibrate(network: nn.Module, sources: Sequence[Source], images: Iterable, *
         positions: How many positions of each image a layer is fitted on; None for all.
         layers: Regular expressions of the names of those that are refitted; None for all.
         seed: Of the positions.
+        owners: For each image the number of the source whose outputs are its targets, where sources know images of
+            their own; None: the mean of what all sources give.
         memory_limit: Bytes, or a share in (0, 1] of what is free; None for 0.8. Where the values of all images do not
             fit, they are computed again for each layer from where they last did.
         cache_dir: Where solved layers are kept by content, so that a run that was ended goes on; None to keep nothing.
@@ -74,13 +76,13 @@ def calibrate(network: nn.Module, sources: Sequence[Source], images: Iterable, *
     with ExitStack() as stack:
         for model in (twin, *(source.model for source in sources)):
             stack.enter_context(evaluating(model))
-        walk = Walk(twin, sources, CalibrationImages(images, network, samples, seed), ridge, positions, layers)
+        walk = Walk(twin, sources, CalibrationImages(images, network, samples, seed, owners), ridge, positions, layers)
         assign_memory(walk, memory_limit)
         if cache_dir is None:
             walk.fit(walk.problems)
         else:
             _fit_in_segments(walk, StageCache(cache_dir), dict(
-                ridge=ridge, positions=positions, seed=seed, processes=get_world_size()))
+                ridge=ridge, positions=positions, seed=seed, owners=owners, processes=get_world_size()))
     adopt(network, twin)
     return walk.report
 
@@ -100,7 +102,7 @@ def _fit_in_segments(walk: Walk, cache: StageCache, settings: dict[str, Any]) ->
         walk.load(part, cache.get('calibration', key | dict(segment=first // _SEGMENT), make))
 
 
-@RENORMALIZERS.register_module(name='calibrate', needs=('samples', 'sources', 'layers'))
+@RENORMALIZERS.register_module(name='calibrate', needs=('samples', 'sources', 'owners', 'layers'))
 @options_of(calibrate, without=('sources', 'layers'))
 def calibrate_by_name(network: nn.Module, loader: Iterable, *, sources: Sequence[Source] | None = None,
                       layers: str | Sequence[str] | None = None, **options: Any) -> CalibrationReport:

@@ -1,6 +1,7 @@
 """The images that a network is calibrated on, and what is drawn for each of them."""
 import hashlib
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Sequence
 
 import torch
 from mmengine.dist import all_gather_object
@@ -25,12 +26,14 @@ class CalibrationImages:
         network: That will see them.
         samples: How many to use, over all processes; None for all.
         seed: Of the positions.
+        owners: Number of the source that each image is shown to for targets; None: all sources' mean.
 
     Raises:
-        DataError: There are too few.
+        DataError: There are too few, or not one owner for each.
     """
 
-    def __init__(self, images: Iterable, network: nn.Module, samples: int | None, seed: int) -> None:
+    def __init__(self, images: Iterable, network: nn.Module, samples: int | None, seed: int,
+                 owners: Sequence[int] | None = None) -> None:
         found = [each for each, in image_batches(images, [network], samples, 'calibration images')]
         self.batches = [part for each in found for part in each.split(_BATCH)]
         self.seed = seed
@@ -42,6 +45,10 @@ class CalibrationImages:
                             f'{LEAST_IMAGES}; some hundred are better.')
         held = {key for number, key in enumerate(sorted(set(self.all_keys))) if number % _FOLDS == _FOLDS - 1}
         self._held = [torch.tensor([key in held for key in keys]) for keys in self.keys]
+        if owners is not None and len(owners) != len(own):
+            raise DataError(f'calibrate: {len(owners)} owners for {len(own)} images. Give one for each.')
+        self._owners = None if owners is None else [
+            torch.tensor(part) for part in _split(owners, map(len, self.batches))]
         self._drawn: dict[tuple[int, int, int, int], Tensor] = {}
 
     @property
@@ -52,6 +59,10 @@ class CalibrationImages:
     def held(self, batch: int, rows: int) -> Tensor:
         """Return which rows of a batch belong to held-out images, (rows,)."""
         return self._held[batch][self._image_of(batch, rows)]
+
+    def owners(self, batch: int, rows: int) -> Tensor | None:
+        """Return the source of each row that a batch became, (rows,); None where all count alike."""
+        return None if self._owners is None else self._owners[batch][self._image_of(batch, rows)]
 
     def draw(self, batch: int, rows: int, total: int, positions: int | None) -> Tensor | None:
         """Draw positions of each row that a batch became; the same for an image in any batch.
@@ -80,6 +91,11 @@ class CalibrationImages:
 
     def _image_of(self, batch: int, rows: int) -> Tensor:
         return torch.arange(rows) * len(self.keys[batch]) // rows
+
+
+def _split(values: Sequence[int], sizes: Iterable[int]) -> list[Sequence[int]]:
+    ends = list(itertools.accumulate(sizes))
+    return [values[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 
 def _key(image: Tensor) -> int:

@@ -187,7 +187,7 @@ class Walk:
                   *(run.states(node) for run, node in zip(self.others, problem.nodes, strict=True))]
         for batch, (own, *others) in enumerate(zip(*states, strict=True)):
             x = layer.read(*self.own.arguments(self.own.nodes[problem.node], own))
-            x, t = layer.rows(x, self._target(problem, others), partial(
+            x, t = layer.rows(x, self._target(problem, batch, others), partial(
                 lambda batch, rows, total: self.images.draw(batch, rows, total, self.positions), batch))
             held = self.images.held(batch, len(x)).to(x.device)
             for each, rows in zip(sums, (~held, held), strict=True):
@@ -196,10 +196,17 @@ class Walk:
             each.reduce()
         return sums
 
-    def _target(self, problem: Problem, states: Sequence[State]) -> Tensor:
-        """Return the layer's target for a batch: the mean over sources, in the network's features."""
-        return sum(self._wanted(problem, *each) for each in zip(self.sources, self.others, problem.nodes, states,
-                                                                strict=True)) / len(states)
+    def _target(self, problem: Problem, batch: int, states: Sequence[State]) -> Tensor:
+        """Return the layer's target for a batch, in the network's features.
+
+        It is the mean over sources, or what the owner of each image gives.
+        """
+        found = [self._wanted(problem, *each) for each in zip(self.sources, self.others, problem.nodes, states,
+                                                              strict=True)]
+        owners = self.images.owners(batch, len(found[0]))
+        if owners is None:
+            return sum(found) / len(found)
+        return torch.stack(found)[owners.to(found[0].device), torch.arange(len(found[0]), device=found[0].device)]
 
     def _wanted(self, problem: Problem, source: Source, run: Stepwise, number: int, state: State) -> Tensor:
         node, layer = run.nodes[number], problem.fitted

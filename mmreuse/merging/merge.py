@@ -71,7 +71,8 @@ def merge(
             :func:`~mmreuse.merging.shared.merge_shared.merge_shared`. Of several the best is chosen.
         base: What the models were fine-tuned from, for mergers of task vectors.
         scale: What a merged task vector is multiplied by, or several numbers to choose from; None for a grid.
-        task_images: Batches of images of each model's own task, to measure and choose on; None for those of ``loader``.
+        task_images: Batches of images of each model's own task. Mergers measure and choose on them, and renormalizers
+            take them in place of those of ``loader``, each image with its model as the target.
         start: Place behind which merging begins: a module's name, a share of the weighted layers, ``dict(index=k)``,
             ``dict(gmacs=LIMIT)`` or ``dict(params=LIMIT)``; see
             :func:`~mmreuse.merging.partial.preserve_points.find_start`.
@@ -110,8 +111,9 @@ def merge(
     renormalizers = find_served(list(renormalizers), loader, validation)
     if not models:
         raise ConfigError('there are no models to merge.')
+    measured = loader is not None or task_images is not None
     if merger is not None:
-        check_merger(merger, base, scale, loader is not None, matches=refit or bool(overrides))
+        check_merger(merger, base, scale, measured, matches=refit or bool(overrides))
     heads, names = choose_heads(heads, class_names, len(models), stop)
     inputs = inputs_for(models[0], inputs)
     if names is not None:
@@ -129,9 +131,11 @@ def merge(
             moments.update(collect(graphs, loader, missing, samples=samples, positions=positions))
     matchings = match_and_refit(graphs, moments, matcher, spaces=spaces, overrides=overrides,
                                 refit=refit) if merger is None else {}
-    merged = merge_cut_models(graphs, spans, matchings, start, stop)
+    merged, owners = merge_cut_models(graphs, spans, matchings, start, stop), None
     if merger is not None:
-        images = None if loader is None else TaskImages.of(models, loader, task_images, samples)
+        images = TaskImages.of(models, loader, task_images, samples) if measured else None
+        if task_images is not None:
+            (loader, owners), samples = images.joined(), None
         merger = fill_trunk(merged, graphs, merger, base, scale, images, settle=bool(renormalizers))['type']
     _name_outputs(merged, heads, names)
     merged.method = method_name(matcher if merger is None else merger)
@@ -142,7 +146,8 @@ def merge(
     if heads == 'concat':
         join_heads(merged, loader, samples)
     for method in renormalizers:
-        renormalize(merged, loader, method, graphs, matchings, samples=samples, validation=validation)
+        renormalize(merged, loader, method, graphs, matchings, samples=samples, owners=owners,
+                    validation=validation)
     if heads == 'concat' and renormalizers:
         join_heads(merged, loader, samples)
     return merged
@@ -209,8 +214,8 @@ def _written_once(space: FeatureSpace) -> bool:
 
 
 def renormalize(merged: MergedModel, loader: Iterable, renormalizer: str | dict | Callable,
-                graphs: Sequence[TracedModel],
-                matchings: Mapping[str, Matching], *, samples: int | None = None, validation: Iterable | None = None,
+                graphs: Sequence[TracedModel], matchings: Mapping[str, Matching], *, samples: int | None = None,
+                owners: Sequence[int] | None = None, validation: Iterable | None = None,
                 score: Score | None = None) -> Any:
     """Renormalize a merged model, in place.
 
@@ -225,6 +230,7 @@ def renormalize(merged: MergedModel, loader: Iterable, renormalizer: str | dict 
         graphs: The models.
         matchings: Of their spaces.
         samples: How many samples to use; None for what the config says, or all.
+        owners: Number of the model whose task each image is of, where that is known.
         validation: Labelled batches, for renormalizers that choose by them.
         score: From a network to how good it is, in place of accuracy on ``validation``.
 
@@ -240,7 +246,7 @@ def renormalize(merged: MergedModel, loader: Iterable, renormalizer: str | dict 
     sources = _sources(merged, graphs, matchings) if 'sources' in method.needs else None
     with _fronts_aside(merged):
         return apply_renormalizers(merged, loader, [method], samples=samples, ends=ends, sources=sources,
-                                   validation=validation, score=score, layers=r'(joins|trunk)\..*')[0]
+                                   owners=owners, validation=validation, score=score, layers=r'(joins|trunk)\..*')[0]
 
 
 @contextmanager

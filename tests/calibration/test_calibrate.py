@@ -167,3 +167,18 @@ def test_what_makes_no_sense_is_refused(options, data, kind, message):
     network = build('test_resnet')
     with pytest.raises(kind, match=message):
         calibrate(copy.deepcopy(network), [Source(network)], data, **options)
+
+
+def test_each_image_has_the_target_of_its_owner():
+    """One layer for two: least squares on the images of each, with its own targets."""
+    first, second, merged = (nn.Sequential(nn.Linear(4, 3)) for _ in range(3))
+    images = torch.randn(40, 4)
+    owners = [number % 2 for number in range(40)]
+    calibrate(merged, [Source(first), Source(second)], list(images.split(7)), ridge=1e-9, owners=owners)
+    chosen = torch.tensor(owners)[:, None] == 0
+    targets = torch.where(chosen, first(images), second(images)).detach()
+    expected = torch.linalg.lstsq(torch.cat([images, torch.ones(40, 1)], 1), targets).solution.T
+    torch.testing.assert_close(torch.cat([merged[0].weight, merged[0].bias[:, None]], 1).detach(), expected, rtol=1e-4,
+                               atol=1e-5)
+    with pytest.raises(DataError, match='39 owners for 40 images'):
+        calibrate(merged, [Source(first), Source(second)], images, owners=owners[1:])

@@ -34,9 +34,9 @@ def tuned(base: nn.Module, seed: int, size: float = 0.3) -> nn.Module:
     return model
 
 
-def family(make=Plain, count: int = 2) -> tuple[nn.Module, list[nn.Module]]:
+def family(make=Plain, count: int = 2, size: float = 0.3) -> tuple[nn.Module, list[nn.Module]]:
     base = graph_of(make).model
-    return base, [tuned(base, 1 + number) for number in range(count)]
+    return base, [tuned(base, 1 + number, size) for number in range(count)]
 
 
 run = partial(merge, inputs=INPUT)
@@ -142,6 +142,20 @@ def test_regmean_weighs_by_the_inputs_of_each_networks_own_task():
     # Positions are drawn: 64 of 225.
     assert (merged.trunk.stem[0].weight.flatten(1) - expected).norm() < 0.2 * (
         sum(weights) / 2 - expected).norm()
+
+
+def test_calibration_shows_each_image_to_the_network_of_its_task():
+    base, nets = family(size=1.)
+    own = [torch.cat(batches(6)[:3]), torch.cat(batches(6)[3:]).flip(1) * 2]
+
+    def missed(**options) -> float:
+        merged = run(nets, torch.cat(own), merger='average', verify=False, **options)
+        return sum((merged(images)[number] - net(images)).square().mean().item()
+                   for number, (net, images) in enumerate(zip(nets, own, strict=True)))
+
+    calibrated = missed(task_images=own, renormalizers=['calibrate'])
+    assert calibrated < 0.7 * missed(task_images=own, renormalizers=['reset'])
+    assert calibrated < 0.9 * missed(renormalizers=['calibrate'])
 
 
 def test_grams_are_mean_products_of_patches():

@@ -71,6 +71,13 @@ class TaskImages:
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
         return batches(images[order.to(images.device)])
 
+    def joined(self, seed: int = 0) -> tuple[list[Tensor], list[int]]:
+        """Return batches of all images, mixed, and the number of the network whose task each is of."""
+        each = [torch.cat(parts) for parts in zip(self.fit, self.held, strict=True)]
+        owners = torch.cat([torch.full((len(own),), number) for number, own in enumerate(each)])
+        order = torch.randperm(len(owners), generator=torch.Generator().manual_seed(seed))
+        return batches(torch.cat(each)[order.to(each[0].device)]), owners[order].tolist()
+
     def agreement(self, merged: nn.Module) -> Agreement:
         """Compare a merged network with each network on the images of its task that are held out.
 
