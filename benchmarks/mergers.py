@@ -34,7 +34,8 @@ from mmreuse.utils.modes import evaluating
 from mmreuse.utils.paths import data_root
 
 SIZE, BATCH, MERGE = 16, 64, 160
-PRETRAIN_STEPS, TUNE_STEPS = 500, 200
+#: Steps of pretraining and of each fine-tuning.
+STEPS = dict(resnet20=(300, 120), vit=(500, 150))
 PRETRAIN_CLASSES, TASK_CLASSES = 60, 20
 
 Split = tuple[Tensor, Tensor]
@@ -68,8 +69,8 @@ def read() -> tuple[Split, dict[str, tuple[Split, Split]]]:
     cifar_classes = sorted(path.name for path in (cifar / 'train').iterdir())
     return folders(tiny / 'train', order[:PRETRAIN_CLASSES], 200), dict(
         digits=(digits('train'), digits('test')),
-        cifar10_jpeg=(folders(cifar / 'train', cifar_classes, 400), folders(cifar / 'test', cifar_classes, 100)),
-        tiny_imagenet=(folders(tiny / 'train', own, 400), folders(tiny / 'val', own, 50)))
+        cifar10_jpeg=(folders(cifar / 'train', cifar_classes, 400), folders(cifar / 'test', cifar_classes, 50)),
+        tiny_imagenet=(folders(tiny / 'train', own, 400), folders(tiny / 'val', own, 25)))
 
 
 # ---- networks --------------------------------------------------------------------------------------------------
@@ -123,16 +124,16 @@ def accuracies(network: nn.Module, tasks: dict[str, tuple[Split, Split]]) -> dic
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--network', choices=('resnet20', 'vit'), required=True)
-    parser.add_argument('--steps', type=float, default=1., help='share of the training steps')
     parser.add_argument('--out')
     args = parser.parse_args()
     pretraining, tasks = read()
     torch.manual_seed(0)
     random = build(args.network, PRETRAIN_CLASSES)
-    base = train(copy.deepcopy(random), pretraining, round(args.steps * PRETRAIN_STEPS), 2e-3, 0)
-    nets = [train(with_head(base, int(data[1].max()) + 1, number), data, round(args.steps * TUNE_STEPS), 5e-4, number)
+    steps, tune_steps = STEPS[args.network]
+    base = train(copy.deepcopy(random), pretraining, steps, 2e-3, 0)
+    nets = [train(with_head(base, int(data[1].max()) + 1, number), data, tune_steps, 5e-4, number)
             for number, (data, _) in enumerate(tasks.values())]
-    print('trained', time.process_time())
+    print('trained', time.process_time(), flush=True)
 
     rows: dict[str, dict[str, Any]] = {}
     alone = {name: accuracies(net, {name: data})[name] for net, (name, data) in zip(nets, tasks.items(), strict=True)}
@@ -161,8 +162,6 @@ def main() -> None:
 
     measure('the base with their heads', 'task_arithmetic', base, 0.)
     measure('random weights with their heads', 'task_arithmetic', random, 0.)
-    for number, name in enumerate(tasks):
-        measure(f'{name} with their heads', 'task_arithmetic', nets[number], 0.)
     MERGERS.import_from_location()
     for name in MERGERS.module_dict:
         measure(name, name, base)

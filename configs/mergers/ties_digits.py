@@ -14,4 +14,3 @@ default_hooks = dict(
         _delete_=True, type='MergeHook', merger=dict(type='ties', keep=0.2), samples=400,
         base=dict(config='configs/mergers/sources/base_digits.py')),
     renormalize=dict(renormalizers=[dict(type='reset', samples=400)]))
-work_dir = 'work_dirs/mergers/{{ fileBasenameNoExtension }}'

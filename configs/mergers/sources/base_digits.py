@@ -10,4 +10,3 @@ model = dict(
         loss=dict(type='mmpretrain.CrossEntropyLoss'), topk=(1, )))
 train_cfg = dict(max_epochs=2, val_interval=2)
 default_hooks = dict(checkpoint=dict(interval=2))
-work_dir = 'work_dirs/mergers/{{ fileBasenameNoExtension }}'
