@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from mmreuse.datasets.digits import Digits
 from mmreuse.models import CifarResNet, CifarVGG
+from mmreuse.utils.files.atomic import atomic_path
 from mmreuse.utils.files.cache import StageCache
-from mmreuse.utils.files.io import atomic_path, load_tensors, save_tensors, state_hash, write_json
+from mmreuse.utils.files.io import load_tensors, save_tensors, state_hash, write_json
 from mmreuse.utils.paths import data_root
 from mmreuse.utils.progress import progress
 from mmreuse.utils.tables import print_rows

@@ -14,7 +14,7 @@ from mmreuse.apis import prune
 from mmreuse.diagnostics import by_depth, envelope, feature_magnitudes, normalised, output_statistics
 from mmreuse.merging import interpolate
 from mmreuse.renormalization.score import accuracy
-from mmreuse.utils.files.io import atomic_path
+from mmreuse.utils.files.atomic import atomic_path
 from mmreuse.visualization import draw_outputs, draw_vanishing
 
 

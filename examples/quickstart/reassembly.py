@@ -12,7 +12,7 @@ from mmreuse.reassembly.partition.files import load_partition
 from mmreuse.reassembly.similarity.similarity_matrix import load_similarity
 from mmreuse.utils.cost.complexity import count_macs, count_params
 from mmreuse.utils.cost.latency import measure_latency
-from mmreuse.utils.files.io import atomic_write
+from mmreuse.utils.files.atomic import atomic_write
 from mmreuse.visualization import Report, draw_learning_curves, draw_pareto, draw_partition, draw_similarity
 
 ZOO = ('resnet', 'wide-resnet', 'convnext', 'vit')

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mmreuse.errors import ArtefactError, ConfigError, DataError
 from mmreuse.graph import tensors_in
-from mmreuse.utils.files.io import atomic_path
+from mmreuse.utils.files.atomic import atomic_path
 from mmreuse.utils.modes import evaluating
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mmreuse.deployment.export import check_outputs, output_arrays
 from mmreuse.errors import ArtefactError
-from mmreuse.utils.files.io import atomic_path
+from mmreuse.utils.files.atomic import atomic_path
 from mmreuse.utils.modes import evaluating
 
 

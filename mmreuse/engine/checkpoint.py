@@ -12,7 +12,8 @@ from mmengine.fileio import LocalBackend, register_backend
 from mmengine.logging import HistoryBuffer
 
 from mmreuse.errors import ArtefactError
-from mmreuse.utils.files.io import atomic_write, load_checkpoint
+from mmreuse.utils.files.atomic import atomic_write
+from mmreuse.utils.files.io import load_checkpoint
 
 ATOMIC_BACKEND = 'mmreuse_atomic'
 #: Where the histories of logged scalars go; mmengine's own place would make the file unsafe to load.

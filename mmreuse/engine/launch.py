@@ -22,7 +22,8 @@ from mmreuse.errors import ArtefactError, ConfigError, MMReuseError
 from mmreuse.networks import is_network_file
 from mmreuse.registry import RUNNERS
 from mmreuse.utils.configs.keys import drop_helpers
-from mmreuse.utils.files.io import read_json, remedy_for, write_json
+from mmreuse.utils.files.atomic import remedy_for
+from mmreuse.utils.files.io import read_json, write_json
 
 #: Seconds that a process waits for the others, unless ``env_cfg.dist_cfg.timeout`` says otherwise.
 TIMEOUT = 1800

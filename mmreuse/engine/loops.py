@@ -13,7 +13,7 @@ from mmreuse.engine.interruption import Interrupted, requested
 from mmreuse.engine.replay import number_batches, seed_everything, seed_for
 from mmreuse.engine.unwrap_model import resumed
 from mmreuse.registry import LOOPS
-from mmreuse.utils.files.io import atomic_write
+from mmreuse.utils.files.atomic import atomic_write
 
 INTERRUPTED = 'interrupted.pth'
 

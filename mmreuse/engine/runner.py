@@ -20,7 +20,7 @@ from mmreuse.engine.replay import end_workers
 from mmreuse.engine.unwrap_model import parameters_may_change
 from mmreuse.networks.bases import record_config
 from mmreuse.registry import RUNNERS
-from mmreuse.utils.files.io import sole_use
+from mmreuse.utils.files.atomic import sole_use
 from mmreuse.utils.files.safe_loading import trusting
 from mmreuse.utils.state_fit import load_strictly, load_what_fits, weights_of
 

@@ -13,7 +13,8 @@ from mmreuse.networks import record_edit, record_of, save
 from mmreuse.networks.delta import masks_of
 from mmreuse.networks.network_file import read
 from mmreuse.networks.record import set_record
-from mmreuse.utils.files.io import PathLike, atomic_path, load_checkpoint, state_hash
+from mmreuse.utils.files.atomic import atomic_path
+from mmreuse.utils.files.io import PathLike, load_checkpoint, state_hash
 from mmreuse.utils.names import nearest
 
 _MASK = '_mask'

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mmreuse.errors import ConfigError
-from mmreuse.utils.files.io import atomic_write
+from mmreuse.utils.files.atomic import atomic_write
 
 Rows = Sequence[Mapping[str, Any]]
 

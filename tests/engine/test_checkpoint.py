@@ -20,7 +20,7 @@ from mmreuse.engine import SafeRunner
 from mmreuse.engine.checkpoint import backend_for, find_resumable, make_plain, restore_histories, trained_iterations
 from mmreuse.engine.hooks import CheckpointHook
 from mmreuse.errors import ArtefactError
-from mmreuse.utils.files.io import atomic_write
+from mmreuse.utils.files.atomic import atomic_write
 
 
 @pytest.fixture(scope='module')

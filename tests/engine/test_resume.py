@@ -14,7 +14,8 @@ from mmreuse.engine import SafeRunner
 from mmreuse.engine.interruption import Interrupted, signals_end_runs
 from mmreuse.errors import ArtefactError
 from mmreuse.registry import DATASETS, MODELS
-from mmreuse.utils.files.io import load_checkpoint, sole_use
+from mmreuse.utils.files.atomic import sole_use
+from mmreuse.utils.files.io import load_checkpoint
 
 
 @DATASETS.register_module()
@@ -120,7 +121,7 @@ def test_a_second_signal_ends_at_once(tmp_path):
 
 
 def test_two_trainings_in_one_folder_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr('mmreuse.utils.files.io._LOCK_PATIENCE', 0)
+    monkeypatch.setattr('mmreuse.utils.files.atomic._LOCK_PATIENCE', 0)
     with sole_use(tmp_path), pytest.raises(ArtefactError, match='another run is at work there'):
         trained(tmp_path, BY_EPOCH)
     trained(tmp_path, BY_EPOCH)

@@ -16,18 +16,14 @@ from torch import nn
 
 from mmreuse.errors import ArtefactError, DataError
 from mmreuse.utils import data_root
+from mmreuse.utils.files.atomic import atomic_path, atomic_write, remedy_for, remove_temporaries, sole_use
 from mmreuse.utils.files.io import (
-    atomic_path,
-    atomic_write,
     file_hash,
     load_arrays,
     load_checkpoint,
     load_tensors,
     read_json,
-    remedy_for,
-    remove_temporaries,
     save_tensors,
-    sole_use,
     state_hash,
     write_json,
 )
@@ -101,7 +97,7 @@ def test_only_leftovers_of_dead_processes_are_removed(tmp_path):
 
 def test_writing_clears_what_killed_writers_left(tmp_path):
     code = f"""import os, signal
-from mmreuse.utils.files.io import atomic_path
+from mmreuse.utils.files.atomic import atomic_path
 with atomic_path({str(tmp_path / 'figure.png')!r}):
     os.kill(os.getpid(), signal.SIGKILL)"""
     subprocess.run([sys.executable, '-c', code], check=False)
@@ -168,9 +164,9 @@ def test_a_folder_given_for_a_file_is_said(tmp_path):
 
 
 def test_a_folder_belongs_to_one_process_until_it_dies(tmp_path, monkeypatch):
-    monkeypatch.setattr('mmreuse.utils.files.io._LOCK_PATIENCE', 0)
+    monkeypatch.setattr('mmreuse.utils.files.atomic._LOCK_PATIENCE', 0)
     code = f"""import time
-from mmreuse.utils.files.io import sole_use
+from mmreuse.utils.files.atomic import sole_use
 with sole_use({str(tmp_path)!r}):
     print('locked', flush=True)
     time.sleep(600)"""

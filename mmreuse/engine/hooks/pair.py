@@ -15,7 +15,8 @@ from mmreuse.merging import barrier, curve, points
 from mmreuse.models.classifiers import ClassifierPair
 from mmreuse.registry import HOOKS
 from mmreuse.renormalization.apply import find_methods
-from mmreuse.utils.files.io import atomic_path, load_checkpoint, read_json, write_json
+from mmreuse.utils.files.atomic import atomic_path
+from mmreuse.utils.files.io import load_checkpoint, read_json, write_json
 
 
 def nets_of(runner: Runner) -> nn.ModuleList:

@@ -38,8 +38,9 @@ from mmreuse.registry import PROXIES, RUNNERS
 from mmreuse.statistics.grams import MIN_SAMPLES, collect_grams
 from mmreuse.utils.configs.components import parameters_of
 from mmreuse.utils.configs.methods import find_method
+from mmreuse.utils.files.atomic import atomic_path, atomic_write
 from mmreuse.utils.files.cache import StageCache
-from mmreuse.utils.files.io import atomic_path, atomic_write, file_hash, to_json, write_json
+from mmreuse.utils.files.io import file_hash, to_json, write_json
 from mmreuse.utils.progress import progress
 
 

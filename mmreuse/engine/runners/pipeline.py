@@ -15,7 +15,8 @@ from mmreuse.engine.runners.network import NetworkRunner
 from mmreuse.errors import ConfigError
 from mmreuse.networks import describe
 from mmreuse.registry import RUNNERS
-from mmreuse.utils.files.io import atomic_path, atomic_write, write_json
+from mmreuse.utils.files.atomic import atomic_path, atomic_write
+from mmreuse.utils.files.io import write_json
 from mmreuse.utils.names import nearest
 from mmreuse.visualization import Report, draw_pipeline
 

@@ -16,7 +16,8 @@ from mmengine.runner import set_random_seed
 
 from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.registry import SCOPE
-from mmreuse.utils.files.io import read_json, sole_use, to_json, write_json
+from mmreuse.utils.files.atomic import sole_use
+from mmreuse.utils.files.io import read_json, to_json, write_json
 from mmreuse.utils.files.manifest import PUT_ASIDE, changed_outputs, hash_named_files, read_manifest, write_manifest
 from mmreuse.utils.files.results import with_results
 

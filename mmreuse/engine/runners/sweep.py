@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader
 from mmreuse.engine.classifiers import load_classifier, plain, training_images
 from mmreuse.engine.evaluation import evaluate
 from mmreuse.engine.runners.stage import StageRunner
-from mmreuse.utils.files.io import atomic_path, read_json, write_json
+from mmreuse.utils.files.atomic import atomic_path
+from mmreuse.utils.files.io import read_json, write_json
 from mmreuse.utils.names import refuse_unknown
 from mmreuse.utils.tables import write_rows
 

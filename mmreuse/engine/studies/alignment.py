@@ -11,7 +11,8 @@ from mmreuse.merging import align
 from mmreuse.registry import MATCHERS
 from mmreuse.statistics.cached_loader import CachedLoader
 from mmreuse.utils.configs.methods import MethodLike, find_method
-from mmreuse.utils.files.io import atomic_path, file_hash
+from mmreuse.utils.files.atomic import atomic_path
+from mmreuse.utils.files.io import file_hash
 
 
 def align_checkpoints(config: str | Path, checkpoints: Sequence[str | Path], matcher: MethodLike = 'weight_matching', *,

@@ -30,7 +30,8 @@ from mmreuse.renormalization import reset
 from mmreuse.statistics.bn import measured_norms
 from mmreuse.statistics.cached_loader import CachedLoader
 from mmreuse.utils.configs.methods import MethodLike
-from mmreuse.utils.files.io import atomic_path, file_hash, write_json
+from mmreuse.utils.files.atomic import atomic_path
+from mmreuse.utils.files.io import file_hash, write_json
 from mmreuse.utils.names import nearest
 from mmreuse.visualization import draw_layers, draw_outputs, draw_running_statistics, draw_vanishing
 

@@ -16,7 +16,8 @@ from mmreuse.models import SinGAN
 from mmreuse.models.classifiers.sources import build_source
 from mmreuse.models.generators.singan import resize
 from mmreuse.registry import DATASETS
-from mmreuse.utils.files.io import atomic_path, write_json
+from mmreuse.utils.files.atomic import atomic_path
+from mmreuse.utils.files.io import write_json
 from mmreuse.visualization.image_grid import draw_image_rows
 
 _BATCH = 8

@@ -16,7 +16,8 @@ from mmreuse.engine.runners.sweeps.merging import MergingRunner, task_letters
 from mmreuse.errors import ConfigError
 from mmreuse.utils.class_split import resolve_tasks
 from mmreuse.utils.configs.methods import MethodLike, method_name
-from mmreuse.utils.files.io import atomic_path, write_json
+from mmreuse.utils.files.atomic import atomic_path
+from mmreuse.utils.files.io import write_json
 from mmreuse.utils.tables import append_rows, print_rows
 from mmreuse.visualization import draw_size_curve
 

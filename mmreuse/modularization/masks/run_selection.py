@@ -8,7 +8,8 @@ from torch import Tensor
 
 from mmreuse.errors import ArtefactError
 from mmreuse.modularization.head import ModuleHead
-from mmreuse.utils.files.io import PathLike, atomic_path, load_checkpoint
+from mmreuse.utils.files.atomic import atomic_path
+from mmreuse.utils.files.io import PathLike, load_checkpoint
 
 
 @dataclass

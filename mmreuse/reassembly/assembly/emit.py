@@ -29,7 +29,8 @@ from mmreuse.reassembly.zoo.weights import resolve_weights
 from mmreuse.reassembly.zoo.zoo import ZooEntry
 from mmreuse.utils.configs.files import read_config
 from mmreuse.utils.configs.keys import drop_helpers
-from mmreuse.utils.files.io import PathLike, atomic_write, file_hash, read_json, write_json
+from mmreuse.utils.files.atomic import atomic_write
+from mmreuse.utils.files.io import PathLike, file_hash, read_json, write_json
 
 #: Without these a config does not train.
 NEEDED = ('train_dataloader', 'train_cfg', 'optim_wrapper')

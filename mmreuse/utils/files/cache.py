@@ -11,7 +11,8 @@ from filelock import FileLock
 from mmengine.dist import barrier, broadcast_object_list, is_main_process
 
 from mmreuse.errors import ArtefactError
-from mmreuse.utils.files.io import PathLike, flush_to_disk, read_json, to_json, write_json
+from mmreuse.utils.files.atomic import flush_to_disk
+from mmreuse.utils.files.io import PathLike, read_json, to_json, write_json
 from mmreuse.utils.files.manifest import hash_folder
 from mmreuse.version import __version__
 

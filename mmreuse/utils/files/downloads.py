@@ -17,7 +17,8 @@ import torch
 from filelock import FileLock
 
 from mmreuse.errors import ArtefactError
-from mmreuse.utils.files.io import atomic_path, file_hash
+from mmreuse.utils.files.atomic import atomic_path
+from mmreuse.utils.files.io import file_hash
 
 logger = logging.getLogger(__name__)
 

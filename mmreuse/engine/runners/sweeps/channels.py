@@ -17,7 +17,7 @@ from mmreuse.pruning.channels.channels import check_renormalizer, dense_targets,
 from mmreuse.registry import ENGINES, MODELS, RUNNERS, Method
 from mmreuse.utils.configs.methods import find_method
 from mmreuse.utils.cost.complexity import count_macs, count_params
-from mmreuse.utils.files.io import atomic_path
+from mmreuse.utils.files.atomic import atomic_path
 from mmreuse.visualization import draw_pruning
 
 

@@ -19,7 +19,8 @@ from mmreuse.renormalization.requirements import check_fit
 from mmreuse.statistics.cached_loader import CachedLoader
 from mmreuse.statistics.passes import images_of
 from mmreuse.utils.configs.methods import find_method
-from mmreuse.utils.files.io import atomic_path, file_hash
+from mmreuse.utils.files.atomic import atomic_path
+from mmreuse.utils.files.io import file_hash
 from mmreuse.utils.names import nearest
 from mmreuse.visualization import draw_preserve_first
 
