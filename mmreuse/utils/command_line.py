@@ -23,12 +23,18 @@ class OptionAction(DictAction):
         super().__call__(parser, namespace, values, option_string)
 
 
-def add_arguments(parser: ArgumentParser) -> None:
-    """Add what every tool that runs a config takes."""
+def add_config_arguments(parser: ArgumentParser) -> None:
+    """Add what every tool that reads a config takes."""
+    parser.set_defaults(launcher='none', local_rank=0)
     parser.add_argument('--work-dir', help='where logs, artefacts and metrics go (default: work_dirs/<config name>)')
     parser.add_argument('--cfg-options', nargs='+', action=OptionAction, metavar='KEY=VALUE',
                         help='override the config, e.g. train_cfg.max_epochs=3 key="[a,b]"')
     parser.add_argument('--seed', type=int, help='random seed (default: of the config)')
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add what every tool that runs a config takes, on several processes as well."""
+    add_config_arguments(parser)
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     # torchrun passes --local-rank, older launchers --local_rank.
     parser.add_argument('--local-rank', '--local_rank', type=int, default=0, help=SUPPRESS)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from mmengine.registry import init_default_scope
 
 from mmreuse.engine.launch import load_config
-from mmreuse.engine.run_config import run_config
+from mmreuse.engine.run_config import configured, run_config
 from mmreuse.engine.runners import ConnectivityRunner
 from mmreuse.engine.runners.sweeps import connectivity
 from mmreuse.engine.studies.alignment import align_checkpoints
@@ -198,10 +198,10 @@ def test_configs_name_what_their_trainings_write_and_what_fits_the_nets(name, re
 
 def test_aligned_checkpoints_load_as_the_others_do(folder, tmp_path):
     pair = [folder / 'net1.pth', folder / 'net2.pth']
-    path, = align_checkpoints(folder / 'curve.py', pair, work_dir=tmp_path)
+    path, = align_checkpoints(configured(folder / 'curve.py', tmp_path), pair)
     assert path == tmp_path / 'net2_aligned.pth'
     aligned, first = load_checkpoint(path), load_checkpoint(pair[0])
     assert aligned['meta']['cosine'] == pytest.approx(1) and json.dumps(aligned['meta'])
     assert all(torch.equal(value, aligned['state_dict'][key]) for key, value in first['state_dict'].items())
     with pytest.raises(ConfigError, match='one to one'):
-        align_checkpoints(folder / 'curve.py', [*pair, folder / 'net3.pth'], 'zip', work_dir=tmp_path, samples=50)
+        align_checkpoints(configured(folder / 'curve.py', tmp_path), [*pair, folder / 'net3.pth'], 'zip', samples=50)

@@ -10,8 +10,6 @@ from fnmatch import fnmatch
 from functools import partial
 from typing import TYPE_CHECKING
 
-from mmreuse.errors import ConfigError
-
 if TYPE_CHECKING:
     from torch import nn
 
@@ -94,19 +92,14 @@ def build_model(library: str, name: str) -> nn.Module:
     """Build a model with random weights.
 
     Raises:
-        ConfigError: The library has no model of this name.
+        ArtefactError: The library has no model of this name.
     """
-    if library == 'timm':
-        import timm
-        if not timm.is_model(name):
-            raise ConfigError(f"timm has no model '{name}'. `timm.list_models('*{name[:5]}*')` lists similar names.")
-        return timm.create_model(name, pretrained=False).eval()
-    if library == 'torchvision':
-        from torchvision import models
-        extra = {'init_weights': False} if name in ('googlenet', 'inception_v3') else {}
-        return models.get_model(name, weights=None, **extra).eval()
-    from mmpretrain import get_model
-    return get_model(name, pretrained=False).eval()
+    if library == 'mmpretrain':
+        from mmpretrain import get_model
+        return get_model(name, pretrained=False).eval()
+    from mmreuse.networks import create
+    options = {'init_weights': False} if name in ('googlenet', 'inception_v3') else {}
+    return create(f'{library}:{name}', **options).eval()
 
 
 def input_sizes(library: str, name: str, model: nn.Module) -> list[int]:

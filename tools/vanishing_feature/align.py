@@ -8,7 +8,7 @@ The results compute what the networks did before, and load as their checkpoints 
 from argparse import Namespace
 
 from mmreuse.command_line import ToolParser, add_matcher, run_tool
-from mmreuse.utils.command_line import OptionAction
+from mmreuse.utils.command_line import add_config_arguments
 
 
 def parse_args() -> Namespace:
@@ -17,17 +17,14 @@ def parse_args() -> Namespace:
     parser.add_argument('checkpoints', nargs='+', help='two or more; the first keeps its order')
     add_matcher(parser, dict(type='weight_matching'))
     parser.add_argument('--samples', type=int, help='images for matchers that look at features (default: all)')
-    parser.add_argument('--work-dir', help='where the results go (default: work_dirs/<config name>)')
-    parser.add_argument('--cfg-options', nargs='+', action=OptionAction, metavar='KEY=VALUE',
-                        help='override the config')
+    add_config_arguments(parser)
     return parser.parse_args()
 
 
 def run(args: Namespace) -> None:
+    from mmreuse.engine.launch import prepare
     from mmreuse.engine.studies.alignment import align_checkpoints
-    for path in align_checkpoints(args.config, args.checkpoints, args.matcher, samples=args.samples,
-                                  work_dir=args.work_dir, options=args.cfg_options):
-        print(path)
+    print(*align_checkpoints(prepare(args), args.checkpoints, args.matcher, samples=args.samples), sep='\n')
 
 
 if __name__ == '__main__':

@@ -1,12 +1,11 @@
 """Align trained networks to the first, from a config and checkpoints."""
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
+from mmengine.config import Config
 
 from mmreuse.engine.classifiers import load_classifier, training_images
-from mmreuse.engine.run_config import configured
 from mmreuse.merging import align
 from mmreuse.registry import MATCHERS
 from mmreuse.statistics.cached_loader import CachedLoader
@@ -15,18 +14,15 @@ from mmreuse.utils.files.atomic import atomic_path
 from mmreuse.utils.files.io import file_hash
 
 
-def align_checkpoints(config: str | Path, checkpoints: Sequence[str | Path], matcher: MethodLike = 'weight_matching', *,
-                      samples: int | None = None, work_dir: str | Path | None = None,
-                      options: Mapping[str, Any] | None = None) -> list[Path]:
+def align_checkpoints(cfg: Config, checkpoints: Sequence[str | Path], matcher: MethodLike = 'weight_matching', *,
+                      samples: int | None = None) -> list[Path]:
     """Write every network with its features in the order of the first's: the same function, fit to be averaged.
 
     Args:
-        config: Config file with the ``model`` and ``train_dataloader`` that they were trained with.
+        cfg: Config, ready to run, with the ``model`` and ``train_dataloader`` that they were trained with.
         checkpoints: Two or more.
         matcher: Name or config of a matcher that permutes.
         samples: How many training images a matcher that looks at features sees; None for all.
-        work_dir: Where the results go; by default ``work_dirs/<config name>``.
-        options: Dotted key to value, over the config.
 
     Returns:
         list[Path]: ``<work_dir>/<name>_aligned.pth`` for each checkpoint but the first. Their ``meta`` says to what,
@@ -38,7 +34,6 @@ def align_checkpoints(config: str | Path, checkpoints: Sequence[str | Path], mat
         SpaceError: The networks differ in structure.
     """
     find_method(MATCHERS, matcher)
-    cfg = configured(config, work_dir, options)
     models = [load_classifier(cfg, path) for path in checkpoints]
     images = CachedLoader(training_images(cfg, int(cfg.get('seed') or 0)), models[0])
     aligned = align(models, images, matcher, inputs=torch.zeros_like(next(iter(images))[:1]), samples=samples)
