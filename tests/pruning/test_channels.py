@@ -134,6 +134,19 @@ def test_any_cost_may_be_the_target():
     assert 0.3 < weights(net, pruned, ()) <= 0.5
 
 
+@pytest.mark.parametrize('share', [0.7, 0.5, 0.05])
+def test_every_space_keeps_the_same_share(share):
+    net = nn.Sequential(nn.Conv2d(3, 20, 1), nn.Conv2d(20, 10, 1), nn.Flatten(), nn.LazyLinear(4))
+    net(IMAGE)
+    with torch.no_grad():
+        for place in range(20):  # the later, the larger, and the first layer by far
+            net[0].weight[place] = net[0].bias[place] = 100 * (place + 1)
+    pruned = prune_channels(net, IMAGE, share, cost='channels', minimum=0.01)
+    assert [pruned[0].out_channels, pruned[1].out_channels] == [max(1, round(share * width)) for width in (20, 10)]
+    assert torch.equal(pruned[0].bias, net[0].bias[-pruned[0].out_channels:])
+    assert prune_channels(net, IMAGE, share, cost='channels', minimum=0.5, multiple=4)[0].out_channels >= 12
+
+
 @pytest.mark.slow
 def test_latency_falls():
     pruned = prune_channels(make_net(), torch.zeros(64, 3, 64, 64), 0.6, cost='latency')

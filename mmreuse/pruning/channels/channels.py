@@ -12,6 +12,7 @@ from mmreuse.pruning.channels.choice import (
     Cost,
     channel_scores,
     choose_channels,
+    keep_share,
     macs_share,
     prunable_spaces,
     resizable,
@@ -34,6 +35,8 @@ def latency_share(dense: nn.Module, pruned: nn.Module, inputs: tuple) -> float:
 
 
 COSTS: dict[str, Cost] = {'macs': macs_share, 'latency': latency_share}
+#: In place of a cost: every space keeps the same share of its members.
+CHANNELS = 'channels'
 
 
 @EDITS.register_module(name='prune_channels')
@@ -84,7 +87,10 @@ def prune_channels(
     graph, maps = select_channels(model, inputs, target, loader, saliency, **options)
     pruned = transform(graph, maps)
     cost = options.get('cost', 'macs')
-    share = (COSTS[cost] if isinstance(cost, str) else cost)(graph.model, pruned, graph.inputs)
+    if cost == CHANNELS:
+        share = target
+    else:
+        share = (COSTS[cost] if isinstance(cost, str) else cost)(graph.model, pruned, graph.inputs)
     record_change(pruned, 'prune_channels', model, inputs=graph.inputs, share=share,
                   cost='MACs' if cost == 'macs' else method_name(cost),
                   saliency=method_name(saliency))
@@ -143,7 +149,8 @@ def select_channels(
         target: Share of the dense network's cost, in (0, 1).
         loader: Labelled batches for a saliency that needs the Fisher.
         saliency: Name, config or function of :data:`mmreuse.registry.SALIENCIES`.
-        cost: ``'macs'``, ``'latency'``, or a function ``f(dense, pruned, inputs)`` that returns the share.
+        cost: ``'macs'``, ``'latency'``, or a function ``f(dense, pruned, inputs)`` that returns the share. With
+            ``'channels'`` every space keeps ``target`` of its channels or heads, whatever that costs.
         multiple: Numbers of channels are rounded up to multiples of it. Numbers of heads are not.
         minimum: Share of its channels that every space keeps at least.
         relative: Compare saliencies as multiples of the mean in their space. Otherwise as they are, which makes sense
@@ -164,7 +171,7 @@ def select_channels(
         raise ConfigError(f'target={target}, minimum={minimum}, multiple={multiple}: target is a share in (0, 1), '
                           'minimum one in (0, 1], multiple at least 1.')
     if isinstance(cost, str):
-        refuse_other('cost', cost, COSTS)
+        refuse_other('cost', cost, (*COSTS, CHANNELS))
     method, settings = check_saliency(saliency, fisher=fisher)
     model = copy_permanent(model)
     graph = verified(model, inputs_for(model, inputs))
@@ -174,6 +181,8 @@ def select_channels(
     weights = listed_weights(model)
     curvature = estimate_fisher(model, loader, weights, find_masks(weights), settings)
     scores = channel_scores(graph, chosen, score_weights(method, weights, curvature))
+    if cost == CHANNELS:
+        return graph, keep_share(graph, scores, target, multiple=multiple, minimum=minimum)
     maps = choose_channels(graph, scores, target, COSTS[cost] if isinstance(cost, str) else cost, multiple=multiple,
                            minimum=minimum, relative=relative)
     return graph, maps

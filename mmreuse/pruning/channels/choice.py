@@ -3,7 +3,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from math import ceil
+from math import ceil, floor
 
 import torch
 from torch import Tensor, nn
@@ -162,12 +162,8 @@ def choose_channels(graph: TracedModel, scores: Mapping[str, Tensor], target: fl
         gone = Counter(order[:count])
         return _rounded(graph, {name: len(score) - gone[name] for name, score in scores.items()}, multiple)
 
-    def maps_of(widths: Mapping[str, int]) -> dict[str, Select]:
-        return {name: Select(scores[name].topk(width).indices.sort().values)
-                for name, width in widths.items() if width < len(scores[name])}
-
     def measure(widths: Mapping[str, int]) -> float:
-        maps = maps_of(widths)
+        maps = _most_salient(scores, widths)
         return cost(graph.model, transform(graph, maps), graph.inputs) if maps else 1.
 
     smallest = widths_after(len(order))
@@ -181,8 +177,31 @@ def choose_channels(graph: TracedModel, scores: Mapping[str, Tensor], target: fl
         dense = predict({})
         widths = _search(order, widths_after, lambda widths: predict(widths) / dense, scores, target, multiple)
         if all(abs(predict(each) / dense - measure(each)) < 1e-9 for each in (smallest, widths)):
-            return maps_of(widths)
-    return maps_of(_search(order, widths_after, measure, scores, target, multiple))
+            return _most_salient(scores, widths)
+    return _most_salient(scores, _search(order, widths_after, measure, scores, target, multiple))
+
+
+def keep_share(graph: TracedModel, scores: Mapping[str, Tensor], share: float, *, multiple: int = 1,
+               minimum: float = 0.1) -> dict[str, Select]:
+    """Keep the same share of the members of every space, the most salient ones.
+
+    Args:
+        graph: The traced network.
+        scores: Of every member, by space.
+        share: In (0, 1); numbers of members are rounded to the nearest.
+        multiple, minimum: See :func:`prune_channels`.
+
+    Returns:
+        dict[str, Select]: For every space that shrinks.
+    """
+    kept = {name: max(1, floor(share * len(score) + 0.5), ceil(minimum * len(score)))
+            for name, score in scores.items()}
+    return _most_salient(scores, _rounded(graph, kept, multiple))
+
+
+def _most_salient(scores: Mapping[str, Tensor], widths: Mapping[str, int]) -> dict[str, Select]:
+    return {name: Select(scores[name].topk(width).indices.sort().values)
+            for name, width in widths.items() if width < len(scores[name])}
 
 
 def _search(order: Sequence[str], widths_after: Callable[[int], dict[str, int]],
