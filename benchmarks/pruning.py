@@ -1,9 +1,9 @@
 """Prune networks, correct what is left without labels, and set Torch-Pruning on the same budgets beside.
 
-    pip install torch-pruning==1.6.1        # not a requirement: --without leaves its rows out
-    python benchmarks/pruning.py resnet20 --weights data/weights/cifar10_resnet20.safetensors --out rows.json
+    pip install torch-pruning==1.6.1        # not a requirement
+    python benchmarks/pruning.py resnet20 --weights data/weights/cifar10_resnet20.safetensors --torch-pruning
 
-Rows: nothing, RESET, REPAIR and calibration on 400 training images, then an epoch on some with labels; Torch-Pruning's
+Rows: nothing, RESET, REPAIR and calibration on some training images, then an epoch on some with labels; Torch-Pruning's
 default importance and its removal, as it is, after RESET, and after the same epoch. Budgets: a share of the channels of
 every space (``all``), of those inside blocks (``inner``), of the multiply-accumulates (``macs``), or of the single
 weights (``elements``). Nothing is chosen on test images. Rows that the file holds are not measured again.
@@ -12,12 +12,14 @@ import argparse
 import json
 import time
 import warnings
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 import timm
 import torch
+from matplotlib.figure import Figure
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -33,7 +35,6 @@ from mmreuse.renormalization import apply_renormalizers, find_served
 from mmreuse.utils.cost.complexity import count_macs
 from mmreuse.utils.files.io import load_checkpoint, write_json
 
-IMAGES = 400
 Data = tuple[Tensor, Tensor]
 
 
@@ -188,7 +189,7 @@ def elements(net: nn.Module, share: float, loader: DataLoader) -> Iterator[tuple
 def corrections(net: nn.Module, loader: DataLoader) -> list[Method]:
     """Those that fit a network."""
     normed = any(isinstance(module, nn.BatchNorm2d) for module in net.modules())
-    return find_served([dict(type=name, samples=IMAGES)
+    return find_served([dict(type=name, samples=len(loader.dataset))
                         for name in (('reset',) if normed else ()) + ('repair', 'calibrate')], loader, None)
 
 
@@ -201,7 +202,7 @@ def theirs(net: nn.Module, image: Tensor, budget: str, share: float, loader: Dat
     if any(isinstance(module, nn.BatchNorm2d) for module in net.modules()):
         start = time.perf_counter()
         corrected = copy_model(pruned)
-        method, = find_served([dict(type='reset', samples=IMAGES)], loader, None)
+        method, = find_served([dict(type='reset', samples=len(loader.dataset))], loader, None)
         apply_renormalizers(corrected, loader, method)
         yield 'reset', corrected, time.perf_counter() - start
 
@@ -241,25 +242,48 @@ def _down_to(net: nn.Module, image: Tensor, share: float) -> nn.Module:
     return _removed(net, image, low / 100)
 
 
+def draw(rows: Sequence[dict]) -> Figure:
+    """Accuracy against the share kept, a panel for each budget."""
+    budgets = list(dict.fromkeys(row['budget'] for row in rows if row['pruner'])) or ['inner']
+    figure = Figure(figsize=(1 + 3.6 * len(budgets), 3.6), layout='constrained')
+    for axes, budget in zip(figure.subplots(1, len(budgets), sharey=True, squeeze=False)[0], budgets, strict=True):
+        axes.axhline(rows[0]['accuracy'], color='grey', linewidth=1, linestyle='--', label='dense')
+        lines = defaultdict(list)
+        for row in rows:
+            if row['budget'] == budget and not row['trained']:
+                own = '' if row['pruner'] == 'mmreuse' else f'{row["pruner"]}, '
+                lines[own + row['corrected']].append((row['share'], row['accuracy']))
+        for name, points in lines.items():
+            axes.plot(*zip(*sorted(points), strict=True), marker='.', label=name)
+        axes.set_title(budget)
+        axes.set_xlabel('share kept')
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel('accuracy')
+    figure.axes[0].legend(fontsize=7)
+    return figure
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('net', choices=(*RESNETS, 'vgg11', 'vit'))
+    parser.add_argument('net', nargs='?', default='vit', choices=(*RESNETS, 'vgg11', 'vit'))
     parser.add_argument('--weights', type=Path, help='of a ResNet')
     parser.add_argument('--data', type=Path, default=Path('data/cifar10_jpeg'))
     parser.add_argument('--budgets', nargs='+', default=['inner', 'all', 'macs'])
     parser.add_argument('--shares', nargs='+', type=float, default=[0.7, 0.5, 0.3])
+    parser.add_argument('--images', type=int, default=400, help='number of training images that correct')
     parser.add_argument('--test', type=int, default=10000, help='number of test images')
     parser.add_argument('--train', type=int, default=0, help='number of labelled images of the epoch; 0 for no epoch')
-    parser.add_argument('--without', action='store_true', help='no rows of Torch-Pruning')
-    parser.add_argument('--out', type=Path, required=True)
+    parser.add_argument('--torch-pruning', action='store_true', help='rows of it as well')
+    parser.add_argument('--out', type=Path, help='rows as JSON')
     args = parser.parse_args(arguments)
-    pruners = dict(mmreuse=ours) if args.without else {'mmreuse': ours, 'Torch-Pruning': theirs}
-    if not args.without:
+    pruners = dict(mmreuse=ours)
+    if args.torch_pruning:
+        pruners['Torch-Pruning'] = theirs
         try:
             import torch_pruning  # noqa: F401
         except ImportError:
-            raise SystemExit('Torch-Pruning is not installed: pip install torch-pruning==1.6.1, or give --without.') \
-                from None
+            raise SystemExit('Torch-Pruning is not installed: pip install torch-pruning==1.6.1, or leave '
+                             '--torch-pruning out.') from None
     measure(args, pruners)
 
 
@@ -272,18 +296,20 @@ def measure(args: argparse.Namespace, pruners: dict) -> None:
         train, test = digits('train'), digits('test')
         nets = dict.fromkeys(args.budgets, vit(train))
     else:
-        train = folders(args.data, 'train', TRAINED_ON if args.net == 'vgg11' else max(args.train, IMAGES))
+        train = folders(args.data, 'train', TRAINED_ON if args.net == 'vgg11' else max(args.train, args.images))
         test = folders(args.data, 'test', args.test)
         nets = dict.fromkeys(args.budgets, vgg(train)) if args.net == 'vgg11' else \
             {budget: RESNETS[args.net](args.weights, budget) for budget in args.budgets}
-    rows = json.loads(args.out.read_text())['rows'] if args.out.exists() else []
-    image, loader = train[0][:1], DataLoader(TensorDataset(*(each[:IMAGES] for each in train)), 100)
-    settings = dict(net=args.net, images=IMAGES, test=len(test[1]), labelled=args.train)
+    rows = json.loads(args.out.read_text())['rows'] if args.out and args.out.exists() else []
+    image, loader = train[0][:1], DataLoader(TensorDataset(*(each[:args.images] for each in train)), 100)
+    settings = dict(net=args.net, images=args.images, test=len(test[1]), labelled=args.train)
 
     def add(net: nn.Module, **cell: object) -> None:
         rows.append(cell | dict(macs=count_macs(net, (image,)), accuracy=accuracy(net, test)))
         print(rows[-1], flush=True)
-        write_json(args.out, dict(settings=settings, rows=rows))
+        if args.out:
+            write_json(args.out, dict(settings=settings, rows=rows))
+            draw(rows).savefig(args.out.with_suffix('.png'), dpi=80)
 
     if not rows:
         add(nets[args.budgets[0]], budget='dense', share=1., pruner='', corrected='nothing', trained=False)
@@ -297,7 +323,8 @@ def measure(args: argparse.Namespace, pruners: dict) -> None:
             cell = dict(budget=budget, share=share, pruner=pruner, corrected=corrected)
             add(pruned, **cell, trained=False, seconds=round(seconds, 1))
             if args.train and budget == 'inner' and share < 0.7:
-                add(fit(copy_model(pruned), tuple(each[:args.train] for each in train)), **cell, trained=True)
+                add(fit(copy_model(pruned), tuple(each[:args.train] for each in train), 1,
+                        *(('adamw', 5e-4) if args.net == 'vit' else ('sgd', 0.01))), **cell, trained=True)
 
 
 if __name__ == '__main__':

@@ -1,5 +1,6 @@
 # Channels of a ResNet-20 that was trained on the original CIFAR-10, removed and refitted on 400 images without labels.
-# Its shortcuts pad with zeros, so that only the insides of blocks shrink.
+# Its shortcuts pad with zeros, so that the insides of blocks and the stream of the first stage shrink, which the other
+# stages carry on.
 #   python tools/model_converters/plain_to_classifier.py configs/woodfisher/channels_resnet20-original_cifar10-jpeg.py \
 #     data/weights/cifar10_resnet20.safetensors --out work_dirs/weights/resnet20-original.safetensors
 #   python tools/pruning/prune_channels.py configs/woodfisher/channels_resnet20-original_cifar10-jpeg.py
