@@ -1,16 +1,17 @@
 """Any network as feature spaces that can be mapped, measured and cut."""
 from mmreuse.graph.copying import adopt, copy_model, fresh_copy, refresh
+from mmreuse.graph.maps.axis_plan import AxisPlan, plan_axis
 from mmreuse.graph.maps.linear_maps import Assign, Dense, Permute, Scale, Select, SpaceMap
 from mmreuse.graph.maps.narrow_attention import NarrowAttention, fit_attention
 from mmreuse.graph.maps.resolve_maps import ResolvedMap, resolve_maps
-from mmreuse.graph.maps.transform import AxisPlan, apply_maps, plan_axis, transform
+from mmreuse.graph.maps.transform import apply_maps, transform
 from mmreuse.graph.program.capture import capture
 from mmreuse.graph.program.cut import CutPoint, cut, cut_across, cut_points, endpoints, find_call, slice_block
 from mmreuse.graph.program.cut_interface import CrossingTensor, carried
 from mmreuse.graph.program.emit import Call, GraphModule, Program
 from mmreuse.graph.program.liveness import Layout, guess_layout, live_after
 from mmreuse.graph.program.nodes import sequence_of_nodes
-from mmreuse.graph.program.recorder import Recording, record
+from mmreuse.graph.program.recording import Recording, record
 from mmreuse.graph.program.sequential_block import Chain, Size, SizedChain
 from mmreuse.graph.proof.doubles import as_double, run_in_double
 from mmreuse.graph.proof.repair import repaired, verified, verified_each

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from mmreuse.errors import TraceError
 from mmreuse.graph import capture
 from mmreuse.graph.program.emit import needed
-from mmreuse.graph.program.recorder import record
+from mmreuse.graph.program.recording import record
 
 
 class InPlace(nn.Module):

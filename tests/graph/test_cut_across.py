@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mmreuse.errors import SpaceError
 from mmreuse.graph import carried, cut_across, trace
-from mmreuse.graph.program.recorder import record
+from mmreuse.graph.program.recording import record
 
 
 class InPlace(nn.Module):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mmreuse.errors import SpaceError
 from mmreuse.graph import sequence_of_nodes
 from mmreuse.graph.program.cut import endpoints, places, resolve
-from mmreuse.graph.program.recorder import record
+from mmreuse.graph.program.recording import record
 from mmreuse.models.backbones.cifar_resnet import CifarResNet
 
 # Counts are those of Yang et al., Deep Model Reassembly (2022), where the family is in its zoo or its tables, and

@@ -13,7 +13,8 @@ from torch import Tensor, fx, nn
 
 from mmreuse.errors import TraceError
 from mmreuse.graph.program.emit import Program, emit
-from mmreuse.graph.program.recorder import ADVICE, LeafRule, Recording, is_leaf, record
+from mmreuse.graph.program.recorder import ADVICE, LeafRule, is_leaf
+from mmreuse.graph.program.recording import Recording, record
 from mmreuse.graph.values import map_tensors, tensors_in
 from mmreuse.utils.modes import evaluating
 

@@ -19,7 +19,8 @@ from mmreuse.graph.copying import refuse_opaque
 from mmreuse.graph.program.capture import agree, capture, resample
 from mmreuse.graph.program.emit import Call, GraphModule, Program, emit, is_tensor_node
 from mmreuse.graph.program.liveness import Layout, crossings, guess_layout, live_after
-from mmreuse.graph.program.recorder import Recording, as_arguments, outside, record
+from mmreuse.graph.program.recorder import outside
+from mmreuse.graph.program.recording import Recording, as_arguments, record
 from mmreuse.graph.program.sequential_block import chain_between
 from mmreuse.utils.modes import evaluating
 

@@ -6,7 +6,7 @@ from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmreuse.graph.program.emit import Program, is_tensor_node, needed
-from mmreuse.graph.program.recorder import Recording
+from mmreuse.graph.program.recording import Recording
 
 #: How a feature tensor is laid out: (N, C, H, W) maps, (N, H, W, C) maps, or (N, L, C) tokens.
 Layout = Literal['nchw', 'nhwc', 'nlc']

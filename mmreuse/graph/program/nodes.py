@@ -26,7 +26,7 @@ from mmreuse.errors import SpaceError
 from mmreuse.graph.program.cut import resolve
 from mmreuse.graph.program.emit import Call
 from mmreuse.graph.program.liveness import crossings, live_values
-from mmreuse.graph.program.recorder import Recording, record
+from mmreuse.graph.program.recording import Recording, record
 
 
 def sequence_of_nodes(model: nn.Module | Any, inputs: Any = None) -> tuple[str, ...]:

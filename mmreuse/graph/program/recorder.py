@@ -4,14 +4,12 @@ The model runs on concrete tensors under a :class:`torch.overrides.TorchFunction
 in-place operations and functional calls of any kind need no special treatment: what is executed is what is
 recorded, with shapes as plain numbers.
 """
-import contextlib
 import functools
-import inspect
 import itertools
 import operator
 import weakref
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
@@ -20,10 +18,8 @@ from torch.overrides import TorchFunctionMode, is_tensor_method_or_property
 from torch.utils.weak import WeakIdKeyDictionary
 
 from mmreuse.errors import TraceError
-from mmreuse.graph.copying import refuse_opaque
 from mmreuse.graph.program.emit import Call
 from mmreuse.graph.values import tensors_in
-from mmreuse.utils.modes import evaluating
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict, nn.Transformer,
                nn.TransformerEncoder, nn.TransformerDecoder)
@@ -57,17 +53,6 @@ def is_leaf(module: nn.Module, name: str) -> bool:
 def outside(opened: set[str]) -> LeafRule:
     """Return the rule under which every module is one call except those whose names are in ``opened``."""
     return lambda module, name: name not in opened
-
-
-@dataclass
-class Recording:
-    """One concrete run: nodes in execution order, with what is needed to compare it with another run."""
-    graph: fx.Graph
-    calls: list[Call]
-    constants: dict[str, Tensor]
-    reads: list[str]  # where control flow or numbers were taken from values that depend on the inputs
-    inputs: tuple[Any, ...]
-    output: Any  # what the model returned
 
 
 class Recorder(TorchFunctionMode):
@@ -296,76 +281,3 @@ def _tensor_names(model: nn.Module) -> WeakIdKeyDictionary:
             if isinstance(tensor, Tensor):
                 names.setdefault(tensor, f'{prefix}.{name}' if prefix else name)
     return names
-
-
-@contextlib.contextmanager
-def _patched_calls(recorder: Recorder) -> Iterator[None]:
-    original = nn.Module.__call__
-
-    def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        return recorder.call_module(module, original, args, kwargs)
-
-    nn.Module.__call__ = call
-    try:
-        yield
-    finally:
-        nn.Module.__call__ = original
-
-
-def as_arguments(inputs: Any) -> tuple[tuple, dict]:
-    """Read ``inputs``: a tensor, a tuple of positional arguments or a dict of keyword arguments."""
-    if isinstance(inputs, dict):
-        return (), inputs
-    if isinstance(inputs, (tuple, list)):
-        return tuple(inputs), {}
-    if isinstance(inputs, Tensor):
-        return (inputs,), {}
-    raise TraceError(f'inputs must be a tensor, a tuple of arguments or a dict of keyword arguments, got '
-                     f'{type(inputs).__name__}. An image classifier needs e.g. torch.zeros(1, 3, 224, 224).')
-
-
-def record(model: nn.Module, inputs: Any, leaf: LeafRule = is_leaf) -> Recording:
-    """Run a model once in eval mode and record what it does.
-
-    Args:
-        model: Left as it was, its mode included. May live on the meta device, together with ``inputs``.
-        inputs: A tensor, a tuple of arguments or a dict of keyword arguments; axis 0 of tensors is the batch.
-        leaf: Which modules are one call.
-
-    Returns:
-        Recording: shapes in it are concrete numbers, those of ``inputs``.
-
-    Raises:
-        TraceError: The model fails on ``inputs``, or an argument cannot be recorded.
-    """
-    refuse_opaque(model)
-    args, kwargs = as_arguments(inputs)
-    recorder = Recorder(model, leaf)
-    for name, value in zip(_argument_names(model, args, kwargs), (*args, *kwargs.values()), strict=True):
-        recorder.add('placeholder', name, (), {}, value)
-    with evaluating(model), torch.no_grad(), _patched_calls(recorder), recorder:
-        try:
-            output = model(*args, **kwargs)
-        except TraceError:
-            raise
-        except Exception as error:
-            raise TraceError(f'{recorder.where()} fails while the model runs on inputs of shape '
-                             f'{_shapes(args, kwargs)}: {type(error).__name__}: {error}\nGive inputs that the model '
-                             'accepts, on its device.') from error
-        recorder.graph.output(recorder.argument(output))
-    last = next(iter(reversed(recorder.graph.nodes)))
-    last.meta.update(position=len(recorder.graph.nodes) - 1, dynamic=True, mutates=(), stack=(), module='', shape=None)
-    return Recording(recorder.graph, recorder.calls, recorder.constants, recorder.reads,
-                     (*args, *kwargs.values()), output)
-
-
-def _shapes(args: tuple, kwargs: dict) -> str:
-    return ', '.join(str(tuple(tensor.shape)) for tensor in tensors_in((args, kwargs)))
-
-
-def _argument_names(model: nn.Module, args: tuple, kwargs: dict) -> list[str]:
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    known = [name for name, parameter in inspect.signature(model.forward).parameters.items()
-             if parameter.kind in kinds]
-    names = [known[i] if i < len(known) else f'input_{i}' for i in range(len(args))]
-    return names + list(kwargs)

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, fx, nn
 
 from mmreuse.graph.program.emit import Call, attach
-from mmreuse.graph.program.recorder import Recording
+from mmreuse.graph.program.recording import Recording
 
 #: Height and width of the map that a sequence of tokens stands for.
 #: Height and width of the map that a feature tensor stands for.
