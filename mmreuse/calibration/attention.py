@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mmreuse.calibration.layers import Draw, Fitted, FittedLinear, drawn
+from mmreuse.calibration.layers import Fitted, FittedLinear
 
 
 class FittedIntoHeads(Fitted):
@@ -24,9 +24,6 @@ class FittedIntoHeads(Fitted):
 
     def given(self, source: nn.Module, args: tuple, kwargs: Mapping[str, Any], output: Callable[[], Any]) -> Tensor:
         return nn.functional.linear(_images_first(source, args[0]), source.in_proj_weight, source.in_proj_bias)
-
-    def rows(self, x: Tensor, t: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
-        return tuple(each[:, :, None] for each in drawn(x, t, draw))
 
     def anchor(self) -> Tensor:
         return self.layer.in_proj_weight.detach()[None]

@@ -36,16 +36,16 @@ class Fitted:
         """Return what a source's layer gives, of what it gets, or of what the whole operation gives."""
         return output()
 
-    def rows(self, x: Tensor, t: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
-        """Return inputs (R, n, G, inputs) and targets (R, n, G, outputs) at some positions."""
-        raise NotImplementedError
+    def rows(self, x: Tensor, t: Tensor, draw: Draw) -> Tensor:
+        """Return inputs (R, n, G, inputs) at those positions of the output, which is like ``t``, that are drawn."""
+        return picked(x, self.channels, draw)[:, :, None]
 
     def anchor(self) -> Tensor:
         """Return the layer's own weight, (G, outputs, inputs)."""
         return self.layer.weight.detach().reshape(self.groups, self.outputs, self.inputs)
 
     def own_bias(self) -> Tensor:
-        """Return the network's own bias, (G, outputs)."""
+        """Return the layer's own bias, (G, outputs)."""
         bias = self.layer.bias
         zeros = self.layer.weight.new_zeros(self.groups * self.outputs)
         return (zeros if bias is None else bias.detach()).reshape(self.groups, self.outputs)
@@ -71,16 +71,14 @@ class FittedConvolution(Fitted):
         self.inputs = layer.weight[0].numel()
         self.outputs = len(layer.weight) // layer.groups
 
-    def rows(self, x: Tensor, t: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+    def rows(self, x: Tensor, t: Tensor, draw: Draw) -> Tensor:
         sizes = t.shape[2:]
         chosen = draw(len(t), sizes.numel())
         if chosen is None:
             chosen = torch.arange(sizes.numel(), device=x.device).expand(len(t), -1)
         images = torch.arange(len(t), device=x.device)[:, None]
         patches = self._windows(x, sizes)[(images, *torch.unravel_index(chosen, sizes))]  # (R, n, C, *kernel)
-        targets = t.flatten(2).mT[images, chosen]
-        return (patches.reshape(*chosen.shape, self.groups, self.inputs),
-                targets.reshape(*chosen.shape, self.groups, self.outputs))
+        return patches.reshape(*chosen.shape, self.groups, self.inputs)
 
     def _windows(self, x: Tensor, sizes: torch.Size) -> Tensor:
         """Show every patch, (R, *sizes, C, *kernel), without copies."""
@@ -101,9 +99,6 @@ class FittedLinear(Fitted):
         self.layer, self.norm = layer, norm
         self.outputs, self.inputs = layer.weight.shape
 
-    def rows(self, x: Tensor, t: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
-        return tuple(each[:, :, None] for each in drawn(x, t, draw))
-
 
 class FittedNorm(Fitted):
     """Gain and bias of a norm: a regression for each channel, from what it normalises to.
@@ -119,10 +114,9 @@ class FittedNorm(Fitted):
         self.groups = layer.weight.numel()
         self.fixed = layer._parameters.get('bias') is None  # a bias that it has no place for
 
-    def rows(self, x: Tensor, t: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+    def rows(self, x: Tensor, t: Tensor, draw: Draw) -> Tensor:
         plain = with_parameters(self.layer, torch.ones_like(self.layer.weight), None)(x)
-        rows = drawn(plain.movedim(self.channels, -1), t.movedim(self.channels, -1), draw)
-        return tuple(each[..., None] for each in rows)
+        return picked(plain, self.channels, draw)[..., None]
 
     def own_bias(self) -> Tensor:
         bias = torch.zeros_like(self.layer.weight) if self.fixed else self.layer.bias
@@ -134,14 +128,18 @@ class FittedNorm(Fitted):
             self.layer.bias.data.copy_(bias.flatten())
 
 
-def drawn(x: Tensor, t: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
-    """Return inputs (R, n, i) and targets (R, n, o) at some positions, from (R, ..., i) and (R, ..., o)."""
-    x, t = x.reshape(len(x), -1, x.shape[-1]), t.reshape(len(t), -1, t.shape[-1])
+def picked(x: Tensor, channels: int, draw: Draw) -> Tensor:
+    """Return what stands at some positions, (R, n, C).
+
+    Args:
+        x: (R, ..., C, ...), where all axes but the first and that of the channels are positions.
+        channels: Their axis.
+        draw: Says which.
+    """
+    x = x.movedim(channels, -1)
+    x = x.reshape(len(x), -1, x.shape[-1])
     chosen = draw(len(x), x.shape[1])
-    if chosen is None:
-        return x, t
-    rows = torch.arange(len(x), device=x.device)[:, None]
-    return x[rows, chosen], t[rows, chosen]
+    return x if chosen is None else x[torch.arange(len(x), device=x.device)[:, None], chosen]
 
 
 def with_parameters(layer: nn.Module, weight: Tensor, bias: Tensor | None) -> nn.Module:

@@ -87,10 +87,13 @@ class Regression:
 
 
 def _solve_where(gram: Tensor, cross: Tensor, penalty: Tensor, anchor: Tensor) -> Tensor:
-    """Solve row by row for the weights that are kept, where W_0 is not zero; others are zero."""
-    weight, kept = torch.zeros_like(cross), anchor != 0
-    for group, row in kept.any(2).nonzero().tolist():
-        own = kept[group, row].nonzero().flatten()
-        weight[group, row, own] = solve_ridge(
-            gram[group][own[:, None], own], cross[group, row, own][None], penalty[group], anchor[group, row, own])[0]
+    """Solve for the weights that are kept, where W_0 is not zero; others are zero. Rows that keep the same go together.
+    """
+    weight = torch.zeros_like(cross)
+    for group, kept in enumerate(anchor != 0):
+        patterns, number_of = kept.unique(dim=0, return_inverse=True)
+        for number, pattern in enumerate(patterns):
+            own, rows = pattern.nonzero().flatten(), (number_of == number).nonzero()
+            weight[group, rows, own] = solve_ridge(
+                gram[group][own[:, None], own], cross[group, rows, own], penalty[group], anchor[group, rows, own])
     return weight

@@ -8,7 +8,7 @@ from mmreuse.utils.tables import Rows, Tabular
 class LayerFit:
     """The fit of one layer."""
     ridge: float
-    before: float  # share of the target's variance that the layer missed, on held-out images if there are any
+    before: float  # share of the target's variance that the layer missed: on held-out images if they chose the ridge
     after: float
 
 

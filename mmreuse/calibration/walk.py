@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmreuse.calibration.images import CalibrationImages
 from mmreuse.calibration.kinds import fitted
-from mmreuse.calibration.layers import Fitted
+from mmreuse.calibration.layers import Fitted, picked
 from mmreuse.calibration.moments import Regression
 from mmreuse.calibration.report import CalibrationReport, LayerFit
 from mmreuse.calibration.source import Source
@@ -144,20 +144,25 @@ class Walk:
             raise DataError(f"calibrate: inputs or targets of '{problem.name}' are not finite. Check the networks and "
                             'the images.')
         layer = problem.fitted
-        anchor, bias = layer.anchor().to(seen.xx), layer.own_bias().to(seen.xx)
-        if not held.count:
-            held = seen
-        ridge, solution = (self.ridge, seen.solve(anchor, self.ridge)) if self.ridge is not None else \
-            self._best_ridge(seen, held, anchor)
-        spread = held.spread or 1.
-        fit = LayerFit(ridge, held.error(anchor, bias) / spread, held.error(*solution) / spread)
+        own = layer.anchor().to(seen.xx), layer.own_bias().to(seen.xx)
+        held = held if held.count else seen
+        ridge, judged = self.ridge, None
+        if ridge is None:
+            ridge, found = self._best_ridge(seen, held, own[0])
+            judged = self._described(ridge, held, own, found)
         if held is not seen:
             seen += held
-            solution = seen.solve(anchor, ridge)
+        solution = seen.solve(own[0], ridge)
+        self.report.fits[problem.name] = judged or self._described(ridge, seen, own, solution)
         for tensor in solution:
             broadcast(tensor)
         layer.store(*solution)
-        self.report.fits[problem.name] = fit
+
+    @staticmethod
+    def _described(ridge: float, rows: Regression, before: tuple[Tensor, Tensor],
+                   after: tuple[Tensor, Tensor]) -> LayerFit:
+        spread = rows.spread or 1.
+        return LayerFit(ridge, rows.error(*before) / spread, rows.error(*after) / spread)
 
     def _best_ridge(self, seen: Regression, held: Regression, anchor: Tensor) -> tuple[float, tuple[Tensor, Tensor]]:
         """Go up or down from what was best for the layer before, as long as held-out images are missed by less."""
@@ -186,41 +191,58 @@ class Walk:
         states = [self.own.states(problem.node),
                   *(run.states(node) for run, node in zip(self.others, problem.nodes, strict=True))]
         for batch, (own, *others) in enumerate(zip(*states, strict=True)):
+            draw = partial(lambda batch, rows, total: self.images.draw(batch, rows, total, self.positions), batch)
+            given = [self._given(problem, *each) for each in zip(self.others, problem.nodes, others, strict=True)]
             x = layer.read(*self.own.arguments(self.own.nodes[problem.node], own))
-            x, t = layer.rows(x, self._target(problem, batch, others), partial(
-                lambda batch, rows, total: self.images.draw(batch, rows, total, self.positions), batch))
-            held = self.images.held(batch, len(x)).to(x.device)
+            x = layer.rows(x, given[0], draw)
+            t = self._joined(batch, [self._target(problem, source, run, picked(each, layer.channels, draw)) for (
+                source, run, each) in zip(self.sources, self.others, given, strict=True)])
+            t = t.reshape(*t.shape[:2], layer.groups, layer.outputs)
+            held = self.images.held(batch, len(x)).to(device)
             for each, rows in zip(sums, (~held, held), strict=True):
                 each.add(x[rows].flatten(0, 1), t[rows].flatten(0, 1))
         for each in sums:
             each.reduce()
         return sums
 
-    def _target(self, problem: Problem, batch: int, states: Sequence[State]) -> Tensor:
-        """Return the layer's target for a batch, in the network's features.
-
-        It is the mean over sources, or what the owner of each image gives.
-        """
-        found = [self._wanted(problem, *each) for each in zip(self.sources, self.others, problem.nodes, states,
-                                                              strict=True)]
-        owners = self.images.owners(batch, len(found[0]))
+    def _joined(self, batch: int, targets: Sequence[Tensor]) -> Tensor:
+        """Return the mean over sources, or what the owner of each image gives."""
+        owners = self.images.owners(batch, len(targets[0]))
         if owners is None:
-            return sum(found) / len(found)
-        return torch.stack(found)[owners.to(found[0].device), torch.arange(len(found[0]), device=found[0].device)]
+            return sum(targets) / len(targets)
+        device = targets[0].device
+        return torch.stack(list(targets))[owners.to(device), torch.arange(len(targets[0]), device=device)]
 
-    def _wanted(self, problem: Problem, source: Source, run: Stepwise, number: int, state: State) -> Tensor:
-        node, layer = run.nodes[number], problem.fitted
-        given = layer.given(run.network.get_submodule(problem.layer), *run.arguments(node, state),
-                            partial(run.output, node, state))
+    def _given(self, problem: Problem, run: Stepwise, number: int, state: State) -> Tensor:
+        """Return what a source's layer gives for a batch."""
+        node = run.nodes[number]
+        return problem.fitted.given(run.network.get_submodule(problem.layer), *run.arguments(node, state),
+                                    partial(run.output, node, state))
+
+    def _target(self, problem: Problem, source: Source, run: Stepwise, given: Tensor) -> Tensor:
+        """Return what the layer should give according to a source that gives (R, n, C): that, in the network's features.
+
+        Networks that were merged normalise by statistics of their own. Where a batch norm follows, what counts is what
+        comes out of it; channels that it as good as removes have the layer's own output as their target.
+        """
         plan = source.plans.get(problem.name)
 
         def mapped(x: Tensor) -> Tensor:
-            return x if plan is None else plan.apply(x, layer.channels)
+            return x if plan is None else plan.apply(x, 2)
 
         if problem.norm is None:
             return mapped(given)
-        gain, shift = _affine_of(run.network.get_submodule(problem.norm), given.dim())
-        return _in_front_of(layer.norm, mapped(gain * given + shift), mapped(given))
+        gain, shift = _affine_of(run.network.get_submodule(problem.norm))
+        own_gain, own_shift = _affine_of(problem.fitted.norm)
+        lives = own_gain.abs() > 1e-4 * own_gain.abs().max()
+        behind = (mapped(gain * given + shift) - own_shift) / torch.where(lives, own_gain, 1)
+        return torch.where(lives, behind, mapped(given))
+
+
+def _affine_of(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
+    """Return gain and shift of a batch norm by channel, in front of an activation that some libraries' norms hold."""
+    gain = (norm.running_var + norm.eps).rsqrt() * (1 if norm.weight is None else norm.weight)
+    return gain, (0 if norm.bias is None else norm.bias) - norm.running_mean * gain
 
 
 def _calls(run: Stepwise) -> list[tuple[int, str]]:
@@ -250,21 +272,3 @@ def _owner_of(node: fx.Node, run: Stepwise) -> str | None:
 def _first_calls(run: Stepwise) -> Iterator[tuple[str, int]]:
     """Return the first call of each layer, by name."""
     return ((name, number) for number, name in reversed(_calls(run)))
-
-
-def _in_front_of(norm: _BatchNorm, behind: Tensor, otherwise: Tensor) -> Tensor:
-    """Return what a batch norm has to get so that it gives ``behind``.
-
-    Networks that were merged normalise by statistics of their own: what counts is what comes out of the norm. Channels
-    that it as good as removes get ``otherwise``.
-    """
-    gain, shift = _affine_of(norm, behind.dim())
-    lives = gain.abs() > 1e-4 * gain.abs().max()
-    return torch.where(lives, (behind - shift) / torch.where(lives, gain, 1), otherwise)
-
-
-def _affine_of(norm: _BatchNorm, rank: int) -> tuple[Tensor, Tensor]:
-    """Return gain and shift (1, C, 1, ...) of a norm, in front of an activation that it may hold."""
-    gain = (norm.running_var + norm.eps).rsqrt() * (1 if norm.weight is None else norm.weight)
-    shift = (0 if norm.bias is None else norm.bias) - norm.running_mean * gain
-    return tuple(each.reshape(1, -1, *[1] * (rank - 2)) for each in (gain, shift))

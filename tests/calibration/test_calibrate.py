@@ -7,6 +7,7 @@ from torch import nn
 
 from mmreuse.calibration import Source, calibrate
 from mmreuse.calibration.kinds import fitted
+from mmreuse.calibration.layers import picked
 from mmreuse.calibration.moments import Regression
 from mmreuse.errors import ConfigError, DataError
 from mmreuse.graph import Permute, Select, transform, verified
@@ -58,7 +59,9 @@ def test_one_layer_is_least_squares(layer, shape):
     x = torch.randn(40, *shape, dtype=torch.float64)
     target = layer(x).detach() + 0.1 * torch.randn_like(layer(x))
     problem = fitted('it', layer)['it']
-    rows = [each.flatten(0, 1) for each in problem.rows(x, target, lambda rows, total: None)]
+    inputs = problem.rows(x, target, lambda rows, total: None)
+    wanted = picked(target, problem.channels, lambda rows, total: None)
+    rows = inputs.flatten(0, 1), wanted.reshape(*inputs.shape[:3], -1).flatten(0, 1)
     sums = Regression.zeros(problem.groups, problem.inputs, problem.outputs)
     sums.add(*rows)
     weight, bias = sums.solve(problem.anchor(), 0.)
