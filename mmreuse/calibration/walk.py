@@ -220,7 +220,7 @@ class Walk:
                                     partial(run.output, node, state))
 
     def _target(self, problem: Problem, source: Source, run: Stepwise, given: Tensor) -> Tensor:
-        """Return what the layer should give according to a source that gives (R, n, C): that, in the network's features.
+        """Return what the layer should give according to a source that gives (R, n, C), mapped.
 
         Networks that were merged normalise by statistics of their own. Where a batch norm follows, what counts is what
         comes out of it; channels that it as good as removes have the layer's own output as their target.

@@ -77,3 +77,19 @@ def test_images_that_are_not_normalised_are_refused(cfg):
 def test_what_cannot_be_fitted_with_is_refused(options):
     with pytest.raises(ConfigError, match=next(iter(options))):
         StitchingInitHook(**options)
+
+
+def test_blocks_are_calibrated_by_name(cfg):
+    """What comes out is nearer to what comes out of the network that both halves are of."""
+    source, errors = CifarResNet(14, 4).eval(), []
+    source.load_state_dict(torch.load(cfg.model.backbone.block_list[0].model.weights, weights_only=True))
+    for options in ({}, dict(calibrate_blocks=True)):
+        cfg.custom_hooks = [dict(type='StitchingInitHook', samples=96, **options)]
+        runner = SafeRunner.from_cfg(cfg)
+        runner.train()
+        batch = next(iter(runner.train_dataloader))
+        images = runner.model.data_preprocessor(batch)['inputs']
+        with torch.no_grad():
+            wanted = source.layer3(source.layer2(source.layer1(source.relu(source.bn1(source.conv1(images))))))
+            errors.append(float((runner.model.eval().backbone(images)[-1] - wanted).norm() / wanted.norm()))
+    assert errors[1] < 0.8 * errors[0]

@@ -26,6 +26,7 @@ class StitchingInitHook(Hook):
     Args:
         samples: Images to use.
         ridge: Penalty on the weights, see :func:`mmreuse.reassembly.assembly.stitching_init.stitch_by_least_squares`.
+        calibrate_blocks: Also refit the blocks, behind their joints, to what they gave in their own networks.
 
     Raises:
         ConfigError: ``samples`` is no positive whole number, or ``ridge`` no positive number.
@@ -34,13 +35,14 @@ class StitchingInitHook(Hook):
     priority = 'VERY_HIGH'
     makes_network = True
 
-    def __init__(self, samples: int = 512, ridge: float = 1e-4) -> None:
+    def __init__(self, samples: int = 512, ridge: float = 1e-4, calibrate_blocks: bool = False) -> None:
         if not isinstance(samples, int) or isinstance(samples, bool) or samples < 1:
             raise ConfigError(f'StitchingInitHook: samples = {samples!r} must be a whole number above 0.')
         if not isinstance(ridge, int | float) or not 0 < ridge < math.inf:
             raise ConfigError(f'StitchingInitHook: ridge = {ridge!r} must be a positive number.')
         self.samples = samples
         self.ridge = ridge
+        self.calibrate_blocks = calibrate_blocks
 
     def before_train(self, runner: Any) -> None:
         """Fit and log the errors left at every joint."""
@@ -51,9 +53,10 @@ class StitchingInitHook(Hook):
             raise ConfigError('custom_hooks: StitchingInitHook fits the joints of a DeRy backbone, but the model has '
                               f'{type(getattr(model, "backbone", model)).__name__}. Remove the hook.')
         errors = stitch_by_least_squares(
-            model.backbone, self._images(runner, model), _preprocess_of(model), ridge=self.ridge)
-        for parameter in (*model.backbone.stem.parameters(), *model.backbone.adapters.parameters()):
-            broadcast(parameter.data)
+            model.backbone, self._images(runner, model), _preprocess_of(model), ridge=self.ridge,
+            calibrate_blocks=self.calibrate_blocks)
+        for tensor in model.backbone.state_dict().values():
+            broadcast(tensor)
         listed = ', '.join(f'{error:.3f}' for error in errors)
         runner.logger.info(f'Stitching layers fitted on {self.samples} images; relative errors by block: {listed}')
 

@@ -6,6 +6,7 @@ network it comes from (resampled to the stitching layer's resolution). With the 
 statistics set to those of X, the best map to LeakyReLU^-1(Y) is a ridge regression, solved
 from streaming cross moments. The layers have no bias; the norm's shift stands in for it.
 """
+import logging
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -13,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmreuse.calibration import Source, calibrate
 from mmreuse.errors import DataError
-from mmreuse.graph import Layout, Size, endpoints
+from mmreuse.graph import Layout, Size, copy_model, endpoints
 from mmreuse.reassembly.assembly.adapters import StitchingLayer, hand_over, to_layout
 from mmreuse.reassembly.partition.block_list import BlockSpec
 from mmreuse.reassembly.partition.blocks import ZooBlock
@@ -22,6 +24,8 @@ from mmreuse.reassembly.zoo.structures import Node
 from mmreuse.reassembly.zoo.zoo import Preprocess, ZooEntry, build_member
 from mmreuse.statistics import CrossMomentAccumulator, CrossMoments, device_of, image_batches, least_squares
 from mmreuse.utils.modes import evaluating
+
+logger = logging.getLogger(__name__)
 
 #: Extra tokens (class, distillation, registers) that a sequence of map tokens may start with.
 _MAX_EXTRA_TOKENS = 8
@@ -46,6 +50,7 @@ def stitch_by_least_squares(
     preprocess: Preprocess | None = None,
     samples: int | None = None,
     ridge: float = 1e-4,
+    calibrate_blocks: bool = False,
 ) -> list[float]:
     """Initialise stem and stitching layers of an assembled backbone, in place, from front to back.
 
@@ -59,6 +64,8 @@ def stitch_by_least_squares(
         preprocess: How these images were normalised; default ImageNet's mean and standard deviation.
         samples: How many images to use; None for all.
         ridge: Penalty on the weights relative to the mean variance of X.
+        calibrate_blocks: Also refit the layers of each block, behind the joint in front of it, to what they gave in
+            the block's own network, see :func:`mmreuse.calibration.calibrate`.
 
     Returns:
         list[float]: Per joint, with or without a stitching layer, from the first block's on: the
@@ -79,6 +86,8 @@ def stitch_by_least_squares(
             if joint.adapter is not None:
                 _fit(joint, loader, samples, ridge)
             errors.append(_error(joint, loader, samples))
+            if calibrate_blocks:
+                _calibrate_block(joint, loader, samples)
     return errors
 
 
@@ -279,6 +288,41 @@ def _set_layers(adapter: StitchingLayer, weight: Tensor, shift: Tensor) -> None:
     for layer in rest:
         nn.init.zeros_(layer.weight)
         layer.weight.view(layer.weight.shape[:2]).fill_diagonal_(1)
+
+
+class _Block(nn.Module):
+    """A block on one half of the channels that it is given: what arrives (0), or what it got in its own network (1).
+
+    Args:
+        block: Of a zoo.
+        half: Which.
+    """
+
+    def __init__(self, block: ZooBlock, half: int) -> None:
+        super().__init__()
+        self.block = block
+        self.half = half
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Compute the block's output from maps (N, 2 * C, H, W)."""
+        x, size = maps.chunk(2, 1)[self.half], tuple(maps.shape[-2:])
+        return self.block(to_layout(x, size, 'nchw', self.block.in_layout), size)[0]
+
+
+def _calibrate_block(joint: _Joint, loader: Iterable, samples: int | None) -> None:
+    """Refit a block to what it gave in its own network, from what arrives now."""
+    maps = []
+    for images, in image_batches(loader, [joint.backbone], samples, f'block {joint.index}'):
+        x = joint.arriving(images)
+        maps.append(torch.cat([x, joint.wanted(images, tuple(x.shape[-2:]))], 1))
+    block = joint.backbone.blocks[joint.index]
+    twin = copy_model(block)
+    calibrate(_Block(twin, 0), [Source(_Block(block, 1))], maps)
+    if twin.state_dict().keys() != block.state_dict().keys():
+        logger.warning("block %d stays as it is: to be calibrated its layers would need biases that the network's "
+                       'config does not give them', joint.index)
+        return
+    block.load_state_dict(twin.state_dict())
 
 
 def _error(joint: _Joint, loader: Iterable, samples: int | None) -> float:
