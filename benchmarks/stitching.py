@@ -3,10 +3,10 @@
     python benchmarks/stitching.py --out stitching.json
 
 The network of configs/dery/cifar_resnets (blocks of ResNet-56 and ResNet-20, weights in data/weights), 512 unlabelled
-training images of CIFAR-10-JPEG. ``before``: accuracy on 2000 test images with the last block's own classifier, before any training;
-``after``: after one epoch on 2000 training images (SGD, cosine from 0.05, 32 images a step, all parts, three seeds of
-the order of images: mean, and half of the range). Errors: what blocks get, relative to what they got in their own
-networks. ``reference``: the default start.
+training images of CIFAR-10-JPEG. ``before``: accuracy on 2000 test images with the last block's own classifier, before
+any training; ``after``: after one epoch on 2000 training images (SGD, cosine from 0.05, 32 images a step, all parts,
+three seeds of the order of images: mean, and half of the range). Errors: what blocks get, relative to what they got in
+their own networks. ``reference``: the default start.
 """
 import copy
 import os

@@ -15,6 +15,7 @@ from mmengine.dist import all_reduce
 from torch import Tensor
 
 from mmreuse.errors import DataError
+from mmreuse.statistics.ridge import solve_ridge
 from mmreuse.utils.precision import full_precision
 
 # Rows of one float32 product. Longer sums lose digits, shorter ones spend their time in the float64 merge.
@@ -233,8 +234,6 @@ def least_squares(moments: CrossMoments, ridge: float = 0.0) -> tuple[Tensor, Te
     Returns:
         tuple: weight of shape (q, p) and bias of shape (q,), float64.
     """
-    size = len(moments.mean_x)
     penalty = ridge * moments.covariance_xx.diagonal().mean()
-    system = moments.covariance_xx + penalty * torch.eye(size).to(moments.covariance_xx)
-    weight = (torch.linalg.pinv(system, rtol=1e-6, hermitian=True) @ moments.covariance_xy).T
+    weight = solve_ridge(moments.covariance_xx, moments.covariance_xy.T, penalty)
     return weight, moments.mean_y - weight @ moments.mean_x

@@ -4,7 +4,7 @@ import torch
 from mmreuse.errors import ConfigError, SpaceError
 from mmreuse.graph import Dense
 from mmreuse.merging.matching.matching import Matching
-from mmreuse.statistics import SpaceMoments
+from mmreuse.statistics import SpaceMoments, solve_ridge
 
 
 def refit(matching: Matching, moments: SpaceMoments, ridge: float = 1e-6) -> Matching:
@@ -37,8 +37,6 @@ def refit(matching: Matching, moments: SpaceMoments, ridge: float = 1e-6) -> Mat
     second = moments.covariance + torch.outer(moments.mean, moments.mean)  # (O, O)
     cross = matching.map.merge(second)  # (n', O): M S
     gram = matching.map.merge(cross.T.contiguous())  # (n', n'): M S M^T
-    penalty = ridge * gram.diagonal().mean().clamp(min=torch.finfo(gram.dtype).tiny)
-    system = gram + penalty * torch.eye(len(gram)).to(gram)
+    unmerge = solve_ridge(gram, cross.T, ridge * gram.diagonal().mean())
     merge = matching.map.dense(len(second)).merge_matrix
-    return Matching(Dense(merge, torch.linalg.solve(system, cross).T.contiguous().to(merge)), matching.sizes,
-                    matching.score)
+    return Matching(Dense(merge, unmerge.contiguous().to(merge)), matching.sizes, matching.score)
