@@ -14,7 +14,7 @@ from common import arguments, load_data, report, train, vgg
 from mmreuse.diagnostics import feature_magnitudes, normalised, running_statistics
 from mmreuse.merging import align, interpolate
 from mmreuse.renormalization import reset
-from mmreuse.renormalization.score import accuracy
+from mmreuse.statistics.evaluate import accuracy
 from mmreuse.visualization import draw_running_statistics
 
 

@@ -14,7 +14,7 @@ from common import arguments, load_data, report, train, vgg
 from mmreuse.apis import prune
 from mmreuse.diagnostics import variance_ratio
 from mmreuse.renormalization import apply_renormalizers
-from mmreuse.renormalization.score import accuracy
+from mmreuse.statistics.evaluate import accuracy
 from mmreuse.visualization import draw_layers
 
 SPARSITIES = (.5, .7, .8)

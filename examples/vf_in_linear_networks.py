@@ -14,7 +14,7 @@ from common import arguments, load_data, report, train
 from mmreuse.diagnostics import feature_magnitudes, normalised, parameter_magnitudes, rescaled
 from mmreuse.merging import align, interpolate
 from mmreuse.models import LinearMLP
-from mmreuse.renormalization.score import accuracy
+from mmreuse.statistics.evaluate import accuracy
 from mmreuse.visualization import draw_layers
 
 

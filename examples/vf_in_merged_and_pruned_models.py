@@ -13,7 +13,7 @@ from common import arguments, load_data, report, resnet, train, vgg
 from mmreuse.apis import prune
 from mmreuse.diagnostics import by_depth, envelope, feature_magnitudes, normalised, output_statistics
 from mmreuse.merging import interpolate
-from mmreuse.renormalization.score import accuracy
+from mmreuse.statistics.evaluate import accuracy
 from mmreuse.utils.files.atomic import atomic_path
 from mmreuse.visualization import draw_outputs, draw_vanishing
 

@@ -9,6 +9,7 @@ from mmengine.evaluator import Evaluator
 from mmengine.registry import init_default_scope
 
 from mmreuse.engine.launch import load_config
+from mmreuse.engine.merging import collect_moments, merge_sources, renormalize_merged
 from mmreuse.merging.matching.requirements import needs_moments
 from mmreuse.registry import HOOKS, MODELS
 from mmreuse.utils.class_split import resolve_tasks
@@ -77,9 +78,9 @@ def test_model_builds_and_merges(path):
     model = MODELS.build(with_models(cfg)).eval()
     size = model.input_size
     images = [torch.randn(16, *size)]
-    model.merge(model.collect(images), cfg.default_hooks['merge']['matcher'])
-    for renormalizer in cfg.default_hooks['renormalize']['renormalizers']:
-        model.renormalize({**renormalizer, 'samples': None}, images)
+    merge_sources(model, lambda: collect_moments(model, images), cfg.default_hooks['merge']['matcher'])
+    renormalizers = cfg.default_hooks['renormalize']['renormalizers']
+    renormalize_merged(model, images, [{**renormalizer, 'samples': None} for renormalizer in renormalizers])
     with torch.no_grad():
         samples = model(images[0], mode='predict')
     outputs = 1 if model.stop is None else len(model.sources)

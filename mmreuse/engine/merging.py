@@ -1,7 +1,7 @@
 """Shared by merging hooks and tools: images for matching, moments taken once, the report of a merge."""
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,15 @@ from mmreuse.engine.replay import OwnDraws, fresh_loader
 from mmreuse.engine.unwrap_model import model_of
 from mmreuse.errors import DataError
 from mmreuse.graph import Assign
-from mmreuse.merging import Matching
+from mmreuse.merging import Matching, merge_weights
 from mmreuse.merging.matching.requirements import needs_moments
+from mmreuse.merging.merge import fill_trunk, match_and_refit, renormalize
 from mmreuse.merging.shared.agreement import TaskImages
 from mmreuse.merging.shared.merge_shared import Mergers, Scale
 from mmreuse.models.classifiers import MergedClassifier
-from mmreuse.statistics import SpaceMoments
+from mmreuse.statistics import SpaceMoments, collect
 from mmreuse.statistics.moment_files import load_moments, save_moments
-from mmreuse.utils.configs.methods import MethodLike
+from mmreuse.utils.configs.methods import MethodLike, method_name
 from mmreuse.utils.cost.complexity import count_macs, count_params
 from mmreuse.utils.files.cache import StageCache
 from mmreuse.utils.files.io import state_hash
@@ -121,21 +122,30 @@ def validation_score(model: MergedClassifier, loader: DataLoader, evaluator: Any
     return score
 
 
-def cached_moments(model: MergedClassifier, images: MatchingImages, samples: int | None, data: Mapping[str, Any],
-                   cache_dir: str | Path) -> dict[str, SpaceMoments]:
-    """Return the joint moments of all spaces of the sources, from the cache where they were taken before.
-
-    They serve every matcher, hyper-parameter and stop.
+def collect_moments(model: MergedClassifier, images: Iterable, samples: int | None = None) -> dict[str, SpaceMoments]:
+    """Joint moments of all feature spaces that the sources share, in one pass; good for every matcher and stop.
 
     Args:
         model: With its sources' weights loaded.
-        images: What moments are taken of.
-        samples: How many of them; None for all.
-        data: Settings that say what the images are.
-        cache_dir: Where moments are kept by content.
+        images: Batches, prepared.
+        samples: How many images to use; None for all.
 
     Raises:
-        DataError: A feature is not finite, or there are too few images.
+        DataError: There are too few, or a feature is not finite.
+    """
+    shared = [name for name, space in model.graphs[0].spaces.items()
+              if space.taps and all(name in graph.spaces for graph in model.graphs)]
+    return collect(model.graphs, images, shared, samples=samples)
+
+
+def cached_moments(model: MergedClassifier, images: MatchingImages, samples: int | None, data: Mapping[str, Any],
+                   cache_dir: str | Path) -> dict[str, SpaceMoments]:
+    """The same, from the cache where they were taken before.
+
+    Args:
+        model, images, samples: As for :func:`collect_moments`.
+        data: Settings that say what the images are.
+        cache_dir: Where moments are kept by content.
     """
     key = dict(sources=[state_hash(source.model) for source in model.sources], data=data, samples=samples,
                images=images.fingerprint(), seed=images.seed, processes=get_world_size(),
@@ -143,7 +153,7 @@ def cached_moments(model: MergedClassifier, images: MatchingImages, samples: int
                         for name, space in graph.spaces.items()} for graph in model.graphs])
 
     def make(folder: Path) -> None:
-        moments = model.collect(images, samples)
+        moments = collect_moments(model, images, samples)
         if is_main_process():
             save_moments(folder / 'moments.safetensors', moments)
 
@@ -176,9 +186,13 @@ def merge_sources(
     """
     started = time.perf_counter()
     found = moments() if model.spaces and (refit or needs_moments(matcher, overrides)) else None
-    seconds = dict(statistics=time.perf_counter() - started)
-    seconds |= model.merge(found, matcher, overrides=overrides, refit=refit)
-    return merge_metrics(model, seconds)
+    collected = time.perf_counter()
+    matchings = match_and_refit(model.graphs, found, matcher, spaces=model.spaces, overrides=overrides, refit=refit)
+    matched = time.perf_counter()
+    model.hold(merge_weights(model.graphs, matchings, start=model.start, stop=model.stop), method_name(matcher),
+               matchings)
+    return merge_metrics(model, dict(statistics=collected - started, matching=matched - collected,
+                                     fusing=time.perf_counter() - matched))
 
 
 def merge_shared_sources(model: MergedClassifier, images: MatchingImages, merger: Mergers, base: nn.Module | None,
@@ -204,7 +218,9 @@ def merge_shared_sources(model: MergedClassifier, images: MatchingImages, merger
     networks = [source.model for source in model.sources]
     own = images.by_task(model.tasks, samples) if len(model.tasks) > 1 else None
     shown = TaskImages.of(networks, images, own, None if own else samples)
-    report = model.merge_shared(merger, base, shown, scale=scale, settle=settle)
+    merged = merge_weights(model.graphs, {}, start=model.start, stop=model.stop)
+    report = fill_trunk(merged, model.graphs, merger, base, scale, shown, settle=settle)
+    model.hold(merged, report['type'])
     chosen = {f'merge/{key}': report[key] for key in ('scale', 'agreement', 'divergence') if report[key] is not None}
     return {**merge_metrics(model, dict(merging=time.perf_counter() - started)), **chosen}, report
 
@@ -224,7 +240,7 @@ def renormalize_merged(model: MergedClassifier, images: MatchingImages, renormal
     """
     started = time.perf_counter()
     for renormalizer in renormalizers:
-        model.renormalize(renormalizer, images, score)
+        renormalize(model.merged, images, renormalizer, model.graphs, model.matchings, score=score)
     return {'merge/renormalization_seconds': time.perf_counter() - started}
 
 

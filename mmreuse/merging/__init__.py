@@ -2,7 +2,6 @@
 from mmreuse.merging.files import record_merge, skeleton
 from mmreuse.merging.interpolation.align import Aligned, align, align_graphs
 from mmreuse.merging.interpolation.curve import barrier, curve, points
-from mmreuse.merging.interpolation.evaluate import evaluate_together
 from mmreuse.merging.interpolation.interpolate import interpolate
 from mmreuse.merging.matching.match_spaces import match_spaces
 from mmreuse.merging.matching.matching import Matching
@@ -16,6 +15,7 @@ from mmreuse.merging.partial.preserve_first import Ensemble, PreserveFirst
 from mmreuse.merging.partial.preserve_points import PreservePoint, find_start, preserve_first_points, preserve_point
 from mmreuse.merging.partial.stops import StopPoint, find_stop, stop_points
 from mmreuse.merging.shared.transport import transport
+from mmreuse.statistics.evaluate import evaluate_together
 
 __all__ = [
     'Aligned', 'Ensemble', 'GroupedMerge', 'Matching', 'MergedModel', 'PreserveFirst', 'PreservePoint', 'StopPoint',

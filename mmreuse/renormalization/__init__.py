@@ -8,9 +8,10 @@ from mmreuse.renormalization.methods.repair import repair, rescale, reshift
 from mmreuse.renormalization.methods.reset import reset
 from mmreuse.renormalization.renormalize import renormalize
 from mmreuse.renormalization.requirements import check_fit
-from mmreuse.renormalization.score import Score, accuracy
+from mmreuse.renormalization.score import Score
 from mmreuse.renormalization.target_layers import NORMS, WEIGHTED, Flow
 from mmreuse.renormalization.target_statistics import Statistics, check_weights, combine, output_orders, permuted
+from mmreuse.statistics.evaluate import accuracy
 
 __all__ = [
     'Choice', 'Flow', 'MatchedMoments', 'Methods', 'NORMS', 'Score', 'Statistics', 'WEIGHTED', 'accuracy',

@@ -147,6 +147,19 @@ def check_finite(own: Mapping[str, Tensor], state: Mapping[str, Tensor], source:
                                 'infinite: its training diverged, or the file is damaged. Take another checkpoint.')
 
 
+def misfit(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
+    """Return, in sentences, in which names and shapes a state differs from that of a network; '' where it fits.
+
+    Args:
+        own: Of the network.
+        state: What shall be loaded.
+    """
+    names = _differing_names([name for name in own if name not in state], [name for name in state if name not in own],
+                             own, state)
+    shapes = _other_shapes({name: tuple(tensor.shape) for name, tensor in own.items()}, state)
+    return ' '.join(filter(None, (names, shapes)))
+
+
 @torch.no_grad()
 def _restore(model: nn.Module, before: Mapping[str, Tensor]) -> None:
     own = model.state_dict()

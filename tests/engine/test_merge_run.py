@@ -7,9 +7,9 @@ import torch
 from merging_runs import merge_config, train_sources
 
 from mmreuse.apis import evaluate
+from mmreuse.engine import merging
 from mmreuse.engine.run_config import run_config
 from mmreuse.errors import ArtefactError, ConfigError, DataError, SpaceError
-from mmreuse.models import MergedClassifier
 from mmreuse.networks import describe, load, record_of
 from mmreuse.utils.files.io import load_checkpoint, read_json
 
@@ -75,7 +75,7 @@ def test_other_matchers_and_stops_use_the_same_moments(merged, monkeypatch, tmp_
     def forbidden(*_):
         raise AssertionError('a second pass over the data')
 
-    monkeypatch.setattr(MergedClassifier, 'collect', forbidden)
+    monkeypatch.setattr(merging, 'collect_moments', forbidden)
     run_config(merged[0], work_dir=tmp_path, options={
         'model.stop': None, 'default_hooks.merge.matcher': dict(_delete_=True, type='permute')})
     assert len(read_json(tmp_path / 'matching.json')) > len(read_json(merged[1] / 'matching.json'))
@@ -101,15 +101,15 @@ def test_equal_runs_give_equal_bytes(merged, tmp_path):
 def test_other_images_need_moments_of_their_own(merged, tmp_path):
     seen = []
     with pytest.MonkeyPatch.context() as patch:
-        collect = MergedClassifier.collect
-        patch.setattr(MergedClassifier, 'collect', lambda *args: seen.append(args) or collect(*args))
+        collect = merging.collect_moments
+        patch.setattr(merging, 'collect_moments', lambda *args: seen.append(args) or collect(*args))
         for options in ({'train_dataloader.dataset.split': 'val'}, {'default_hooks.merge.samples': 100}):
             run_config(merged[0], work_dir=tmp_path, options=options)
     assert len(seen) == 2
 
 
 def test_data_free_matcher_passes_over_no_data(merged, monkeypatch, tmp_path):
-    monkeypatch.setattr(MergedClassifier, 'collect', None)
+    monkeypatch.setattr(merging, 'collect_moments', None)
     metrics = run_config(merged[0], work_dir=tmp_path, options={
         'default_hooks.merge.matcher': dict(_delete_=True, type='weight_matching'),
         'default_hooks.renormalize.renormalizers': []})
@@ -118,8 +118,8 @@ def test_data_free_matcher_passes_over_no_data(merged, monkeypatch, tmp_path):
 
 def test_resumed_run_is_only_validated(merged, monkeypatch):
     config, work_dir, metrics = merged
-    monkeypatch.setattr(MergedClassifier, 'merge', None)
-    monkeypatch.setattr(MergedClassifier, 'renormalize', None)
+    monkeypatch.setattr(merging, 'merge_weights', None)
+    monkeypatch.setattr(merging, 'renormalize', None)
     again = run_config(config, work_dir=work_dir, resume=True)
     assert again == pytest.approx({key: value for key, value in metrics.items() if not key.endswith('_seconds')})
 

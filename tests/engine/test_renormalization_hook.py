@@ -2,9 +2,9 @@
 import pytest
 from merging_runs import merge_config, save_random_sources
 
+from mmreuse.engine import merging
 from mmreuse.engine.run_config import run_config
 from mmreuse.errors import ConfigError
-from mmreuse.models import MergedClassifier
 from mmreuse.renormalization import auto
 
 
@@ -21,14 +21,14 @@ def options(*renormalizers):
 
 def test_a_choice_is_made_by_the_validation_of_the_run(folder, tmp_path, monkeypatch):
     """Also where several outputs have no accuracy of their own: the first metric counts."""
-    chosen, original = [], MergedClassifier.renormalize
+    chosen, original = [], merging.renormalize
 
-    def noted(self, renormalizer, loader, score=None):
+    def noted(merged, loader, renormalizer, *graphs, score=None):
         def tries(model, loader, *, samples=None, score=None):
             chosen.append(auto(model, loader, candidates=['reset', 'zero_bias'], samples=50, score=score))
-        original(self, tries, loader, score)
+        original(merged, loader, tries, *graphs, score=score)
 
-    monkeypatch.setattr(MergedClassifier, 'renormalize', noted)
+    monkeypatch.setattr(merging, 'renormalize', noted)
     metrics = run_config(merge_config(folder, stop='backbone.layer2'), work_dir=tmp_path, options=options('auto'))
     assert set(chosen[0].scores) == {'none', 'reset', 'zero_bias'}
     assert metrics['val/joint'] == pytest.approx(max(chosen[0].scores.values()))

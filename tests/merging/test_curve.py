@@ -15,8 +15,8 @@ from mmreuse.graph.proof.verify import random_permutations
 from mmreuse.merging import align, barrier, curve, evaluate_together, interpolate, points
 from mmreuse.merging.interpolation.evaluate import one_by_one, stacked
 from mmreuse.renormalization import apply_renormalizers, bias_removal, measure_ends, repair, reset
-from mmreuse.renormalization.score import accuracy
 from mmreuse.statistics.cached_loader import CachedLoader
+from mmreuse.statistics.evaluate import accuracy
 
 curves = importlib.import_module('mmreuse.merging.interpolation.curve')  # the package has the function under this name
 X = images(24)

@@ -5,6 +5,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner.checkpoint import load_state_dict
 from mmpretrain.structures import DataSample
 
+from mmreuse.engine.merging import collect_moments, merge_sources, renormalize_merged
 from mmreuse.errors import ArtefactError, ConfigError, SpaceError
 from mmreuse.models import MergedClassifier
 
@@ -45,7 +46,7 @@ def scores(model: MergedClassifier, images: torch.Tensor) -> torch.Tensor:
 @torch.no_grad()
 def test_ensemble_scores_are_the_sources_bit_for_bit(images):
     model = build([net(3), net(2)], stop=0.)
-    model.merge(None, 'identity')
+    merge_sources(model, None, 'identity')
     found = scores(model, images)
     assert found.shape == (6, 2, 5)
     for number, task in enumerate(TASKS):
@@ -56,13 +57,13 @@ def test_ensemble_scores_are_the_sources_bit_for_bit(images):
 
 def test_outputs_for_all_classes_are_scores_as_they_are(images):
     model = build([net(5), net(5)], stop=0.)
-    model.merge(None, 'identity')
+    merge_sources(model, None, 'identity')
     assert torch.equal(scores(model, images)[:, 1], model.sources[1].model(images))
 
 
 def test_text_head_scores_all_classes_from_one_output(images):
     model = build([text(TASKS[0]), text(TASKS[1])])
-    model.merge(None, 'identity')
+    merge_sources(model, None, 'identity')
     found, head = scores(model, images), model.sources[0].model.head
     assert found.shape == (6, 1, 5)
     torch.testing.assert_close(found[:, 0], head.class_scores(model(images)))
@@ -78,7 +79,7 @@ def load_as_mmengine_does(model: MergedClassifier, state: dict) -> None:
 @torch.no_grad()
 def test_state_dict_brings_its_structure(images, stop, load):
     model = build([text(TASKS[0]), text(TASKS[1])], stop=stop)
-    model.merge(model.collect([images]), 'permute')
+    merge_sources(model, lambda: collect_moments(model, [images]), 'permute')
     other = build([text(TASKS[0]), text(TASKS[1])], stop='backbone.layer1')
     load(other, model.state_dict())
     assert torch.equal(scores(other, images), scores(model, images))
@@ -87,7 +88,7 @@ def test_state_dict_brings_its_structure(images, stop, load):
 
 def test_widths_may_differ(images):
     model = build([net(5), net(5, width=6)], stop='backbone.layer2')
-    model.merge(model.collect([images]), 'zip')
+    merge_sources(model, lambda: collect_moments(model, [images]), 'zip')
     other = build([net(5), net(5, width=6)])
     other.load_state_dict(model.state_dict())
     torch.testing.assert_close(scores(other, images), scores(model, images))
@@ -105,21 +106,21 @@ def test_sources_are_in_no_state_dict_but_follow_to_other_types(images):
 def test_merged_with_itself_a_net_is_itself(images):
     model = build([net(5), net(5)])
     model.sources[1].model.load_state_dict(model.sources[0].model.state_dict())
-    model.merge(model.collect([images]), 'permute')
+    merge_sources(model, lambda: collect_moments(model, [images]), 'permute')
     torch.testing.assert_close(model(images), model.sources[0].model(images), rtol=1e-5, atol=1e-6)
 
 
 def test_reset_takes_statistics_of_the_images(images):
     model = build([net(5), net(5)])
-    model.merge(None, 'identity')
-    model.renormalize('reset', [images])
+    merge_sources(model, None, 'identity')
+    renormalize_merged(model, [images], ['reset'])
     trunk = model.merged.trunk.backbone
     torch.testing.assert_close(trunk.bn1.running_mean, trunk.conv1(images).mean((0, 2, 3)))
 
 
 def test_one_list_of_classes_is_one_task_for_all(images):
     model = build([net(5), net(5)], tasks=[list(range(5))], stop='backbone.layer3')
-    model.merge(None, 'identity')
+    merge_sources(model, None, 'identity')
     assert scores(model, images).shape == (6, 2, 5)
 
 

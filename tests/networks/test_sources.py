@@ -3,6 +3,7 @@ import pytest
 import torch
 from file_nets import build, classifier
 
+from mmreuse.engine.merging import collect_moments, merge_sources
 from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.merging import merge
 from mmreuse.models import MergedClassifier, ModularClassifier
@@ -36,7 +37,7 @@ def test_merged_as_configs_do(folder, images):
     model = MergedClassifier([str(folder / '0.safetensors'), str(folder / '1.safetensors')], [[0, 1, 2, 3, 4]],
                              (3, 32, 32), stop=0.5)
     model.init_weights()
-    model.merge(model.collect([images]), 'zip')
+    merge_sources(model, lambda: collect_moments(model, [images]), 'zip')
     assert [output.shape for output in model(images)] == [(16, 5)] * 2
     # The merged network's own file is a checkpoint of the classifier, whatever it is merged up to.
     nets = [load(folder / f'{seed}.safetensors') for seed in (0, 1)]

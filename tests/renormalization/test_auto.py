@@ -9,7 +9,7 @@ from torch import nn
 from mmreuse.errors import ConfigError
 from mmreuse.registry import RENORMALIZERS
 from mmreuse.renormalization import apply_renormalizers, auto, measure_ends, renormalize
-from mmreuse.renormalization.score import accuracy
+from mmreuse.statistics.evaluate import accuracy
 
 from .nets import average, images, make, same, state
 

@@ -10,9 +10,9 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 from mmreuse.apis import merge, modularize, prune
 from mmreuse.errors import DataError
 from mmreuse.pruning import per_sample_gradients, prune_channels
-from mmreuse.renormalization.score import accuracy
 from mmreuse.statistics import reset_bn
 from mmreuse.statistics.data import as_labels, batches, logits_of, repeatable
+from mmreuse.statistics.evaluate import accuracy
 from mmreuse.statistics.passes import image_batches, images_of, labelled_batches
 
 IMAGES = torch.randn(130, 3, 5, 5, generator=torch.Generator().manual_seed(0))

@@ -13,9 +13,9 @@ from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 from mmreuse.errors import DataError
 from mmreuse.merging import evaluate_together
-from mmreuse.renormalization.score import accuracy
 from mmreuse.statistics import collect_bn, collect_taps
 from mmreuse.statistics.cached_loader import CachedLoader
+from mmreuse.statistics.evaluate import accuracy
 from mmreuse.statistics.passes import own_samples
 
 SAMPLERS = {

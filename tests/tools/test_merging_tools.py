@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from mmreuse.engine import merging
 from mmreuse.engine.runners import MergingRunner
-from mmreuse.models import MergedClassifier
 from mmreuse.utils.files.io import load_checkpoint, load_tensors, read_json
 
 ACCURACIES = ['Joint', 'Per Task Avg', 'Task A', 'Task B']
@@ -98,9 +98,9 @@ def test_curve(tool, config, tmp_path):
 
 def test_cells_that_were_measured_by_another_tool_are_not_measured_again(tool, config, tmp_path, monkeypatch):
     assert tool('curve', config, '--stops', 'none', 'input') is None
-    merge, merged = MergedClassifier.merge, []
-    monkeypatch.setattr(MergedClassifier, 'merge', lambda self, *given, **options: (
-        merged.append(given[1]) or merge(self, *given, **options)))
+    match, merged = merging.match_and_refit, []
+    monkeypatch.setattr(merging, 'match_and_refit', lambda *given, **options: (
+        merged.append(given[2]) or match(*given, **options)))
     assert tool('curve', config, '--stops', 'none', 'backbone.layer2') is None
     assert tool('baselines', config, '--matchers', 'identity') is None
     assert len(merged) == 2  # up to layer2, and identity
@@ -122,24 +122,24 @@ def test_renormalizers_that_choose_do_so_on_validation_data(tool, config, tmp_pa
 
 def test_search_goes_on_after_a_kill(tool, config, tmp_path, monkeypatch):
     arguments = (config, '--param', 'alpha', 0.1, 0.5, '--param', 'beta', 0, 1, '--stops', 'none', 'backbone.layer2')
-    merge, merged, passes = MergedClassifier.merge, [], []
+    match, merged, passes = merging.match_and_refit, [], []
 
-    def counted(self, *given, **options):
+    def counted(*given, **options):
         if len(merged) == 3:
             raise KeyboardInterrupt
         merged.append(given)
-        return merge(self, *given, **options)
+        return match(*given, **options)
 
-    collect = MergedClassifier.collect
-    monkeypatch.setattr(MergedClassifier, 'collect', lambda *given: passes.append(given) or collect(*given))
-    monkeypatch.setattr(MergedClassifier, 'merge', counted)
+    collect = merging.collect_moments
+    monkeypatch.setattr(merging, 'collect_moments', lambda *given: passes.append(given) or collect(*given))
+    monkeypatch.setattr(merging, 'match_and_refit', counted)
     cache = ('--cfg-options', f'default_hooks.merge.cache_dir={tmp_path}/cache')
     with pytest.raises(KeyboardInterrupt):
         tool('search', *arguments, *cache)
     assert not (tmp_path / 'search.json').exists()
     merged.clear()
-    monkeypatch.setattr(MergedClassifier, 'merge', lambda self, *given, **options: (
-        merged.append(given) or merge(self, *given, **options)))
+    monkeypatch.setattr(merging, 'match_and_refit', lambda *given, **options: (
+        merged.append(given) or match(*given, **options)))
     assert tool('search', *arguments, *cache) is None
     assert len(merged) == 8 - 3 + 1  # the best once more, on the test data
     assert len(passes) == 1

@@ -1,4 +1,5 @@
 """Hooks of runs that learn modules: where they start, what is trained when, how sparse they get."""
+import math
 from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
@@ -127,12 +128,18 @@ class MaskInitHook(Hook):
             rank_gates(model.gates, found, model.rates)
 
     def _batches(self, model: MaskedClassifier, loader: DataLoader) -> Iterator[dict]:
-        seen = 0
-        for batch in loader:
-            yield model.data_preprocessor(batch, training=True)
-            seen += len(batch['inputs'])
-            if seen >= self.samples * (model.problems or 1):
-                return
+        return prepared_batches(model, loader, self.samples * (model.problems or 1), training=True)
+
+
+def prepared_batches(model: MaskedClassifier, loader: DataLoader, samples: float = math.inf,
+                     training: bool = False) -> Iterator[dict]:
+    """Batches of at least so many samples in all, as a model's preprocessor prepares them."""
+    seen = 0
+    for batch in loader:
+        yield model.data_preprocessor(batch, training=training)
+        seen += len(batch['inputs'])
+        if seen >= samples:
+            return
 
 
 def task_loss(model: MaskedClassifier, batch: dict) -> Tensor:

@@ -8,7 +8,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor
 
-from mmreuse.engine.hooks.modularization import MaskBudgetHook, original_logits, target_classes
+from mmreuse.engine.hooks.modularization import MaskBudgetHook, original_logits, prepared_batches, target_classes
 from mmreuse.engine.unwrap_model import model_of, models_of
 from mmreuse.errors import ConfigError, DataError
 from mmreuse.models.classifiers import ModularClassifier
@@ -58,9 +58,7 @@ class ModuleSelectionHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Measure the original network, or read what an earlier part of the run kept."""
         model = model_of(runner, ModularClassifier)
-        if runner.val_loop is None or runner.train_loop.val_interval != 1:
-            raise ConfigError('ModuleSelectionHook chooses on validation data after every epoch: give the config a '
-                              'val_dataloader and train_cfg.val_interval = 1.')
+        require_validations(self, runner)
         target_classes(model, runner.train_dataloader)
         self.path = Path(runner.work_dir) / 'selection.pth'
         if runner.epoch > 0 and self.path.is_file():
@@ -98,7 +96,7 @@ class ModuleSelectionHook(Hook):
                 raise ConfigError(f"ModuleSelectionHook: the evaluator gives no '{key}' but {sorted(metrics)}.")
             if selection.judge(runner.epoch, float(metrics[key]) / 100, ratio, within):
                 self.kept[number] = _state(model, number)
-            runner.logger.info(f'{_words(selection.history[-1])}. To be used so far: {_words(selection.chosen)}.')
+            runner.logger.info(f'{in_words(selection.history[-1])}. To be used so far: {in_words(selection.chosen)}.')
         runner.message_hub.update_scalar('val/ratio', sum(ratios) / len(ratios))
         if is_main_process():
             RunSelection(frozen_hash(model.base), self.kept,
@@ -111,7 +109,7 @@ class ModuleSelectionHook(Hook):
             for model in models_of(runner, ModularClassifier):
                 model.load_kept(kept['masks'], number)
                 model.module_head.of(number).load_state_dict(kept['head'])
-            runner.logger.info(f'The module: {_words(selection.chosen)}, where the original network has '
+            runner.logger.info(f'The module: {in_words(selection.chosen)}, where the original network has '
                                f'{100 * selection.reference:.2f} %.')
             prefix = 'module' if model.problems is None else f'module_{number + 1}'
             for name, value in dict(selection.chosen, reference=selection.reference).items():
@@ -124,7 +122,7 @@ class ModuleSelectionHook(Hook):
         if self.reference is not None:
             return [self.reference] * len(classes)
         binary = model.module_head.of(0).linear.out_features > len(classes[0])
-        batches = (model.data_preprocessor(batch, training=False) for batch in runner.val_dataloader)
+        batches = prepared_batches(model, runner.val_dataloader)
         return [float((original_labels(logits, own, binary) == labels).double().mean())
                 for own, (logits, labels) in zip(classes, original_logits(model, batches), strict=True)]
 
@@ -139,6 +137,18 @@ def _ratio(state: dict[str, Tensor]) -> float:
     return sum(int(kept.sum()) for kept in state.values()) / sum(kept.numel() for kept in state.values())
 
 
-def _words(row: dict[str, float]) -> str:
+def require_validations(hook: Hook, runner: Runner) -> None:
+    """Refuse a run that does not validate after every epoch.
+
+    Raises:
+        ConfigError: It does not.
+    """
+    if runner.val_loop is None or runner.train_loop.val_interval != 1:
+        raise ConfigError(f'{type(hook).__name__} chooses on validation data after every epoch: give the config a '
+                          'val_dataloader and train_cfg.val_interval = 1.')
+
+
+def in_words(row: dict[str, float]) -> str:
+    """Return what a row of a history says, for the log."""
     return (f"epoch {row['epoch']}, {100 * row['ratio']:.2f} % of the weights, {100 * row['accuracy']:.2f} % right on "
             'the validation data')

@@ -5,6 +5,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from mmreuse.engine.hooks.module_selection import in_words, require_validations
 from mmreuse.engine.unwrap_model import model_of, models_of
 from mmreuse.errors import ConfigError
 from mmreuse.models.classifiers import FrozenClassifier
@@ -47,9 +48,7 @@ class MaskThresholdHook(Hook):
         """Look whether there is something to choose, or read what an earlier part of the run chose."""
         backbone = model_of(runner, FrozenClassifier).backbone
         mask_parameters(backbone)
-        if runner.val_loop is None or runner.train_loop.val_interval != 1:
-            raise ConfigError('MaskThresholdHook chooses on validation data after every epoch: give the config a '
-                              'val_dataloader and train_cfg.val_interval = 1.')
+        require_validations(self, runner)
         self.path = Path(runner.work_dir) / 'selection.pth'
         self.selection = RunSelection(frozen_hash(backbone), [{}], [dict(best=None, history=[])])
         if runner.epoch > 0 and self.path.is_file():
@@ -74,7 +73,7 @@ class MaskThresholdHook(Hook):
             self.selection.kept[0] = dict(masks=masks, head={})
             self.selection.selections[0]['best'] = row
         runner.message_hub.update_scalar('val/ratio', row['ratio'])
-        runner.logger.info(f'{_words(row)}. Masks so far: {_words(self.selection.chosen())}.')
+        runner.logger.info(f'{in_words(row)}. Masks so far: {in_words(self.selection.chosen())}.')
         if is_main_process():
             self.selection.write(self.path)
         runner.train_loop.stop_training = self._done
@@ -105,8 +104,3 @@ class MaskThresholdHook(Hook):
 
 def _spare(row: dict[str, float]) -> float:
     return row['accuracy'] - row['ratio']
-
-
-def _words(row: dict[str, float]) -> str:
-    return (f"epoch {row['epoch']}, {100 * row['ratio']:.2f} % of the weights, {100 * row['accuracy']:.2f} % right on "
-            'the validation data')

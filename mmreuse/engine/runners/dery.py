@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, is_main_process
 from torch import Tensor
@@ -35,13 +34,13 @@ from mmreuse.reassembly.zoo.nodes import inout_shapes, member_nodes, node_macs
 from mmreuse.reassembly.zoo.structures import Candidate
 from mmreuse.reassembly.zoo.zoo import Preprocess, ZooEntry, build_member
 from mmreuse.registry import PROXIES, RUNNERS
+from mmreuse.statistics.evaluate import accuracy
 from mmreuse.statistics.grams import MIN_SAMPLES, collect_grams
 from mmreuse.utils.configs.components import parameters_of
 from mmreuse.utils.configs.methods import find_method
 from mmreuse.utils.files.atomic import atomic_path, atomic_write
 from mmreuse.utils.files.cache import StageCache
 from mmreuse.utils.files.io import file_hash, to_json, write_json
-from mmreuse.utils.progress import progress
 
 
 @RUNNERS.register_module()
@@ -64,10 +63,6 @@ class FeatureExtractionRunner(ZooStage):
         self.require_counts('features', options, num_samples=MIN_SAMPLES, minibatch=MIN_SAMPLES, batch_size=1,
                             num_workers=0)
         return options
-
-    def check(self) -> None:
-        super().check()
-        _ = self.zoo, self.settled, self.data_options('data')  # each raises what is wrong with it
 
     def inputs(self) -> dict[str, str]:
         return {**self.weights(), 'data': self.data_hash('data', self.settled['num_samples'])}
@@ -120,22 +115,14 @@ class ZooAccuracyRunner(ZooStage):
     stage = 'zoo_accuracy'
     settings = ('zoo', 'test_data')
 
-    def check(self) -> None:
-        super().check()
-        _ = self.zoo, self.data_options('test_data')  # each raises what is wrong with it
-
     def inputs(self) -> dict[str, str]:
         return {**self.weights(), 'test_data': self.data_hash('test_data', None)}
 
-    @torch.no_grad()
     def execute(self) -> dict[str, Any]:
         metrics = {}
         for entry in self.zoo.values():
-            model = build_member(entry).to(self.device)
             loader = DataLoader(self.sample_view(None, entry.preprocess, 'test_data'), 256)
-            hits = sum(int((model(images.to(self.device)).argmax(1).cpu() == labels).sum())
-                       for images, labels in progress(loader, entry.key))
-            metrics[f'zoo_accuracy/{entry.key}'] = 100 * hits / len(loader.dataset)
+            metrics[f'zoo_accuracy/{entry.key}'] = 100 * accuracy(build_member(entry).to(self.device), loader)
             self.logger.info(f'zoo_accuracy: {entry.key}: {metrics[f"zoo_accuracy/{entry.key}"]:.2f} %')
         return metrics
 
@@ -172,7 +159,6 @@ class SimilarityRunner(ZooStage):
 
     def check(self) -> None:
         super().check()
-        _ = self.zoo
         find_similarity(self.cfg.similarity)
 
     def inputs(self) -> dict[str, str]:
@@ -266,10 +252,6 @@ class ReassemblyRunner(ZooStage):
         load_finetune(options['finetune'], options['num_classes'])
         options['input_size'] = self.image_size('reassembly.input_size', options['input_size'])
         return options
-
-    def check(self) -> None:
-        super().check()
-        _ = self.zoo, self.settled, self.data_options('data')  # each raises what is wrong with it
 
     def inputs(self) -> dict[str, str]:
         options = self.settled

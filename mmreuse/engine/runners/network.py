@@ -98,7 +98,7 @@ class NetworkRunner(StageRunner):
     @property
     def place(self) -> str:
         """Return the place of its settings, for errors."""
-        return f"{self.cfg.filename or 'config'}: {self.stage}"
+        return f'{self.file}: {self.stage}'
 
     @property
     def result(self) -> Path:

@@ -44,6 +44,7 @@ class StageRunner(ABC):
 
     def __init__(self, cfg: Config) -> None:
         self.cfg = cfg
+        self.file = str(cfg.filename or 'config')  # for errors
         for key in self.settings:
             if cfg.get(key) is not None:
                 cfg[key] = with_results(cfg[key])
@@ -77,7 +78,7 @@ class StageRunner(ABC):
         missing = [key for key in self.settings if self.cfg.get(key) is None]
         if missing:
             raise ConfigError(
-                f'{self.cfg.filename or "config"}: {type(self).__name__} needs the keys {", ".join(missing)}. '
+                f'{self.file}: {type(self).__name__} needs the keys {", ".join(missing)}. '
                 'See docs/en/algorithms/dery.md for what each holds.')
 
     @abstractmethod
@@ -97,8 +98,8 @@ class StageRunner(ABC):
             init_dist(self.launcher, **self.cfg.get('env_cfg', {}).get('dist_cfg', {}))
         if not self.distributed and get_world_size() > 1:
             raise ConfigError(
-                f"{self.cfg.filename or 'config'}: {type(self).__name__} measures in one process: each of "
-                f"{get_world_size()} would see a part of the data and write results of its own. Start it without "
+                f'{self.file}: {type(self).__name__} measures in one process: each of '
+                f'{get_world_size()} would see a part of the data and write results of its own. Start it without '
                 '--launcher.')
         with sole_use(self.folder) if is_main_process() else nullcontext():
             return self._run()

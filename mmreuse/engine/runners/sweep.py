@@ -1,6 +1,6 @@
 """Stages that measure the cells of a table, one after another."""
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,6 +12,10 @@ from torch.utils.data import DataLoader
 from mmreuse.engine.classifiers import load_classifier, plain, training_images
 from mmreuse.engine.evaluation import evaluate
 from mmreuse.engine.runners.stage import StageRunner
+from mmreuse.errors import ConfigError
+from mmreuse.registry import Method
+from mmreuse.renormalization.apply import find_methods
+from mmreuse.statistics.cached_loader import CachedLoader
 from mmreuse.utils.files.atomic import atomic_path
 from mmreuse.utils.files.io import read_json, write_json
 from mmreuse.utils.names import refuse_unknown
@@ -43,8 +47,9 @@ class SweepRunner(StageRunner):
 
     @property
     def settings(self) -> tuple[str, ...]:
-        """Return the config keys that make the table."""
-        return 'model', self.stage, 'train_dataloader', 'test_dataloader', 'test_evaluator'
+        """Return the config keys that make the table, with the validation data if something is chosen on them."""
+        data = ('train_dataloader', 'test_dataloader', 'test_evaluator')
+        return 'model', self.stage, *data, *(('val_dataloader',) if self.choosers() else ())
 
     @property
     def part(self) -> dict[str, Any]:
@@ -52,7 +57,10 @@ class SweepRunner(StageRunner):
         return plain(self.cfg[self.stage])
 
     def check(self) -> None:
-        """Check also that the part has no unknown keys."""
+        """Check also that the part has no unknown keys, and that there are data to choose on if something is chosen."""
+        if 'val_dataloader' in self.settings and self.cfg.get('val_dataloader') is None:
+            raise ConfigError(f"{self.cfg.filename}: renormalizer '{self.choosers()[0]}' chooses on validation data, "
+                              'and there is no val_dataloader. Add one, of images that are not tested on.')
         super().check()
         refuse_unknown(f'{self.cfg.filename}: {self.stage}', self.part, self.keys, 'key')
 
@@ -73,6 +81,21 @@ class SweepRunner(StageRunner):
         """Return the training images in the order, and with the augmentation, that a seed gives them."""
         return training_images(self.cfg, seed)
 
+    def renormalizers(self) -> dict[str, list[Method]]:
+        """Return the methods of each of the part's renormalizers, by name; ``'none'`` has none."""
+        named = plain(self.cfg.get(self.stage) or {}).get('renormalizers', {})
+        return {'none': [], **{name: find_methods(each) for name, each in named.items()}}
+
+    def choosers(self) -> list[str]:
+        """Return the names of the renormalizers that choose."""
+        return [name for name, methods in self.renormalizers().items() if any(method.chooses for method in methods)]
+
+    def validation(self, model: nn.Module) -> CachedLoader | None:
+        """Return labelled images to choose on, as a model sees them; None where nothing is chosen."""
+        if 'val_dataloader' not in self.settings:
+            return None
+        return CachedLoader(Runner.build_dataloader(plain(self.cfg.val_dataloader)), model, labelled=True)
+
     def evaluate(self, models: Sequence[nn.Module]) -> list[dict[str, float]]:
         """Return the metrics of each model, in one pass over the test data."""
         half = self.cfg.get('test_cfg', {}).get('fp16', False)
@@ -80,10 +103,14 @@ class SweepRunner(StageRunner):
 
     def add(self, metrics: Mapping[str, float], **cell: Any) -> None:
         """Add a row; write table and figure."""
-        row = dict(cell, **metrics)
-        self.logger.info(', '.join(f'{key} {value:.4g}' if isinstance(value, float) else str(value)
-                                   for key, value in row.items()))
-        self.rows.append(row)
+        self.add_rows([dict(cell, **metrics)])
+
+    def add_rows(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Add rows that were measured together."""
+        for row in rows:
+            self.logger.info(', '.join(f'{key} {value:.4g}' if isinstance(value, float) else str(value)
+                                       for key, value in row.items()))
+            self.rows.append(row)
         self.write()
 
     def has(self, **cell: Any) -> bool:

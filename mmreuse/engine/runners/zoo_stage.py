@@ -41,6 +41,19 @@ class ZooStage(StageRunner):
         """Return the names of the nodes of each network."""
         return {key: tuple(node.name for node in nodes) for key, nodes in self.nodes.items()}
 
+    def check(self) -> None:
+        """Also: the zoo, the options and the data are what they should be."""
+        super().check()
+        _ = self.zoo, self.settled  # each raises what is wrong with it
+        for section in ('data', 'test_data'):
+            if section in self.settings:
+                self.data_options(section)
+
+    @cached_property
+    def settled(self) -> dict[str, Any]:
+        """The stage's own options, defaults filled in."""
+        return {}
+
     def options(self, key: str, known: Mapping[str, Any]) -> dict[str, Any]:
         """Return the config's section ``key`` over the defaults in ``known``.
 
@@ -48,9 +61,6 @@ class ZooStage(StageRunner):
             ConfigError: The section holds something else.
         """
         given = self.cfg.get(key) or {}
-        if not isinstance(given, Mapping):
-            raise ConfigError(f'{self.cfg.filename or "config"}: {key} = {given!r} must be a dict of '
-                              f'{", ".join(known)}.')
         self.refuse_unknown(key, given, known)
         return {**known, **given}
 
@@ -60,20 +70,18 @@ class ZooStage(StageRunner):
         Raises:
             ConfigError: ``make`` takes no such keyword.
         """
-        known = parameters_of(make)[0]
-        if not isinstance(values, Mapping):
-            raise ConfigError(f'{self.cfg.filename or "config"}: {name} = {values!r} must be a dict of '
-                              f'{", ".join(known)}.')
-        self.refuse_unknown(name, values, known)
+        self.refuse_unknown(name, values, parameters_of(make)[0])
         return make(**values)
 
-    def refuse_unknown(self, name: str, given: Mapping[str, Any], known: Iterable[str]) -> None:
-        """Refuse options that there are not.
+    def refuse_unknown(self, name: str, given: Any, known: Iterable[str]) -> None:
+        """Refuse options that there are not, and what is no dict of options.
 
         Raises:
             ConfigError: Names the first and the nearest.
         """
-        refuse_unknown(f'{self.cfg.filename or "config"}: {name}', given, tuple(known))
+        if not isinstance(given, Mapping):
+            raise ConfigError(f'{self.file}: {name} = {given!r} must be a dict of {", ".join(known)}.')
+        refuse_unknown(f'{self.file}: {name}', given, tuple(known))
 
     def require_counts(self, section: str, options: Mapping[str, Any], **least: int) -> None:
         """Refuse options that are no whole numbers, or too small to do anything.
@@ -84,7 +92,7 @@ class ZooStage(StageRunner):
         for name, minimum in least.items():
             value = options[name]
             if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
-                raise ConfigError(f'{self.cfg.filename or "config"}: {section}.{name} = {value!r} must be a whole '
+                raise ConfigError(f'{self.file}: {section}.{name} = {value!r} must be a whole '
                                   f'number of at least {minimum}.')
 
     def image_size(self, name: str, size: Any) -> Size:
@@ -95,7 +103,7 @@ class ZooStage(StageRunner):
         """
         sides = [size, size] if isinstance(size, int) else list(size) if isinstance(size, list | tuple) else []
         if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
-            raise ConfigError(f'{self.cfg.filename or "config"}: {name} = {size!r} must be height and width in pixels, '
+            raise ConfigError(f'{self.file}: {name} = {size!r} must be height and width in pixels, '
                               'such as (224, 224).')
         return tuple(sides)
 
@@ -174,7 +182,7 @@ class ZooStage(StageRunner):
         if data['color_order'] not in ('bgr', 'rgb'):
             raise ConfigError(f"{section}.color_order = '{data['color_order']}' must be 'bgr' or 'rgb'")
         if not isinstance(data['dataset'], Mapping) or 'type' not in data['dataset']:
-            raise ConfigError(f"{self.cfg.filename or 'config'}: {section}.dataset = {data['dataset']!r} must be a "
+            raise ConfigError(f"{self.file}: {section}.dataset = {data['dataset']!r} must be a "
                               "dict with the 'type' of a data set.")
         return data
 

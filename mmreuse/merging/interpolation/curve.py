@@ -7,7 +7,6 @@ from typing import Any
 from torch import nn
 
 from mmreuse.errors import ConfigError
-from mmreuse.merging.interpolation.evaluate import evaluate_together
 from mmreuse.merging.interpolation.interpolate import check_same_structure, interpolate
 from mmreuse.registry import Method
 from mmreuse.renormalization import (
@@ -24,6 +23,7 @@ from mmreuse.renormalization import (
     measure_together,
 )
 from mmreuse.statistics import CachedLoader
+from mmreuse.statistics.evaluate import evaluate_together
 
 Weights = tuple[float, ...]
 

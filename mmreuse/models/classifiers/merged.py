@@ -1,6 +1,5 @@
 """Several trained classifiers merged into one, as a model of mmengine's Runner."""
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,20 +11,15 @@ from torch import Tensor, nn
 
 from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.graph import verified_each
-from mmreuse.merging import Matching, find_start, find_stop, merge_weights, recipe_of, skeleton, spaces_between
+from mmreuse.merging import Matching, MergedModel, find_start, find_stop, recipe_of, skeleton, spaces_between
 from mmreuse.merging.files import add_biases, record_merge
-from mmreuse.merging.matching.match_spaces import Matcher
-from mmreuse.merging.merge import fill_trunk, match_and_refit, renormalize
 from mmreuse.merging.partial.preserve_points import Start
 from mmreuse.merging.partial.stops import Place
-from mmreuse.merging.shared.agreement import TaskImages
-from mmreuse.merging.shared.merge_shared import Mergers, Scale
 from mmreuse.models.classifiers.sources import Scatter, build_source, class_scorer, common_preprocessor
 from mmreuse.networks.record import record_of, set_record
 from mmreuse.registry import MODELS
-from mmreuse.statistics import SpaceMoments, collect
 from mmreuse.utils.class_split import Classes, resolve_tasks
-from mmreuse.utils.configs.methods import MethodLike, method_name
+from mmreuse.utils.state_fit import misfit
 
 
 @MODELS.register_module()
@@ -128,96 +122,22 @@ class MergedClassifier(BaseModel):
         for source in self.sources:
             source.load()
 
-    def collect(self, loader: Iterable, samples: int | None = None) -> dict[str, SpaceMoments]:
-        """Collect joint moments of all feature spaces that the sources share, in one pass, for any matcher and stop.
+    def hold(self, merged: MergedModel, matcher: str, matchings: Mapping[str, Matching] | None = None) -> None:
+        """Take a merge of the sources, from :attr:`start` to :attr:`stop`.
 
         Args:
-            loader: Batches of images, prepared.
-            samples: How many images to use; None for all.
-
-        Raises:
-            DataError: There are too few, or a feature is not finite.
+            merged: The merge.
+            matcher: Name of what merged them.
+            matchings: By space, where there are any.
         """
-        shared = [name for name, space in self.graphs[0].spaces.items()
-                  if space.taps and all(name in graph.spaces for graph in self.graphs)]
-        return collect(self.graphs, loader, shared, samples=samples)
-
-    def merge(
-        self,
-        moments: Mapping[str, SpaceMoments] | None,
-        matcher: Matcher = 'zip',
-        *,
-        overrides: Mapping[str, Matcher] | None = None,
-        refit: bool = False,
-    ) -> dict[str, float]:
-        """Merge the sources; :attr:`merged` and :attr:`matchings` are the result.
-
-        Args:
-            moments: Of :meth:`collect`; None for matchers that need none.
-            matcher: See :func:`mmreuse.merging.matching.match_spaces.match_spaces`.
-            overrides: Likewise.
-            refit: Unmerge by least squares, see :func:`mmreuse.merging.refit`.
-
-        Returns:
-            dict[str, float]: Seconds of ``matching`` and ``fusing``.
-
-        Raises:
-            SpaceError, ConfigError: As :func:`~mmreuse.merging.matching.match_spaces.match_spaces`.
-        """
-        started = time.perf_counter()
-        matchings = match_and_refit(
-            self.graphs, moments, matcher, spaces=self.spaces, overrides=overrides, refit=refit)
-        matched = time.perf_counter()
-        self.merged = merge_weights(self.graphs, matchings, start=self.start, stop=self.stop)
-        self.matchings = dict(matchings)
-        self._record(method_name(matcher))
-        return dict(matching=matched - started, fusing=time.perf_counter() - matched)
-
-    def merge_shared(self, merger: Mergers, base: nn.Module | None = None, images: TaskImages | None = None, *,
-                     scale: Scale = None, settle: bool = True) -> dict[str, Any]:
-        """Merge sources that share an initialisation, feature by feature; :attr:`merged` is the result.
-
-        Args:
-            merger: See :func:`mmreuse.merging.shared.merge_shared.merge_shared`.
-            base, images, scale: Likewise.
-            settle: Reset batch norms before agreement is measured.
-
-        Returns:
-            dict[str, Any]: What was chosen, and all that was tried.
-
-        Raises:
-            ConfigError, SpaceError, DataError: As there.
-        """
-        self.matchings = {}
-        self.merged = merge_weights(self.graphs, {}, start=self.start, stop=self.stop)
-        report = fill_trunk(self.merged, self.graphs, merger, base, scale, images, settle=settle)
-        self._record(report['type'])
-        return report
+        self.merged, self.matchings = merged, dict(matchings or {})
+        record_merge(merged, [source.model for source in self.sources], torch.zeros(1, *self.input_size), matcher)
+        classes = self.tasks[0] if len(self.tasks) == 1 else self.tasks
+        set_record(merged, replace(record_of(merged), classes=classes))
 
     def plain_network(self) -> nn.Module:
         """Return :attr:`merged`, with its record and the classes of its outputs."""
         return self.merged
-
-    def _record(self, matcher: str) -> None:
-        record_merge(self.merged, [source.model for source in self.sources], torch.zeros(1, *self.input_size), matcher)
-        classes = self.tasks[0] if len(self.tasks) == 1 else self.tasks
-        set_record(self.merged, replace(record_of(self.merged), classes=classes))
-
-    def renormalize(self, renormalizer: MethodLike, loader: Iterable,
-                    score: Callable[[nn.Module], float] | None = None) -> None:
-        """Put the statistics of :attr:`merged` right.
-
-        Args:
-            renormalizer: Name, config or function of :data:`mmreuse.registry.RENORMALIZERS`, see
-                :func:`mmreuse.merging.merge.renormalize`.
-            loader: Batches of images, prepared.
-            score: From a network in place of :attr:`merged` to how good it is, for renormalizers that choose.
-
-        Raises:
-            ConfigError: There is no such renormalizer, or one that chooses has nothing to choose by.
-            DataError: There are too few images, or a value is not finite.
-        """
-        renormalize(self.merged, loader, renormalizer, self.graphs, self.matchings, score=score)
 
     def forward(self, inputs: Tensor, data_samples: list[DataSample] | None = None,
                 mode: str = 'tensor') -> Any:
@@ -283,14 +203,12 @@ class MergedClassifier(BaseModel):
             for key in [key for key in state_dict if key.startswith(prefix)]:
                 state_dict[f'{prefix}merged.{key.removeprefix(prefix)}'] = state_dict.pop(key)
         recipe = recipe_of(state_dict, f'{prefix}merged.')
-        self.merged = skeleton(self.graphs, recipe).to(self.data_preprocessor.device)
-        add_biases(self.merged, state_dict, f'{prefix}merged.')
-        self.start, self.stop, self.matchings = recipe['start'], recipe['stop'], {}
-        self._record('a matcher')
+        merged = skeleton(self.graphs, recipe).to(self.data_preprocessor.device)
+        add_biases(merged, state_dict, f'{prefix}merged.')
+        self.start, self.stop = recipe['start'], recipe['stop']
+        self.hold(merged, 'a matcher')
         # mmengine would only log what does not fit, and go on with random weights.
-        for key, tensor in self.merged.state_dict(prefix=f'{prefix}merged.').items():
-            if key not in state_dict or state_dict[key].shape != tensor.shape:
-                found = tuple(state_dict[key].shape) if key in state_dict else 'none'
-                raise ArtefactError(f"the checkpoint is of other sources: '{key}' should have shape "
-                                    f'{tuple(tensor.shape)}, it has {found}. Take the config it was made with.')
+        own = self.merged.state_dict(prefix=f'{prefix}merged.')
+        if problem := misfit(own, {key: state_dict[key] for key in own if key in state_dict}):
+            raise ArtefactError(f'the checkpoint is of other sources: {problem} Take the config it was made with.')
         super()._load_from_state_dict(state_dict, prefix, *args)

@@ -8,7 +8,7 @@ from mmreuse.errors import ArtefactError
 from mmreuse.graph import copy_model
 from mmreuse.modularization.masks.masks import MaskedLayer, mask_parameters, masked_tensors, problem_masks
 from mmreuse.utils.files.io import state_hash
-from mmreuse.utils.names import nearest
+from mmreuse.utils.state_fit import misfit
 
 
 def frozen_hash(model: nn.Module) -> str:
@@ -43,13 +43,8 @@ def load_mask_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
         ArtefactError: The names or shapes differ; the model is unchanged then.
     """
     masks = mask_parameters(model)
-    for name in [*masks, *state]:
-        if name not in masks or name not in state:
-            where, known = ('the state', state) if name in masks else ('the model', masks)
-            raise ArtefactError(f"masks of another network: {where} has no '{name}'. {nearest(name, known)}")
-        if masks[name].shape != state[name].shape:
-            raise ArtefactError(f"masks of another network: '{name}' has shape {tuple(state[name].shape)}, the model's "
-                                f'{tuple(masks[name].shape)}.')
+    if problem := misfit(masks, state):
+        raise ArtefactError(f'masks of another network: {problem}')
     for name, mask in masks.items():
         mask.copy_(state[name])
 

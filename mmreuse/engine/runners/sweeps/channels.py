@@ -52,7 +52,7 @@ class ChannelPruningRunner(PruningSweep):
                               'the network file of a network as the checkpoint.')
         for engine in self.part.get('engines', ()):
             find_method(ENGINES, engine)
-        for methods in self._renormalizers().values():
+        for methods in self.renormalizers().values():
             for method in methods:
                 check_renormalizer(method)
 

@@ -1,33 +1,27 @@
 """Measure networks between trained ones: aligned by every matcher, corrected by every renormalizer."""
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from matplotlib.figure import Figure
-from mmengine.runner import Runner
 from torch import nn
 
-from mmreuse.engine.classifiers import plain
-from mmreuse.engine.runners.sweep import SweepRunner
+from mmreuse.engine.runners.sweeps.pairs import PairSweep
 from mmreuse.errors import ConfigError
 from mmreuse.graph import verified_each
 from mmreuse.merging import Aligned, align_graphs, barrier, curve, points
 from mmreuse.merging.matching.requirements import needs_moments
-from mmreuse.registry import MATCHERS, RUNNERS, Method
+from mmreuse.registry import RUNNERS
 from mmreuse.renormalization import measure_ends, measure_together
-from mmreuse.renormalization.apply import find_methods
-from mmreuse.renormalization.requirements import check_fit
 from mmreuse.statistics import collect
 from mmreuse.statistics.cached_loader import CachedLoader
-from mmreuse.utils.configs.methods import find_method
-from mmreuse.utils.files.io import file_hash
 from mmreuse.visualization import draw_connectivity
 
 ENDS = (0., 1.)
 
 
 @RUNNERS.register_module()
-class ConnectivityRunner(SweepRunner):
+class ConnectivityRunner(PairSweep):
     """Curves of accuracy and loss from one trained network to another.
 
     Config: as for :class:`~mmreuse.engine.runners.sweep.SweepRunner`, and ``connectivity`` with
@@ -45,19 +39,7 @@ class ConnectivityRunner(SweepRunner):
     stage = 'connectivity'
     keys = ('pairs', 'matchers', 'renormalizers', 'points', 'samples')
     columns = ('pair', 'matcher', 'renormalizer', 'alpha')
-    named = {'pair': 'pairs', 'matcher': 'matchers', 'renormalizer': 'renormalizers'}
     lists = ('points',)
-
-    @property
-    def settings(self) -> tuple[str, ...]:
-        """Return the settings, with the validation data if something is chosen on them."""
-        return (*super().settings, 'val_dataloader') if self._choosers() else super().settings
-
-    def recorded_settings(self) -> dict[str, Any]:
-        """Return the settings, with the content of the checkpoints in place of their names."""
-        settings = super().recorded_settings()
-        settings[self.stage]['pairs'] = {name: list(map(file_hash, pair)) for name, pair in self.part['pairs'].items()}
-        return settings
 
     def check(self) -> None:
         """Check also that matchers and renormalizers exist and fit the architecture, and pairs and points make sense.
@@ -66,25 +48,11 @@ class ConnectivityRunner(SweepRunner):
             SpaceError: The architecture lacks the layers of a renormalizer; names them.
             ArtefactError: A checkpoint is missing or of another architecture.
         """
-        if self._choosers() and self.cfg.get('val_dataloader') is None:
-            raise ConfigError(f"{self.cfg.filename}: renormalizer '{self._choosers()[0]}' chooses on validation data, "
-                              'and there is no val_dataloader. Add one, of pictures that are not tested on.')
         super().check()
-        for key in ('pairs', 'matchers'):
-            if not self.part.get(key):
-                raise ConfigError(f'{self.cfg.filename}: connectivity.{key} names nothing to measure.')
-        for name, pair in self.part['pairs'].items():
-            if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:
-                raise ConfigError(f"{self.cfg.filename}: connectivity.pairs['{name}'] = {pair}: give two checkpoints. "
-                                  'Between more networks mmreuse.merging.interpolation.curve measures.')
-        for matcher in self.part['matchers'].values():
-            find_method(MATCHERS, matcher)
         if not self._alphas():
             raise ConfigError(f'{self.cfg.filename}: connectivity.points is empty: give a number or weights.')
-        network = self.load_classifier(next(iter(self.part['pairs'].values()))[0])
-        for methods in self._methods().values():
-            for method in methods:
-                check_fit(method, network)
+        self.check_pairs(range(2, 3), 'give two checkpoints. Between more networks '
+                         'mmreuse.merging.interpolation.curve measures.')
 
     def execute(self) -> dict[str, Any]:
         """Measure what is missing in the table."""
@@ -118,16 +86,8 @@ class ConnectivityRunner(SweepRunner):
             return [weights[1] for weights in points(wanted)]
         return [float(alpha) for alpha in wanted]
 
-    def _methods(self) -> dict[str, list[Method]]:
-        """Return the methods of each renormalizer."""
-        named = plain(self.cfg.get(self.stage) or {}).get('renormalizers', {})
-        return {'none': [], **{name: find_methods(each) for name, each in named.items()}}
-
-    def _choosers(self) -> list[str]:
-        return [name for name, methods in self._methods().items() if any(method.chooses for method in methods)]
-
     def _curves(self) -> list[tuple[str, str]]:
-        return [(matcher, name) for matcher in self.part['matchers'] for name in self._methods()]
+        return [(matcher, name) for matcher in self.part['matchers'] for name in self.renormalizers()]
 
     def _missing(self, pair: str, matcher: str, renormalizer: str) -> list[float]:
         return [alpha for alpha in self._alphas()
@@ -136,10 +96,8 @@ class ConnectivityRunner(SweepRunner):
     def _measure(self, pair: str, ends: list[nn.Module], missing: list[tuple[str, str]]) -> None:
         """Measure curves between two networks; images are read, and the ends' statistics taken, once for all."""
         images = CachedLoader(self.training_images(self.seed), ends[0])
-        data = dict(test=CachedLoader(self.test_loader, ends[0], labelled=True), loader=images, validation=None)
-        if 'val_dataloader' in self.settings:
-            loader = Runner.build_dataloader(plain(self.cfg.val_dataloader))
-            data['validation'] = CachedLoader(loader, ends[0], labelled=True)
+        data = dict(test=CachedLoader(self.test_loader, ends[0], labelled=True), loader=images,
+                    validation=self.validation(ends[0]))
         graphs = verified_each(ends, torch.zeros_like(next(iter(images))[:1]))
         matchers = {name: self.part['matchers'][name] for name, _ in missing}
         samples, moments = self.part.get('samples'), None
@@ -156,7 +114,7 @@ class ConnectivityRunner(SweepRunner):
 
     def _statistics(self, ends: list[nn.Module], images: CachedLoader, renormalizers: list[str]) -> dict[str, Any]:
         """Return the statistics of the ends before alignment that these renormalizers need."""
-        needs = {key for name in renormalizers for method in self._methods()[name] for key in method.needs}
+        needs = {key for name in renormalizers for method in self.renormalizers()[name] for key in method.needs}
         given = dict(targets=measure_ends, moments=measure_together)
         return {key: measure(ends, images, samples=self.part.get('samples')) for key, measure in given.items()
                 if key in needs}
@@ -174,11 +132,8 @@ class ConnectivityRunner(SweepRunner):
         alphas = self._missing(**cell)
         fresh = [alpha for alpha in alphas if alpha not in known]
         rows = curve(aligned, [(1 - alpha, alpha) for alpha in fresh], **data, samples=self.part.get('samples'),
-                     renormalizers={cell['renormalizer']: self._methods()[cell['renormalizer']]},
+                     renormalizers={cell['renormalizer']: self.renormalizers()[cell['renormalizer']]},
                      bf16=bool(self.cfg.get('test_cfg', {}).get('fp16')))
         for alpha, row in zip(fresh, rows, strict=True):
             known[alpha] = {key: value for key, value in row.items() if key not in ('weights', 'renormalizer')}
-        for alpha in alphas:
-            self.rows.append(dict(cell, alpha=alpha, **known[alpha]))
-            self.logger.info(', '.join(map(str, self.rows[-1].values())))
-        self.write()
+        self.add_rows(dict(cell, alpha=alpha, **known[alpha]) for alpha in alphas)

@@ -262,7 +262,7 @@ class MergingRunner(SweepRunner):
             model = self._alone(0)
             classifier = model.sources[0].model
             classifier.load_state_dict(convert(read_weights(network), classifier, statistics=False))
-        model.merge(None, 'identity')
+        merge_sources(model, None, 'identity')
         # Nothing was merged; batch norms are reset as those of merges are, to be fair.
         renormalize_merged(model, self.images, [dict(type='reset', samples=self.options.get('samples'))])
         return model, merge_metrics(model, {})

@@ -1,5 +1,5 @@
 """Compare modules with what costs less: one table."""
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from mmreuse.engine.classifiers import plain
-from mmreuse.engine.hooks.modularization import original_logits, target_classes, task_loss
+from mmreuse.engine.hooks.modularization import original_logits, prepared_batches, target_classes, task_loss
 from mmreuse.engine.runners.sweep import SweepRunner
 from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.models.classifiers import ModularClassifier
@@ -129,8 +129,8 @@ class ModularizationRunner(SweepRunner):
         model = self._model(head.linear.out_features)
         classes = target_classes(model, test)[0]
         binary = model.module_head.linear.out_features > len(classes)
-        batches = list(self._batches(model, train, self.part.get('samples', 4096)))
-        [(logits, labels)] = original_logits(model, self._batches(model, test))
+        batches = list(prepared_batches(model, train, self.part.get('samples', 4096)))
+        [(logits, labels)] = original_logits(model, prepared_batches(model, test))
         found = {'original': (original_labels(logits, classes, binary), 1.),
                  'restricted': (restricted_scores(logits, classes, binary).argmax(1), 1.)}
         masks = {name: mask.float() for name, mask in kept.masks().items()}
@@ -170,15 +170,6 @@ class ModularizationRunner(SweepRunner):
         cfg['dataset'] = DATASETS.build({**problem, 'dataset': self._datasets[name]})
         return Runner.build_dataloader(cfg, seed=self.seed)
 
-    @staticmethod
-    def _batches(model: ModularClassifier, loader: DataLoader, samples: int | None = None) -> Iterator[dict]:
-        seen = 0
-        for batch in loader:
-            yield model.data_preprocessor(batch, training=False)
-            seen += len(batch['inputs'])
-            if samples is not None and seen >= samples:
-                return
-
     def _saliency(self, model: ModularClassifier, method: str, batches: Sequence[dict]) -> dict[str, Tensor]:
         if method == 'Taylor':
             return mask_saliency(model.base, partial(task_loss, model), batches)
@@ -199,4 +190,4 @@ class ModularizationRunner(SweepRunner):
     @torch.no_grad()
     def _predict(self, model: ModularClassifier, network: nn.Module, loader: DataLoader) -> Tensor:
         """Return labels by a network that sees images as the model does."""
-        return torch.cat([network(batch['inputs']).argmax(1) for batch in self._batches(model, loader)])
+        return torch.cat([network(batch['inputs']).argmax(1) for batch in prepared_batches(model, loader)])

@@ -8,19 +8,15 @@ import torch
 from matplotlib.figure import Figure
 from torch import nn
 
-from mmreuse.engine.runners.sweep import SweepRunner
+from mmreuse.engine.runners.sweeps.pairs import PairSweep
 from mmreuse.errors import ConfigError
 from mmreuse.graph import TracedModel, verified, verified_each
 from mmreuse.merging import PreservePoint, evaluate_together, preserve_first_points, preserve_point
 from mmreuse.merging.partial.preserve_first import Ensemble, Place, PreserveFirst
-from mmreuse.registry import MATCHERS, RUNNERS, Method
-from mmreuse.renormalization.apply import find_methods
-from mmreuse.renormalization.requirements import check_fit
+from mmreuse.registry import RUNNERS
 from mmreuse.statistics.cached_loader import CachedLoader
 from mmreuse.statistics.passes import images_of
-from mmreuse.utils.configs.methods import find_method
 from mmreuse.utils.files.atomic import atomic_path
-from mmreuse.utils.files.io import file_hash
 from mmreuse.utils.names import nearest
 from mmreuse.visualization import draw_preserve_first
 
@@ -28,7 +24,7 @@ NONE = 'none'
 
 
 @RUNNERS.register_module()
-class PreserveFirstRunner(SweepRunner):
+class PreserveFirstRunner(PairSweep):
     """Accuracy and cost of merges of trained networks against how much of their own layers they preserve.
 
     Config: as for :class:`~mmreuse.engine.runners.sweep.SweepRunner`, and ``preserve_first`` with
@@ -50,14 +46,7 @@ class PreserveFirstRunner(SweepRunner):
     stage = 'preserve_first'
     keys = ('pairs', 'matchers', 'renormalizers', 'points', 'samples', 'memory_gb')
     columns = ('pair', 'matcher', 'renormalizer', 'point')
-    named = {'pair': 'pairs', 'matcher': 'matchers', 'renormalizer': 'renormalizers'}
     lists = ('points', 'memory_gb')
-
-    def recorded_settings(self) -> dict[str, Any]:
-        """Return the settings, with the content of the checkpoints in place of their names."""
-        settings = super().recorded_settings()
-        settings[self.stage]['pairs'] = {name: list(map(file_hash, pair)) for name, pair in self.part['pairs'].items()}
-        return settings
 
     def check(self) -> None:
         """Check also that matchers, renormalizers and points exist and fit the architecture, and that pairs are pairs.
@@ -66,23 +55,11 @@ class PreserveFirstRunner(SweepRunner):
             SpaceError: The architecture lacks a point, or the layers of a renormalizer; names them.
             ArtefactError: A checkpoint is missing or of another architecture.
         """
+        for name in self.choosers():
+            raise ConfigError(f"{self.cfg.filename}: renormalizer '{name}' chooses; name what it could choose instead, "
+                              'every one of them is measured.')
         super().check()
-        for key in ('pairs', 'matchers'):
-            if not self.part.get(key):
-                raise ConfigError(f'{self.cfg.filename}: preserve_first.{key} names nothing to measure.')
-        for name, pair in self.part['pairs'].items():
-            if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) < 2:
-                raise ConfigError(f"{self.cfg.filename}: preserve_first.pairs['{name}'] = {pair}: give two checkpoints "
-                                  'or more.')
-        for matcher in self.part['matchers'].values():
-            find_method(MATCHERS, matcher)
-        network = self.load_classifier(next(iter(self.part['pairs'].values()))[0])
-        for name, methods in self._methods().items():
-            for method in methods:
-                check_fit(method, network)
-                if method.chooses:
-                    raise ConfigError(f"{self.cfg.filename}: renormalizer '{name}' chooses; name what it could choose "
-                                      'instead, every one of them is measured.')
+        network = self.check_pairs(range(2, 1000), 'give two checkpoints or more.')
         self._points([verified(network, self._image(network))])
 
     def execute(self) -> dict[str, Any]:
@@ -123,7 +100,7 @@ class PreserveFirstRunner(SweepRunner):
         self.check()
         pair = pair or next(iter(self.part['pairs']))
         for key, name, known in (('pairs', pair, self.part['pairs']), ('matchers', matcher, self.part['matchers']),
-                                 ('renormalizers', renormalizer, self._methods())):
+                                 ('renormalizers', renormalizer, self.renormalizers())):
             if name not in known:
                 raise ConfigError(f"{self.cfg.filename}: preserve_first.{key} has no '{name}'. {nearest(name, known)}")
         graphs = self._graphs(pair)
@@ -131,16 +108,12 @@ class PreserveFirstRunner(SweepRunner):
         place = next(self._study(graphs).places([point.name]))
         merged = place.merge(matcher)
         if renormalizer != NONE:
-            merged = place.renormalized(merged, matcher, self._methods()[renormalizer])
+            merged = place.renormalized(merged, matcher, self.renormalizers()[renormalizer])
         state = {f'merged.{key}': tensor.cpu() for key, tensor in place.module(merged).state_dict().items()}
         with atomic_path(path) as temporary:
             torch.save(dict(meta=dict(point=asdict(point), matcher=matcher, renormalizer=renormalizer),
                             state_dict=state), temporary)
         return point
-
-    def _methods(self) -> dict[str, list[Method]]:
-        """Return the methods of each renormalizer."""
-        return {NONE: [], **{name: find_methods(each) for name, each in self.part.get('renormalizers', {}).items()}}
 
     def _graphs(self, pair: str) -> list[TracedModel]:
         networks = [self.load_classifier(path) for path in self.part['pairs'][pair]]
@@ -159,7 +132,7 @@ class PreserveFirstRunner(SweepRunner):
 
     def _missing(self, pair: str, point: PreservePoint) -> list[tuple[str, str]]:
         """Matchers and renormalizers that are still to be measured at a point."""
-        return [(matcher, name) for matcher in self.part['matchers'] for name in self._methods()
+        return [(matcher, name) for matcher in self.part['matchers'] for name in self.renormalizers()
                 if not self.has(pair=pair, matcher=matcher, renormalizer=name, point=point.name or 'input')]
 
     @staticmethod
@@ -194,14 +167,10 @@ class PreserveFirstRunner(SweepRunner):
         """Merged at one place by several matchers and renormalizers."""
         merged = {matcher: place.merge(matcher) for matcher in dict.fromkeys(matcher for matcher, _ in cells)}
         return [merged[matcher] if name == NONE else
-                place.renormalized(merged[matcher], matcher, self._methods()[name]) for matcher, name in cells]
+                place.renormalized(merged[matcher], matcher, self.renormalizers()[name]) for matcher, name in cells]
 
     def _add(self, pair: str, cells: Sequence[dict[str, Any]], metrics: Sequence[dict[str, float]]) -> None:
-        for cell, found in zip(cells, metrics, strict=True):
-            self.rows.append(dict(pair=pair, **cell, **found))
-            self.logger.info(', '.join(f'{value:.4g}' if isinstance(value, float) else str(value)
-                                       for value in self.rows[-1].values()))
-        self.write()
+        self.add_rows(dict(pair=pair, **cell, **found) for cell, found in zip(cells, metrics, strict=True))
 
 
 def _point(graphs: Sequence[TracedModel], start: Any) -> PreservePoint:

@@ -4,11 +4,9 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from matplotlib.figure import Figure
-from mmengine.runner import Runner
 from torch import nn
 
 from mmreuse.calibration import Source
-from mmreuse.engine.classifiers import plain
 from mmreuse.engine.runners.sweep import SweepRunner
 from mmreuse.errors import ConfigError, DataError
 from mmreuse.graph import copy_model
@@ -19,7 +17,6 @@ from mmreuse.pruning.selection import check_sparsity
 from mmreuse.pruning.weights import copy_permanent, find_masks, listed_weights
 from mmreuse.registry import RUNNERS, Method
 from mmreuse.renormalization import apply_renormalizers
-from mmreuse.renormalization.apply import find_methods
 from mmreuse.renormalization.requirements import check_fit
 from mmreuse.statistics.cached_loader import CachedLoader
 from mmreuse.utils.files.io import file_hash
@@ -58,12 +55,6 @@ class PruningSweep(SweepRunner):
     def lists(self) -> tuple[str, ...]:
         """Return the keys that only say which cells are wanted."""
         return self.levels, 'seeds'
-
-    @property
-    def settings(self) -> tuple[str, ...]:
-        """Return the settings, with the validation data if something is chosen on them."""
-        choosing = any(method.chooses for methods in self._renormalizers().values() for method in methods)
-        return (*super().settings, 'val_dataloader') if choosing else super().settings
 
     @abstractmethod
     def check_level(self, value: float) -> None:
@@ -116,10 +107,11 @@ class PruningSweep(SweepRunner):
         self.model = copy_permanent(self.load_classifier(self.part['checkpoint']))
         self.listed = {key: self.part[key] for key in ('modules', 'exclude') if key in self.part}
         self.check_network()
-        for methods in self._renormalizers().values():
+        for methods in self.renormalizers().values():
             for method in methods:
                 check_fit(method, self.model)
         self.prepare()
+        self.chosen_on = self.validation(self.model)
         for seed in self.part.get('seeds', (0,)):
             loader = self.training_images(seed)
             self._check_budgets(len(loader.dataset))
@@ -154,14 +146,9 @@ class PruningSweep(SweepRunner):
         return check_saliency(method.get('saliency', 'magnitude'), method.get('scope', 'global'), method.get('update'),
                              method.get('fisher'))
 
-    def _renormalizers(self) -> dict[str, list[Method]]:
-        """Return the methods of each."""
-        named = plain(self.cfg.get(self.stage) or {}).get('renormalizers', {})
-        return {name: find_methods(each) for name, each in named.items()}
-
     def _check_budgets(self, available: int) -> None:
         wanted = {f"renormalizer '{name}'": method.options.get('samples') or 0
-                  for name, methods in self._renormalizers().items() for method in methods}
+                  for name, methods in self.renormalizers().items() for method in methods}
         for name, method in self.part['methods'].items():
             _, settings = self._needs(method)
             if settings is not None:
@@ -176,7 +163,7 @@ class PruningSweep(SweepRunner):
         for method in self.part['methods']:
             for value in self.part[self.levels]:
                 cell = {'method': method, self.level: value, 'seed': seed}
-                names = [name for name in ('none', *self._renormalizers()) if not self.has(**cell, renormalizer=name)]
+                names = [name for name in self.renormalizers() if not self.has(**cell, renormalizer=name)]
                 if names:
                     yield cell, names
 
@@ -186,17 +173,9 @@ class PruningSweep(SweepRunner):
         pruned = self.prune(cell[self.level], options)
         for name in renormalizers:
             model = copy_model(pruned)
-            if name != 'none':
-                self._renormalize(model, self._renormalizers()[name])
+            for each in self.renormalizers()[name]:
+                apply_renormalizers(model, self.images, each, **self.targets(each), validation=self.chosen_on)
             self._add(model, dict(cell, renormalizer=name))
-
-    def _renormalize(self, model: nn.Module, methods: list[Method]) -> None:
-        validation = None
-        if 'val_dataloader' in self.settings:
-            loader = Runner.build_dataloader(plain(self.cfg.val_dataloader))
-            validation = CachedLoader(loader, self.model, labelled=True)
-        for method in methods:
-            apply_renormalizers(model, self.images, method, **self.targets(method), validation=validation)
 
     def _add(self, model: nn.Module, cell: dict[str, Any]) -> None:
         metrics, = self.evaluate([model])

@@ -1,4 +1,4 @@
-"""Measure many networks of one architecture in one pass over the data."""
+"""Measure networks, one or many of one architecture, in one pass over the data."""
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
 
 from mmreuse.errors import ConfigError, DataError
-from mmreuse.statistics import device_of, labelled_batches, logits_of
+from mmreuse.statistics.data import logits_of
+from mmreuse.statistics.passes import device_of, labelled_batches
 from mmreuse.utils.modes import evaluating
 
 #: Networks that run at once on an accelerator; what they compute is held for all of them.
 STACKED = 16
 
 
-@torch.no_grad()
 def evaluate_together(models: Sequence[nn.Module], loader: Iterable, *, bf16: bool = False) -> list[dict[str, float]]:
     """Measure accuracy and cross-entropy of classifiers; every batch is loaded and prepared once for all.
 
@@ -37,11 +37,25 @@ def evaluate_together(models: Sequence[nn.Module], loader: Iterable, *, bf16: bo
     """
     if not models:
         raise ConfigError('there are no models to evaluate.')
+    *totals, (samples, _) = _count(models, loader, bf16=bf16)
+    return [{'accuracy/top1': 100 * right / samples, 'loss': loss / samples if math.isfinite(loss) else None}
+            for right, loss in totals]
+
+
+def accuracy(model: nn.Module, loader: Iterable) -> float:
+    """Share of images whose largest output is that of their label, see :func:`evaluate_together`."""
+    (right, _), (samples, _) = _count([model], loader)
+    return right / samples
+
+
+@torch.no_grad()
+def _count(models: Sequence[nn.Module], loader: Iterable, *, bf16: bool = False) -> list[list[float]]:
+    """Count right answers and sum cross-entropies of each model, over all processes; the last row counts samples."""
     device = device_of(models[0])
     totals = torch.zeros(len(models) + 1, 2, dtype=torch.float64, device=device)  # right, loss; last row: samples
     # On an accelerator small networks wait for the launches of their kernels, which stacked networks share. On a CPU
     # they do not, and stacked convolutions are grouped ones, which are slower there than one after the other.
-    runs = stacked(models) if device.type == 'cuda' else one_by_one(models)
+    runs = stacked(models) if device.type == 'cuda' and len(models) > 1 else one_by_one(models)
     with ExitStack() as stack:
         for model in models:
             stack.enter_context(evaluating(model))
@@ -52,11 +66,9 @@ def evaluate_together(models: Sequence[nn.Module], loader: Iterable, *, bf16: bo
                 totals[numbers] += _judge(scores, labels)
             totals[-1] += len(labels)
     all_reduce(totals)
-    samples = float(totals[-1, 0])
-    if samples == 0:
-        raise DataError('the test loader is empty: there is nothing to evaluate on.')
-    return [{'accuracy/top1': 100 * right / samples, 'loss': loss / samples if math.isfinite(loss) else None}
-            for right, loss in totals[:-1].tolist()]
+    if totals[-1, 0] == 0:
+        raise DataError('the loader of labelled images is empty: there is nothing to evaluate on.')
+    return totals.tolist()
 
 
 Runs = list[tuple[list[int], Callable[[Tensor], Tensor]]]
@@ -97,7 +109,7 @@ def _checked(output: object, images: Tensor) -> Tensor:
     scores = logits_of(output)
     if scores.ndim != 2 or len(scores) != len(images):
         raise DataError('a network gave no tensor with one score for each image and class. Give a function from a '
-                        'network to its metrics in place of a loader.')
+                        'network to its score, or its metrics, in place of a loader.')
     return scores
 
 
