@@ -28,7 +28,8 @@ def test_rows_become_one_table_and_figure(sweep, tmp_path, monkeypatch):
     lines = (folder / 'results.csv').read_text().splitlines()
     assert lines[0].split(',') == [*runner.columns, 'score'] and len(lines) == 3
     assert (folder / 'figure.png').read_bytes().startswith(b'\x89PNG')
-    assert {'/'.join([*[word] * len(runner.columns), 'score']) for word in ('first', 'other')} <= SweepRunner.metrics(runner).keys()
+    names = {'/'.join([*[word] * len(runner.columns), 'score']) for word in ('first', 'other')}
+    assert names <= SweepRunner.metrics(runner).keys()
 
 
 def test_every_sweep_of_the_package_is_registered():

@@ -14,6 +14,7 @@ from mmpretrain.registry import BATCH_AUGMENTS
 from torch.utils.data import DataLoader
 
 import mmreuse.registry as ours
+from mmreuse.engine.configs.number_check import check_numbers
 from mmreuse.errors import ConfigError
 from mmreuse.utils.configs.components import check_keywords, find_component, parameters_of, registered_names
 from mmreuse.utils.configs.keys import check_keys
@@ -63,13 +64,6 @@ _LOOPS = {'train_cfg': None, 'val_cfg': 'ValLoop', 'test_cfg': 'TestLoop'}
 #: Keys of one stage of a pipeline; those beside the first three stand in for those of the config.
 _STAGE = ('name', 'job', 'networks', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'test_evaluator', 'seed')
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
-#: Numbers that must be above zero wherever they are given, alone or in lists.
-_POSITIVE = ('batch_size', 'batch_sizes', 'num_batches', 'num_samples', 'minibatch', 'samples', 'num_candidates',
-             'input_size', 'crop_size', 'num_classes', 'val_interval', 'memory_gb')
-_NOT_NEGATIVE = ('num_workers', 'lr', 'weight_decay', 'momentum', 'max_epochs', 'max_iters')
-_WHOLE = ('batch_size', 'batch_sizes', 'num_batches', 'num_samples', 'minibatch', 'samples', 'num_candidates',
-          'num_workers', 'num_classes', 'max_epochs', 'max_iters', 'val_interval', 'seed')
-_MAX_SEED = 2 ** 32 - 1
 
 
 def check_config(cfg: Config, partial: bool = False) -> None:
@@ -98,7 +92,7 @@ class _Check:
         check_keys(self.cfg)
         for key, value in self.values.items():
             place = f'{self.file}: {key}'
-            _check_numbers(place, key, value)
+            check_numbers(place, key, value)
             if key in _LOADERS:
                 self.check_loader(place, value)
             elif key in _LOOPS:
@@ -334,31 +328,3 @@ def _components(place: str, value: Any) -> list[tuple[str, Mapping]]:
         below = [(f'{place}[{number}]', each) for number, each in enumerate(value)] \
             if isinstance(value, list | tuple) else []
     return [found for where, each in below for found in _components(where, each)]
-
-
-def _check_numbers(place: str, key: str, value: Any) -> None:
-    """Check numbers by the key that they are given under.
-
-    Raises:
-        ConfigError: A number is NaN, no number, no whole number, zero or below it, or too large for a seed.
-    """
-    if isinstance(value, Mapping):
-        for name, each in value.items():
-            if name != 'args':  # of a library's constructor
-                _check_numbers(f'{place}.{name}', str(name), each)
-    elif isinstance(value, list | tuple):
-        for number, each in enumerate(value):
-            _check_numbers(f'{place}[{number}]', key, each)
-    elif isinstance(value, float) and math.isnan(value):
-        raise ConfigError(f'{place} is not a number (NaN). Give a finite one.')
-    elif isinstance(value, str) and key in (*_POSITIVE, *_NOT_NEGATIVE):
-        raise ConfigError(f"{place} = '{value}' is a text. Give a number.")
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        if key in _WHOLE and value != int(value):
-            raise ConfigError(f'{place} = {value} is no whole number.')
-        if key in _POSITIVE and value <= 0:
-            raise ConfigError(f'{place} = {value}: give a number above 0.')
-        if key in _NOT_NEGATIVE and value < 0:
-            raise ConfigError(f'{place} = {value}: give 0 or more.')
-        if key == 'seed' and not 0 <= value <= _MAX_SEED:
-            raise ConfigError(f'{place} = {value}: seeds are whole numbers from 0 to {_MAX_SEED}.')

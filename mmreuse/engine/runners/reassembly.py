@@ -1,0 +1,157 @@
+"""The last stage of deep model reassembly: the search for the best assemblies."""
+import hashlib
+from collections import Counter
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mmengine.dist import broadcast_object_list, is_main_process
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from mmreuse.engine.runners.zoo_stage import ZooStage
+from mmreuse.errors import ArtefactError
+from mmreuse.reassembly.assembly.assembly import KEPT_PIECES, ComponentCache
+from mmreuse.reassembly.assembly.emit import candidate_config, emit_candidates, load_finetune
+from mmreuse.reassembly.assembly.genotype import Rules, describe
+from mmreuse.reassembly.search.bounds import Bounds
+from mmreuse.reassembly.search.scoring import Scorer
+from mmreuse.reassembly.search.search import Progress, SearchResult, like, random_assembly, search, time_candidates
+from mmreuse.reassembly.search.trellis import Assemblies, build_assemblies, surrogate_values
+from mmreuse.reassembly.zoo.costs import CostTable
+from mmreuse.reassembly.zoo.structures import Candidate
+from mmreuse.reassembly.zoo.zoo import Preprocess
+from mmreuse.registry import PROXIES, RUNNERS
+from mmreuse.utils.configs.methods import find_method
+from mmreuse.utils.files.atomic import atomic_write
+from mmreuse.utils.files.io import to_json
+
+
+@RUNNERS.register_module()
+class ReassemblyRunner(ZooStage):
+    """Search the best assemblies within a budget and write them as configs that train.
+
+    Config: ``reassembly`` with ``bounds`` (:class:`~mmreuse.reassembly.search.bounds.Bounds`), ``rules``
+    (:class:`~mmreuse.reassembly.assembly.genotype.Rules`), ``proxy`` (``dict(type='naswot')``), ``num_batches`` (5) of
+    ``batch_size`` (32) images the proxy sees, ``num_candidates`` (100), ``finalists`` (10), ``top`` (5)
+    configs to write, ``num_classes``, ``input_size``, ``latency`` (False: do not time the top),
+    ``finetune`` (file with data, schedule and runtime that the written configs start from).
+
+    Writes ``reassembly/rank*.py``, ``random.py`` (a random assembly about as large as the best),
+    ``candidates.json``, ``pareto.json`` and the log ``scores-*.jsonl``, from which a killed search goes on.
+    """
+    stage = 'reassembly'
+    settings = ('zoo', 'data', 'reassembly')
+
+    @cached_property
+    def settled(self) -> dict[str, Any]:
+        """Return the options, defaults filled in."""
+        options = self.options('reassembly', dict(
+            bounds={}, rules={}, proxy=dict(type='naswot'), num_batches=5, batch_size=32, num_candidates=100,
+            finalists=10, top=5, num_classes=1000, input_size=(224, 224), latency=False, finetune=''))
+        # What is wrong with these shows before time is spent.
+        self.require_counts('reassembly', options, num_batches=1, batch_size=1, num_candidates=1, finalists=1, top=1,
+                            num_classes=1)
+        options['bounds'] = self.section('reassembly.bounds', Bounds, options['bounds'])
+        options['rules'] = self.section('reassembly.rules', Rules, options['rules'])
+        find_method(PROXIES, options['proxy'])
+        load_finetune(options['finetune'], options['num_classes'])
+        options['input_size'] = self.image_size('reassembly.input_size', options['input_size'])
+        return options
+
+    def inputs(self) -> dict[str, str]:
+        options = self.settled
+        for path, made_from in ((self.partition_file, self.partition.hashes),
+                                (self.similarity_file, self.similarity.weights_hashes)):
+            self.refuse_other_weights(path, made_from)
+        if (known := self.partition.hashes.get('similarity')) not in (
+                None, self.similarity.sub(list(self.partition.blocks)).content_hash()):
+            raise ArtefactError(f'{self.partition_file}: was made from another similarity ({known}) than '
+                                f'{self.similarity_file}. Run the partition stage again.')
+        finetune = load_finetune(options['finetune'], options['num_classes']).to_dict()
+        return {**self.weights(), 'partition': self.artefact_hash(self.partition_file),
+                'similarity': self.artefact_hash(self.similarity_file),
+                'data': self.data_hash('data', options['num_batches'] * options['batch_size']),
+                'finetune': hashlib.sha256(to_json(finetune, 'finetune', sort_keys=True).encode()).hexdigest()}
+
+    def assemblies(self) -> Assemblies:
+        """Return everything that may be built from the partition, with its costs."""
+        options = self.settled
+        table = CostTable(self.zoo, self.nodes, options['num_classes'], options['input_size'])
+        return build_assemblies(self.partition, table, options['rules'])
+
+    def execute(self) -> dict[str, Any]:
+        # The search is one chain of decisions: the main process makes it, the others wait.
+        metrics = [self._search() if is_main_process() else None]
+        broadcast_object_list(metrics)
+        return metrics[0]
+
+    def _search(self) -> dict[str, Any]:
+        options = self.settled
+        images = self.num_samples('data', options['num_batches'] * options['batch_size'])
+        height, width = options['input_size']
+        weights = 4 * sum(node.params for nodes in self.nodes.values() for node in nodes)
+        self.require_memory(2 * 4 * 3 * images * height * width + min(KEPT_PIECES, weights),
+                            'Take smaller reassembly.num_batches, batch_size or input_size.')
+        assemblies = self.assemblies()
+        pieces = ComponentCache(self.zoo, self.nodes, options['num_classes'], device=self.device, seed=self.seed)
+        scorer = Scorer(pieces, self._batches(), dict(options['proxy']), log=self._log())
+        values = surrogate_values(assemblies, self.partition, self.similarity)
+        result = search(
+            assemblies, scorer, options['bounds'], values=values, num_candidates=options['num_candidates'],
+            finalists=options['finalists'], seed=self.seed, callback=self._report)
+        if options['latency']:
+            result = time_candidates(result, pieces, options['input_size'], top=options['top'])
+        emit_candidates(self.folder, result, self.zoo, self.nodes, num_classes=options['num_classes'],
+                        input_size=options['input_size'], finetune=options['finetune'], top=options['top'])
+        self._emit_random(assemblies, result.candidates[0])
+        return _search_metrics(result)
+
+    def _emit_random(self, assemblies: Assemblies, best: Candidate) -> None:
+        """Write a random assembly about as large as the best, the baseline that the search must beat."""
+        options = self.settled
+        draws = (random_assembly(assemblies, like(best, tolerance), self.seed + draw)
+                 for tolerance in (0.25, 0.5, 1.0) for draw in range(20))
+        candidate = next((found for found in draws if found.genotype != best.genotype), None)
+        if candidate is None:
+            self.logger.warning('reassembly: nothing but the best is about as large; no random.py is written')
+            return
+        config = candidate_config(candidate, self.zoo, self.nodes, options['num_classes'], options['finetune'])
+        with atomic_write(self.folder / 'random.py') as file:
+            file.write(f'# A random assembly: {candidate.params:,} parameters, {candidate.flops:,} MACs.\n'
+                       f'# {describe(candidate.genotype, self.nodes)}\n{config.pretty_text}')
+
+    def _log(self) -> Path:
+        """Return the log of scores of a search of these settings on these inputs; logs of others are removed."""
+        facts = to_json([self.recorded_settings(), self.inputs(), self.seed], 'settings of the search', sort_keys=True)
+        log = self.folder / f'scores-{hashlib.sha256(facts.encode()).hexdigest()[:12]}.jsonl'
+        for other in self.folder.glob('scores-*.jsonl'):
+            if other != log:
+                other.unlink()
+        return log
+
+    def _batches(self) -> list[tuple[Tensor, Tensor]]:
+        """Return the images that every candidate is scored on, of the size that the assembly will run at."""
+        options = self.settled
+        view = self.sample_view(options['num_batches'] * options['batch_size'], self._preprocess(),
+                                size=options['input_size'])
+        loader = DataLoader(view, options['batch_size'])
+        return [(images.to(self.device), labels.to(self.device)) for images, labels in loader]
+
+    def _preprocess(self) -> Preprocess:
+        """Return the preprocessing of most of the zoo, in whatever order the zoo is declared."""
+        counts = Counter(entry.preprocess for entry in self.zoo.values())
+        return min(counts, key=lambda preprocess: (-counts[preprocess], repr(preprocess)))
+
+    def _report(self, progress: Progress) -> None:
+        score = next(iter(progress.best.scores.values()))
+        self.logger.info(f'reassembly: {progress.scored} of {progress.planned} scored, best {score:.4g}: '
+                         f'{describe(progress.best.genotype, self.nodes)}')
+
+
+def _search_metrics(result: SearchResult) -> dict[str, Any]:
+    best = result.candidates[0]
+    return {'reassembly/evaluations': result.evaluations, 'reassembly/candidates': len(result.candidates),
+            'reassembly/pareto': len(result.pareto), 'reassembly/exhaustive': result.exhaustive,
+            'reassembly/feasible': result.feasible, 'reassembly/best_params': best.params,
+            'reassembly/best_flops': best.flops, f'reassembly/best_{result.proxy}': best.scores[result.proxy]}
