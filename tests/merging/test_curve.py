@@ -13,10 +13,9 @@ from mmreuse.errors import ConfigError, DataError, SpaceError
 from mmreuse.graph import trace, transform
 from mmreuse.graph.proof.verify import random_permutations
 from mmreuse.merging import align, barrier, curve, evaluate_together, interpolate, points
-from mmreuse.merging.interpolation.evaluate import one_by_one, stacked
 from mmreuse.renormalization import apply_renormalizers, bias_removal, measure_ends, repair, reset
 from mmreuse.statistics.cached_loader import CachedLoader
-from mmreuse.statistics.evaluate import accuracy
+from mmreuse.statistics.evaluate import accuracy, one_by_one, stacked
 
 curves = importlib.import_module('mmreuse.merging.interpolation.curve')  # the package has the function under this name
 X = images(24)
@@ -189,7 +188,7 @@ def test_stacked_networks_compute_what_each_computes_alone(family):
 
 
 def test_many_networks_are_stacked_in_parts(monkeypatch):
-    monkeypatch.setattr('mmreuse.merging.interpolation.evaluate.STACKED', 2)
+    monkeypatch.setattr('mmreuse.statistics.evaluate.STACKED', 2)
     runs = stacked(ends('vgg', 5))
     assert [numbers for numbers, _ in runs] == [[0, 1], [2, 3], [4]]
 
