@@ -14,7 +14,7 @@ help:  ## list the targets
 env:  ## create the environment from the lock (does nothing when it is there)
 	@tools/create_env.sh $(VENV)
 
-quickstart: env  ## train small nets on the embedded digits, reassemble, merge, connect and modularize them (minutes)
+quickstart: env  ## train small networks on the embedded digits, reassemble, merge, connect and modularize them (minutes)
 	$(PY) examples/quickstart
 
 test: env  ## run the default tests

@@ -1,5 +1,5 @@
 # A superclass of ImageNet with an EfficientNet-Lite0, on a set of one picture a class: it shows that the machinery runs
-# on such a network, not how accurate a module is. Training, choice and test use the same pictures, the latter two
+# on such a network, not how accurate a module is. Training, choice and test use the same images, the latter two
 # without augmentation, and the network has seen them.
 #   python tools/seam/reengineer.py configs/seam/efficientnet-lite0_1000-pictures_superclass.py \
 #       --superclasses imagenet --targets bird

@@ -71,8 +71,8 @@ class _Folders:
         for label, name in enumerate(names):
             files = sorted(file for file in files_below(root / name) if self.is_valid_file(file))
             if not files:
-                raise DataError(f"'{root / name}' holds no pictures ({', '.join(sorted(self.extensions))}). A class "
-                                'without pictures would move the labels of all classes behind it: fill the folder or '
+                raise DataError(f"'{root / name}' holds no images ({', '.join(sorted(self.extensions))}). A class "
+                                'without images would move the labels of all classes behind it: fill the folder or '
                                 'remove it.')
             samples += [(f'{name}/{file}', label) for file in files]
         self.folder_to_idx = {name: label for label, name in enumerate(names)}
@@ -129,8 +129,8 @@ class InMemoryImageFolder(_Folders, CustomDataset):
             if not data_list:
                 self._pixels = np.empty((len(found), *picture.shape), dtype=np.uint8)
             if picture.shape != self._pixels.shape[1:]:
-                raise DataError(f"{info['img_path']} has shape {picture.shape}, the first picture of the folder "
-                                f'{self._pixels.shape[1:]}. InMemoryImageFolder keeps pictures of one size; use '
+                raise DataError(f"{info['img_path']} has shape {picture.shape}, the first image of the folder "
+                                f'{self._pixels.shape[1:]}. InMemoryImageFolder keeps images of one size; use '
                                 'CustomDataset for these.')
             self._pixels[len(data_list)] = picture
             data_list.append(dict(info, index=len(data_list)))
@@ -165,7 +165,7 @@ class FlatImageFolder(BaseDataset):
         paths = sorted(path for path in folder.glob('*')
                        if is_wanted(path.name) and path.suffix.lower() in ('.jpg', '.jpeg', '.png'))
         if not paths:
-            raise DataError(f"FlatImageFolder: '{folder}' holds no pictures. Put them there, "
+            raise DataError(f"FlatImageFolder: '{folder}' holds no images. Put them there, "
                             'or set MMREUSE_DATA_ROOT to the folder that holds the data sets.')
         data_list, names = [], {}
         for path in paths:

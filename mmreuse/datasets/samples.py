@@ -52,7 +52,7 @@ class SampleView(Dataset):
         transform: From a data info to one whose ``img`` is an image (H, W, C) of 0..255.
         mean: Per channel, in the net's channel order, of pixels in 0..1.
         std: Likewise.
-        reverse_channels: Whether the pictures' channel order is not the net's.
+        reverse_channels: Whether the images' channel order is not the network's.
     """
 
     def __init__(self, dataset: Any, indices: Sequence[int], transform: Callable[[dict], dict],

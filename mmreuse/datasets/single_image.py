@@ -32,7 +32,7 @@ class SingleImage(Dataset):
         path = Path(image)
         if not path.is_file():
             if image not in SHIPPED:
-                raise DataError(f"SingleImage: there is no file '{image}', and it is not one of the pictures that "
+                raise DataError(f"SingleImage: there is no file '{image}', and it is not one of the images that "
                                 f'scikit-learn ships. {nearest(image, SHIPPED)}')
             path = Path(resources.files('sklearn.datasets.images') / image)
         try:

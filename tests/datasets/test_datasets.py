@@ -104,7 +104,7 @@ def test_flat_folder_reads_the_label_from_the_name(tmp_path):
     assert dataset.CLASSES[7] == 'sea cock' and len(dataset.CLASSES) == 8
 
 
-@pytest.mark.parametrize('name, message', [('goldfish.jpg', 'does not tell the label'), (None, 'holds no pictures')])
+@pytest.mark.parametrize('name, message', [('goldfish.jpg', 'does not tell the label'), (None, 'holds no images')])
 def test_flat_folder_says_what_is_wrong(tmp_path, name, message):
     if name:
         _write(tmp_path / name, (0, 0, 0))

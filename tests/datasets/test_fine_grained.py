@@ -150,7 +150,7 @@ def test_lists_of_another_kind_are_refused(dogs):
 
 def test_lists_of_different_pictures_are_refused(birds):
     (birds / 'train_test_split.txt').write_text('a-1 1\n')
-    with pytest.raises(DataError, match='not of the same pictures'):
+    with pytest.raises(DataError, match='not of the same images'):
         load('NABirds', birds)
     (birds / 'train_test_split.txt').write_text('a-1\n')
     with pytest.raises(DataError, match='train_test_split.txt: a line'):

@@ -74,7 +74,7 @@ def test_what_is_no_class_moves_no_label(root, kind, name):
 def test_a_class_without_pictures_is_refused(root, kind):
     (root / 'axe').mkdir()
     (root / 'axe' / 'notes.txt').write_text('')
-    with pytest.raises(DataError, match='axe.* holds no pictures'):
+    with pytest.raises(DataError, match='axe.* holds no images'):
         build(kind, root)
 
 

@@ -17,10 +17,10 @@ from mmreuse.utils.command_line import OptionAction
 STUDIES = {
     'vanishing': 'sizes of input-induced features and of offsets, layer by layer',
     'variance': 'variance of layers over that of the end models',
-    'outputs': 'logits, beside those of a picture of zeros',
+    'outputs': 'logits, beside those of an image of zeros',
     'running-statistics': 'of batch norms, as they are and after RESET',
     'magnitudes': 'of weights and biases, and what they explain',
-    'residual': 'what residual connections save: two pairs of nets side by side',
+    'residual': 'what residual connections save: two pairs of networks side by side',
 }
 
 
@@ -46,7 +46,7 @@ def parse_args(argv: Sequence[str] | None = None) -> Namespace:
                                help='h: zero, what zeros give, or mean, over images (default: zero)')
         if name == 'residual':
             study.add_argument('--plain', nargs='+', required=True, metavar=('CONFIG', 'CHECKPOINT'),
-                               help='nets without residual connections')
+                               help='networks without residual connections')
     return parser.parse_args(argv)
 
 

@@ -22,7 +22,7 @@ class NABirds(PublishedSplit):
                                 ('images.txt', 'image_class_labels.txt', 'train_test_split.txt'))
         if not files.keys() == ids.keys() == in_train.keys():
             raise DataError(f'{self.data_root}: images.txt, image_class_labels.txt and train_test_split.txt are not of '
-                            'the same pictures. Unpack the data set again.')
+                            'the same images. Unpack the data set again.')
         labels = {number: label for label, number in enumerate(sorted(set(ids.values()), key=int))}
         names = self._table('classes.txt')
         self._metainfo.setdefault('classes', tuple(names.get(number, '') for number in labels))

@@ -38,7 +38,7 @@ class RenormalizationHook(Hook):
             method = find_method(RENORMALIZERS, renormalizer)
             if method.chooses and runner.val_loop is None:
                 raise ConfigError(f'renormalizer {renormalizer} chooses on validation data, and the config has no '
-                                  'val_dataloader. Add one, of pictures that are not tested on.')
+                                  'val_dataloader. Add one, of images that are not tested on.')
             samples = method.options.get('samples')
             matching_images(runner).check(samples, 'RenormalizationHook')
 

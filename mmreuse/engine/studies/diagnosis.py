@@ -219,8 +219,8 @@ def diagnose(study: str, config: PathLike, checkpoints: Sequence[PathLike], out:
     if study not in STUDIES:
         raise ConfigError(f"there is no study '{study}'. {nearest(study, STUDIES)}")
     if (plain is not None) != (study == 'residual'):
-        raise ConfigError("study 'residual', and no other, compares with nets without residual connections: give it "
-                          'their config and checkpoints.')
+        raise ConfigError("study 'residual', and no other, compares with networks without residual connections: give "
+                          'it their config and checkpoints.')
     making = dict(pruned=pruned, matcher=matcher, reset_norms=reset_norms, samples=samples, options=options)
     subject = load_subject(config, checkpoints, **making)
     if plain is not None:

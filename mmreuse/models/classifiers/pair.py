@@ -72,7 +72,7 @@ class ClassifierPair(BaseModel):
         """Run the networks.
 
         Args:
-            inputs: (N, C, H, W). For ``mode='loss'`` the nets' own batches one behind the other.
+            inputs: (N, C, H, W). For ``mode='loss'`` the networks' own batches one behind the other.
             data_samples: Of the inputs.
             mode: ``'tensor'``: scores of all networks (K, N, classes); ``'loss'``: losses ``loss_1``, ``loss_2``, ...;
                 ``'predict'``: the data samples with ``net_scores`` (K, classes).
