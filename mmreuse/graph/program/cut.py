@@ -20,8 +20,9 @@ from mmreuse.graph.program.capture import agree, capture, resample
 from mmreuse.graph.program.emit import Call, GraphModule, Program, emit, is_tensor_node
 from mmreuse.graph.program.liveness import Layout, crossings, guess_layout, live_after
 from mmreuse.graph.program.recorder import outside
-from mmreuse.graph.program.recording import Recording, as_arguments, record
+from mmreuse.graph.program.recording import Recording, record
 from mmreuse.graph.program.sequential_block import chain_between
+from mmreuse.graph.values import as_positional
 from mmreuse.utils.modes import evaluating
 
 
@@ -146,12 +147,10 @@ def _prove_parts(program: Program, parts: Sequence[GraphModule], inputs: Any, na
     """
     if program.device == torch.device('meta'):
         return
-    fresh = resample(inputs, 5)
+    fresh = resample(as_positional(program.model, inputs), 5)
     with evaluating(program.model), torch.no_grad():
-        args, kwargs = as_arguments(copy.deepcopy(fresh))
-        expected = program.model(*args, **kwargs)
-        args, kwargs = as_arguments(fresh)
-        values = parts[0](*args, **kwargs)
+        expected = program.model(*copy.deepcopy(fresh))
+        values = parts[0](*fresh)
         for part in parts[1:]:
             values = part(*values) if isinstance(values, tuple) else part(values)
     if not agree(expected, values):
@@ -227,9 +226,9 @@ def _prove_block(program: Program, block: GraphModule, entry: fx.Node, leave: fx
     """As :func:`_prove_parts`, for a block from one value inside the network to another."""
     if program.device == torch.device('meta'):
         return
-    args, kwargs = as_arguments(resample(inputs, 5))
+    fresh = resample(as_positional(program.model, inputs), 5)
     with evaluating(program.model), torch.no_grad():
-        given, expected = (emit(program, output=end)(*copy.deepcopy(args), **kwargs) for end in (entry, leave))
+        given, expected = (emit(program, output=end)(*copy.deepcopy(fresh)) for end in (entry, leave))
         computed = block(given)
     if not agree(expected, computed):
         raise SpaceError(f"{type(program.model).__name__}: '{names[0]}' to '{names[1]}' does not compute on five fresh "

@@ -12,7 +12,7 @@ from mmreuse.errors import TraceError
 from mmreuse.graph.copying import refuse_opaque
 from mmreuse.graph.program.emit import Call
 from mmreuse.graph.program.recorder import LeafRule, Recorder, is_leaf
-from mmreuse.graph.values import tensors_in
+from mmreuse.graph.values import as_positional, tensors_in, tensors_within
 from mmreuse.utils.modes import evaluating
 
 
@@ -27,18 +27,6 @@ class Recording:
     output: Any  # what the model returned
 
 
-def as_arguments(inputs: Any) -> tuple[tuple, dict]:
-    """Read ``inputs``: a tensor, a tuple of positional arguments or a dict of keyword arguments."""
-    if isinstance(inputs, dict):
-        return (), inputs
-    if isinstance(inputs, (tuple, list)):
-        return tuple(inputs), {}
-    if isinstance(inputs, Tensor):
-        return (inputs,), {}
-    raise TraceError(f'inputs must be a tensor, a tuple of arguments or a dict of keyword arguments, got '
-                     f'{type(inputs).__name__}. An image classifier needs e.g. torch.zeros(1, 3, 224, 224).')
-
-
 def record(model: nn.Module, inputs: Any, leaf: LeafRule = is_leaf) -> Recording:
     """Run a model once in eval mode and record what it does.
 
@@ -51,39 +39,37 @@ def record(model: nn.Module, inputs: Any, leaf: LeafRule = is_leaf) -> Recording
         Recording: shapes in it are concrete numbers, those of ``inputs``.
 
     Raises:
-        TraceError: The model fails on ``inputs``, or an argument cannot be recorded.
+        TraceError: The model fails on ``inputs``, does not take them by position, or an argument cannot be recorded.
     """
     refuse_opaque(model)
-    args, kwargs = as_arguments(inputs)
+    inputs = as_positional(model, inputs)
+    if not list(tensors_within(inputs)):
+        raise TraceError('inputs must be a tensor, a tuple of arguments or a dict of keyword arguments with one. An '
+                         'image classifier needs e.g. torch.zeros(1, 3, 224, 224).')
     recorder = Recorder(model, leaf)
-    for name, value in zip(_argument_names(model, args, kwargs), (*args, *kwargs.values()), strict=True):
+    for name, value in zip(_argument_names(model, len(inputs)), inputs, strict=True):
         recorder.add('placeholder', name, (), {}, value)
     with evaluating(model), torch.no_grad(), _patched_calls(recorder), recorder:
         try:
-            output = model(*args, **kwargs)
+            output = model(*inputs)
         except TraceError:
             raise
         except Exception as error:
-            raise TraceError(f'{recorder.where()} fails while the model runs on inputs of shape '
-                             f'{_shapes(args, kwargs)}: {type(error).__name__}: {error}\nGive inputs that the model '
-                             'accepts, on its device.') from error
+            shapes = ', '.join(str(tuple(tensor.shape)) for tensor in tensors_in(inputs))
+            raise TraceError(f'{recorder.where()} fails while the model runs on inputs of shape {shapes}: '
+                             f'{type(error).__name__}: {error}\nGive inputs that the model accepts, on its device.'
+                             ) from error
         recorder.graph.output(recorder.argument(output))
     last = next(iter(reversed(recorder.graph.nodes)))
     last.meta.update(position=len(recorder.graph.nodes) - 1, dynamic=True, mutates=(), stack=(), module='', shape=None)
-    return Recording(recorder.graph, recorder.calls, recorder.constants, recorder.reads,
-                     (*args, *kwargs.values()), output)
+    return Recording(recorder.graph, recorder.calls, recorder.constants, recorder.reads, inputs, output)
 
 
-def _shapes(args: tuple, kwargs: dict) -> str:
-    return ', '.join(str(tuple(tensor.shape)) for tensor in tensors_in((args, kwargs)))
-
-
-def _argument_names(model: nn.Module, args: tuple, kwargs: dict) -> list[str]:
+def _argument_names(model: nn.Module, count: int) -> list[str]:
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     known = [name for name, parameter in inspect.signature(model.forward).parameters.items()
              if parameter.kind in kinds]
-    names = [known[i] if i < len(known) else f'input_{i}' for i in range(len(args))]
-    return names + list(kwargs)
+    return [known[i] if i < len(known) else f'input_{i}' for i in range(count)]
 
 
 @contextlib.contextmanager
