@@ -6,11 +6,13 @@
 The tasks are the digits, CIFAR-10-JPEG and 20 classes of Tiny-ImageNet-32, all brought to 16 px so that one core is
 enough; the pretraining is on 60 other classes of Tiny-ImageNet-32. Heads stay with their tasks. Coefficients are chosen
 by agreement with the sources on unlabelled training images (``MERGE`` of each task, a fifth held out); batch norms are
-taken anew on them, and calibration fits layers to them. Accuracy is on test images, which choose nothing.
+taken anew on them, or for each task on its own ("norms by task"), and calibration fits layers to them. Accuracy is on
+test images, which choose nothing.
 """
 import argparse
 import copy
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,8 @@ from mmreuse.merging.partial.heads import place_of_head
 from mmreuse.merging.shared.agreement import TaskImages
 from mmreuse.models.backbones import CifarResNet
 from mmreuse.registry import MERGERS
+from mmreuse.statistics import batches as chunks
+from mmreuse.statistics import measured_norms
 from mmreuse.utils.modes import evaluating
 from mmreuse.utils.paths import data_root
 
@@ -39,6 +43,8 @@ STEPS = dict(resnet20=(300, 120), vit=(500, 150))
 PRETRAIN_CLASSES, TASK_CLASSES = 60, 20
 
 Split = tuple[Tensor, Tensor]
+#: Training and test of each task.
+Tasks = dict[str, tuple[Split, Split]]
 
 
 # ---- data ------------------------------------------------------------------------------------------------------
@@ -60,8 +66,8 @@ def digits(split: str) -> Split:
     return prepared([row['img'] for row in rows], [row['gt_label'] for row in rows])
 
 
-def read() -> tuple[Split, dict[str, tuple[Split, Split]]]:
-    """The pretraining, and training and test of each task."""
+def read() -> tuple[Split, Tasks]:
+    """The pretraining, and the tasks."""
     tiny, cifar = data_root() / 'tiny_imagenet32', data_root() / 'cifar10_jpeg'
     classes = sorted(path.name for path in (tiny / 'train').iterdir())
     order = [classes[number] for number in np.random.default_rng(0).permutation(len(classes))]
@@ -110,15 +116,20 @@ def with_head(network: nn.Module, classes: int, seed: int) -> nn.Module:
 
 
 @torch.no_grad()
-def accuracies(network: nn.Module, tasks: dict[str, tuple[Split, Split]]) -> dict[str, float]:
-    """Of each task by its head, in percent, and their mean."""
-    found = {}
+def accuracy(network: nn.Module, data: Split, head: int) -> float:
+    """Of one task, in percent."""
+    images, labels = data
     with evaluating(network):
-        for number, (name, (_, (images, labels))) in enumerate(tasks.items()):
-            outputs = [network(batch) for batch in images.split(250)]
-            scores = torch.cat([each[number] if isinstance(each, tuple) else each for each in outputs])
-            found[name] = 100 * float((scores.argmax(1) == labels).double().mean())
-    return {**found, 'mean': sum(found.values()) / len(found)}
+        outputs = [network(batch) for batch in images.split(250)]
+    scores = torch.cat([each[head] if isinstance(each, tuple) else each for each in outputs])
+    return 100 * float((scores.argmax(1) == labels).double().mean())
+
+
+def accuracies(networks: Sequence[nn.Module], tasks: Tasks, suffix: str = '') -> dict[str, float]:
+    """Of each task by its head in the network for it, and their mean."""
+    found = {name: accuracy(network, test, number)
+             for number, (network, (name, (_, test))) in enumerate(zip(networks, tasks.items(), strict=True))}
+    return {f'{name}{suffix}': value for name, value in {**found, 'mean': sum(found.values()) / len(found)}.items()}
 
 
 def main() -> None:
@@ -136,8 +147,7 @@ def main() -> None:
     print('trained', time.process_time(), flush=True)
 
     rows: dict[str, dict[str, Any]] = {}
-    alone = {name: accuracies(net, {name: data})[name] for net, (name, data) in zip(nets, tasks.items(), strict=True)}
-    rows['each network alone'] = {**alone, 'mean': sum(alone.values()) / len(alone)}
+    rows['each network alone'] = accuracies(nets, tasks)
     graphs = verified_each(nets, torch.zeros(1, 3, SIZE, SIZE))
     stop = place_of_head(graphs[0])
     shown = [data[0][torch.randperm(len(data[0]), generator=torch.Generator().manual_seed(5))[:MERGE]]
@@ -150,14 +160,18 @@ def main() -> None:
         merged = merge_weights(graphs, {}, stop=stop)
         report = fill_trunk(merged, graphs, merger, start, scale, images, settle=True)
         seconds = time.process_time() - began
+        own = [copy.deepcopy(merged) for _ in tasks]
         calibrated = copy.deepcopy(merged)
-        renormalize(merged, batches, 'reset', graphs, {})
+        for network, each in zip([merged, *own], [batches, *map(chunks, shown)], strict=True):
+            renormalize(network, each, 'reset', graphs, {})
         began = time.process_time()
         renormalize(calibrated, batches, 'calibrate', graphs, {}, owners=owners)
         more = time.process_time() - began
-        after = accuracies(calibrated, tasks)
-        rows[label] = dict(accuracies(merged, tasks), **{f'{name}, calibrated': value for name, value in after.items()},
-                           scale=report['scale'], agreement=report['agreement'], cpu_s=seconds, calibration_cpu_s=more)
+        rows[label] = {**accuracies([merged] * len(tasks), tasks),
+                       **(accuracies(own, tasks, ', norms by task') if measured_norms(merged) else {}),
+                       **accuracies([calibrated] * len(tasks), tasks, ', calibrated'),
+                       **dict(scale=report['scale'], agreement=report['agreement'], cpu_s=seconds,
+                              calibration_cpu_s=more)}
         print(label, rows[label], flush=True)
 
     measure('the base with their heads', 'task_arithmetic', base, 0.)

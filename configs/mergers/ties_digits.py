@@ -4,7 +4,9 @@ _base_ = ['../zipit/_base_merge.py', '../_base_/datasets/digits.py']
 _tasks = dict(num_classes=10, parts=2, seed=0)
 model = dict(
     tasks=_tasks, input_size=(3, 8, 8), stop='backbone',
-    sources=[dict(config=f'configs/mergers/sources/half-{part}_digits.py', name=part) for part in 'ab'])
+    sources=[
+        dict(config='configs/mergers/sources/half_digits.py', options=dict(part=part), name=name)
+        for part, name in enumerate('ab')])
 
 val_evaluator = dict(_delete_=True, type='TaskAccuracy', tasks=_tasks)
 test_evaluator = val_evaluator

@@ -1,4 +1,4 @@
-# One half of the digits, fine-tuned from the net of base_digits.py.
+# One half of the digits, fine-tuned from the net of base_digits.py. --cfg-options part=1: the other half.
 _base_ = ['./base_digits.py']
 
 part = 0
@@ -14,3 +14,4 @@ test_dataloader = dict(
     dataset=dict(_delete_=True, type='ClassSubset', classes=classes, dataset={{_base_.test_dataloader.dataset}}))
 train_cfg = dict(max_epochs=4, val_interval=4)
 default_hooks = dict(checkpoint=dict(interval=4))
+work_dir = 'work_dirs/{{ fileBasenameNoExtension }}_part${part}'
