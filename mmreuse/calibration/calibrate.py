@@ -77,6 +77,10 @@ def calibrate(network: nn.Module, sources: Sequence[Source], images: Iterable, *
         for model in (twin, *(source.model for source in sources)):
             stack.enter_context(evaluating(model))
         walk = Walk(twin, sources, CalibrationImages(images, network, samples, seed, owners), ridge, positions, layers)
+        if not walk.problems:
+            reasons = '; '.join(f"'{name}': {reason}" for name, reason in list(walk.report.left.items())[:3])
+            raise ConfigError(f'calibrate: no layer can be refitted ({reasons or "none has parameters"}). Sources must '
+                              "have the network's module names.")
         assign_memory(walk, memory_limit)
         if cache_dir is None:
             walk.fit(walk.problems)

@@ -1,6 +1,13 @@
 """The part of a trained network that one target problem needs: masks, and modules made of them."""
 from mmreuse.modularization.compaction.compaction import compact
-from mmreuse.modularization.head import AppliedModule, ModuleHead, fit_head, record_module, select_classes
+from mmreuse.modularization.head import (
+    AppliedModule,
+    ModuleHead,
+    behind_heads_of,
+    fit_head,
+    record_module,
+    select_classes,
+)
 from mmreuse.modularization.learner import modularize
 from mmreuse.modularization.masks.budget import hold_budget, mask_saliency, rank_masks
 from mmreuse.modularization.masks.costs import flop_rates, latency_rates, weight_rates
@@ -36,7 +43,7 @@ __all__ = [
     'AppliedModule', 'Cost', 'GatedNetwork', 'Gates', 'ReusableModule', 'ModuleHead', 'ModulePart', 'ModuleReport',
     'RunSelection', 'Selection',
     'add_gates',
-    'apply_masks', 'apply_module', 'materialize', 'compact', 'compose', 'count_uses', 'fit_head', 'flop_rates',
+    'apply_masks', 'apply_module', 'behind_heads_of', 'materialize', 'compact', 'compose', 'count_uses', 'fit_head', 'flop_rates',
     'frozen_hash', 'gate_spaces', 'hold_budget', 'latency_rates', 'load_mask_state',
     'load_module', 'load_published', 'mask_parameters', 'mask_ratio', 'mask_saliency', 'mask_state',
     'masked_tensors', 'measure_cost', 'modularize', 'original_labels', 'problem_masks', 'rank_masks', 'record_module',

@@ -81,6 +81,21 @@ class AppliedModule(nn.Module):
         return {name: head(logits) for name, head in zip(self.problems, self.module_heads, strict=True)}
 
 
+def behind_heads_of(module: nn.Module, base: nn.Module) -> nn.Module:
+    """Return a base behind the heads of a module of it, named as the module is: what calibration refits that to.
+
+    Args:
+        module: Of the base; what is no module has no heads, and the base is returned as it is.
+        base: Its modules are those of what is returned.
+    """
+    if isinstance(module, AppliedModule):
+        heads = [module.module_head] if len(module.problems) == 1 else module.module_heads
+        return AppliedModule(base, dict(zip(module.problems, heads, strict=True)))
+    if isinstance(module, nn.Sequential) and isinstance(module[-1], ModuleHead) and not isinstance(base, nn.Sequential):
+        return nn.Sequential(base, module[-1])
+    return base
+
+
 @EDITS.register_module(name='module')
 class ModuleEdit(Edit):
     """Weights that a target problem does not need set to zero, and a head for its labels behind the logits."""

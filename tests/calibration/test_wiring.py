@@ -10,6 +10,8 @@ from mmreuse.engine.jobs import renormalize
 from mmreuse.errors import ConfigError
 from mmreuse.graph import Permute, transform, verified
 from mmreuse.merging import PreserveFirst, merge
+from mmreuse.modularization import AppliedModule, ModuleHead, compact
+from mmreuse.pruning import prune
 from mmreuse.renormalization import apply_renormalizers, auto
 
 from .nets import SMALL, error, tiny
@@ -78,3 +80,18 @@ def test_the_job_calibrates_to_the_networks_behind_the_first():
     assert error(repaired, network, SMALL) < 0.01 < error(harmed(network), network, SMALL)
     with pytest.raises(ConfigError, match='was made of'):
         renormalize([network], images=SMALL, renormalizers=['calibrate'])
+
+
+@pytest.mark.parametrize('form', ['applied', 'sequential'])
+def test_modules_are_calibrated_to_their_base_and_compacted(form):
+    """Zeros stay zeros."""
+    base, head = tiny(), ModuleHead(5, 2)
+    masked = prune(base, None, 0.6)
+    module = AppliedModule(masked, dict(problem=head)) if form == 'applied' else nn.Sequential(masked, head)
+    wanted = nn.Sequential(base, head)
+    refitted = renormalize([module.eval(), base], images=SMALL, renormalizers=[dict(type='calibrate', ridge=0.01)])
+    assert error(refitted, wanted, SMALL) < 0.7 * error(module, wanted, SMALL)
+    kept = dict(module.named_parameters())
+    assert all(bool((tensor[kept[name] == 0] == 0).all()) for name, tensor in refitted.named_parameters()
+               if tensor.dim() > 1)
+    assert error(compact(refitted, SMALL[:1]), refitted, SMALL) < 1e-5

@@ -6,6 +6,7 @@ from torch import nn
 
 from mmreuse.calibration import Source
 from mmreuse.graph import copy_model
+from mmreuse.modularization import behind_heads_of
 from mmreuse.registry import JOBS, RENORMALIZERS
 from mmreuse.renormalization import apply_renormalizers
 from mmreuse.utils.configs.methods import MethodLike, find_method
@@ -24,7 +25,7 @@ def renormalize(networks: Sequence[nn.Module], *, images: Iterable, validation: 
 
     Args:
         networks: The network, and behind it those whose statistics are wanted, of the same sizes and names of modules:
-            the dense one of a pruned one. ``'reset'`` needs none.
+            the dense one of a pruned one, the base of a module (not compacted yet). ``'reset'`` needs none.
         images: Batches.
         validation: For renormalizers that choose.
         renormalizers: Names or configs, applied one after the other.
@@ -32,6 +33,7 @@ def renormalize(networks: Sequence[nn.Module], *, images: Iterable, validation: 
     """
     network, *ends = networks
     network = copy_model(network)
+    ends = [behind_heads_of(network, end) for end in ends]
     apply_renormalizers(network, images, list(renormalizers), samples=samples, ends=ends or None,
                         sources=[Source(end) for end in ends] or None, validation=validation)
     return network
