@@ -240,6 +240,7 @@ ATTACKS = MethodRegistry('attack', 'mmreuse.robustness.attacks')
 ENGINES = MethodRegistry('engine', 'mmreuse.deployment.engines', given=('threads', 'folder'))
 JOBS = MethodRegistry(
     'job', 'mmreuse.engine.jobs', given=('images', 'labelled', 'validation', 'seed', 'folder'), kind=Job, reserved=True)
+TEACHERS = MethodRegistry('teacher', 'mmreuse.distillation.teachers', given=('tasks', 'rule', 'features'))
 BASES = Registry('base', scope=SCOPE, locations=['mmreuse.networks.bases'])
 EDITS = Registry(
     'edit', scope=SCOPE, locations=['mmreuse.networks.edits', 'mmreuse.merging', 'mmreuse.modularization',

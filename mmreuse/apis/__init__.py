@@ -1,4 +1,5 @@
 """The calls of a notebook: each takes networks and data, and returns a network and a result that prints as a table."""
+from mmreuse.apis.distillation import distill
 from mmreuse.apis.merging import merge
 from mmreuse.apis.modularization import modularize
 from mmreuse.apis.pruning import prune
@@ -8,5 +9,5 @@ from mmreuse.apis.training import evaluate, train
 from mmreuse.deployment.export_network import export
 from mmreuse.networks import describe, load, save
 
-__all__ = ['calibrate', 'describe', 'evaluate', 'export', 'load', 'merge', 'modularize', 'prune', 'reassemble',
-           'renormalize', 'save', 'train']
+__all__ = ['calibrate', 'describe', 'distill', 'evaluate', 'export', 'load', 'merge', 'modularize', 'prune',
+           'reassemble', 'renormalize', 'save', 'train']

@@ -7,7 +7,7 @@ import torch
 from mmengine.dist import get_world_size
 from torch import nn
 
-from mmreuse.calibration.images import CalibrationImages
+from mmreuse.calibration.images import CalibrationImages, Owners
 from mmreuse.calibration.memory import assign_memory
 from mmreuse.calibration.report import CalibrationReport
 from mmreuse.calibration.source import Source
@@ -27,7 +27,7 @@ _SEGMENT = 8
 @torch.no_grad()
 def calibrate(network: nn.Module, sources: Sequence[Source], images: Iterable, *, ridge: float | None = None,
               samples: int | None = None, positions: int | None = 64, layers: Sequence[str] | None = None,
-              seed: int = 0, owners: Sequence[int] | None = None,
+              seed: int = 0, owners: Owners | None = None,
               memory_limit: float | None = None, cache_dir: PathLike | None = None) -> CalibrationReport:
     """Refit a network in place to the outputs of its sources' layers; no labels and no gradients are used.
 
@@ -54,7 +54,8 @@ def calibrate(network: nn.Module, sources: Sequence[Source], images: Iterable, *
         layers: Regular expressions of the names of those that are refitted; None for all.
         seed: Of the positions.
         owners: For each image the number of the source whose outputs are its targets, where sources know images of
-            their own; None: the mean of what all sources give.
+            their own; or a function from prepared images (B, ...) to these numbers (B,). None: the mean of what all
+            sources give.
         memory_limit: Bytes, or a share in (0, 1] of what is free; None for 0.8. Where the values of all images do not
             fit, they are computed again for each layer from where they last did.
         cache_dir: Where solved layers are kept by content, so that a run that was ended goes on; None to keep nothing.
@@ -86,7 +87,7 @@ def calibrate(network: nn.Module, sources: Sequence[Source], images: Iterable, *
             walk.fit(walk.problems)
         else:
             _fit_in_segments(walk, StageCache(cache_dir), dict(
-                ridge=ridge, positions=positions, seed=seed, owners=owners, processes=get_world_size()))
+                ridge=ridge, positions=positions, seed=seed, owners=walk.images.all_owners, processes=get_world_size()))
     adopt(network, twin)
     return walk.report
 

@@ -1,7 +1,7 @@
 """The images that a network is calibrated on, and what is drawn for each of them."""
 import hashlib
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from mmengine.dist import all_gather_object
@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 from mmreuse.errors import DataError
 from mmreuse.statistics.passes import image_batches
+
+#: For each image the number of the source that knows it, or what tells these numbers (B,) from images (B, ...).
+Owners = Sequence[int] | Callable[[Tensor], Tensor]
 
 #: Fewer say too little, however many positions they have.
 LEAST_IMAGES = 16
@@ -26,14 +29,14 @@ class CalibrationImages:
         network: That will see them.
         samples: How many to use, over all processes; None for all.
         seed: Of the positions.
-        owners: Number of the source that each image is shown to for targets; None: all sources' mean.
+        owners: Who knows which image; None: all sources' mean.
 
     Raises:
         DataError: There are too few, or not one owner for each.
     """
 
     def __init__(self, images: Iterable, network: nn.Module, samples: int | None, seed: int,
-                 owners: Sequence[int] | None = None) -> None:
+                 owners: Owners | None = None) -> None:
         found = [each for each, in image_batches(images, [network], samples, 'calibration images')]
         self.batches = [part for each in found for part in each.split(_BATCH)]
         self.seed = seed
@@ -45,8 +48,12 @@ class CalibrationImages:
                             f'{LEAST_IMAGES}; some hundred are better.')
         held = {key for number, key in enumerate(sorted(set(self.all_keys))) if number % _FOLDS == _FOLDS - 1}
         self._held = [torch.tensor([key in held for key in keys]) for keys in self.keys]
+        if callable(owners):
+            owners = [int(owner) for batch in self.batches for owner in owners(batch)]
         if owners is not None and len(owners) != len(own):
             raise DataError(f'calibrate: {len(owners)} owners for {len(own)} images. Give one for each.')
+        self.all_owners = None if owners is None else sorted(
+            pair for pairs in all_gather_object(list(zip(own, map(int, owners), strict=True))) for pair in pairs)
         self._owners = None if owners is None else [
             torch.tensor(part) for part in _split(owners, map(len, self.batches))]
         self._drawn: dict[tuple[int, int, int, int], Tensor] = {}

@@ -240,7 +240,8 @@ def renormalize_merged(model: MergedClassifier, images: MatchingImages, renormal
     """
     started = time.perf_counter()
     for renormalizer in renormalizers:
-        renormalize(model.merged, images, renormalizer, model.graphs, model.matchings, score=score)
+        renormalize(model.merged, images, renormalizer, model.graphs, model.matchings, score=score,
+                    owners=model.owners if len(model.tasks) > 1 else None)
     return {'merge/renormalization_seconds': time.perf_counter() - started}
 
 

@@ -49,6 +49,21 @@ def models_of(runner: Runner, *kinds: type[Model]) -> list[Model]:
                                         if isinstance(value, BaseAveragedModel | AveragedModel))]
 
 
+def averages_follow(runner: Runner) -> None:
+    """Let averages that hooks keep have the structure of the runner's model, which is another than when they were made.
+
+    They begin anew from it, unless the run is resumed.
+    """
+    for hook in runner.hooks:
+        for average in vars(hook).values():
+            if not isinstance(average, BaseAveragedModel):
+                continue
+            if not resumed(runner):
+                average.module = copy.deepcopy(model_of(runner)).requires_grad_(False)
+            average.avg_parameters = average.module.state_dict() if average.update_buffers else dict(
+                average.module.named_parameters())
+
+
 def resumed(runner: Runner) -> bool:
     """Return whether a run goes on from a checkpoint, so that its network has been initialised before."""
     return runner.iter > 0 or getattr(runner, 'resumed', False)

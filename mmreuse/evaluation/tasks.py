@@ -118,6 +118,46 @@ def task_prediction(scores: Tensor, tasks: Tasks, task: Tensor, rule: str = 'sof
     return _best_class(output, masks[task])
 
 
+def joint_log_probabilities(scores: Tensor, tasks: Tasks, rule: str = 'softmax_per_task') -> Tensor:
+    """Probabilities of the classes of all tasks, the most probable of which :func:`joint_prediction` predicts.
+
+    Those that a rule compares within each task are divided by their sum over tasks.
+
+    Args:
+        scores: (B, K, C), K = 1 or N; a gradient passes through.
+        tasks: Class ids of each of N tasks.
+        rule: As in :func:`joint_prediction`.
+
+    Returns:
+        Tensor: Logarithms (B, C); -inf for classes of no task, or without a score.
+
+    Raises:
+        ConfigError, DataError: As :func:`joint_prediction`.
+    """
+    masks = task_masks(tasks, scores.shape[-1], scores.device)
+    _check_scores(scores, len(tasks), rule)
+    if rule == 'mean':
+        return log_softmax_among(scores.mean(1), masks.any(0))
+    if rule == 'sum':
+        return log_softmax_among(log_softmax_among(scores, torch.ones_like(masks[0])).logsumexp(1), masks.any(0))
+    if rule == 'text' and scores.shape[1] == 1:
+        return log_softmax_among(scores[:, 0], masks.any(0))
+    within = log_softmax_among(scores, masks | ~masks.any(0) if rule == 'max' else masks)
+    return log_softmax_among(within.masked_fill(~masks, -torch.inf).logsumexp(1), masks.any(0))
+
+
+def log_softmax_among(scores: Tensor, among: Tensor) -> Tensor:
+    """Logarithms of probabilities among some classes; -inf for others and where no score is. Gradients are finite.
+
+    Args:
+        scores: (..., C).
+        among: bool, broadcast with the scores.
+    """
+    known = among & ~scores.isneginf()
+    found = scores.masked_fill(~known, torch.finfo(scores.dtype).min).log_softmax(-1)
+    return found.masked_fill(~known, -torch.inf)
+
+
 def task_accuracies(labels: Tensor, joint: Tensor, within: Tensor, tasks: Tasks,
                     names: Sequence[str] | None = None) -> dict[str, float]:
     """Return joint, per-task and task-average accuracy.

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mmreuse.calibration import Source
+from mmreuse.calibration import Owners, Source
 from mmreuse.errors import ConfigError
 from mmreuse.graph import FeatureSpace, TracedModel, trace, verified_each
 from mmreuse.merging.files import record_merge
@@ -18,7 +18,14 @@ from mmreuse.merging.matching.requirements import needs_moments
 from mmreuse.merging.matching.undecided import spare_living
 from mmreuse.merging.merge_weights import merge_cut_models, merge_weights, scaled_maps
 from mmreuse.merging.merged_model import MergedModel, recipe_of
-from mmreuse.merging.partial.heads import ClassNames, check_outputs, choose_heads, join_heads, place_of_head
+from mmreuse.merging.partial.heads import (
+    ClassNames,
+    check_outputs,
+    choose_heads,
+    join_heads,
+    most_confident,
+    place_of_head,
+)
 from mmreuse.merging.partial.merge_span import merge_spans
 from mmreuse.merging.partial.own_source import merged_source
 from mmreuse.merging.partial.preserve_points import Start, find_start
@@ -145,6 +152,8 @@ def merge(
         set_record(merged, replace(record_of(merged), classes=merged.class_names or ()))
     if heads == 'concat':
         join_heads(merged, loader, samples)
+    if owners is None and heads != 'merge':
+        owners = most_confident(models)
     for method in renormalizers:
         renormalize(merged, loader, method, graphs, matchings, samples=samples, owners=owners,
                     validation=validation)
@@ -215,7 +224,7 @@ def _written_once(space: FeatureSpace) -> bool:
 
 def renormalize(merged: MergedModel, loader: Iterable, renormalizer: str | dict | Callable,
                 graphs: Sequence[TracedModel], matchings: Mapping[str, Matching], *, samples: int | None = None,
-                owners: Sequence[int] | None = None, validation: Iterable | None = None,
+                owners: Owners | None = None, validation: Iterable | None = None,
                 score: Score | None = None) -> Any:
     """Renormalize a merged model, in place.
 
@@ -230,7 +239,7 @@ def renormalize(merged: MergedModel, loader: Iterable, renormalizer: str | dict 
         graphs: The models.
         matchings: Of their spaces.
         samples: How many samples to use; None for what the config says, or all.
-        owners: Number of the model whose task each image is of, where that is known.
+        owners: Number of the model whose task each image is of, or what tells it from images; None: all know all.
         validation: Labelled batches, for renormalizers that choose by them.
         score: From a network to how good it is, in place of accuracy on ``validation``.
 
@@ -242,7 +251,7 @@ def renormalize(merged: MergedModel, loader: Iterable, renormalizer: str | dict 
         DataError: The loader has too few samples, or a feature is not finite.
     """
     method = find_method(RENORMALIZERS, renormalizer)
-    ends = _each_alone(merged, graphs, matchings) if 'ends' in method.needs else None
+    ends = each_alone(merged, graphs, matchings) if 'ends' in method.needs else None
     sources = _sources(merged, graphs, matchings) if 'sources' in method.needs else None
     with _fronts_aside(merged):
         return apply_renormalizers(merged, loader, [method], samples=samples, ends=ends, sources=sources,
@@ -272,8 +281,8 @@ def _fronts_aside(merged: MergedModel) -> Iterator[None]:
         merged._modules.update(fronts=fronts, **rest)  # in their old order
 
 
-def _each_alone(merged: MergedModel, graphs: Sequence[TracedModel], matchings: Mapping[str,
-                Matching]) -> list[MergedModel]:
+def each_alone(merged: MergedModel, graphs: Sequence[TracedModel],
+               matchings: Mapping[str, Matching]) -> list[MergedModel]:
     """Return every model rewritten by its own maps, with the same module names as the merged one."""
     recipe = recipe_of({'recipe': merged.recipe})
     ends = []

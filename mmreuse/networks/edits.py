@@ -64,6 +64,20 @@ class Train(Edit):
         return f"trained for {settings['epochs']} epochs"
 
 
+@EDITS.register_module(name='distill')
+class Distill(Edit):
+    """Weights trained, without labels; the first network is the one that was, others taught it."""
+
+    def rebuild(self, networks: Sequence[nn.Module], settings: Mapping[str, Any]) -> nn.Module:
+        """Return the structure of the first."""
+        return super().rebuild(networks[:1], settings)
+
+    def phrase(self, settings: Mapping[str, Any]) -> str:
+        """Say for how long."""
+        unit = 'steps' if 'steps' in settings else 'epochs'
+        return f'distilled for {settings[unit]} {unit}'
+
+
 @EDITS.register_module(name='reassemble')
 class Reassemble(Edit):
     """Blocks of trained networks put into an assembly of them."""

@@ -6,7 +6,7 @@ from mmreuse.visualization.diagnostics import (
     draw_running_statistics,
     draw_vanishing,
 )
-from mmreuse.visualization.merging import draw_size_curve
+from mmreuse.visualization.merging import draw_repair, draw_size_curve
 from mmreuse.visualization.modularization import draw_modules
 from mmreuse.visualization.pipeline import draw_pipeline
 from mmreuse.visualization.preserve_first import draw_preserve_first
@@ -16,4 +16,4 @@ from mmreuse.visualization.report import Report
 
 __all__ = ['Report', 'draw_connectivity', 'draw_layers', 'draw_learning_curves', 'draw_modules', 'draw_outputs',
            'draw_pareto', 'draw_partition', 'draw_pipeline', 'draw_preserve_first', 'draw_pruning',
-           'draw_running_statistics', 'draw_similarity', 'draw_size_curve', 'draw_vanishing']
+           'draw_repair', 'draw_running_statistics', 'draw_similarity', 'draw_size_curve', 'draw_vanishing']

@@ -37,3 +37,33 @@ def draw_size_curve(points: Sequence[Mapping[str, Any]]) -> Figure:
     axes.legend()
     axes.set_title('Merged up to the named module; the ensemble is on the right')
     return figure
+
+
+def draw_repair(rows: Sequence[Mapping[str, Any]], against: str) -> Figure:
+    """Draw joint accuracy of merges that are calibrated or distilled, and of their controls.
+
+    Args:
+        rows: ``network``, ``matcher``, ``stop``, ``joint`` and what it is drawn against. Rows without that are lines.
+        against: ``'images'`` or ``'steps'``.
+    """
+    figure = Figure(figsize=(7.5, 4.5), layout='constrained')
+    axes = figure.subplots()
+    places = {(row['matcher'], row['stop']) for row in rows if row['matcher']}
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        place = f" ({row['matcher']}, {row['stop']})" if row['matcher'] and len(places) > 1 else ''
+        if not row['matcher'] or against == 'steps' and row['network'].startswith('head'):
+            axes.axhline(row['joint'], linestyle=':', linewidth=0.8, color='gray')
+            axes.annotate(row['network'], (1, row['joint']), xycoords=('axes fraction', 'data'), fontsize=6, ha='right')
+        else:
+            lines.setdefault(row['network'] + place, []).append((row.get(against, 0), row['joint']))
+    for name, points in lines.items():
+        axes.plot(*zip(*sorted(points), strict=True), marker='.', label=name, linewidth=2 if 'merge' in name else 1)
+    axes.set_xlabel({'images': 'images without labels', 'steps': 'steps'}[against])
+    axes.set_ylabel('joint accuracy (%)')
+    if against == 'images' and len({x for points in lines.values() for x, _ in points}) > 2:
+        axes.set_xscale('symlog', linthresh=25)
+    axes.grid(alpha=0.3)
+    if lines:
+        axes.legend(fontsize=7)
+    return figure

@@ -185,3 +185,17 @@ def test_each_image_has_the_target_of_its_owner():
                                atol=1e-5)
     with pytest.raises(DataError, match='39 owners for 40 images'):
         calibrate(merged, [Source(first), Source(second)], images, owners=owners[1:])
+
+
+def test_owners_may_be_told_from_the_images():
+    torch.manual_seed(0)
+    first, second, changed = (nn.Sequential(nn.Linear(6, 4)) for _ in range(3))
+    images = torch.randn(200, 6)
+    listed = copy.deepcopy(changed)
+    sources = [Source(first), Source(second)]
+    calibrate(changed, sources, images, ridge=0., owners=lambda batch: (batch[:, 0] > 0).long())
+    calibrate(listed, sources, images, ridge=0., owners=(images[:, 0] > 0).long().tolist())
+    assert changed(images).allclose(listed(images), atol=1e-5)
+    goal = torch.where(images[:, :1] > 0, second(images), first(images))
+    x = torch.cat([images, torch.ones(200, 1)], 1)
+    assert changed(images).allclose(x @ torch.linalg.lstsq(x, goal).solution, atol=1e-3)

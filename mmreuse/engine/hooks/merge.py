@@ -14,7 +14,7 @@ from mmreuse.engine.merging import (
     merge_shared_sources,
     merge_sources,
 )
-from mmreuse.engine.unwrap_model import model_of, parameters_may_change, resumed
+from mmreuse.engine.unwrap_model import averages_follow, model_of, parameters_may_change, resumed
 from mmreuse.merging.matching.requirements import needs_moments
 from mmreuse.merging.merge import check_merger
 from mmreuse.merging.shared.merge_shared import Mergers, Scale
@@ -78,12 +78,12 @@ class MergeHook(Hook):
 
     def before_train(self, runner: Any) -> None:
         """Merge, unless the run is resumed."""
-        if resumed(runner):
-            return
         model = model_of(runner, MergedClassifier)
-        if self.merger is not None:
-            return self._merge_shared(runner, model)
+        if not resumed(runner):
+            self._merge(runner, model) if self.merger is None else self._merge_shared(runner, model)
+        averages_follow(runner)
 
+    def _merge(self, runner: Any, model: MergedClassifier) -> None:
         def moments() -> dict[str, SpaceMoments]:
             data = Config(dict(runner.cfg.train_dataloader)).to_dict()
             return cached_moments(model, matching_images(runner), self.samples, data, self.cache_dir)

@@ -5,7 +5,7 @@ from typing import Any
 from mmengine.hooks import Hook
 
 from mmreuse.engine.merging import matching_images, renormalize_merged, validation_score
-from mmreuse.engine.unwrap_model import model_of, parameters_may_change, resumed
+from mmreuse.engine.unwrap_model import averages_follow, model_of, parameters_may_change, resumed
 from mmreuse.errors import ConfigError
 from mmreuse.models.classifiers import MergedClassifier
 from mmreuse.registry import HOOKS, RENORMALIZERS
@@ -50,4 +50,5 @@ class RenormalizationHook(Hook):
         score = None if loop is None else validation_score(model, loop.dataloader, loop.evaluator)
         with parameters_may_change(runner):
             seconds = renormalize_merged(model, matching_images(runner), self.renormalizers, score)
+        averages_follow(runner)
         runner.message_hub.update_scalars(seconds)

@@ -1,5 +1,6 @@
 """Jobs: plain functions from networks to a network, by name from a config."""
 from mmreuse.engine.jobs.compact import compact
+from mmreuse.engine.jobs.distill import distill
 from mmreuse.engine.jobs.export import export
 from mmreuse.engine.jobs.job import find_job
 from mmreuse.engine.jobs.merge import merge
@@ -11,5 +12,5 @@ from mmreuse.engine.jobs.renormalize import renormalize
 from mmreuse.engine.jobs.train import train
 from mmreuse.engine.jobs.unite import unite
 
-__all__ = ['compact', 'export', 'find_job', 'merge', 'modularize', 'prune', 'prune_channels', 'reassemble',
+__all__ = ['compact', 'distill', 'export', 'find_job', 'merge', 'modularize', 'prune', 'prune_channels', 'reassemble',
            'renormalize', 'train', 'unite']

@@ -16,9 +16,10 @@ from mmreuse.engine.runners.sweeps.merging import MergingRunner
 from mmreuse.engine.runners.sweeps.modularization import ModularizationRunner
 from mmreuse.engine.runners.sweeps.preserve_first import PreserveFirstRunner
 from mmreuse.engine.runners.sweeps.pruning import PruningRunner
+from mmreuse.engine.runners.sweeps.repair import RepairRunner
 from mmreuse.engine.runners.sweeps.robustness import RobustnessRunner
 
 __all__ = ['ChannelPruningRunner', 'ConnectivityRunner', 'DeRyRunner', 'FeatureExtractionRunner',
            'MergingRunner', 'ModularizationRunner', 'NetworkRunner', 'NodeShapeRunner', 'PartitionRunner',
-           'PipelineRunner', 'PreserveFirstRunner', 'PruningRunner', 'ReassemblyRunner', 'RobustnessRunner',
-           'SimilarityRunner', 'ZooAccuracyRunner']
+           'PipelineRunner', 'PreserveFirstRunner', 'PruningRunner', 'ReassemblyRunner', 'RepairRunner',
+           'RobustnessRunner', 'SimilarityRunner', 'ZooAccuracyRunner']

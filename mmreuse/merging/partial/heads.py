@@ -1,5 +1,6 @@
 """Heads of merged classifiers: kept by task, made one that scores all classes, or averaged where they mean the same."""
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -11,6 +12,7 @@ from mmreuse.graph import TracedModel, as_positional, map_tensors
 from mmreuse.merging.merged_model import JointScores, MergedModel
 from mmreuse.merging.partial.stops import INPUT, stop_points
 from mmreuse.statistics import ChannelMomentAccumulator, device_of, image_batches
+from mmreuse.statistics.data import logits_of
 from mmreuse.utils.modes import evaluating
 from mmreuse.utils.names import refuse_other
 
@@ -88,6 +90,20 @@ def place_of_head(graph: TracedModel) -> str:
         raise SpaceError(f"{type(graph.model).__name__} has no place in front of its head where one tensor crosses. "
                          "Give a `stop`, or heads='merge' where the outputs mean the same.")
     return alone[-1] if alone else INPUT
+
+
+def most_confident(models: Sequence[nn.Module]) -> Callable[[Tensor], Tensor]:
+    """Return what tells, for images (B, ...), which model is surest of a class, (B,).
+
+    Models of different tasks are each to be asked about images of their own, and no labels say which these are.
+    """
+    def owners(images: Tensor) -> Tensor:
+        with torch.no_grad(), ExitStack() as stack:
+            for model in models:
+                stack.enter_context(evaluating(model))
+            sure = torch.stack([logits_of(model(images)).log_softmax(-1).amax(-1) for model in models], 1)
+        return sure.argmax(1)
+    return owners
 
 
 def join_heads(merged: MergedModel, loader: Iterable | None, samples: int | None) -> None:

@@ -167,6 +167,19 @@ class MergedClassifier(BaseModel):
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         return torch.stack([score(output) for score, output in zip(self.scorers, outputs, strict=False)], dim=1)
 
+    @torch.no_grad()
+    def source_scores(self, inputs: Tensor) -> Tensor:
+        """Score all classes by every source, (B, N, C)."""
+        return torch.stack([score(source.model(inputs)) for score, source in zip(
+            self.scorers, self.sources, strict=True)], dim=1)
+
+    def owners(self, inputs: Tensor) -> Tensor:
+        """Return the number of the source that is surest of a class of its task, (B,): labels do not say it."""
+        scores = self.source_scores(inputs)
+        sure = torch.stack([scores[:, number, task].log_softmax(-1).amax(-1)
+                            for number, task in enumerate(self.tasks)], dim=1)
+        return sure.argmax(1)
+
     def loss(self, inputs: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
         """Cross-entropy of every output on the images of its own task; one output for all tasks sees all images."""
         scores = self.scores(inputs)

@@ -44,7 +44,7 @@ from mmreuse.visualization import draw_size_curve
 
 MERGE, ENSEMBLE = 'merge', 'ensemble'
 #: As tables name places that are no modules: everything is merged, or nothing.
-_STOPS = {'none': None, 'input': INPUT}
+STOPS = {'none': None, 'input': INPUT}
 _SPLITS = ('val', 'test')
 
 
@@ -237,8 +237,8 @@ class MergingRunner(SweepRunner):
                       if point.tensors == 1 and point.depth > 0}  # the last of equal depth
             wanted = [INPUT, *(point.name for point in points.values()), *([None] if model.shares_outputs else [])]
         for stop in wanted:
-            model.set_span(self.start, _STOPS.get(stop, stop) if isinstance(stop, str) else stop)
-            found.append(next((name for name, each in _STOPS.items() if each == model.stop), model.stop))
+            model.set_span(self.start, STOPS.get(stop, stop) if isinstance(stop, str) else stop)
+            found.append(next((name for name, each in STOPS.items() if each == model.stop), model.stop))
         return found
 
     def _letters(self) -> list[str]:
@@ -250,7 +250,7 @@ class MergingRunner(SweepRunner):
         """Return the network of a cell, and its costs."""
         model, network = self.model, cell['network']
         if network == MERGE:
-            model.set_span(self.start, _STOPS.get(cell['stop'], cell['stop']))
+            model.set_span(self.start, STOPS.get(cell['stop'], cell['stop']))
             costs = self._merge(matcher, is_merger=matcher in self._mergers())
             score = None if self.cfg.get('val_dataloader') is None else self._score
             return model, costs | renormalize_merged(model, self.images, self.renormalizers, score)

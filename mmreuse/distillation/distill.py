@@ -1,0 +1,140 @@
+"""Distil a changed network from what it was made of: a short loop without labels."""
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from mmreuse.distillation.objective import Objective, Scoring
+from mmreuse.errors import ConfigError, DataError
+from mmreuse.statistics.data import BATCH_SIZE
+from mmreuse.utils.modes import evaluating, kept_modes
+from mmreuse.utils.progress import progress
+
+#: Fewer held-out images cannot tell one state from another.
+LEAST_HELD_OUT = 16
+
+
+@dataclass
+class DistillationReport:
+    """What distillation did.
+
+    Attributes:
+        steps: The state that was kept.
+        agreement: By number of steps: share of the held-out images, in percent, on which the network predicts what
+            its sources do.
+        loss: Likewise, the mean since the last entry.
+        images: How many it was trained on.
+        seconds: Of training alone.
+    """
+    images: int
+    steps: int = 0
+    seconds: float = 0.
+    agreement: dict[int, float] = field(default_factory=dict)
+    loss: dict[int, float] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        rows = [f'{step:6d} {self.loss.get(step, float("nan")):10.4f} {value:10.1f}'
+                for step, value in self.agreement.items()]
+        return '\n'.join([f'{"steps":>6} {"loss":>10} {"agreement":>10}', *rows,
+                          f'kept: {self.steps} steps; {self.images} images, {self.seconds:.1f} s'])
+
+
+def distill(network: nn.Module, objective: Objective, images: Tensor, held_out: Tensor, *, steps: int = 200,
+            lr: float = 1e-3, weight_decay: float = 0.01, batch_size: int = BATCH_SIZE, every: int = 20,
+            seed: int = 0, watch: Callable[[int], None] | None = None) -> DistillationReport:
+    """Distil a network in place; no labels are used.
+
+    AdamW, at a rate that rises for a tenth of the steps and falls along a cosine to nothing. The state
+    that agrees with the sources on most held-out images is kept, of equal ones the earliest.
+
+    Args:
+        network: Whose parameters are trained.
+        objective: Says what it is taught.
+        images: (N, ...), prepared; drawn anew in every pass.
+        held_out: Others.
+        steps: How many; 0 leaves the network as it is.
+        lr: The highest rate.
+        weight_decay: Of AdamW.
+        batch_size: Images a step.
+        every: How often the network is compared with its sources, in steps.
+        seed: Of the order of the images.
+        watch: Called with the number of steps whenever the network is compared, before the first one as well.
+
+    Raises:
+        ConfigError: A number is out of its range.
+        DataError: There are too few images, or the loss is not finite.
+    """
+    _check(steps, every, batch_size, images, held_out)
+    report, optimizer = DistillationReport(len(images)), torch.optim.AdamW(
+        network.parameters(), lr=lr, weight_decay=weight_decay)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
+    order, best, losses = _Order(len(images), batch_size, seed), None, []
+    with kept_modes(network):
+        for step in progress(range(steps + 1), 'distillation'):
+            if step % every == 0 or step == steps:
+                if losses:
+                    report.loss[step], losses = sum(losses) / len(losses), []
+                report.agreement[step] = agreement(network, objective.scoring, held_out)
+                if watch is not None:
+                    watch(step)
+                if step == 0 or report.agreement[step] > report.agreement[report.steps]:
+                    best = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+                    report.steps = step
+            if step == steps:
+                break
+            started = time.perf_counter()
+            network.train()
+            loss = sum(objective.losses(images[order.draw()]).values())
+            losses.append(loss.item())
+            if not torch.isfinite(loss):
+                raise DataError(f'distill: the loss is {losses[-1]} in step {step + 1}. Lower lr, or check that the '
+                                'network scores all classes that its sources do.')
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            report.seconds += time.perf_counter() - started
+    network.load_state_dict(best)
+    return report
+
+
+@torch.no_grad()
+def agreement(network: nn.Module, scoring: Scoring, images: Tensor) -> float:
+    """Return the share of images, in percent, on which a network predicts what its sources do."""
+    right = 0
+    with evaluating(network):
+        for batch in images.split(4 * BATCH_SIZE):
+            right += int(scoring.agreement(batch, scoring.own(batch)).sum())
+    return 100 * right / len(images)
+
+
+def _rate(step: int, steps: int) -> float:
+    """Share of the highest rate at a step."""
+    return min(1., (step + 1) / max(1, steps // 10)) * (1 + math.cos(math.pi * step / max(1, steps))) / 2
+
+
+class _Order:
+    """Numbers of the images of one step after the other, drawn anew for every pass."""
+
+    def __init__(self, count: int, size: int, seed: int) -> None:
+        self.count, self.size = count, min(size, count)
+        self.generator = torch.Generator().manual_seed(seed)
+        self.left = torch.empty(0, dtype=torch.long)
+
+    def draw(self) -> Tensor:
+        if len(self.left) < self.size:
+            self.left = torch.randperm(self.count, generator=self.generator)
+        chosen, self.left = self.left[:self.size], self.left[self.size:]
+        return chosen
+
+
+def _check(steps: int, every: int, batch_size: int, images: Sequence, held_out: Sequence) -> None:
+    if steps < 0 or every < 1 or batch_size < 2:
+        raise ConfigError(f'distill: steps={steps} must be at least 0, every={every} at least 1 and '
+                          f'batch_size={batch_size} at least 2.')
+    if len(held_out) < LEAST_HELD_OUT or len(images) < 2:
+        raise DataError(f'distill: {len(images)} images and {len(held_out)} held out are too few: at least 2 and '
+                        f'{LEAST_HELD_OUT} are needed. Give some hundred.')
