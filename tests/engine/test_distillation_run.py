@@ -2,11 +2,14 @@
 import pytest
 import torch
 from merging_runs import merge_config, save_random_sources
+from mmengine.config import Config
 
 from mmreuse.apis import train
+from mmreuse.datasets import Digits
 from mmreuse.engine import launch
 from mmreuse.engine.run_config import configured
 from mmreuse.errors import ConfigError
+from mmreuse.registry import MODELS
 from mmreuse.utils.files.io import load_checkpoint
 
 
@@ -26,8 +29,20 @@ OPTIONS = {
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
+    """Random sources with statistics of the images, so that they do not say the same of all."""
     folder = tmp_path_factory.mktemp('sources')
     save_random_sources(folder)
+    data = Digits(split='train', pipeline=[dict(type='mmpretrain.PackInputs')])
+    images = (torch.stack([data[number]['inputs'] for number in range(256)]).float() - 78) / 94
+    for part in range(2):
+        path = folder / f'text-{part}/epoch_4.pth'
+        source = MODELS.build(Config.fromfile(folder / f'text-{part}.py').model).train()
+        source.load_state_dict(weights(path))
+        for module in source.modules():
+            module.momentum = None  # all images count alike
+        with torch.no_grad():
+            source(images)
+        torch.save(dict(state_dict=source.state_dict()), path)
     return folder
 
 
