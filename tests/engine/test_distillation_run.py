@@ -1,4 +1,6 @@
 """Distillation as an ordinary run: the merge's sources in place of labels."""
+import copy
+
 import pytest
 import torch
 from merging_runs import merge_config, save_random_sources
@@ -50,7 +52,7 @@ def folder(tmp_path_factory):
 def distilled(folder, tmp_path_factory):
     """A config, where it was run, and the metrics."""
     config, work_dir = merge_config(folder), tmp_path_factory.mktemp('distilled')
-    return config, work_dir, train(config, work_dir=work_dir, options=options())
+    return config, work_dir, train(config, work_dir=work_dir, options=options())[1]
 
 
 def weights(path):
@@ -63,7 +65,7 @@ def same(first, second):
 
 def test_agreement_with_the_sources_rises(distilled, tmp_path):
     config, work_dir, metrics = distilled
-    merged = train(config, work_dir=tmp_path, options=options(0))
+    _, merged = train(config, work_dir=tmp_path, options=options(0))
     assert metrics['val/agreement'] > merged['val/agreement'] + 20
     assert metrics['train/loss_surest'] > 0 and metrics['iter'] == 20
     best, = work_dir.glob('best_agreement_*.pth')
@@ -103,7 +105,7 @@ def test_resumed_equals_left_alone(distilled, tmp_path):
 
 
 def test_averages_of_weights_are_what_is_judged(distilled, tmp_path):
-    metrics = train(distilled[0], work_dir=tmp_path, options=options(
+    _, metrics = train(distilled[0], work_dir=tmp_path, options=options(
         custom_hooks=[dict(type='mmengine.EMAHook', momentum=0.5)]))
     assert metrics['val/agreement'] != distilled[2]['val/agreement']
     assert metrics['val/agreement'] > 40
@@ -115,12 +117,12 @@ def test_other_networks_are_taught_by_those_that_are_named(folder, tmp_path):
     own |= {'model.head': dict(_delete_=True, type='mmpretrain.LinearClsHead', in_channels=32, num_classes=10,
                                    loss=dict(type='mmpretrain.CrossEntropyLoss'), topk=(1, ))}
     with pytest.raises(ConfigError, match='what a ImageClassifier was made of is not known'):
-        train(config, work_dir=tmp_path, options=own)
+        train(config, work_dir=tmp_path, options=copy.deepcopy(own))
     torch.manual_seed(0)
-    teacher = launch.build_runner(configured(config, tmp_path / 'teacher', own | {
+    teacher = launch.build_runner(configured(config, tmp_path / 'teacher', copy.deepcopy(own) | {
         'default_hooks.distill': None})).model
     teacher.init_weights()
     torch.save(dict(state_dict=teacher.state_dict()), tmp_path / 'teacher.pth')
     named = dict(type='DistillationHook', sources=[dict(model=teacher)])
-    metrics = train(config, work_dir=tmp_path / 'run', options=own | {'default_hooks.distill': named})
+    _, metrics = train(config, work_dir=tmp_path / 'run', options=own | {'default_hooks.distill': named})
     assert metrics['val/agreement'] > 50
