@@ -1,0 +1,26 @@
+"""Distillation as a job: an ordinary run in its folder."""
+import torch
+from test_distill import images, net
+
+from mmreuse.distillation import same_classes
+from mmreuse.distillation.distill import agreement
+from mmreuse.engine.jobs import distill, find_job
+from mmreuse.engine.jobs.job import equal_cost_network
+from mmreuse.graph import copy_model
+
+
+def test_job_brings_a_changed_network_nearer_and_can_be_compared(tmp_path):
+    teacher, data = net(), images(640)
+    changed = copy_model(teacher)
+    with torch.no_grad():
+        changed[0].weight[8:] = 0
+    given = dict(images=list(data[:512].split(64)), seed=0, folder=tmp_path)
+    options = dict(epochs=10, optimizer=dict(type='AdamW', lr=0.01))
+    result = distill([changed, teacher], **given, **options)
+    before, after = (agreement(each, same_classes(each, [teacher]), data[512:]) for each in (changed, result))
+    assert after > before + 10 and not result.training
+    again = distill([changed, teacher], **given, **options)  # found finished in the folder
+    assert all(torch.equal(x, y) for x, y in zip(result.parameters(), again.parameters(), strict=True))
+    job = find_job(dict(type='distill', **options))
+    other = equal_cost_network(job, [changed, teacher], result, **given)
+    assert not torch.equal(other[0].weight, result[0].weight)  # from random weights
