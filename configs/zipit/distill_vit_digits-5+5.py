@@ -1,4 +1,4 @@
-# The merge of two digits transformers, as it is and calibrated, distilled for 100 steps without labels, and its controls.
+# The merge of two digits transformers, as it is and calibrated, distilled for 100 steps without labels; and controls.
 _base_ = ['./zipit_vit_digits-5+5.py']
 
 runner_type = 'RepairRunner'

@@ -126,8 +126,9 @@ def test_other_networks_are_taught_by_those_that_are_named(folder, tmp_path):
     cfg = configured(config, tmp_path, copy.deepcopy(own))
     torch.manual_seed(0)
     teacher = with_statistics(MODELS.build({**cfg.model.to_dict(), 'data_preprocessor': cfg.data_preprocessor}))
-    named = dict(type='DistillationHook', sources=[dict(model=teacher)])
-    own['default_hooks.distill'] = named
+    torch.save(dict(state_dict=teacher.state_dict()), tmp_path / 'teacher.pth')
+    own['default_hooks.distill'] = dict(type='DistillationHook', sources=[
+        dict(model=cfg.model.to_dict(), checkpoint=str(tmp_path / 'teacher.pth'))])
     _, metrics = train(config, work_dir=tmp_path / 'run', options=copy.deepcopy(own))
     own['train_cfg']['max_iters'] = 0
     _, before = train(config, work_dir=tmp_path / 'before', options=copy.deepcopy(own))
