@@ -48,17 +48,20 @@ def draw_repair(rows: Sequence[Mapping[str, Any]], against: str) -> Figure:
     """
     figure = Figure(figsize=(7.5, 4.5), layout='constrained')
     axes = figure.subplots()
-    places = {(row['matcher'], row['stop']) for row in rows if row['matcher']}
+    # Along steps repairs are lines of their own; along images they are points, as each has its number of images.
+    keys = ('matcher', 'stop', 'repair') if against == 'steps' else ('matcher', 'stop')
+    differ = [key for key in keys if len({row[key] for row in rows if row['matcher']}) > 1]
     lines: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
-        place = f" ({row['matcher']}, {row['stop']})" if row['matcher'] and len(places) > 1 else ''
+        place = ''.join(f', {row[key]}' for key in differ if row[key])
         if not row['matcher'] or against == 'steps' and row['network'].startswith('head'):
             axes.axhline(row['joint'], linestyle=':', linewidth=0.8, color='gray')
             axes.annotate(row['network'], (1, row['joint']), xycoords=('axes fraction', 'data'), fontsize=6, ha='right')
         else:
             lines.setdefault(row['network'] + place, []).append((row.get(against, 0), row['joint']))
     for name, points in lines.items():
-        axes.plot(*zip(*sorted(points), strict=True), marker='.', label=name, linewidth=2 if 'merge' in name else 1)
+        axes.plot(*zip(*sorted(points), strict=True), marker='.', label=name, linewidth=2 if 'merge' in name else 1,
+                  linestyle='-' if name.split(',')[0] == name else '--')
     axes.set_xlabel({'images': 'images without labels', 'steps': 'steps'}[against])
     axes.set_ylabel('joint accuracy (%)')
     if against == 'images' and len({x for points in lines.values() for x, _ in points}) > 2:
