@@ -195,9 +195,11 @@ class RepairRunner(MergingRunner):
         if name == RANDOM:
             model.merged.trunk = random_start(model.merged.trunk, self.seed)
         elif name.startswith(FROM):
-            ends = each_alone(model.merged, model.graphs, model.matchings)
-            end = ends[self._letters().index(name.removeprefix(FROM))]
-            model.merged.trunk = start_from(model.merged.trunk, end.trunk.state_dict())
+            number = self._letters().index(name.removeprefix(FROM))
+            start = model.sources[number].model
+            if 'calibrate' in cell['repair']:  # to targets in the order of the merge, where the start has to be, too
+                start = each_alone(model.merged, model.graphs, model.matchings)[number].trunk
+            model.merged.trunk = start_from(model.merged.trunk, start.state_dict())
         return model
 
     def _measure_heads(self, cell: dict[str, Any], repair: Sequence[MethodLike]) -> None:
