@@ -32,6 +32,7 @@ from mmreuse.pruning import measure_sparsity, prune_weights
 from mmreuse.pruning.channels.channels import dense_targets, select_channels
 from mmreuse.registry import Method
 from mmreuse.renormalization import apply_renormalizers, find_served
+from mmreuse.statistics import solve_ridge
 from mmreuse.utils.cost.complexity import count_macs
 from mmreuse.utils.files.io import load_checkpoint, write_json
 
@@ -86,9 +87,29 @@ def vit(train: Data) -> nn.Module:
     return fit(net, train, 30, 'adamw', 2e-3)
 
 
+def wide(weights: Path, train: Data) -> nn.Module:
+    """A ResNet-20 of twice the width, trained on five classes of CIFAR-10-JPEG by ``configs/zipit/sources``, and a
+    least-squares classifier of all ten on 2000 images."""
+    net = Classifier(CifarResNet(depth=20, width=32, shortcut='conv3x3'), 128).eval()
+    prefix = 'backbone.'
+    net.backbone.load_state_dict({key.removeprefix(prefix): value
+                                  for key, value in load_checkpoint(weights)['state_dict'].items()
+                                  if key.startswith(prefix)})
+    images, labels = (each[:2000] for each in train)
+    with torch.no_grad():
+        x = torch.cat([net.backbone(batch)[-1].mean((2, 3)) for batch in images.split(250)]).double()
+        t = nn.functional.one_hot(labels, 10).double()
+        mean, rate = x.mean(0), t.mean(0)
+        gram = (x - mean).T @ (x - mean)
+        weight = solve_ridge(gram, (t - rate).T @ (x - mean), 0.01 * gram.diagonal().mean())
+        net.head.weight.copy_(weight)
+        net.head.bias.copy_(rate - weight @ mean)
+    return net
+
+
 RESNETS = dict(resnet20=partial(residual, 20), resnet56=partial(residual, 56))
-#: Images that the VGG is trained on.
-TRAINED_ON = 30000
+#: Labelled images that are shown to networks that are trained here.
+SHOWN = {'vgg11': 30000, 'resnet20-2x': 2000}
 
 
 def folders(root: Path, split: str, count: int) -> Data:
@@ -265,7 +286,7 @@ def draw(rows: Sequence[dict]) -> Figure:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('net', nargs='?', default='vit', choices=(*RESNETS, 'vgg11', 'vit'))
+    parser.add_argument('net', nargs='?', default='vit', choices=(*RESNETS, 'resnet20-2x', 'vgg11', 'vit'))
     parser.add_argument('--weights', type=Path, help='of a ResNet')
     parser.add_argument('--data', type=Path, default=Path('data/cifar10_jpeg'))
     parser.add_argument('--budgets', nargs='+', default=['inner', 'all', 'macs'])
@@ -296,10 +317,12 @@ def measure(args: argparse.Namespace, pruners: dict) -> None:
         train, test = digits('train'), digits('test')
         nets = dict.fromkeys(args.budgets, vit(train))
     else:
-        train = folders(args.data, 'train', TRAINED_ON if args.net == 'vgg11' else max(args.train, args.images))
+        train = folders(args.data, 'train', SHOWN.get(args.net, max(args.train, args.images)))
         test = folders(args.data, 'test', args.test)
-        nets = dict.fromkeys(args.budgets, vgg(train)) if args.net == 'vgg11' else \
-            {budget: RESNETS[args.net](args.weights, budget) for budget in args.budgets}
+        if args.net in RESNETS:
+            nets = {budget: RESNETS[args.net](args.weights, budget) for budget in args.budgets}
+        else:
+            nets = dict.fromkeys(args.budgets, vgg(train) if args.net == 'vgg11' else wide(args.weights, train))
     rows = json.loads(args.out.read_text())['rows'] if args.out and args.out.exists() else []
     image, loader = train[0][:1], DataLoader(TensorDataset(*(each[:args.images] for each in train)), 100)
     settings = dict(net=args.net, images=args.images, test=len(test[1]), labelled=args.train)
