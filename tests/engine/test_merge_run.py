@@ -122,6 +122,7 @@ def test_resumed_run_is_only_validated(merged, monkeypatch):
     monkeypatch.setattr(merging, 'renormalize', None)
     again = run_config(config, work_dir=work_dir, resume=True)
     assert again == pytest.approx({key: value for key, value in metrics.items() if not key.endswith('_seconds')})
+    assert ', merged up to backbone.layer2 by zip, renormalized' in describe(work_dir / 'network.safetensors')
 
 
 @pytest.mark.parametrize('matcher', [dict(type='permute'), dict(type='cca')])  # cca: with other parameters

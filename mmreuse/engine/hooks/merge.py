@@ -1,5 +1,6 @@
 """Merging as the initialisation of a run."""
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,16 @@ from mmreuse.merging.matching.requirements import needs_moments
 from mmreuse.merging.merge import check_merger
 from mmreuse.merging.shared.merge_shared import Mergers, Scale
 from mmreuse.models.classifiers import MergedClassifier
+from mmreuse.networks import record_of, structure_of
+from mmreuse.networks.record import set_record
 from mmreuse.networks.references import Reference, open_network
 from mmreuse.registry import HOOKS
 from mmreuse.statistics import SpaceMoments
 from mmreuse.utils.configs.methods import MethodLike
 from mmreuse.utils.files.io import write_json
+
+#: Where a checkpoint keeps how the network was made.
+STRUCTURE = 'structure'
 
 
 @HOOKS.register_module()
@@ -61,6 +67,7 @@ class MergeHook(Hook):
         self.refit = refit
         self.merger, self.base, self.scale = merger, base, scale
         self.cache_dir = cache_dir
+        self.structure: dict[str, Any] | None = None
 
     def before_run(self, runner: Any) -> None:
         """Find what is wrong before weights are loaded.
@@ -81,6 +88,8 @@ class MergeHook(Hook):
         model = model_of(runner, MergedClassifier)
         if not resumed(runner):
             self._merge(runner, model) if self.merger is None else self._merge_shared(runner, model)
+        elif self.structure is not None:
+            set_record(model.merged, replace(record_of(model.merged), structure=self.structure))
         averages_follow(runner)
 
     def _merge(self, runner: Any, model: MergedClassifier) -> None:
@@ -106,8 +115,13 @@ class MergeHook(Hook):
         if is_main_process():
             write_json(Path(runner.work_dir) / 'merger.json', report)
 
+    def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
+        """Read how the network was made."""
+        self.structure = checkpoint.get(STRUCTURE)
+
     def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
-        """Leave times out of the file, so that equal merges give equal bytes; the log and the metrics tell them."""
+        """Note how the network was made, and leave times out of the file, so that equal merges give equal bytes."""
+        checkpoint[STRUCTURE] = structure_of(model_of(runner, MergedClassifier).merged)
         hub = checkpoint['message_hub']
         for facts, place in ((checkpoint, 'meta'), (hub, 'runtime_info'), (hub, 'log_scalars')):
             facts[place] = {key: value for key, value in facts[place].items()

@@ -17,6 +17,7 @@ from mmreuse.engine.configs.data_check import classes_of, labels_of
 from mmreuse.engine.evaluation import evaluate
 from mmreuse.engine.jobs.job import Classes, check_count, equal_cost_network, example, find_job
 from mmreuse.engine.jobs.training import TRAINING
+from mmreuse.engine.runners.class_places import class_places, known_places
 from mmreuse.engine.runners.stage import StageRunner
 from mmreuse.errors import ConfigError
 from mmreuse.models.classifiers import NetworkClassifier
@@ -194,7 +195,7 @@ class NetworkRunner(StageRunner):
                                   'Name the network file (.safetensors) that it was exported from.')
             if _key(reference) not in self.earlier:
                 self._check_preprocessing(self.network(number), self.labels[number])
-        self._places(self.outputs, 'the network')
+        class_places(self.outputs, self.data_classes, 'the network')
 
     def _check_preprocessing(self, network: nn.Module, label: str) -> None:
         known, own = record_of(network).preprocessing, plain(self.cfg.get('data_preprocessor')) or {}
@@ -202,40 +203,6 @@ class NetworkRunner(StageRunner):
             if known and _floats(known.get(key)) != _floats(own.get(key)):
                 raise ConfigError(f"'{label}' sees images with {key}={known.get(key)}, and data_preprocessor says "
                                   f'{own.get(key)}. Give the preprocessing that the networks were trained with.')
-
-    def _places(self, classes: Classes, what: str) -> list[int | None] | None:
-        """Return which output is which class of the test data.
-
-        Raises:
-            ConfigError: It cannot be said, or the network has no output for a class.
-        """
-        data = self.data_classes
-        if isinstance(classes, int) or isinstance(data, int):
-            sizes = [each if isinstance(each, int) else len(each) for each in (classes, data)]
-            if sizes[0] != sizes[1]:
-                raise ConfigError(f'{what} has {sizes[0]} outputs, and the test data has {sizes[1]} classes. Give the '
-                                  'stage a test_dataloader of its classes (ClassProblem, BinaryProblem).')
-            return None
-        names = list(map(str, classes))
-        if absent := [name for name in data if name not in names]:
-            raise ConfigError(f"{what} tells {len(names)} classes apart ({', '.join(names[:5])}), and the test "
-                              f"data has {len(data)}: '{absent[0]}' is none of them. Give the stage a "
-                              'test_dataloader of its classes (ClassProblem, BinaryProblem).')
-        return [names.index(name) for name in data]
-
-    def _partial_places(self, classes: Classes) -> list[int | None] | None:
-        """Return the same for a network that need not know all classes.
-
-        Raises:
-            ConfigError: It knows none.
-        """
-        if isinstance(classes, int) or isinstance(self.data_classes, int):
-            return self._places(classes, 'a source')
-        names = list(map(str, classes))
-        places = [names.index(name) if name in names else None for name in self.data_classes]
-        if places.count(None) == len(places):
-            raise ConfigError('a source knows none of the classes.')
-        return places
 
     def _classes_of(self, number: int) -> Classes:
         network = self.network(number)
@@ -280,8 +247,8 @@ class NetworkRunner(StageRunner):
         baselines = self._baselines(networks)
         other = equal_cost_network(self.job, networks, network, **given)
         if other is not None:
-            baselines['equal_cost'] = self._seen(other, self._places(self.outputs, 'the baseline'))
-        measured = {'': self._seen(network, self._places(self.outputs, 'the network')), **baselines}
+            baselines['equal_cost'] = self._seen(other, class_places(self.outputs, self.data_classes, 'the baseline'))
+        measured = {'': self._seen(network, class_places(self.outputs, self.data_classes, 'the network')), **baselines}
         metrics = self._measure(measured, example([network, *networks], images))
         own = {key: value for key, value in metrics.items() if key.split('/')[0] not in BASELINES}
         names = None if isinstance(self.outputs, int) else list(self.outputs)
@@ -300,7 +267,7 @@ class NetworkRunner(StageRunner):
         found = {}
         for name, (prefix, network, classes) in {**direct, **others}.items():
             try:
-                found[name] = prefix, self._seen(network, self._partial_places(classes))
+                found[name] = prefix, self._seen(network, known_places(classes, self.data_classes))
             except ConfigError as error:
                 self.logger.info(f'{prefix}: is no baseline, {error}')
         first = [found[name][1] for name in self.origins if name in found]
