@@ -15,7 +15,7 @@ from mmreuse.engine.merging import (
     merge_shared_sources,
     merge_sources,
 )
-from mmreuse.engine.unwrap_model import averages_follow, model_of, parameters_may_change, resumed
+from mmreuse.engine.unwrap_model import averages_follow, model_of, models_of, parameters_may_change, resumed
 from mmreuse.merging.matching.requirements import needs_moments
 from mmreuse.merging.merge import check_merger
 from mmreuse.merging.shared.merge_shared import Mergers, Scale
@@ -89,7 +89,8 @@ class MergeHook(Hook):
         if not resumed(runner):
             self._merge(runner, model) if self.merger is None else self._merge_shared(runner, model)
         elif self.structure is not None:
-            set_record(model.merged, replace(record_of(model.merged), structure=self.structure))
+            for each in models_of(runner, MergedClassifier):
+                set_record(each.merged, replace(record_of(each.merged), structure=self.structure))
         averages_follow(runner)
 
     def _merge(self, runner: Any, model: MergedClassifier) -> None:
