@@ -38,8 +38,8 @@ from mmreuse.utils.modes import evaluating
 from mmreuse.utils.paths import data_root
 
 SIZE, BATCH, MERGE = 16, 64, 160
-#: Steps of pretraining and of each fine-tuning, and the latter's rate.
-SCHEDULES = dict(resnet20=(300, 120, 5e-4), vit=(500, 200, 1.5e-3))
+#: Steps of pretraining and of each fine-tuning.
+STEPS = dict(resnet20=(300, 120), vit=(500, 150))
 PRETRAIN_CLASSES, TASK_CLASSES = 60, 20
 
 Split = tuple[Tensor, Tensor]
@@ -140,9 +140,9 @@ def main() -> None:
     pretraining, tasks = read()
     torch.manual_seed(0)
     random = build(args.network, PRETRAIN_CLASSES)
-    steps, tune_steps, rate = SCHEDULES[args.network]
+    steps, tune_steps = STEPS[args.network]
     base = train(copy.deepcopy(random), pretraining, steps, 2e-3, 0)
-    nets = [train(with_head(base, int(data[1].max()) + 1, number), data, tune_steps, rate, number)
+    nets = [train(with_head(base, int(data[1].max()) + 1, number), data, tune_steps, 5e-4, number)
             for number, (data, _) in enumerate(tasks.values())]
     print('trained', time.process_time(), flush=True)
 
