@@ -78,8 +78,8 @@ def merge(
             :func:`~mmreuse.merging.shared.merge_shared.merge_shared`. Of several the best is chosen.
         base: What the models were fine-tuned from, for mergers of task vectors.
         scale: What a merged task vector is multiplied by, or several numbers to choose from; None for a grid.
-        task_images: Batches of images of each model's own task. Mergers measure and choose on them, and renormalizers
-            take them in place of those of ``loader``, each image with its model as the target.
+        task_images: Batches of images of each model's own task, in place of those of ``loader``. Mergers then measure
+            each model on its own, and ``calibrate`` takes an image's targets from the model of its task.
         start: Place behind which merging begins: a module's name, a share of the weighted layers, ``dict(index=k)``,
             ``dict(gmacs=LIMIT)`` or ``dict(params=LIMIT)``; see
             :func:`~mmreuse.merging.partial.preserve_points.find_start`.
@@ -115,12 +115,17 @@ def merge(
         DataError: The loader has too few samples, or a feature is not finite.
         TraceError: A model cannot be traced or cut.
     """
-    renormalizers = find_served(list(renormalizers), loader, validation)
+    renormalizers = find_served(list(renormalizers), task_images if loader is None else loader, validation)
     if not models:
         raise ConfigError('there are no models to merge.')
     measured = loader is not None or task_images is not None
     if merger is not None:
         check_merger(merger, base, scale, measured, matches=refit or bool(overrides))
+    images = owners = None
+    if task_images is not None or merger is not None and measured:
+        images = TaskImages.of(models, loader, task_images, samples)
+    if task_images is not None:
+        (loader, owners), samples = images.joined(), None
     heads, names = choose_heads(heads, class_names, len(models), stop)
     inputs = inputs_for(models[0], inputs)
     if names is not None:
@@ -138,11 +143,8 @@ def merge(
             moments.update(collect(graphs, loader, missing, samples=samples, positions=positions))
     matchings = match_and_refit(graphs, moments, matcher, spaces=spaces, overrides=overrides,
                                 refit=refit) if merger is None else {}
-    merged, owners = merge_cut_models(graphs, spans, matchings, start, stop), None
+    merged = merge_cut_models(graphs, spans, matchings, start, stop)
     if merger is not None:
-        images = TaskImages.of(models, loader, task_images, samples) if measured else None
-        if task_images is not None:
-            (loader, owners), samples = images.joined(), None
         merger = fill_trunk(merged, graphs, merger, base, scale, images, settle=bool(renormalizers))['type']
     _name_outputs(merged, heads, names)
     merged.method = method_name(matcher if merger is None else merger)

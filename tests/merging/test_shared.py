@@ -149,13 +149,15 @@ def test_calibration_shows_each_image_to_the_network_of_its_task():
     own = [torch.cat(batches(6)[:3]), torch.cat(batches(6)[3:]).flip(1) * 2]
 
     def missed(**options) -> float:
-        merged = run(nets, torch.cat(own), merger='average', verify=False, **options)
+        merged = run(nets, torch.cat(own), **{'merger': 'average', 'verify': False, **options})
         return sum((merged(images)[number] - net(images)).square().mean().item()
                    for number, (net, images) in enumerate(zip(nets, own, strict=True)))
 
     calibrated = missed(task_images=own, renormalizers=['calibrate'])
     assert calibrated < 0.7 * missed(task_images=own, renormalizers=['reset'])
     assert calibrated < 0.9 * missed(renormalizers=['calibrate'])
+    # Without a merger likewise.
+    assert missed(merger=None, matcher='identity', task_images=own, renormalizers=['calibrate']) == calibrated
 
 
 def test_grams_are_mean_products_of_patches():

@@ -46,7 +46,7 @@ def input_grams(model: nn.Module, loader: Iterable, names: Sequence[str], *, see
         grams[name], counts[name] = torch.zeros(shape, dtype=torch.float64), torch.zeros((), dtype=torch.float64)
 
         def take(_: nn.Module, args: tuple, kwargs: dict, output: Tensor) -> None:
-            rows = problem.rows(problem.read(args, kwargs), output, draw)[0].flatten(0, 1).transpose(0, 1)
+            rows = problem.rows(problem.read(args, kwargs), output, draw).flatten(0, 1).transpose(0, 1)
             grams[name] += (rows.mT @ rows).double().cpu()
             counts[name] += rows.shape[1]
 
