@@ -28,13 +28,17 @@ def test_what_lost_nothing_stays_as_it_is(name):
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_scaled_layers_come_back(name):
+def test_scaled_shifted_and_mixed_layers_come_back(name):
+    """Norms too, in which case what comes out of them counts."""
     network = build(name)
     harmed = copy.deepcopy(network)
     with torch.no_grad():
         for parameter in harmed.parameters():
             if parameter.dim() > 1:
-                parameter.mul_(1 + torch.rand(len(parameter), *[1] * (parameter.dim() - 1)))
+                mixing = torch.eye(len(parameter))[torch.randperm(len(parameter))] + 0.3 * torch.rand(2 * [len(parameter)])
+                parameter.copy_(torch.einsum('on,n...->o...', mixing, parameter))
+            else:
+                parameter.mul_(1 + torch.rand(len(parameter))).add_(0.1 * torch.rand(len(parameter)))
     assert error(harmed, network) > 0.05
     calibrate(harmed, [Source(network)], IMAGES, ridge=1e-6, positions=None)
     assert error(harmed, network) < 0.01

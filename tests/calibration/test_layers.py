@@ -69,7 +69,7 @@ NETWORKS = {
 #: What is left in which of them.
 LEFT = {'timm NFNet': 'it is of no kind that is fitted', 'transformers Swin': 'it does not see the images'}
 #: Run by default; more of them with ``-m slow``.
-QUICK = ('torchvision ViT', 'torchvision Swin', 'timm EVA', 'mmpretrain ResNet', 'transformers Swin')
+QUICK = ('torchvision ViT', 'torchvision Swin', 'transformers Swin')
 
 
 @pytest.mark.parametrize('name', [
