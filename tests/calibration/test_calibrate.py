@@ -35,7 +35,8 @@ def test_scaled_shifted_and_mixed_layers_come_back(name):
     with torch.no_grad():
         for parameter in harmed.parameters():
             if parameter.dim() > 1:
-                mixing = torch.eye(len(parameter))[torch.randperm(len(parameter))] + 0.3 * torch.rand(2 * [len(parameter)])
+                size = len(parameter)
+                mixing = torch.eye(size)[torch.randperm(size)] + 0.3 * torch.rand(size, size)
                 parameter.copy_(torch.einsum('on,n...->o...', mixing, parameter))
             else:
                 parameter.mul_(1 + torch.rand(len(parameter))).add_(0.1 * torch.rand(len(parameter)))
