@@ -72,7 +72,8 @@ def _opaque_kind(model: Any) -> tuple[str | None, str]:
 
 def fresh_copy(model: nn.Module) -> nn.Module:
     """Return a copy in evaluation mode, in which nothing is left of what modules computed from other parameters."""
-    twin = copy_model(model).eval()
+    twin = copy_model(model)
+    twin.eval()  # of some networks of mmpretrain it returns nothing
     refresh(twin)
     return twin
 
