@@ -30,6 +30,8 @@ class Method:
         choice: The option that it chooses, and returns, where a config does not set it.
         data_free: Whether it goes without data, whatever of them it is given.
         requires: From a network to a sentence that says which layers it lacks, or None if it has them.
+        maps: Of a matcher, the group that its maps are from, where that is more than permutations: 'orthogonal' or
+            'invertible'.
         options: Keywords that are bound.
     """
     name: str
@@ -41,6 +43,7 @@ class Method:
     choice: str | None = None
     data_free: bool = False
     requires: Callable[[Any], str | None] | None = None
+    maps: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __call__(self, *arguments: Any, **given: Any) -> Any:

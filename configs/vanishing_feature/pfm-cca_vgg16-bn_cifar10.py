@@ -5,7 +5,7 @@ _base_ = ['./vgg16-bn_pair_cifar10.py', './_base_preserve_first.py']
 train_dataloader = dict(batch_sampler=None)
 
 preserve_first = dict(
-    matchers=dict(_delete_=True, CCA=dict(type='cca')),
+    matchers=dict(_delete_=True, CCA=dict(type='cca', everywhere=True)),
     pairs={
         'seed 20': [
             'result://configs/vanishing_feature/vgg16-bn_pair_cifar10.py#net1',

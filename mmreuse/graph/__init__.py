@@ -20,7 +20,7 @@ from mmreuse.graph.spaces.derive import Axis, FeatureSpace
 from mmreuse.graph.spaces.operations import DECOMPOSITIONS, SILENT, plain_name
 from mmreuse.graph.spaces.taps import Tap, operations_shown
 from mmreuse.graph.symmetry.canonicalize import canonicalize
-from mmreuse.graph.symmetry.random_maps import random_maps
+from mmreuse.graph.symmetry.random_maps import random_maps, without_mean
 from mmreuse.graph.traced_model import Held, TracedModel
 from mmreuse.graph.tracing import trace
 from mmreuse.graph.values import as_positional, frozen_random, map_tensors, random_like, tensors_in, tensors_within
@@ -34,4 +34,5 @@ __all__ = [
     'guess_layout', 'live_after', 'map_tensors', 'operations_shown', 'plain_name', 'plan_axis', 'random_like',
     'random_maps', 'record', 'refresh', 'repaired', 'resolve_maps', 'run_in_double', 'sequence_of_nodes', 'slice_block',
     'tensors_in', 'tensors_within', 'trace', 'transform', 'verified', 'verified_each',
+    'without_mean',
 ]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mmreuse.errors import ArtefactError
-from mmreuse.graph import Assign, Dense, TracedModel, verified_each
+from mmreuse.graph import Assign, Dense, TracedModel, canonicalize, verified_each
 from mmreuse.merging.matching.matching import Matching
 from mmreuse.merging.merge_weights import merge_weights
 from mmreuse.merging.merged_model import JointScores, MergedModel, recipe_of
@@ -67,6 +67,19 @@ class MergeEdit(Edit):
         start, stop = settings['recipe']['start'], settings['recipe']['stop']
         span = (f' from {start}' if start else '') + (f' up to {stop}' if stop else '')
         return f"merged{span or ' as wholes'} by {settings['matcher']}"
+
+
+@EDITS.register_module(name='canonical')
+class CanonicalEdit(Edit):
+    """A network in canonical form: norms and scales folded into the layers around them."""
+
+    def rebuild(self, networks: Sequence[nn.Module], settings: Mapping[str, Any]) -> nn.Module:
+        """Fold what folds; what the parameters hold means nothing."""
+        return canonicalize(networks[0], zeros_of(settings['shapes'], networks[0]))
+
+    def phrase(self, settings: Mapping[str, Any]) -> str:
+        """Say what was done."""
+        return 'in canonical form'
 
 
 def record_merge(merged: MergedModel, models: Sequence[nn.Module], inputs: Any, matcher: str) -> MergedModel:

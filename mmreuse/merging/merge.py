@@ -9,12 +9,13 @@ from torch import Tensor, nn
 
 from mmreuse.calibration import Owners, Source
 from mmreuse.errors import ConfigError
-from mmreuse.graph import FeatureSpace, TracedModel, trace, verified_each
+from mmreuse.graph import FeatureSpace, TracedModel, canonicalize, trace, verified_each
 from mmreuse.merging.files import record_merge
 from mmreuse.merging.matching.match_spaces import Matcher, match_spaces
 from mmreuse.merging.matching.matching import Matching
 from mmreuse.merging.matching.refit import refit as refit_matching
 from mmreuse.merging.matching.requirements import needs_moments
+from mmreuse.merging.matching.symmetries import wants_canonical
 from mmreuse.merging.matching.undecided import spare_living
 from mmreuse.merging.merge_weights import merge_cut_models, merge_weights, scaled_maps
 from mmreuse.merging.merged_model import MergedModel, recipe_of
@@ -32,7 +33,7 @@ from mmreuse.merging.partial.preserve_points import Start, find_start
 from mmreuse.merging.partial.stops import Place, find_stop
 from mmreuse.merging.shared.agreement import TaskImages
 from mmreuse.merging.shared.merge_shared import Mergers, Scale, find_variants, merge_shared
-from mmreuse.networks.record import record_of, set_record
+from mmreuse.networks.record import record_edit, record_of, set_record, shapes_of
 from mmreuse.registry import RENORMALIZERS
 from mmreuse.renormalization import Score, apply_renormalizers, find_served
 from mmreuse.statistics import SpaceMoments, collect, inputs_for
@@ -65,8 +66,8 @@ def merge(
 ) -> MergedModel:
     """Merge models of one structure without training.
 
-    Traces and proves the models, takes joint moments of their features in one pass, matches every space, fuses, and
-    renormalises the result.
+    Traces and proves the models, in canonical form if the matcher uses more symmetries than permutations, takes joint
+    moments of their features in one pass, matches every space, fuses, and renormalises the result.
 
     Args:
         models: Two or more, or one to be compressed; they are left as they are. Widths may differ.
@@ -130,6 +131,8 @@ def merge(
     inputs = inputs_for(models[0], inputs)
     if names is not None:
         check_outputs(models, inputs, names)
+    if wants_canonical(matcher, *(overrides or {}).values()):
+        models = [canonical_form(model, inputs) for model in models]
     graphs = verified_each(models, inputs) if verify else [trace(model, inputs) for model in models]
     if heads != 'merge' and stop is None:
         stop = place_of_head(graphs[0])
@@ -182,6 +185,11 @@ def fill_trunk(merged: MergedModel, graphs: Sequence[TracedModel], merger: Merge
 
     return merge_shared(merged, [graph.model for graph in graphs], merger, base, scale=scale, images=images,
                         settle=reset if settle else None)
+
+
+def canonical_form(model: nn.Module, inputs: Any) -> nn.Module:
+    """Return a network in canonical form, see :func:`~mmreuse.graph.canonicalize`, with a record of that."""
+    return record_edit(canonicalize(model, inputs), 'canonical', [model], inputs=inputs, shapes=shapes_of(inputs))
 
 
 def _name_outputs(merged: MergedModel, heads: str, names: Sequence[Sequence[str]] | None) -> None:

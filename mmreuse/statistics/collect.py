@@ -35,8 +35,9 @@ def collect(
 
     Returns:
         dict[str, SpaceMoments]: By space, observed at its last tap: as layers read it, behind activations, and at
-        the end of a residual stream before it is pooled. :func:`collect_taps` takes any others. Over N graphs,
-        features are those of the first graph, then of the second, and so on: (N * n, N * n).
+        the end of a residual stream before it is pooled; streams that only norms and linear layers touch at all
+        depths. :func:`collect_taps` takes any others. Over N graphs, features are those of the first graph, then of
+        the second, and so on: (N * n, N * n).
 
     Raises:
         SpaceError: A graph has no such space, or nowhere to observe it.
@@ -58,7 +59,8 @@ def _last_taps(graph: Any, names: Sequence[str]) -> dict[str, TapLike]:
         if not graph.spaces[name].taps:
             raise SpaceError(f"space '{name}' cannot be observed: no module or operation shows all of its features "
                              'along one axis.')
-        taps[name] = graph.spaces[name].taps[-1]
+        space = graph.spaces[name]
+        taps[name] = space.taps if space.group == 'orthogonal' else space.taps[-1]
     return taps
 
 

@@ -125,7 +125,8 @@ def test_statistics_follow_without_another_pass(name):
         torch.testing.assert_close(moments.covariance, covariance, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize('matcher', ['zip', 'procrustes', 'cca'])
+@pytest.mark.parametrize('matcher', ['zip', dict(type='procrustes', everywhere=True),
+                                     dict(type='cca', everywhere=True)])
 def test_matchers_that_do_more_than_permute_are_sent_to_merge(matcher):
     models = [net('vgg'), net('vgg', 1)]
     with pytest.raises(ConfigError, match="features of space 'features.0' one to one.*merging.merge takes any"):

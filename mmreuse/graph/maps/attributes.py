@@ -36,6 +36,7 @@ def adjust_attributes(model: nn.Module, resized: dict[str, ResolvedMap], groups:
     for name, module in model.named_modules():
         _adjust_layer(module, groups.get(name))
         fit_attention(module)
+    _adjust_bare_norms(model, resized)
     around: dict[str, dict[int, tuple[int, bool]]] = defaultdict(dict)
     for blocks in resized.values():
         inner = [item for item in resized.values() if item.space.block_space == blocks.space.name]
@@ -72,6 +73,16 @@ def _adjust_layer(module: nn.Module, groups: int | None) -> None:
         module.num_parameters = len(module.weight)
     elif isinstance(module, nn.Embedding):
         module.num_embeddings, module.embedding_dim = module.weight.shape
+
+
+def _adjust_bare_norms(model: nn.Module, resized: dict[str, ResolvedMap]) -> None:
+    """Tell norms without parameters the width of the space that is seen at them."""
+    for item in resized.values():
+        for tap in item.space.taps:
+            module = model.get_submodule(tap.module)
+            if isinstance(module, (nn.LayerNorm, nn.RMSNorm)) and module.weight is None and (
+                    tuple(module.normalized_shape) == (item.space.size,)):
+                module.normalized_shape = (item.size,)
 
 
 def _adjust_convolution(module: _ConvNd, groups: int | None) -> None:

@@ -29,6 +29,7 @@ def balancing_maps(spaces: Mapping[str, FeatureSpace], state: Mapping[str, Tenso
         state: Its parameters and buffers, by state-dict key.
     """
     maps: dict[str, Dense | Scale] = {}
+    state = _free_of_width(spaces, state)
     for name, space in spaces.items():
         scaled_by_norm = any(axis.role == 'write' and not all(axis.signs) for axis in space.axes)
         if space.group not in ('scaled', 'invertible') or scaled_by_norm:
@@ -37,6 +38,15 @@ def balancing_maps(spaces: Mapping[str, FeatureSpace], state: Mapping[str, Tenso
         if item is not None:
             maps[name] = item
     return maps
+
+
+def _free_of_width(spaces: Mapping[str, FeatureSpace], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors as they are for streams of length 1, not of ``sqrt(n)``, so that they are those of a wider one."""
+    free = dict(state)
+    for space in spaces.values():
+        for axis in space.axes if space.group == 'orthogonal' else ():
+            free[axis.tensor] = free[axis.tensor].double() * space.size ** (0.5 if axis.role == 'read' else -0.5)
+    return free
 
 
 def _sides(space: FeatureSpace, state: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:

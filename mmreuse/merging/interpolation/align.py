@@ -8,11 +8,22 @@ import torch
 from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError
-from mmreuse.graph import Assign, Permute, TracedModel, trace, transform, verified_each
+from mmreuse.graph import (
+    Assign,
+    Dense,
+    FeatureSpace,
+    Permute,
+    TracedModel,
+    canonicalize,
+    trace,
+    transform,
+    verified_each,
+)
 from mmreuse.merging.matching.coupled_spaces import shared_spaces
 from mmreuse.merging.matching.match_spaces import Matcher, match_spaces
 from mmreuse.merging.matching.matching import Matching
 from mmreuse.merging.matching.requirements import needs_moments
+from mmreuse.merging.matching.symmetries import wants_canonical
 from mmreuse.renormalization import MatchedMoments, Statistics, matched, output_orders, permuted
 from mmreuse.statistics import ChannelMoments, SpaceMoments, collect, inputs_for
 
@@ -24,13 +35,14 @@ class Aligned(list[nn.Module]):
 
     Attributes:
         graphs: The models as they were.
-        maps: For each model, the permutation of each space that was applied.
+        maps: For each model, the permutation of each space that was applied, or the map where a space allows more.
         score: Mean over features of the similarity that the matcher saw (correlation for ``permute``, cosine of
             weights for ``weight_matching``); None where it saw none.
         cosines: Of each model's parameters with the first one's, which is what weight matching maximises.
     """
 
-    def __init__(self, graphs: Sequence[TracedModel], maps: Sequence[dict[str, Permute]], score: float | None) -> None:
+    def __init__(self, graphs: Sequence[TracedModel], maps: Sequence[dict[str, Permute | Dense]],
+                 score: float | None) -> None:
         super().__init__(transform(graph, own) for graph, own in zip(graphs, maps, strict=True))
         self.graphs = list(graphs)
         self.maps = list(maps)
@@ -70,7 +82,9 @@ def align(
         models: Two or more of one structure and width; heads may differ. They are left as they are.
         loader: Batches of images for matchers that look at features; None for those that look at weights.
         matcher: Name, config or function of :data:`mmreuse.registry.MATCHERS` that joins features one to one:
-            ``weight_matching`` (the best of its ``restarts``), ``permute`` (activation matching), ``identity``, ...
+            ``weight_matching`` (the best of its ``restarts``), ``permute`` (activation matching), ``identity``, ..., or
+            turns them where that is a symmetry (``generalized_weight_matching``, ``procrustes``): models are brought
+            into canonical form then.
         inputs: What the models run on, e.g. ``torch.zeros(1, 3, 224, 224)``.
         samples: How many samples features are seen of; None for all.
         positions: How many positions of each sample; None for all.
@@ -90,6 +104,8 @@ def align(
     if not models:
         raise ConfigError('there are no models to align.')
     inputs = inputs_for(models[0], inputs)
+    if wants_canonical(matcher, *(overrides or {}).values()):
+        models = [canonicalize(model, inputs) for model in models]
     graphs = verified_each(models, inputs) if verify else [trace(model, inputs) for model in models]
     spaces = shared_spaces(graphs, same_size=True)
     moments = {} if moments is None else moments
@@ -106,7 +122,7 @@ def align_graphs(graphs: Sequence[TracedModel], moments: Mapping[str, SpaceMomen
                  overrides: Mapping[str, Matcher] | None = None) -> Aligned:
     """Permute traced models, see :func:`align`."""
     matchings = match_spaces(graphs, moments, matcher, overrides=overrides)
-    orders = {name: _orders(name, matching, matcher) for name, matching in matchings.items()}
+    orders = {name: _maps(graphs[0].spaces[name], matching, matcher) for name, matching in matchings.items()}
     maps = [{name: permutations[number] for name, permutations in orders.items()} for number in range(len(graphs))]
     aligned = Aligned(graphs, maps, _mean_score(matchings))
     logger.info('aligned by %s: score %s, cosines of parameters %s', matcher, aligned.score,
@@ -114,9 +130,11 @@ def align_graphs(graphs: Sequence[TracedModel], moments: Mapping[str, SpaceMomen
     return aligned
 
 
-def _orders(name: str, matching: Matching, matcher: Matcher) -> list[Permute]:
+def _maps(space: FeatureSpace, matching: Matching, matcher: Matcher) -> list[Permute] | list[Dense]:
     """Return, for each model, its feature at the place of each feature of the first model."""
-    parts = matching.per_model()
+    parts, name = matching.per_model(), space.name
+    if isinstance(matching.map, Dense) and space.group in ('orthogonal', 'invertible'):
+        return [Dense(len(parts) * part.merge_matrix, part.unmerge_matrix) for part in parts]
     for part in parts:
         if not isinstance(part, Assign) or not torch.equal(part.index.sort().values, torch.arange(matching.size)):
             raise ConfigError(

@@ -1,5 +1,8 @@
 """Coordinate descent over the permutations of a network's spaces (Ainsworth et al., *Git Re-Basin*, 2023, 3.2).
 
+Spaces may also be turned by orthogonal maps, where those leave the function as it is: the same sums of inner products
+then have a closed form in place of a linear assignment (Schönemann, 1966).
+
 The model is permuted in place as the search goes on. What remains to be found for a space is then always relative
 to the present order, and the sum over all axes of ``unfold(target) @ unfold(weight).T`` needs no other permutation.
 """
@@ -9,11 +12,13 @@ import torch
 from torch import Tensor
 
 from mmreuse.errors import ConfigError
-from mmreuse.graph import Axis, Permute, TracedModel, apply_maps, copy_model, resolve_maps
+from mmreuse.graph import Axis, Dense, Permute, TracedModel, apply_maps, copy_model, resolve_maps
 from mmreuse.merging.matching.coupled_spaces import Spaces, assign, families, movable
 
 #: Smallest gain that counts, relative to the norms of what is compared.
 TOLERANCE = 1e-12
+#: The same of orthogonal maps, which come ever closer to an optimum and never reach it.
+TURN_TOLERANCE = 1e-7
 #: Bound on the number of times that everything is visited; mostly nothing improves long before.
 MAX_SWEEPS = 100
 
@@ -38,21 +43,24 @@ class Aligner:
         target: What to come close to, by state-dict key, as :func:`state_of` gives it.
         weight: Of the inner product with the target.
         include_buffers: Let running statistics take part in it.
+        turned: Spaces that orthogonal maps turn in place of permutations.
 
     Attributes:
         places: By space, the member of the network at each place, shape (n,).
+        turns: By space that is turned, the map of its features, shape (n, n).
         linear: By space, similarity of each place to each member, shape (n, n); empty unless set.
     """
 
     def __init__(self, graph: TracedModel, names: Sequence[str], target: Mapping[str, Tensor], *, weight: float = 1.,
-                 include_buffers: bool = False) -> None:
+                 include_buffers: bool = False, turned: Collection[str] = ()) -> None:
         self.spaces: Spaces = graph.spaces
         self.model = copy_model(graph.model).double().requires_grad_(False)
         self.units = families(self.spaces, movable(self.spaces, names))
         self.target = target
         self.weight = weight
         self.linear: dict[str, Tensor] = {}
-        self.places = {name: torch.arange(self.spaces[name].size) for name in names}
+        self.turns = {name: torch.eye(self.spaces[name].size, dtype=torch.float64) for name in names if name in turned}
+        self.places = {name: torch.arange(self.spaces[name].size) for name in names if name not in turned}
         buffers = set() if include_buffers else {name for name, _ in self.model.named_buffers(remove_duplicate=False)}
         keys = {axis.tensor for space in self.spaces.values() for axis in space.axes} & set(target) - buffers
         self._owners = {key: (self.model.get_submodule(key.rpartition('.')[0]), key.rpartition('.')[2]) for key in keys}
@@ -78,7 +86,7 @@ class Aligner:
                       for key in sorted(self._keys(names)))
         return self.weight * product + sum(
             float(self.linear[name][torch.arange(len(places)), places].sum())
-            for name, places in ((name, self.places[name]) for name in names) if name in self.linear)
+            for name, places in self.places.items() if name in names and name in self.linear)
 
     def _bound(self, names: Sequence[str]) -> float:
         """Return an upper bound on the value of these spaces."""
@@ -88,7 +96,7 @@ class Aligner:
 
     def objective(self) -> float:
         """Return the objective, which the descent maximises."""
-        return self.value(list(self.places))
+        return self.value([*self.places, *self.turns])
 
     def similarity(self, name: str) -> Tensor:
         """Return the similarity of each place to the member that is now at each place, shape (n, n)."""
@@ -191,22 +199,26 @@ class Aligner:
 
     def _step(self, names: list[str]) -> bool:
         """Permute some spaces of a family; undone unless the objective grows."""
-        found = assign(self.spaces, self.spaces, names, {name: self.similarity(name) for name in names})
-        if all(torch.equal(index, torch.arange(len(index))) for index in found.values()):
+        found = assign(self.spaces, self.spaces, names, {name: self.similarity(name) for name in names}, self.turns)
+        if all(index.dim() == 1 and torch.equal(index, torch.arange(len(index))) for index in found.values()):
             return False
         before = self.value(names)
         self.move(found)
-        if self.value(names) > before + TOLERANCE * self._bound(names):
+        tolerance = TURN_TOLERANCE if any(name in self.turns for name in names) else TOLERANCE
+        if self.value(names) > before + tolerance * self._bound(names):
             return True
-        self.move({name: index.argsort() for name, index in found.items()})
+        self.move({name: index.argsort() if index.dim() == 1 else index.T for name, index in found.items()})
         return False
 
-    def move(self, permutations: Mapping[str, Tensor]) -> None:
-        """Permute some spaces: by space, the present place of the member that goes to each place."""
-        maps = {name: Permute(index) for name, index in permutations.items()}
+    def move(self, found: Mapping[str, Tensor]) -> None:
+        """Permute or turn some spaces: by space, the present place of the member that goes to each place, or a map."""
+        maps = {name: Permute(index) if index.dim() == 1 else Dense(index, index.T) for name, index in found.items()}
         apply_maps(self.model, resolve_maps(self.spaces, maps))
-        for name, index in permutations.items():
-            self.places[name] = self.places[name][index]
+        for name, index in found.items():
+            if name in self.turns:
+                self.turns[name] = index @ self.turns[name]
+            else:
+                self.places[name] = self.places[name][index]
 
 
 def unfold(tensor: Tensor, axis: Axis, size: int) -> Tensor:

@@ -13,8 +13,8 @@ from mmreuse.statistics import SpaceMoments
 FLOOR = 1e-10
 
 
-@MATCHERS.register_module(name='cca', needs=('moments',))
-def cca(moments: SpaceMoments, *, gamma: float = 1., reference: int = 0) -> Matching:
+@MATCHERS.register_module(name='cca', needs=('moments',), maps='invertible')
+def cca(moments: SpaceMoments, *, gamma: float = 1., reference: int = 0, everywhere: bool = False) -> Matching:
     """Align every model to a reference through the directions in which they correlate most.
 
     With ``S_i = C_ii + gamma * (tr C_ii / n) * I`` and ``S_1^(-1/2) C_1i S_i^(-1/2) = L D R^T``,
@@ -22,13 +22,16 @@ def cca(moments: SpaceMoments, *, gamma: float = 1., reference: int = 0) -> Matc
         M_i = S_1^(1/2) L R^T S_i^(-1/2),    U_i = S_i^(1/2) R L^T S_1^(-1/2) = M_i^(-1),
 
     and M averages over the models (Horoi et al., *Harmony in Diversity*, 2024, section 4; there the ridge is absolute).
-    Much gamma turns it into orthogonal Procrustes with scale, none inverts any linear map between models.
+    Much gamma turns it into orthogonal Procrustes with scale, none inverts any linear map between models. Such maps are
+    symmetries between linear layers only; streams that norms read are aligned by 'procrustes', others by 'permute'.
 
     Args:
         moments: Joint moments of N models of equal width n, covariance of shape (N * n, N * n).
         gamma: Ridge relative to the mean variance of each model's features. Little of it amplifies directions that
             hardly vary; what is best depends on the networks.
         reference: The model all others are aligned to.
+        everywhere: Map all spaces, as published; read by
+            :func:`~mmreuse.merging.matching.match_spaces.match_spaces`.
 
     Returns:
         Matching: dense ``merge`` of shape (n, N * n), ``unmerge`` of shape (N * n, n).

@@ -6,7 +6,7 @@ one best permutation, found on two levels: members are matched for every pair of
 what that gave. Both are linear assignment problems, so the result is exact.
 """
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -15,7 +15,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from mmreuse.errors import DataError, SpaceError
-from mmreuse.graph import Assign, FeatureSpace, TracedModel
+from mmreuse.graph import Assign, FeatureSpace, TracedModel, without_mean
 from mmreuse.merging.matching.matching import Matching
 from mmreuse.merging.matching.metrics import correlation
 from mmreuse.statistics import SpaceMoments
@@ -137,6 +137,7 @@ def assign(
     spaces: Spaces,
     names: Sequence[str],
     similarity: Mapping[str, Tensor],
+    turned: Collection[str] = (),
 ) -> dict[str, Tensor]:
     """Return the permutations of a family that have the greatest total similarity.
 
@@ -146,10 +147,11 @@ def assign(
         names: The family. Blocks that are members of a space not among them stay where they are.
         similarity: By space, of each member of the reference (rows) to each of the model (columns), shape (n, m);
             a space without one keeps the order of its members inside their block.
+        turned: Spaces whose features, inside blocks, are turned by an orthogonal map in place of permuted.
 
     Returns:
         dict[str, Tensor]: By space, the member for each place of the reference, shape (n,); -1 where models of
-        differing widths leave a place empty.
+        differing widths leave a place empty. Of those that are turned the map, shape (n, m).
 
     Raises:
         DataError: A similarity is not finite.
@@ -165,7 +167,8 @@ def assign(
                 scores += similarity[name].detach().cpu().double().numpy()
             for child in names:
                 if spaces[child].block_space == name:
-                    scores += _block_scores(total(child), members(reference[child]), members(spaces[child]))
+                    scores += _block_scores(total(child), members(reference[child]), members(spaces[child]),
+                                            gain_of_turning if child in turned else gain_of_permuting)
             if not np.isfinite(scores).all():
                 raise DataError(f"space '{name}': a similarity is not finite. Check the models' weights and features.")
             totals[name] = scores
@@ -176,6 +179,9 @@ def assign(
             rows, columns = members(reference[name]), members(spaces[name])
             parent = spaces[name].block_space
             order = place(parent) if parent in names else np.arange(len(rows))
+            if name in turned:
+                chosen[name] = turning(total(name), rows, [columns[block] for block in order], spaces[name].centred)
+                return chosen[name]
             index = np.full(reference[name].size, -1)
             for row, column in zip(rows, (columns[block] for block in order), strict=True):
                 left, right = linear_sum_assignment(total(name)[np.ix_(row, column)], maximize=True)
@@ -186,13 +192,38 @@ def assign(
     return {name: torch.from_numpy(place(name)) for name in names}
 
 
-def _block_scores(total: np.ndarray, rows: list[np.ndarray], columns: list[np.ndarray]) -> np.ndarray:
+def turning(total: np.ndarray, rows: Sequence[np.ndarray], columns: Sequence[np.ndarray], centred: bool) -> np.ndarray:
+    """Return the orthogonal map, block by block, of the greatest similarity (Schönemann, 1966), shape (n, m)."""
+    found = np.zeros(total.shape)
+    for row, column in zip(rows, columns, strict=True):
+        pair = total[np.ix_(row, column)]
+        if centred:
+            one, other = (without_mean(size).numpy() for size in pair.shape)
+            left, _, right = np.linalg.svd(one @ pair @ other.T, full_matrices=False)
+            found[np.ix_(row, column)] = one.T @ left @ right @ other + 1 / (len(row) * len(column)) ** 0.5
+        else:
+            left, _, right = np.linalg.svd(pair, full_matrices=False)
+            found[np.ix_(row, column)] = left @ right
+    return found
+
+
+def gain_of_turning(pair: np.ndarray) -> float:
+    """Return the similarity of two blocks under the best orthogonal map: the sum of the singular values."""
+    return float(np.linalg.svd(pair, compute_uv=False).sum())
+
+
+def gain_of_permuting(pair: np.ndarray) -> float:
+    """Return the similarity of two blocks under the best permutation."""
+    return float(pair[linear_sum_assignment(pair, maximize=True)].sum())
+
+
+def _block_scores(total: np.ndarray, rows: list[np.ndarray], columns: list[np.ndarray],
+                  gain: Callable[[np.ndarray], float]) -> np.ndarray:
     """Return the gain of each block of the reference when each block of the model takes its place."""
     scores = np.empty((len(rows), len(columns)))
     for number, row in enumerate(rows):
         for other, column in enumerate(columns):
-            pair = total[np.ix_(row, column)]
-            scores[number, other] = pair[linear_sum_assignment(pair, maximize=True)].sum()
+            scores[number, other] = gain(total[np.ix_(row, column)])
     return scores
 
 

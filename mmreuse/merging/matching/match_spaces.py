@@ -2,7 +2,7 @@
 import logging
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -26,6 +26,7 @@ from mmreuse.merging.matching.coupled_spaces import (
 from mmreuse.merging.matching.matching import Matching
 from mmreuse.merging.matching.metrics import correlation
 from mmreuse.merging.matching.requirements import freezes
+from mmreuse.merging.matching.symmetries import fitting, within_group
 from mmreuse.merging.matching.undecided import check_evidence, decide_by_weights
 from mmreuse.registry import MATCHERS, Method
 from mmreuse.statistics import SpaceMoments
@@ -71,6 +72,9 @@ def match_spaces(
     summed over all spaces with these blocks, and the sums decide. Blocks are joined one to one; the merged space has
     as many of them. A space that no layer reads, because its features are multiplied by each other as queries and
     keys are, may only be joined one to one as well: where a matcher folds features of one model it is permuted.
+
+    'procrustes' and 'cca' are used where their maps are symmetries of the network (``FeatureSpace.group``); other
+    spaces get the matcher of the largest group that is, which ``notes`` says and the log.
 
     Features that are constant on the images, or equal on them, are told apart by weights, see
     :func:`~mmreuse.merging.matching.undecided.decide_by_weights`. Where images tell too little a warning is logged.
@@ -221,8 +225,11 @@ def _pair(table: Tensor, sizes: Sequence[int], number: int) -> Tensor:
 def _match_observed(graphs: Sequence[TracedModel], moments: SpaceMoments, name: str, method: Method,
                     order: Sequence[Tensor], found: Matchings) -> Matching:
     space = graphs[0].spaces[name]
+    method, why = fitting(space, method)
+    if why is not None:
+        found.note(name, why)
     with naming(name):
-        matching = _match_inside(graphs, moments, name, method, order)
+        matching = _match_inside(graphs, moments, name, within_group(space, method), order)
         if _folds(matching) and not any(axis.role == 'read' for axis in space.axes):
             found.note(name, 'is read by no layer, its features meet in products: joined one to one, by permutation.')
             matching = _match_inside(graphs, moments, name, find_method(MATCHERS, 'permute'), order)
@@ -235,8 +242,8 @@ def _folds(matching: Matching) -> bool:
         bool((item.index[item.index >= 0].bincount() > 1).any()) for item in matching.per_model())
 
 
-def _match_inside(graphs: Sequence[TracedModel], moments: SpaceMoments, name: str, method: Method,
-                  order: Sequence[Tensor]) -> Matching:
+def _match_inside(graphs: Sequence[TracedModel], moments: SpaceMoments, name: str,
+                  method: Callable[[SpaceMoments], Matching], order: Sequence[Tensor]) -> Matching:
     """Match each group of aligned blocks on its own."""
     space = graphs[0].spaces[name]
     if space.blocks is None:
