@@ -19,6 +19,7 @@ from mmreuse.graph.proof.verify import VerifyReport
 from mmreuse.graph.spaces.derive import Axis, FeatureSpace
 from mmreuse.graph.spaces.operations import DECOMPOSITIONS, SILENT, plain_name
 from mmreuse.graph.spaces.taps import Tap, operations_shown
+from mmreuse.graph.symmetry.balance import rows_of
 from mmreuse.graph.symmetry.canonicalize import canonicalize
 from mmreuse.graph.symmetry.random_maps import random_maps, without_mean
 from mmreuse.graph.traced_model import Held, TracedModel
@@ -32,7 +33,6 @@ __all__ = [
     'adopt', 'apply_maps', 'as_double', 'as_positional', 'canonicalize', 'capture', 'carried', 'copy_model', 'cut',
     'cut_across', 'cut_points', 'endpoints', 'find_call', 'fit_attention', 'fresh_copy', 'frozen_random',
     'guess_layout', 'live_after', 'map_tensors', 'operations_shown', 'plain_name', 'plan_axis', 'random_like',
-    'random_maps', 'record', 'refresh', 'repaired', 'resolve_maps', 'run_in_double', 'sequence_of_nodes', 'slice_block',
-    'tensors_in', 'tensors_within', 'trace', 'transform', 'verified', 'verified_each',
-    'without_mean',
+    'random_maps', 'record', 'refresh', 'repaired', 'resolve_maps', 'rows_of', 'run_in_double', 'sequence_of_nodes',
+    'slice_block', 'tensors_in', 'tensors_within', 'trace', 'transform', 'verified', 'verified_each', 'without_mean',
 ]

@@ -4,7 +4,7 @@ Spaces may also be turned by orthogonal maps, where those leave the function as 
 then have a closed form in place of a linear assignment (Schönemann, 1966).
 
 The model is permuted in place as the search goes on. What remains to be found for a space is then always relative
-to the present order, and the sum over all axes of ``unfold(target) @ unfold(weight).T`` needs no other permutation.
+to the present order, and the sum over all axes of ``rows(target) @ rows(weight).T`` needs no other permutation.
 """
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mmreuse.errors import ConfigError
-from mmreuse.graph import Axis, Dense, Permute, TracedModel, apply_maps, copy_model, resolve_maps
+from mmreuse.graph import Dense, Permute, TracedModel, apply_maps, copy_model, resolve_maps, rows_of
 from mmreuse.merging.matching.coupled_spaces import Spaces, assign, families, movable
 
 #: Smallest gain that counts, relative to the norms of what is compared.
@@ -124,7 +124,8 @@ class Aligner:
         for axis in self.spaces[name].axes:
             if axis.tensor in self.usable:
                 target = self.target[axis.tensor]
-                yield unfold(target, axis, size), unfold(self._own(axis.tensor).to(target), axis, size)
+                own = self._own(axis.tensor).to(target)
+                yield tuple(rows_of(each, axis, size).reshape(size, -1) for each in (target, own))
 
     def descend(self, generator: torch.Generator, only: Collection[str] | None = None) -> bool:
         """Visit families in random order until none can be improved; whether anything was.
@@ -179,7 +180,8 @@ class Aligner:
         for name in unit:
             for axis in self.spaces[name].axes:
                 if axis.tensor in spread:
-                    rows = unfold(self.target[axis.tensor], axis, self.spaces[name].size)
+                    size = self.spaces[name].size
+                    rows = rows_of(self.target[axis.tensor], axis, size).reshape(size, -1)
                     spread[axis.tensor] += float((rows - rows.mean(0)).square().sum())
         return spread
 
@@ -219,21 +221,6 @@ class Aligner:
                 self.turns[name] = index @ self.turns[name]
             else:
                 self.places[name] = self.places[name][index]
-
-
-def unfold(tensor: Tensor, axis: Axis, size: int) -> Tensor:
-    """Return what a tensor holds for each member of a space along one of its axes, shape (n, values per member).
-
-    Columns of a grouped kernel are seen by the rows of their own group only.
-    """
-    if axis.shape is not None:
-        tensor = tensor.reshape(axis.shape)
-    if axis.groups > 1:
-        rows = tensor.unflatten(0, (axis.groups, -1)).movedim(2, 1).flatten(0, 1)
-    else:
-        rows = tensor.movedim(axis.dim, 0)
-    order = axis.index.argsort(stable=True)[(axis.index < 0).sum():]
-    return rows.reshape(len(rows), -1)[order.to(rows.device)].reshape(size, -1)
 
 
 def best_descent(make: Callable[[], Aligner], restarts: int, seed: int) -> Aligner:
