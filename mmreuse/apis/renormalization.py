@@ -1,4 +1,5 @@
 """Renormalize and calibrate changed networks from a notebook."""
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,13 +8,19 @@ from torch import Tensor, nn
 
 from mmreuse.calibration import CalibrationReport, Source
 from mmreuse.calibration import calibrate as calibrate_network
+from mmreuse.calibration.images import LEAST_IMAGES
+from mmreuse.distillation.comparison import Bench, Comparison, split
+from mmreuse.distillation.controls import keep_zeros, starts
+from mmreuse.errors import DataError
 from mmreuse.graph import copy_model
 from mmreuse.networks import open_network
 from mmreuse.networks.references import Reference
 from mmreuse.renormalization import Choice, apply_renormalizers, find_served
 from mmreuse.statistics.data import Data, repeatable
 from mmreuse.utils.configs.methods import MethodLike, options_of
-from mmreuse.utils.tables import Rows, Tabular
+from mmreuse.utils.tables import Rows, Tabular, format_rows
+
+_CALIBRATED = 'calibrated'
 
 
 @dataclass(frozen=True)
@@ -78,15 +85,33 @@ def renormalize(network: Reference, images: Data, *, method: MethodLike = 'repai
                                           found if isinstance(found, Choice) else None)
 
 
+@dataclass(frozen=True)
+class CalibrationResult(Comparison):
+    """What :func:`calibrate` reached: of each layer, and of the network beside its controls."""
+
+    @property
+    def layers(self) -> CalibrationReport:
+        """Return the share of the target's variance that each layer missed before, and misses now."""
+        return self.reports[_CALIBRATED]
+
+    def rows(self) -> Rows:
+        """Return one row per layer."""
+        return self.layers.rows()
+
+    def notes(self) -> Sequence[str]:
+        """Set the network beside its controls."""
+        return ['', format_rows(self.networks), *super().notes()] if self.networks else []
+
+
 @options_of(calibrate_network)
-def calibrate(network: Reference, sources: Sequence[Reference | Source], images: Data,
-              **options: Any) -> tuple[nn.Module, CalibrationReport]:
+def calibrate(network: Reference, sources: Sequence[Reference | Source], images: Data, *, controls: bool = True,
+              **options: Any) -> tuple[nn.Module, CalibrationResult]:
     """Refit a changed network to the networks that it was made of: layer by layer, in closed form, without labels.
 
     ::
 
-        better, report = calibrate(changed, [original], images)
-        print(report)                               # what each layer missed of its target, before and after
+        better, result = calibrate(changed, [original], images)
+        print(result)       # what each layer missed before and after; agreement with the sources, beside controls
 
     Weights that are zero stay zero. What :func:`~mmreuse.apis.merge` and :func:`~mmreuse.pruning.prune_channels` make
     is calibrated there, by ``renormalizers=['calibrate']``.
@@ -95,22 +120,68 @@ def calibrate(network: Reference, sources: Sequence[Reference | Source], images:
         network: The changed network, or its file; left as it is.
         sources: What it was made of, with the same names of modules; as :class:`~mmreuse.calibration.Source` where the
             features are in another order, or there are fewer.
-        images: See :func:`mmreuse.statistics.data.batches`; a few hundred are enough.
+        images: See :func:`mmreuse.statistics.data.batches`; a few hundred are enough. For controls a tenth of them, but
+            at least 16, is held out; where ``samples`` are asked for, images behind these.
+        controls: Do the same from random weights, from each source and from their plain average, with the same zeros,
+            and solve for heads on the features of each source and of all. What is reached there, too, is not owed to
+            the network. Networks are compared by the classes that they predict, see :func:`~mmreuse.apis.distill`.
         **options: Of :func:`mmreuse.calibration.calibrate`: ``ridge``, ``samples``, ``positions``, ``layers``, ...
 
     Returns:
-        tuple: A refitted copy; and, layer by layer, the share of the target's variance that it missed before and
-        misses now.
+        tuple: A refitted copy; and what was reached, layer by layer and beside the controls.
 
     Raises:
-        ConfigError: A number is out of its range, no layer has such a name, or there is no source.
+        ConfigError: A number is out of its range, no layer has such a name, there is no source, or the networks have no
+            classes to be compared by.
         DataError: There are too few images, or something is not finite.
         TraceError: A network cannot be recorded.
     """
-    changed = copy_model(open_network(network))
+    network = open_network(network)
     sources = [each if isinstance(each, Source) else Source(open_network(each)) for each in sources]
-    report, = apply_renormalizers(changed, repeatable(images), [dict(type='calibrate', **options)], sources=sources)
-    return changed, report
+    changed = copy_model(network)
+    if not controls or not sources:  # without a source it is refused
+        report = _calibrate(changed, sources, repeatable(images), options)
+        return changed, CalibrationResult(reports={_CALIBRATED: report})
+    pictures, held_out = _with_held_out(images, network, options.get('samples'))
+    if isinstance(options.get('owners'), Sequence):
+        options['owners'] = options['owners'][:len(pictures)]
+
+    def repair(start: nn.Module) -> tuple[CalibrationReport, dict[str, float]]:
+        began = time.perf_counter()
+        report = _calibrate(start, sources, repeatable(pictures), options)
+        return report, dict(images=len(pictures), seconds=time.perf_counter() - began)
+
+    bench = Bench([copy_model(source.model).eval() for source in sources], pictures, held_out, repair,
+                  CalibrationResult())
+    bench.note('before', network)
+    bench.run(_CALIBRATED, changed)
+    ordered = not any(source.plans for source in sources)
+    if not ordered:
+        bench.result.left['from the sources'] = 'they have features in another order than the network, or more'
+    found = starts(network, bench.named if ordered else {}, options.get('seed', 0))
+    bench.run_controls(network, {name: start and keep_zeros(start, network) for name, start in found.items()})
+    return changed, bench.result
+
+
+def _calibrate(network: nn.Module, sources: Sequence[Source], images: Data,
+               options: Mapping[str, Any]) -> CalibrationReport:
+    report, = apply_renormalizers(network, images, [dict(type='calibrate', **options)], sources=sources)
+    return report
+
+
+def _with_held_out(images: Data, network: nn.Module, samples: int | None) -> tuple[Tensor, Tensor]:
+    """Return the images to calibrate on, and held-out ones.
+
+    Raises:
+        DataError: There are too few for both.
+    """
+    pictures, held_out = split(images, network, samples)
+    least = LEAST_IMAGES if samples is None else samples
+    if len(pictures) < least:
+        raise DataError(f'calibrate: of {len(pictures) + len(held_out)} images {len(held_out)} are held out to compare '
+                        f'the network with its controls, and {least} are needed beside these. Give more images, or set '
+                        'controls=False.')
+    return pictures[:samples], held_out
 
 
 def _changes(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> dict[str, float]:

@@ -69,6 +69,29 @@ def start_from(network: nn.Module, state: Mapping[str, Tensor]) -> nn.Module | N
     return twin
 
 
+def keep_zeros(start: nn.Module, network: nn.Module) -> nn.Module:
+    """Set the weights of a start to zero where those of a network are, as calibration leaves them; return the start."""
+    with torch.no_grad():
+        for own, other in zip(start.parameters(), network.parameters(), strict=True):
+            if own.dim() > 1:
+                own.mul_(other.to(own) != 0)
+    return start
+
+
+def redraw(network: nn.Module, loader: object = None, *, seed: int = 0) -> None:
+    """Give a network random weights, in place; of a merged one its trunk. Weights that are zero stay zero.
+
+    Before others in a list of renormalizers it makes their control: what they reach from random weights.
+
+    Args:
+        network: To be calibrated.
+        loader: Not used.
+        seed: Of the weights.
+    """
+    inner = network.trunk if isinstance(network, MergedModel) else network
+    inner.load_state_dict(keep_zeros(random_start(inner, seed), inner).state_dict())
+
+
 def _mean(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     """Mean of what all have in one shape."""
     shared = [name for name, tensor in states[0].items()
@@ -161,7 +184,7 @@ def _penultimate(network: nn.Module, images: Tensor) -> Tensor:
             handle.remove()
     if not read or read[-1].dim() != 2:
         raise ConfigError(f'{type(network).__name__} has no linear layer at its end that reads one vector an image; no '
-                          'head can be solved for. Set controls=False.')
+                          'head can be solved for.')
     return read[-1]
 
 

@@ -65,14 +65,18 @@ def plain_scoring(network: nn.Module, sources: Sequence[nn.Module], image: Tenso
         ConfigError: The outputs do not fit each other.
     """
     with torch.no_grad(), evaluating(network):
-        output, sizes = network(image), [logits_of(source.eval()(image)).shape[-1] for source in sources]
+        output, given = network(image), [logits_of(source.eval()(image)) for source in sources]
+    if shapes := [tuple(each.shape) for each in given if each.dim() != 2]:
+        raise ConfigError(f'a source gives {shapes[0]} for one image, which are no scores of classes (1, classes). '
+                          'Networks of other kinds cannot be compared by what they predict.')
+    sizes = [each.shape[-1] for each in given]
     several = isinstance(output, tuple | list) and len(output) == len(sources) > 1
     widths = [each.shape[-1] for each in output] if several else [logits_of(output).shape[-1]]
     if not several and widths * len(sizes) == sizes:
         return same_classes(network, sources)
     total = sum(sizes)
     if widths not in ([total], sizes):
-        raise ConfigError(f'distill: the network has outputs of {widths} classes, its sources of {sizes}. Give sources '
+        raise ConfigError(f'the network has outputs of {widths} classes, its sources of {sizes}. Give sources '
                           'of the same classes, or of which the network scores all, one after the other.')
     tasks = [list(part) for part in torch.arange(total).split(sizes)]
     scatters = [Scatter(tuple(map(int, task)), total) for task in tasks]

@@ -7,8 +7,11 @@ import torch
 from torch import nn
 
 from mmreuse import apis
-from mmreuse.errors import ConfigError
+from mmreuse.calibration import Source
+from mmreuse.errors import ConfigError, DataError
+from mmreuse.graph import transform
 from mmreuse.networks import create
+from mmreuse.pruning.channels.channels import select_channels
 
 IMAGES = torch.randn(64, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(64) % 4
@@ -63,7 +66,7 @@ CALLS = {
               ['bn1', 'running_mean', 'running_var']),
     'calibrate': (lambda _: apis.calibrate(
         apis.prune(make_network(0, num_classes=4), None, .75)[0], [make_network(0, num_classes=4)], IMAGES),
-        ['layer1.0.conv1', 'ridge', 'missed_before', 'missed_after']),
+        ['layer1.0.conv1', 'ridge', 'missed_before', 'missed_after', 'agreement', 'random', 'ensemble']),
     'distill': (lambda _: apis.distill(
         apis.prune(make_network(0, num_classes=4), None, .75)[0], [make_network(0, num_classes=4)], IMAGES, steps=2),
         ['network', 'agreement', 'cost', 'random', 'from source 0', 'head on source 0']),
@@ -95,7 +98,7 @@ def test_networks_that_are_given_stay_as_they_are():
     pruned = copy.deepcopy(sparse.state_dict())
     repaired, result = apis.renormalize(sparse, IMAGES, sources=[dense])
     assert result.changes and all(key in repaired.state_dict() for key in result.changes)
-    apis.calibrate(sparse, [dense], IMAGES)
+    apis.calibrate(sparse, [dense], IMAGES)  # its controls, too
     for network, known in ((dense, before), (sparse, pruned)):
         assert all(torch.equal(tensor, known[key]) for key, tensor in network.state_dict().items())
 
@@ -103,12 +106,31 @@ def test_networks_that_are_given_stay_as_they_are():
 def test_calibration_brings_a_pruned_network_back_to_its_source():
     dense = make_network(0, num_classes=4)
     sparse, _ = apis.prune(dense, None, .75)
-    better, report = apis.calibrate(sparse, [dense], IMAGES, ridge=.001)
+    better, result = apis.calibrate(sparse, [dense], IMAGES, ridge=.001, controls=False)
     with torch.no_grad():
         errors = [float((network(IMAGES) - dense(IMAGES)).norm()) for network in (sparse, better)]
-    assert errors[1] < .6 * errors[0] and report.fits
+    assert errors[1] < .6 * errors[0] and result.layers.fits and not result.networks
     assert all(torch.equal(weight == 0, better.get_parameter(name) == 0) for name, weight in sparse.named_parameters()
                if weight.dim() > 1)
+
+
+def test_controls_stand_beside_a_calibrated_network_unless_they_are_asked_away():
+    dense = make_network(0, num_classes=4)
+    sparse, _ = apis.prune(dense, None, .75)
+    better, result = apis.calibrate(sparse, [dense], IMAGES, samples=32, ridge=.001)
+    alone, short = apis.calibrate(sparse, [dense], IMAGES, samples=32, ridge=.001, controls=False)
+    assert [row['network'] for row in result.networks] == [
+        'before', 'calibrated', 'random', 'from source 0', 'head on source 0', 'ensemble']
+    assert all(row['cost'] > 0 and (row['seconds'] > 0) == (row['network'] in result.reports)
+               for row in result.networks)
+    assert all(x.allclose(y, atol=1e-5) for x, y in zip(better.parameters(), alone.parameters(), strict=True))
+    assert not short.networks and 'agreement' not in str(short)
+    graph, maps = select_channels(dense, IMAGES[:1], .5)
+    _, result = apis.calibrate(transform(graph, maps), [Source.mapped(graph, maps)], IMAGES, ridge=.001)
+    assert {'random', 'head on source 0'} <= {row['network'] for row in result.networks}
+    assert 'no control from the sources: they have features in another order' in str(result)
+    with pytest.raises(DataError, match='16 are held out .* set controls=False'):
+        apis.calibrate(sparse, [dense], IMAGES[:31])
 
 
 def test_what_does_not_fit_is_said(tmp_path):
