@@ -1,11 +1,12 @@
 """Distillation as a job: an ordinary run in its folder."""
+import pytest
 import torch
 from test_distill import images, net
 
 from mmreuse.distillation import same_classes
 from mmreuse.distillation.distill import agreement
 from mmreuse.engine.jobs import distill, find_job
-from mmreuse.engine.jobs.job import equal_cost_network
+from mmreuse.engine.jobs.job import calibrated_from_random, equal_cost_network
 from mmreuse.graph import copy_model
 
 
@@ -24,3 +25,19 @@ def test_job_brings_a_changed_network_nearer_and_can_be_compared(tmp_path):
     job = find_job(dict(type='distill', **options))
     other = equal_cost_network(job, [changed, teacher], result, **given)
     assert not torch.equal(other[0].weight, result[0].weight)  # from random weights
+
+
+@pytest.mark.parametrize('options, count', [
+    (dict(type='renormalize'), 2), (dict(type='merge', matcher='permute'), 2),
+    (dict(type='prune_channels', target=.6), 1), (dict(type='prune', sparsity=.5), 1)])
+def test_what_calibrates_can_be_compared_with_the_same_from_random_weights(options, count):
+    networks = [net(seed=5 + number) for number in range(count)]
+    given = dict(images=[images(64)], labelled=[images(64)], seed=0)
+    job = find_job(options | dict(renormalizers=[dict(type='calibrate', ridge=.01)]))
+    own, other, again = job(networks, **job.accepted(given)), *(
+        calibrated_from_random(job, networks, **given) for _ in range(2))
+    for x, y, z in zip(own.parameters(), other.parameters(), again.parameters(), strict=True):
+        assert torch.equal(y, z) and x.shape == y.shape
+    first = [next(each for each in network.parameters() if each.dim() > 1) for network in (own, other)]
+    assert not torch.equal(*first) and torch.equal(*(each == 0 for each in first))
+    assert calibrated_from_random(find_job(options | dict(renormalizers=[])), networks, **given) is None

@@ -59,7 +59,9 @@ def test_stages_run_once_in_the_order_of_their_needs_and_those_behind_a_change_a
 
 def test_every_row_has_the_baselines_that_make_sense(folder):
     networks = ['a.safetensors', dict(base=model(), weights='b.safetensors')]
-    metrics = run(pipeline(folder, dict(MERGE, networks=networks), CALIBRATE, SHRINK), **FEW)
+    repair = dict(renormalizers=[dict(type='calibrate', layers='.*fc', samples=16, ridge=.01)])
+    merge = dict(MERGE, job=MERGE['job'] | repair, networks=networks, controls=False)
+    metrics = run(pipeline(folder, merge, CALIBRATE, dict(SHRINK, job=SHRINK['job'] | repair)), **FEW)
     rows = table(folder)
     assert list(rows) == ['a', 'b', 'merged', 'calibrated', 'small']
     best = max(float(rows[name]['accuracy']) for name in 'ab')
@@ -70,6 +72,9 @@ def test_every_row_has_the_baselines_that_make_sense(folder):
         assert float(rows[name]['speedup']) > 0
     assert rows['small']['before'] == rows['calibrated']['accuracy']
     assert rows['small']['equal_cost'] and rows['merged']['equal_cost'] and not rows['calibrated']['equal_cost']
+    assert [name for name in rows if rows[name]['random']] == ['small']
+    assert metrics['small/random/macs'] == metrics['small/macs'] and 'random/macs' not in describe(
+        folder / 'pipeline' / 'small' / 'network.safetensors')
     assert int(rows['small']['macs']) < int(rows['a']['macs']) == int(rows['merged']['macs'])
     report = (folder / 'pipeline' / 'report.html').read_text()
     assert 'the network before costs the same' in report and 'data:image/png' in report

@@ -62,7 +62,8 @@ _PARAMWISE = ('lr_mult', 'decay_mult', 'bias_lr_mult', 'bias_decay_mult', 'norm_
               'flat_decay_mult', 'dcn_offset_lr_mult', 'bypass_duplicate', 'custom_keys')
 _LOOPS = {'train_cfg': None, 'val_cfg': 'ValLoop', 'test_cfg': 'TestLoop'}
 #: Keys of one stage of a pipeline; those beside the first three stand in for those of the config.
-_STAGE = ('name', 'job', 'networks', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'test_evaluator', 'seed')
+_STAGE = ('name', 'job', 'networks', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'test_evaluator', 'seed',
+          'controls')
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 

@@ -1,16 +1,19 @@
 """Jobs by name, and what all of them have to know."""
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from mmreuse.distillation.controls import redraw
 from mmreuse.errors import ConfigError
 from mmreuse.networks import record_of
 from mmreuse.networks.record import zeros_of
 from mmreuse.registry import JOBS, Job
 from mmreuse.statistics.passes import images_of
 from mmreuse.utils.configs.components import check_keywords
+from mmreuse.utils.configs.methods import method_name
 from mmreuse.utils.names import nearest
 
 #: Names of the outputs of a network in their order, or how many there are.
@@ -68,6 +71,21 @@ def equal_cost_network(job: Job, networks: Sequence[nn.Module], result: nn.Modul
     if isinstance(job.equal_cost, str):
         return None
     return job.equal_cost(networks, result, **{**job.options, **job.accepted(given), 'seed': seed})
+
+
+def calibrated_from_random(job: Job, networks: Sequence[nn.Module], *, seed: int, **given: Any) -> nn.Module | None:
+    """Return what a job makes if its calibration starts from random weights; None for a job that does not calibrate.
+
+    What such a network reaches, too, is not owed to what the job did before it calibrated.
+
+    Args:
+        job, networks, seed, given: As for :func:`equal_cost_network`.
+    """
+    repairs = job.options.get('renormalizers') or ()
+    if 'calibrate' not in map(method_name, repairs):
+        return None
+    return job.function(networks, **{**job.options, **job.accepted({**given, 'seed': seed}),
+                                     'renormalizers': [partial(redraw, seed=seed), *repairs]})
 
 
 def example(networks: Sequence[nn.Module], images: Iterable | None) -> Tensor:

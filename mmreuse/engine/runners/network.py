@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from mmreuse.engine.classifiers import plain
 from mmreuse.engine.configs.data_check import classes_of, labels_of
 from mmreuse.engine.evaluation import evaluate
-from mmreuse.engine.jobs.job import Classes, check_count, equal_cost_network, example, find_job
+from mmreuse.engine.jobs.job import Classes, calibrated_from_random, check_count, equal_cost_network, example, find_job
 from mmreuse.engine.jobs.training import TRAINING
 from mmreuse.engine.runners.class_places import class_places, known_places
 from mmreuse.engine.runners.stage import StageRunner
@@ -34,7 +34,7 @@ from mmreuse.utils.files.results import NETWORK_FILE
 
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 #: How the metrics of other networks than the stage's own begin.
-BASELINES = ('sources', 'origins', 'ensemble', 'equal_cost')
+BASELINES = ('sources', 'origins', 'ensemble', 'equal_cost', 'random')
 #: Of what was exported, which nothing can take apart again.
 _EXPORTED = ('.onnx', '.pt2')
 
@@ -65,13 +65,15 @@ class NetworkRunner(StageRunner):
     - ``networks``: references of :func:`mmreuse.networks.open_network`, left out where the job needs none,
     - ``train_dataloader``: images, and labels where the job needs them; ``val_dataloader``: to choose by,
     - ``test_dataloader`` and ``test_evaluator``: for the network and for its baselines,
-    - ``data_preprocessor``: how all of them see images.
+    - ``data_preprocessor``: how all of them see images,
+    - ``controls``: whether what calibrates is done from random weights as well (True).
 
     Writes ``<job>/network.safetensors`` with classes, preprocessing and metrics, and ``metrics.json``: those of the
     evaluator, ``parameters``, ``nonzero``, ``macs`` and ``latency_ms`` of one image; the same as ``sources/<network>/``
     for each network that it takes, as ``origins/<network>/`` for those that these were made of in the first place, as
     ``ensemble/`` for all of the latter, and as ``equal_cost/`` for a network of the same cost that was chosen without
-    the job's method, where there can be one.
+    the job's method, where there can be one; and as ``random/`` for what was calibrated from random weights instead,
+    where the job calibrates.
 
     Args:
         cfg: The config.
@@ -93,7 +95,7 @@ class NetworkRunner(StageRunner):
     @property
     def settings(self) -> tuple[str, ...]:
         """Return the config keys that make the network."""
-        keys = ('job', 'networks', *_LOADERS, 'test_evaluator', 'data_preprocessor')
+        keys = ('job', 'networks', *_LOADERS, 'test_evaluator', 'data_preprocessor', 'controls')
         return tuple(key for key in keys if self.cfg.get(key) is not None)
 
     @property
@@ -245,9 +247,11 @@ class NetworkRunner(StageRunner):
         network = self.job(networks, **self.job.accepted(given))
         network = network.to(self.device).eval()
         baselines = self._baselines(networks)
-        other = equal_cost_network(self.job, networks, network, **given)
-        if other is not None:
-            baselines['equal_cost'] = self._seen(other, class_places(self.outputs, self.data_classes, 'the baseline'))
+        others = dict(equal_cost=equal_cost_network(self.job, networks, network, **given))
+        if self.cfg.get('controls', True):
+            others['random'] = calibrated_from_random(self.job, networks, **given)
+        baselines |= {name: self._seen(other, class_places(self.outputs, self.data_classes, 'the baseline'))
+                      for name, other in others.items() if other is not None}
         measured = {'': self._seen(network, class_places(self.outputs, self.data_classes, 'the network')), **baselines}
         metrics = self._measure(measured, example([network, *networks], images))
         own = {key: value for key, value in metrics.items() if key.split('/')[0] not in BASELINES}

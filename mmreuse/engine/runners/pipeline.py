@@ -27,8 +27,8 @@ _TEST = ('test_dataloader', 'test_evaluator')
 _FACTS = ('parameters', 'nonzero', 'macs', 'latency_ms')
 _HEADER = {
     'network': 'network', 'job': 'job', 'accuracy': 'accuracy (%)', 'before': 'before', 'origin': 'best origin',
-    'ensemble': 'ensemble', 'equal_cost': 'equal cost', 'parameters': 'parameters', 'nonzero': 'not zero',
-    'macs': 'MACs', 'latency_ms': 'latency (ms)', 'speedup': 'speedup'}
+    'ensemble': 'ensemble', 'equal_cost': 'equal cost', 'random': 'from random', 'parameters': 'parameters',
+    'nonzero': 'not zero', 'macs': 'MACs', 'latency_ms': 'latency (ms)', 'speedup': 'speedup'}
 
 
 @RUNNERS.register_module()
@@ -163,7 +163,8 @@ class PipelineRunner:
             rows[name] = dict(
                 network=name, job=stage.job.name, accuracy=metrics[accuracy], before=metrics.get(f'{best}/{accuracy}'),
                 origin=metrics.get(f'{first}/{accuracy}'), ensemble=metrics.get(f'ensemble/{accuracy}'),
-                equal_cost=metrics.get(f'equal_cost/{accuracy}'), **{key: metrics[key] for key in _FACTS},
+                equal_cost=metrics.get(f'equal_cost/{accuracy}'), random=metrics.get(f'random/{accuracy}'),
+                **{key: metrics[key] for key in _FACTS},
                 speedup=None if first is None else metrics[f'{first}/latency_ms'] / metrics['latency_ms'])
         return list(rows.values())
 
@@ -186,8 +187,8 @@ class PipelineRunner:
         report = Report(self.root.name)
         report.text("Each network stands beside others on the same test data: the best of those that its stage takes "
                     '(before), the best of those that it was made of in the first place (origin), the ensemble of all '
-                    "of these, and a network of equal cost that was chosen without the stage's method. Speedup is "
-                    'against the best origin.')
+                    "of these, a network of equal cost that was chosen without the stage's method, and what the "
+                    "stage's calibration makes of random weights. Speedup is against the best origin.")
         report.table(list(_HEADER.values()), cells)
         report.figure(figure, 'Accuracy against multiply-accumulates; hollow: networks that were there.')
         for name in found:

@@ -18,7 +18,7 @@ RUNNER_KEYS = frozenset((
 STAGE_KEYS = frozenset((
     'seed', 'device', 'overwrite', 'cache_dir', 'zoo', 'data', 'test_data', 'features', 'similarity',
     'similarity_file', 'partition', 'partition_file', 'reassembly', 'connectivity', 'merging', 'preserve_first',
-    'repair', 'pruning', 'channels', 'modularization', 'robustness', 'job', 'networks', 'stages', 'only'))
+    'repair', 'pruning', 'channels', 'modularization', 'robustness', 'job', 'networks', 'stages', 'only', 'controls'))
 READ_KEYS = RUNNER_KEYS | STAGE_KEYS
 
 
