@@ -60,7 +60,9 @@ class MergeEdit(Edit):
     def rebuild(self, networks: Sequence[nn.Module], settings: Mapping[str, Any]) -> nn.Module:
         """Build a merged model with the sizes that the recipe has."""
         inputs = zeros_of(settings['shapes'], networks[0])
-        return skeleton(verified_each(networks, inputs), settings['recipe'])
+        merged = skeleton(verified_each(networks, inputs), settings['recipe'])
+        merged.method = settings['matcher']
+        return merged
 
     def phrase(self, settings: Mapping[str, Any]) -> str:
         """Name the places and the method."""

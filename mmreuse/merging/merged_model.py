@@ -75,7 +75,7 @@ class MergedModel(nn.Module):
 
     Attributes:
         joint: What makes one output of those of all tails, or None.
-        method: Name of the matcher or merger; not saved.
+        method: Name of the matcher or merger.
         scores: Mean similarity of the features that were joined, by feature space; not saved.
     """
 

@@ -23,10 +23,10 @@ def test_a_choice_is_made_by_the_validation_of_the_run(folder, tmp_path, monkeyp
     """Also where several outputs have no accuracy of their own: the first metric counts."""
     chosen, original = [], merging.renormalize
 
-    def noted(merged, loader, renormalizer, *graphs, score=None):
+    def noted(merged, loader, renormalizer, *graphs, score=None, **others):
         def tries(model, loader, *, samples=None, score=None):
             chosen.append(auto(model, loader, candidates=['reset', 'zero_bias'], samples=50, score=score))
-        original(merged, loader, tries, *graphs, score=score)
+        original(merged, loader, tries, *graphs, score=score, **others)
 
     monkeypatch.setattr(merging, 'renormalize', noted)
     metrics = run_config(merge_config(folder, stop='backbone.layer2'), work_dir=tmp_path, options=options('auto'))

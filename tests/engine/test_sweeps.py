@@ -34,4 +34,4 @@ def test_rows_become_one_table_and_figure(sweep, tmp_path, monkeypatch):
 
 def test_every_sweep_of_the_package_is_registered():
     files = {path.stem for path in Path(runners.__file__).parent.joinpath('sweeps').glob('*.py')}
-    assert len(SWEEPS) == 7 and {each.__module__.rsplit('.', 1)[-1] for each in SWEEPS} == files - {'__init__', 'pairs'}
+    assert len(SWEEPS) == 8 and {each.__module__.rsplit('.', 1)[-1] for each in SWEEPS} == files - {'__init__', 'pairs'}
