@@ -254,8 +254,9 @@ def test_streams_are_centred_and_heads_balanced() -> None:
     assert canonical.conv_proj.weight.sum(0).abs().max() < 1e-12
     assert layer.mlp[3].weight.sum(0).abs().max() < 1e-12
     assert layer.ln_1.weight is None and layer.ln_1.bias is None
-    weight = torch.cat([layer.self_attention.in_proj_weight, layer.self_attention.in_proj_bias[:, None]], 1)
-    query, key, _ = weight.reshape(3, 3, 8, 25)
+    attention, width = layer.self_attention, 24  # balanced as for a stream of length 1, which layer norm makes sqrt(24)
+    weight = torch.cat([attention.in_proj_weight * width ** 0.5, attention.in_proj_bias[:, None]], 1)
+    query, key, _ = weight.reshape(3, 3, 8, width + 1)
     assert torch.allclose(query @ query.mT, key @ key.mT)
 
 

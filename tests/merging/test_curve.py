@@ -232,7 +232,7 @@ def test_barriers_by_hand():
     ('vgg', dict(renormalizers={'r': 'repair'}, loader=[]), DataError, 'empty'),
     ('vgg', dict(renormalizers={'r': 'repair'}, samples=25), DataError, 'after 24 of 25'),
     ('vgg-bn', dict(renormalizers={'r': 'reset'}, samples=25), DataError, 'after 24 of 25'),
-    ('vgg', dict(test=[]), DataError, 'test loader is empty'),
+    ('vgg', dict(test=[]), DataError, 'labelled images is empty'),
     ('vgg', dict(test=[X]), DataError, 'no labels'),
     ('vgg', dict(weights=[(.5, .5, 0.)]), ConfigError, 'one finite weight')])
 def test_what_cannot_be_done_is_said(family, options, error, message):

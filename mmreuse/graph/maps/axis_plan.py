@@ -53,9 +53,11 @@ class AxisPlan:
 def _map_rows(link: SpaceMap, axis: Axis, rows: Tensor) -> Tensor:
     """Map what an axis holds for each member, shape (n, repeats, ...) -> (n', repeats, ...)."""
     by_role = -1 if axis.role == 'read' else 1
-    signs = axis.signs if isinstance(link, Dense) else ()
+    signs = axis.signs if isinstance(link, Dense | Scale) else ()
 
     def one(part: Tensor, sign: int) -> Tensor:
+        if isinstance(link, Scale) and not sign:
+            return link.order.merge(part)
         return link.merge(part) if (sign or by_role) > 0 else link.unmerge(part)
 
     if len(set(signs)) < 2:

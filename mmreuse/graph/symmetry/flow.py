@@ -77,7 +77,9 @@ def begin(tracer: Tracer, call: Call) -> Carriers:
 def end(tracer: Tracer, call: Call, carriers: Carriers) -> None:
     """Link the frames of an operation's arguments and results, after its rule ran."""
     frames, outs = tracer.frames, [(out, get_state(out)) for out in call.outs]
-    if call.name not in LAYOUTS:
+    if call.name not in LAYOUTS or any(
+            isinstance(state := get_state(tensor), Weight) and state.computed
+            for tensor in tensors_in([call.args, call.kwargs])):
         for out, state in outs:
             if isinstance(state, Weight) and not state.computed:
                 set_state(out, Weight(state.sources, computed=True))
