@@ -283,7 +283,7 @@ def test_a_cheaper_place_does_not_change_a_later_one():
 def test_goals_are_the_statistics_of_the_rewritten_models():
     """For permutations; the mean of what two models measure when they are run."""
     graphs = pair()
-    study, _ = sweep(graphs, dict(permute='permute', zip='zip', cca='cca'), [])
+    study, _ = sweep(graphs, dict(permute='permute', zip='zip', cca=dict(type='cca', everywhere=True)), [])
     whole = study.whole('permute')
     measured = measure_ends(whole.ends, study.images)
     for name, goal in whole.targets.items():
