@@ -63,9 +63,10 @@ def add_matcher(parser: ArgumentParser, default: Mapping[str, Any] | None = None
 
 def run_tool(run: Callable[[Namespace], None], args: Namespace) -> None:
     """Run a tool; what goes wrong on purpose ends in one message."""
-    from mmreuse.engine.launch import reported_errors
+    from mmreuse.engine.launch import leave_process_group, reported_errors
     with reported_errors():
         run(args)
+        leave_process_group()
 
 
 def save_weights(out: Path, tensors: 'Mapping[str, Tensor]', **provenance: Any) -> None:

@@ -219,3 +219,9 @@ def _set_loader_defaults(cfg: Config) -> None:
             loader.setdefault('persistent_workers', loader.get('num_workers', 0) > 0)
             loader.setdefault('pin_memory', torch.cuda.is_available())
             loader.setdefault('collate_fn', dict(type='default_collate'))
+
+
+def leave_process_group() -> None:
+    """End the threads of collective operations: one that still runs when the process exits may abort it."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
