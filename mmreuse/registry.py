@@ -208,10 +208,10 @@ RUNNERS = Registry('runner', parent=root.RUNNERS, scope=SCOPE, locations=['mmreu
 LOOPS = Registry('loop', parent=root.LOOPS, scope=SCOPE, locations=['mmreuse.engine'])
 HOOKS = Registry('hook', parent=root.HOOKS, scope=SCOPE, locations=['mmreuse.engine.hooks'])
 OPTIM_WRAPPERS = Registry(
-    'optim_wrapper', parent=root.OPTIM_WRAPPERS, scope=SCOPE, locations=['mmreuse.engine.optim_wrapper'])
+    'optim_wrapper', parent=root.OPTIM_WRAPPERS, scope=SCOPE, locations=['mmreuse.engine.training.optim_wrapper'])
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     'optimizer wrapper constructor', parent=root.OPTIM_WRAPPER_CONSTRUCTORS, scope=SCOPE,
-    locations=['mmreuse.engine.optim_wrapper'])
+    locations=['mmreuse.engine.training.optim_wrapper'])
 MODELS = BorrowingRegistry('model', parent=root.MODELS, scope=SCOPE, locations=['mmreuse.models'])
 DATASETS = BorrowingRegistry('dataset', parent=root.DATASETS, scope=SCOPE, locations=['mmreuse.datasets'])
 TRANSFORMS = BorrowingRegistry(

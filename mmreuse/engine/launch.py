@@ -17,7 +17,7 @@ from mmengine.runner import Runner
 from mmreuse.engine.configs.config_check import check_config
 from mmreuse.engine.configs.data_check import check_data
 from mmreuse.engine.configs.options import load_config
-from mmreuse.engine.interruption import Interrupted, signals_end_runs
+from mmreuse.engine.training.interruption import Interrupted, signals_end_runs
 from mmreuse.errors import ArtefactError, ConfigError, MMReuseError
 from mmreuse.networks import is_network_file
 from mmreuse.registry import RUNNERS

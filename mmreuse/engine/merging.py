@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from mmreuse.engine.evaluation import evaluate
-from mmreuse.engine.replay import OwnDraws, fresh_loader
+from mmreuse.engine.training.replay import OwnDraws, fresh_loader
 from mmreuse.engine.unwrap_model import model_of
 from mmreuse.errors import DataError
 from mmreuse.graph import Assign

@@ -12,11 +12,11 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, CheckpointLoader, Runner
 from torch import nn
 
-from mmreuse.engine.checkpoint import backend_for, find_resumable
-from mmreuse.engine.interruption import at_safe_points
-from mmreuse.engine.loops import Replayable
 from mmreuse.engine.network_files import makes_network, remove_networks, write_networks
-from mmreuse.engine.replay import end_workers
+from mmreuse.engine.training.checkpoint import backend_for, find_resumable
+from mmreuse.engine.training.interruption import at_safe_points
+from mmreuse.engine.training.loops import Replayable
+from mmreuse.engine.training.replay import end_workers
 from mmreuse.engine.unwrap_model import parameters_may_change
 from mmreuse.networks.bases import record_config
 from mmreuse.registry import RUNNERS

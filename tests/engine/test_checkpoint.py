@@ -17,8 +17,14 @@ from mmengine.runner import Runner, save_checkpoint
 from small_training import make_runner
 
 from mmreuse.engine import SafeRunner
-from mmreuse.engine.checkpoint import backend_for, find_resumable, make_plain, restore_histories, trained_iterations
 from mmreuse.engine.hooks import CheckpointHook
+from mmreuse.engine.training.checkpoint import (
+    backend_for,
+    find_resumable,
+    make_plain,
+    restore_histories,
+    trained_iterations,
+)
 from mmreuse.errors import ArtefactError
 from mmreuse.utils.files.atomic import atomic_write
 

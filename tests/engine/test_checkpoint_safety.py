@@ -16,7 +16,7 @@ from mmengine.runner import CheckpointLoader
 from small_training import Net, Runner, make_runner
 from torch import nn
 
-from mmreuse.engine.checkpoint import find_resumable
+from mmreuse.engine.training.checkpoint import find_resumable
 from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.utils.files import safe_loading
 from mmreuse.utils.files.io import load_checkpoint, load_tensors, read_json

@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from mmreuse.engine import SafeRunner
-from mmreuse.engine.interruption import Interrupted, signals_end_runs
+from mmreuse.engine.training.interruption import Interrupted, signals_end_runs
 from mmreuse.errors import ArtefactError
 from mmreuse.registry import DATASETS, MODELS
 from mmreuse.utils.files.atomic import sole_use

@@ -10,8 +10,8 @@ import torch
 from job_nets import config, model, run
 from safetensors.torch import load_file
 
-from mmreuse.engine.jobs import training
-from mmreuse.engine.jobs.training import TRAINING, train_in_folder
+from mmreuse.engine.training import train_in_folder as training
+from mmreuse.engine.training.train_in_folder import TRAINING, train_in_folder
 from mmreuse.errors import DataError
 
 JOB = dict(type='train', model=model(), epochs=3, optimizer=dict(type='SGD', lr=0.01, momentum=0.9))
@@ -28,7 +28,7 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(tmp_path, monkey
         sys.path.insert(0, {str(Path(__file__).parent)!r})
         from pathlib import Path
         from job_nets import run
-        from mmreuse.engine.jobs import training
+        from mmreuse.engine.training import train_in_folder as training
         step, steps = training._Trained.train_step, []
         def train_step(self, *args, **more):
             steps.append(step(self, *args, **more))

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from mmengine.optim import OptimWrapper
 
-from mmreuse.engine.optim_wrapper import AutocastOptimWrapper
+from mmreuse.engine.training.optim_wrapper import AutocastOptimWrapper
 from mmreuse.errors import ConfigError, DataError
 from mmreuse.graph import Permute, trace, transform
 from mmreuse.merging.merge import merge

@@ -1,5 +1,5 @@
 """The bounded cache: what was used last stays, within the limit."""
-from mmreuse.utils.byte_cache import ByteCache
+from mmreuse.utils.files.byte_cache import ByteCache
 
 
 def test_what_was_used_longest_ago_goes_first():

@@ -5,7 +5,7 @@ from mmengine.dist import master_only
 from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
 from mmengine.runner import CheckpointLoader, Runner, save_checkpoint
 
-from mmreuse.engine.checkpoint import backend_for, make_plain, restore_histories
+from mmreuse.engine.training.checkpoint import backend_for, make_plain, restore_histories
 from mmreuse.registry import HOOKS
 from mmreuse.utils.files.io import state_hash
 

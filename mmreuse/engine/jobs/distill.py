@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from mmreuse.distillation import Objective, plain_scoring
 from mmreuse.distillation.controls import random_start
 from mmreuse.engine.jobs.job import example
-from mmreuse.engine.jobs.training import train_in_folder
+from mmreuse.engine.training.train_in_folder import train_in_folder
 from mmreuse.errors import ConfigError
 from mmreuse.graph import copy_model
 from mmreuse.networks import record_edit

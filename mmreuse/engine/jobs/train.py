@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmreuse.engine.jobs.job import Classes
-from mmreuse.engine.jobs.training import train_in_folder
+from mmreuse.engine.training.train_in_folder import train_in_folder
 from mmreuse.errors import ConfigError
 from mmreuse.graph import copy_model
 from mmreuse.networks import create, record_edit

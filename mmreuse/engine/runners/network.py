@@ -16,9 +16,9 @@ from mmreuse.engine.classifiers import plain
 from mmreuse.engine.configs.data_check import classes_of, labels_of
 from mmreuse.engine.evaluation import evaluate
 from mmreuse.engine.jobs.job import Classes, calibrated_from_random, check_count, equal_cost_network, example, find_job
-from mmreuse.engine.jobs.training import TRAINING
 from mmreuse.engine.runners.class_places import class_places, known_places
 from mmreuse.engine.runners.stage import StageRunner
+from mmreuse.engine.training.train_in_folder import TRAINING
 from mmreuse.errors import ConfigError
 from mmreuse.models.classifiers import NetworkClassifier
 from mmreuse.networks import open_network, record_of, save

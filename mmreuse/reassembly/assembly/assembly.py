@@ -17,7 +17,7 @@ from mmreuse.reassembly.assembly.stem import conv_stem
 from mmreuse.reassembly.partition.blocks import extract_block
 from mmreuse.reassembly.zoo.structures import Adapter, Block, Genotype
 from mmreuse.reassembly.zoo.zoo import ZooEntry, find_entry
-from mmreuse.utils.byte_cache import ByteCache
+from mmreuse.utils.files.byte_cache import ByteCache
 
 #: Bytes of weights that are kept.
 KEPT_PIECES = 4 << 30

@@ -15,7 +15,7 @@ from mmreuse.reassembly.assembly.assembly import Step
 from mmreuse.reassembly.search.proxies.naswot import AgreementKernel, Units, kernel_score, recording
 from mmreuse.reassembly.search.proxies.state import require_finite, scoring_state
 from mmreuse.registry import Method
-from mmreuse.utils.byte_cache import ByteCache
+from mmreuse.utils.files.byte_cache import ByteCache
 
 
 @dataclass(frozen=True)

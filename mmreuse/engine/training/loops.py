@@ -9,8 +9,8 @@ from mmengine.dist import barrier, get_rank
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 from torch import nn
 
-from mmreuse.engine.interruption import Interrupted, requested
-from mmreuse.engine.replay import number_batches, seed_everything, seed_for
+from mmreuse.engine.training.interruption import Interrupted, requested
+from mmreuse.engine.training.replay import number_batches, seed_everything, seed_for
 from mmreuse.engine.unwrap_model import resumed
 from mmreuse.registry import LOOPS
 from mmreuse.utils.files.atomic import atomic_write

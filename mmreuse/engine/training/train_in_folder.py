@@ -10,8 +10,8 @@ from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from mmreuse.engine.replay import OwnDraws, fresh_loader
 from mmreuse.engine.runner import SafeRunner
+from mmreuse.engine.training.replay import OwnDraws, fresh_loader
 from mmreuse.errors import DataError
 from mmreuse.graph import tensors_in
 from mmreuse.statistics.cached_loader import CachedLoader

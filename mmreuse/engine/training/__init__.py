@@ -1,0 +1,1 @@
+"""Trainings: mmengine's loops and optimizer wrappers, checkpoints, resuming."""
