@@ -51,14 +51,14 @@ def distill(network: Reference, sources: Sequence[Reference], images: Data, *, s
         DataError: There are too few images, or the loss is not finite.
     """
     network, sources = open_network(network), [open_network(source).eval() for source in sources]
-    pictures, held_out = split(images, network, steps * options.get('batch_size', BATCH_SIZE))
+    used, held_out = split(images, network, steps * options.get('batch_size', BATCH_SIZE))
 
     def repair(start: nn.Module) -> tuple[DistillationReport, dict[str, float]]:
-        report = distill_network(start, Objective(bench.scoring(start), teachers), pictures, held_out, steps=steps,
+        report = distill_network(start, Objective(bench.scoring(start), teachers), used, held_out, steps=steps,
                                  seed=seed, **options)
-        return report, dict(images=len(pictures), steps=steps, seconds=report.seconds)
+        return report, dict(images=len(used), steps=steps, seconds=report.seconds)
 
-    changed, bench = copy_model(network), Bench(sources, pictures, held_out, repair, Comparison())
+    changed, bench = copy_model(network), Bench(sources, used, held_out, repair, Comparison())
     bench.note('before', network)
     bench.run('distilled', changed)
     if controls:

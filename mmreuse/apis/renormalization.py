@@ -142,16 +142,16 @@ def calibrate(network: Reference, sources: Sequence[Reference | Source], images:
     if not controls or not sources:  # without a source it is refused
         report = _calibrate(changed, sources, repeatable(images), options)
         return changed, CalibrationResult(reports={_CALIBRATED: report})
-    pictures, held_out = _with_held_out(images, network, options.get('samples'))
+    used, held_out = _with_held_out(images, network, options.get('samples'))
     if isinstance(options.get('owners'), Sequence):
-        options['owners'] = options['owners'][:len(pictures)]
+        options['owners'] = options['owners'][:len(used)]
 
     def repair(start: nn.Module) -> tuple[CalibrationReport, dict[str, float]]:
         began = time.perf_counter()
-        report = _calibrate(start, sources, repeatable(pictures), options)
-        return report, dict(images=len(pictures), seconds=time.perf_counter() - began)
+        report = _calibrate(start, sources, repeatable(used), options)
+        return report, dict(images=len(used), seconds=time.perf_counter() - began)
 
-    bench = Bench([copy_model(source.model).eval() for source in sources], pictures, held_out, repair,
+    bench = Bench([copy_model(source.model).eval() for source in sources], used, held_out, repair,
                   CalibrationResult())
     bench.note('before', network)
     bench.run(_CALIBRATED, changed)
@@ -175,13 +175,13 @@ def _with_held_out(images: Data, network: nn.Module, samples: int | None) -> tup
     Raises:
         DataError: There are too few for both.
     """
-    pictures, held_out = split(images, network, samples)
+    used, held_out = split(images, network, samples)
     least = LEAST_IMAGES if samples is None else samples
-    if len(pictures) < least:
-        raise DataError(f'calibrate: of {len(pictures) + len(held_out)} images {len(held_out)} are held out to compare '
+    if len(used) < least:
+        raise DataError(f'calibrate: of {len(used) + len(held_out)} images {len(held_out)} are held out to compare '
                         f'the network with its controls, and {least} are needed beside these. Give more images, or set '
                         'controls=False.')
-    return pictures[:samples], held_out
+    return used[:samples], held_out
 
 
 def _changes(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """A repaired network beside its controls: agreement with the sources on held-out images, and the cost of each."""
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -15,8 +16,8 @@ from mmreuse.statistics.passes import image_batches
 from mmreuse.utils.cost.complexity import count_macs
 from mmreuse.utils.tables import Rows, Tabular
 
-#: One of so many images is held out.
-_HELD_OUT = 10
+#: To so many images that are learnt from comes one that is held out.
+_PER_HELD_OUT = 10
 
 
 @dataclass(frozen=True)
@@ -48,13 +49,13 @@ class Bench:
 
     Attributes:
         sources: What the network was made of, in evaluation mode.
-        pictures: Images that are used for repairs, prepared.
+        used: Images that are used for repairs, prepared.
         held_out: Others, to judge by.
         repair: Changes a network in place; returns a report, and what it took: ``images``, ``steps``, ``seconds``.
         result: Gets a row for each network.
     """
     sources: Sequence[nn.Module]
-    pictures: Tensor
+    used: Tensor
     held_out: Tensor
     repair: Callable[[nn.Module], tuple[Any, dict[str, float]]]
     result: Comparison
@@ -96,19 +97,23 @@ class Bench:
                 self.run(name, start)
         scoring = self.scoring(network)
         try:
-            heads = closed_form_heads(self.named, scoring, self.pictures)
+            heads = closed_form_heads(self.named, scoring, self.used)
         except ConfigError as error:
             self.result.left[HEAD + 'the sources'] = str(error)
         else:
             for name, head in heads.items():
-                self.note(name, head, replace(scoring, own=head.scores), images=len(self.pictures))
+                self.note(name, head, replace(scoring, own=head.scores), images=len(self.used))
         self._add(ENSEMBLE, 100., sum(map(self._macs, self.sources)))
+
+    @cached_property
+    def _unit(self) -> int:
+        return self._macs(self.sources[0])
 
     def _macs(self, network: nn.Module) -> int:
         return count_macs(network, self.held_out[:1])
 
     def _add(self, name: str, reached: float, macs: int, **took: float) -> None:
-        self.result.networks.append(dict(network=name, agreement=reached, cost=macs / self._macs(self.sources[0]),
+        self.result.networks.append(dict(network=name, agreement=reached, cost=macs / self._unit,
                                          **dict(images=0, steps=0, seconds=0.) | took))
 
 
@@ -124,8 +129,17 @@ def split(images: Data, network: nn.Module, wanted: int | None) -> tuple[Tensor,
     for each, in image_batches(repeatable(images), [network], description='images'):
         found.append(each)
         count += len(each)
-        if wanted is not None and count >= wanted + max(LEAST_HELD_OUT, wanted // _HELD_OUT):
+        if wanted is not None and count >= with_held_out(wanted):
             break
-    pictures = torch.cat(found)
-    held_out = max(LEAST_HELD_OUT, len(pictures) // (_HELD_OUT + 1))
-    return pictures[:-held_out], pictures[-held_out:]
+    return part_held_out(torch.cat(found))
+
+
+def with_held_out(wanted: int) -> int:
+    """Return how many images are read to learn from so many."""
+    return wanted + max(LEAST_HELD_OUT, wanted // _PER_HELD_OUT)
+
+
+def part_held_out(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Return images to learn from and held-out ones, see :func:`with_held_out`."""
+    held_out = max(LEAST_HELD_OUT, len(images) // (_PER_HELD_OUT + 1))
+    return images[:-held_out], images[-held_out:]

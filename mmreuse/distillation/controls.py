@@ -15,6 +15,7 @@ from mmreuse.distillation.teachers import surest_scores
 from mmreuse.errors import ConfigError
 from mmreuse.graph import copy_model
 from mmreuse.merging import MergedModel
+from mmreuse.statistics import solve_ridge
 from mmreuse.utils.modes import evaluating
 
 RANDOM, AVERAGE, ENSEMBLE = 'random', 'average', 'ensemble'
@@ -145,21 +146,27 @@ class FeatureHead(nn.Module):
         return self
 
 
-def closed_form_heads(sources: Mapping[str, nn.Module], scoring: Scoring, images: Tensor) -> dict[str, FeatureHead]:
-    """Return heads on the features of each source, and of all, fitted to the scores of the source that is surest.
+@torch.no_grad()
+def head_goal(scoring: Scoring, images: Tensor) -> Tensor:
+    """Return the scores (S, C) that a head is fitted to: for each image those of the source that is surest.
 
-    For each image this is, without labels, the source of whose task it is taken to be; of networks of the same classes
-    all are, and their mean counts. Of three such goals that were tried it makes the strongest heads.
+    This is, without labels, the source of whose task an image is taken to be; of networks of the same classes all are,
+    and their mean counts. Of three such goals that were tried it makes the strongest heads.
+    """
+    scores = torch.cat([scoring.sources(batch) for batch in images.split(256)])
+    tasks = scoring.tasks_of(scores)
+    return scores.mean(1) if len(tasks) == 1 else _finite(surest_scores(scores, tasks))
+
+
+def closed_form_heads(sources: Mapping[str, nn.Module], scoring: Scoring, images: Tensor) -> dict[str, FeatureHead]:
+    """Return heads on the features of each source, and of all, fitted to :func:`head_goal`.
 
     Args:
         sources: By name.
         scoring: Of the sources.
         images: Those that the network was calibrated or distilled on.
     """
-    with torch.no_grad():
-        scores = torch.cat([scoring.sources(batch) for batch in images.split(256)])
-    tasks = scoring.tasks_of(scores)
-    goal = scores.mean(1) if len(tasks) == 1 else _finite(surest_scores(scores, tasks))
+    goal = head_goal(scoring, images)
     found = {f'{HEAD}{name}': [network] for name, network in sources.items()}
     if len(sources) > 1:
         found[f'{HEAD}all'] = list(sources.values())
@@ -193,7 +200,7 @@ def _ridge(features: Tensor, goal: Tensor, ridge: float) -> tuple[Tensor, Tensor
     x, y = features - mean, goal - middle
     gram = x.T @ x
     level = ridge * gram.diagonal().mean().clamp(min=1e-12)
-    weight = torch.linalg.solve(gram + level * torch.eye(len(gram), dtype=gram.dtype, device=gram.device), x.T @ y).T
+    weight = solve_ridge(gram, y.T @ x, level)
     return weight, middle - weight @ mean
 
 

@@ -12,13 +12,14 @@ from mmreuse.errors import ConfigError, DataError
 from mmreuse.statistics.data import BATCH_SIZE
 from mmreuse.utils.modes import evaluating, kept_modes
 from mmreuse.utils.progress import progress
+from mmreuse.utils.tables import Rows, Tabular
 
 #: Fewer held-out images cannot tell one state from another.
 LEAST_HELD_OUT = 16
 
 
 @dataclass
-class DistillationReport:
+class DistillationReport(Tabular):
     """What distillation did.
 
     Attributes:
@@ -35,11 +36,13 @@ class DistillationReport:
     agreement: dict[int, float] = field(default_factory=dict)
     loss: dict[int, float] = field(default_factory=dict)
 
-    def __str__(self) -> str:
-        rows = [f'{step:6d} {self.loss.get(step, float("nan")):10.4f} {value:10.1f}'
-                for step, value in self.agreement.items()]
-        return '\n'.join([f'{"steps":>6} {"loss":>10} {"agreement":>10}', *rows,
-                          f'kept: {self.steps} steps; {self.images} images, {self.seconds:.1f} s'])
+    def rows(self) -> Rows:
+        """Return one row for each time that the network was compared."""
+        return [dict(steps=step, loss=self.loss.get(step), agreement=value) for step, value in self.agreement.items()]
+
+    def notes(self) -> Sequence[str]:
+        """Say which state was kept, and at what cost."""
+        return [f'kept: {self.steps} steps; {self.images} images, {self.seconds:.1f} s']
 
 
 def distill(network: nn.Module, objective: Objective, images: Tensor, held_out: Tensor, *, steps: int = 200,

@@ -12,13 +12,15 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from mmreuse.distillation import Objective, Scoring, distill
+from mmreuse.distillation.comparison import part_held_out, with_held_out
 from mmreuse.distillation.controls import (
     AVERAGE,
     ENSEMBLE,
     FROM,
     HEAD,
     RANDOM,
-    closed_form_heads,
+    FeatureHead,
+    head_goal,
     random_start,
     start_from,
 )
@@ -35,9 +37,6 @@ from mmreuse.utils.configs.methods import MethodLike, find_method
 from mmreuse.utils.cost.complexity import count_macs
 from mmreuse.utils.progress import progress
 from mmreuse.visualization import draw_repair
-
-#: Of the images of a distillation, one of so many is held out.
-_HELD_OUT = 10
 
 
 class _Scored(BaseModel):
@@ -173,7 +172,7 @@ class RepairRunner(MergingRunner):
             return
         options = {key: value for key, value in self.distillation.items() if key not in ('samples', 'teachers')}
         objective = Objective(self._scoring, self.distillation.get('teachers'), model.merged)
-        pictures, held_out = self._pictures
+        used, held_out = self._used_images
         started, measuring = time.process_time(), 0.
 
         def watch(step: int) -> None:
@@ -181,10 +180,10 @@ class RepairRunner(MergingRunner):
             now = time.process_time()
             if not self.has(**{**cell, 'steps': step}):
                 self._measure(model, {**cell, 'steps': step}, model.merged,
-                              images=len(pictures) if step else images, cpu_seconds=seconds + now - started - measuring)
+                              images=len(used) if step else images, cpu_seconds=seconds + now - started - measuring)
             measuring += time.process_time() - now
 
-        distill(model.merged, objective, pictures, held_out, seed=self.seed, watch=watch, **options)
+        distill(model.merged, objective, used, held_out, seed=self.seed, watch=watch, **options)
 
     def _started(self, cell: Mapping[str, Any], matcher: MethodLike) -> MergedClassifier:
         """The merge with the weights of a start; matched as the merge is, so that targets are the same."""
@@ -203,12 +202,12 @@ class RepairRunner(MergingRunner):
         return model
 
     def _measure_heads(self, cell: dict[str, Any], repair: Sequence[MethodLike]) -> None:
-        pictures = self._first(self._samples(repair)) if self.distillation is None else self._pictures[0]
+        used = self._first(self._samples(repair)) if self.distillation is None else self._used_images[0]
         model, started = self.model, time.process_time()
-        sources = {letter: source.model for letter, source in zip(self._letters(), model.sources, strict=True)
-                   if cell['network'] in (HEAD + letter, f'{HEAD}all')}
-        head = closed_form_heads(sources, self._scoring, pictures)[cell['network']]
-        self._measure(_Scored(model, head.scores), cell, head, images=len(pictures),
+        sources = [source.model for letter, source in zip(self._letters(), model.sources, strict=True)
+                   if cell['network'] in (HEAD + letter, f'{HEAD}all')]
+        head = FeatureHead(sources).fit(used, head_goal(self._scoring, used))
+        self._measure(_Scored(model, head.scores), cell, head, images=len(used),
                       cpu_seconds=time.process_time() - started)
 
     @property
@@ -222,13 +221,11 @@ class RepairRunner(MergingRunner):
         return counts[-1] if counts and counts[-1] is not None else len(self.images.loader.dataset) if counts else 0
 
     @cached_property
-    def _pictures(self) -> tuple[Tensor, Tensor]:
+    def _used_images(self) -> tuple[Tensor, Tensor]:
         """Images to distil on, and held-out ones."""
         available = len(self.images.loader.dataset)
         wanted = self.distillation.get('samples', 64 * self.distillation['steps'])
-        pictures = self._first(min(available, wanted + max(16, wanted // _HELD_OUT)))
-        held_out = max(16, len(pictures) // (_HELD_OUT + 1))
-        return pictures[:-held_out], pictures[-held_out:]
+        return part_held_out(self._first(min(available, with_held_out(wanted))))
 
     def _first(self, count: int) -> Tensor:
         return torch.cat([each for each, in image_batches(self.images, [self.model], count, 'images')])
