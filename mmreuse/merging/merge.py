@@ -99,8 +99,7 @@ def merge(
         positions: How many positions of each sample moments use; None for all.
         overrides: Other matchers for some spaces, by regular expression.
         refit: Unmerge by regression, see :func:`~mmreuse.merging.matching.refit.refit`, in spaces without blocks that
-        are
-            observed.
+            are observed.
         renormalizers: Names, configs or functions of :data:`mmreuse.registry.RENORMALIZERS`, called one after the
             other with what they need. What needs ``ends`` gets the models rewritten by their own maps.
         validation: Labelled batches, not of the test set, for renormalizers that choose by accuracy on them.
@@ -138,23 +137,18 @@ def merge(
         stop = place_of_head(graphs[0])
     start, stop = find_start(graphs[0], start, len(graphs)), find_stop(graphs[0], stop, len(graphs))
     spans = merge_spans(graphs, start, stop)
-    spaces = spans[0].spaces
-    moments = {} if moments is None else moments
-    if merger is None and loader is not None and (refit or needs_moments(matcher, overrides)):
-        missing = [name for name in spaces if graphs[0].spaces[name].taps and name not in moments]
-        if missing:
-            moments.update(collect(graphs, loader, missing, samples=samples, positions=positions))
-    matchings = match_and_refit(graphs, moments, matcher, spaces=spaces, overrides=overrides,
-                                refit=refit) if merger is None else {}
+    spaces, matchings = spans[0].spaces, {}
+    if merger is None:
+        moments = {} if moments is None else moments
+        if loader is not None and (refit or needs_moments(matcher, overrides)):
+            _add_moments(moments, graphs, loader, spaces, samples=samples, positions=positions)
+        matchings = match_and_refit(graphs, moments, matcher, spaces=spaces, overrides=overrides, refit=refit)
     merged = merge_cut_models(graphs, spans, matchings, start, stop)
+    method = matcher
     if merger is not None:
-        merger = fill_trunk(merged, graphs, merger, base, scale, images, settle=bool(renormalizers))['type']
-    _name_outputs(merged, heads, names)
-    merged.method = method_name(matcher if merger is None else merger)
+        method = fill_trunk(merged, graphs, merger, base, scale, images, settle=bool(renormalizers))['type']
     merged.scores = {name: matching.score for name, matching in matchings.items() if math.isfinite(matching.score)}
-    record_merge(merged, models, graphs[0].inputs, merged.method)
-    if names is not None or heads != 'merge':
-        set_record(merged, replace(record_of(merged), classes=merged.class_names or ()))
+    _describe(merged, models, graphs[0].inputs, method_name(method), heads, names)
     if heads == 'concat':
         join_heads(merged, loader, samples)
     if owners is None and heads != 'merge':
@@ -165,6 +159,14 @@ def merge(
     if heads == 'concat' and renormalizers:
         join_heads(merged, loader, samples)
     return merged
+
+
+def _add_moments(moments: MutableMapping[str, SpaceMoments], graphs: Sequence[TracedModel], loader: Iterable,
+                 spaces: Sequence[str], **options: Any) -> None:
+    """Take the moments of spaces that are observed and missing."""
+    missing = [name for name in spaces if graphs[0].spaces[name].taps and name not in moments]
+    if missing:
+        moments.update(collect(graphs, loader, missing, **options))
 
 
 def check_merger(merger: Mergers, base: nn.Module | None, scale: Scale, measured: bool, *, matches: bool) -> None:
@@ -192,14 +194,19 @@ def canonical_form(model: nn.Module, inputs: Any) -> nn.Module:
     return record_edit(canonicalize(model, inputs), 'canonical', [model], inputs=inputs, shapes=shapes_of(inputs))
 
 
-def _name_outputs(merged: MergedModel, heads: str, names: Sequence[Sequence[str]] | None) -> None:
-    """Let a merged model say what became of the heads, and which classes its outputs are."""
+def _describe(merged: MergedModel, models: Sequence[nn.Module], inputs: Any, method: str, heads: str,
+              names: Sequence[Sequence[str]] | None) -> None:
+    """Let a merged model say how it was made, what became of the heads, and which classes its outputs are."""
+    merged.method = method
     facts = dict(heads=heads) if heads == 'concat' else {}
     if names is not None:
         flat = [name for own in names for name in own]
         facts['class_names'] = dict(merge=names[0], tasks=names, concat=flat)[heads]
     if facts:
         merged.describe({**recipe_of({'recipe': merged.recipe}), **facts})
+    record_merge(merged, models, inputs, method)
+    if names is not None or heads != 'merge':
+        set_record(merged, replace(record_of(merged), classes=merged.class_names or ()))
 
 
 def match_and_refit(
