@@ -206,5 +206,5 @@ def _refusal(program: _Program, tables: Tables, candidates: Mapping[str, Sequenc
     cheapest = program.solve(program.costs / max(np.abs(program.costs).max(), 1e-300), seconds=seconds)
     least = _cost(tables, candidates, program.picks(cheapest))
     wanted, possible = (f'{number:.6g} {unit}'.rstrip() for number in (limit, least))
-    return (f'no widths cost at most {wanted}: the least possible is {possible}. Ask for that much, allow narrower widths '
-            '(a smaller minimum or multiple), or let more spaces shrink.')
+    return (f'no widths cost at most {wanted}: the least possible is {possible}. Ask for that much, allow narrower '
+            'widths (a smaller minimum or multiple), or let more spaces shrink.')
