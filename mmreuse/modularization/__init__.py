@@ -37,17 +37,19 @@ from mmreuse.modularization.module_file import (
     verify_base,
 )
 from mmreuse.modularization.original import original_labels, restricted_scores
-from mmreuse.modularization.report import ModuleReport
+from mmreuse.modularization.report import ModuleReport, ModulesReport
+from mmreuse.modularization.structured.modularize_channels import modularize_channels
 
 __all__ = [
     'AppliedModule', 'Cost', 'GatedNetwork', 'Gates', 'ReusableModule', 'ModuleHead', 'ModulePart', 'ModuleReport',
+    'ModulesReport',
     'RunSelection', 'Selection',
     'add_gates',
     'apply_masks', 'apply_module', 'behind_heads_of',
     'materialize', 'compact', 'compose', 'count_uses', 'fit_head', 'flop_rates',
     'frozen_hash', 'gate_spaces', 'hold_budget', 'latency_rates', 'load_mask_state',
     'load_module', 'load_published', 'mask_parameters', 'mask_ratio', 'mask_saliency', 'mask_state',
-    'masked_tensors', 'measure_cost', 'modularize', 'original_labels', 'problem_masks', 'rank_masks', 'record_module',
-    'restricted_scores', 'save_module', 'save_published', 'select_classes',
+    'masked_tensors', 'measure_cost', 'modularize', 'modularize_channels', 'original_labels', 'problem_masks',
+    'rank_masks', 'record_module', 'restricted_scores', 'save_module', 'save_published', 'select_classes',
     'sparsity_loss', 'train_masks', 'verify_base', 'weight_rates',
 ]

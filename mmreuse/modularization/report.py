@@ -55,6 +55,22 @@ class ModuleReport(Tabular):
                            '(ratio), train longer (epochs), or give more data.', said)
 
 
+@dataclass(frozen=True)
+class ModulesReport(Tabular):
+    """Modules of several problems of one network beside their baselines."""
+    reports: dict[str, ModuleReport]  # by problem
+
+    def rows(self) -> Rows:
+        """Return one row per problem: means of recalls in percent, and the share of the weights."""
+        return [dict(problem=name, **{method: f'{100 * report.accuracy(method):.1f}' for method in report.recalls},
+                     weights=f'{100 * report.ratio:.1f} %') for name, report in self.reports.items()]
+
+    def notes(self) -> Sequence[str]:
+        """Say what was measured."""
+        first = next(iter(self.reports.values()))
+        return [f'mean of the recalls of all labels in percent, on the {first.measured_on}']
+
+
 def recalls(predicted: Tensor, labels: Tensor, count: int) -> tuple[float, ...]:
     """Share of the samples of each of ``count`` labels that is predicted right.
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mmreuse.errors import ConfigError
-from mmreuse.utils.names import refuse_unknown
+from mmreuse.utils.names import nearest, refuse_unknown
 
 #: Ids of classes, or ``dict(num_classes=10, parts=2, part=0, seed=0)``: one part of a seeded split.
 Classes = Sequence[int] | Mapping[str, int]
@@ -47,6 +47,26 @@ def resolve_classes(classes: Classes) -> list[int]:
     if not ids or len(set(ids)) < len(ids) or min(ids) < 0:
         raise ConfigError(f'classes = {ids}: distinct ids of at least one class are needed, from 0')
     return ids
+
+
+def class_ids(classes: Sequence[int | str], known: Sequence[str] | int) -> list[int]:
+    """Return the outputs that classes of a network have.
+
+    Args:
+        classes: Ids or names.
+        known: Names of the network's classes, or their number.
+
+    Raises:
+        ConfigError: One has none.
+    """
+    names = list(map(str, known)) if not isinstance(known, int) else []
+    for each in classes:
+        if isinstance(each, str) and each not in names:
+            raise ConfigError(f"the network has no class '{each}'. "
+                              + (nearest(each, names) if names else 'It was saved without names; give ids.'))
+        if not isinstance(each, str) and not 0 <= each < (len(names) or known):
+            raise ConfigError(f'the network has no class {each}, but {len(names) or known}, counted from 0.')
+    return [names.index(each) if isinstance(each, str) else int(each) for each in classes]
 
 
 def resolve_tasks(tasks: Mapping[str, int] | Sequence[Classes]) -> list[list[int]]:

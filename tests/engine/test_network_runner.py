@@ -67,18 +67,20 @@ def test_several_sources_have_an_ensemble_as_well(nets, tmp_path):
     assert {'sources/b/accuracy/top1', 'equal_cost/accuracy/top1'} <= metrics.keys()
 
 
-def test_a_module_is_measured_on_its_classes_and_its_source_among_them(trained, tmp_path):
+@pytest.mark.parametrize('job, weights', [
+    (dict(type='modularize', ratio=0.3, epochs=1), 0.4),
+    (dict(type='modularize_channels', target=0.5, samples=128), 0.7)])
+def test_a_module_is_measured_on_its_classes_and_its_source_among_them(job, weights, trained, tmp_path):
     dataset = dict(type='ClassProblem', classes=['3', '8'], dataset=dict(
         type='Digits', split='test', pipeline=[dict(type='mmpretrain.PackInputs')]))
     loader = dict(batch_size=64, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False), dataset=dataset)
-    job = dict(type='modularize', classes=['3', '8'], ratio=0.3, epochs=1)
-    path = config(tmp_path, job=job, networks=[str(trained[0])], val_dataloader=None)
+    path = config(tmp_path, job=dict(job, classes=['3', '8']), networks=[str(trained[0])], val_dataloader=None)
     path.write_text(path.read_text() + f'test_dataloader = dict(_delete_=True, **{loader!r})\n')
     metrics = run(path, **FEW)
-    module = load(tmp_path / 'job' / 'modularize' / 'network.safetensors')
+    module = load(tmp_path / 'job' / job['type'] / 'network.safetensors')
     assert list(record_of(module).classes) == ['3', '8']
     assert min(metrics[f'{name}accuracy/top1'] for name in ('', 'sources/train/')) > 85
-    assert metrics['nonzero'] < 0.4 * metrics['sources/train/nonzero']
+    assert metrics['nonzero'] < weights * metrics['sources/train/nonzero']
     assert module(torch.zeros(1, 3, 8, 8)).shape == (1, 2)
 
 
@@ -94,6 +96,8 @@ def test_a_module_is_measured_on_its_classes_and_its_source_among_them(trained, 
     (dict(type='renormalize', renormalizers=['rest']), {}, ['rest', "'reset'"]),
     (dict(type='export', files=['a.tflite']), {}, ['a.tflite', '.onnx']),
     (dict(type='modularize', classes=['ten']), {}, ['no class', 'ten']),
+    (dict(type='modularize_channels', classes=['1', ['3', 'ten']]), {}, ['no class', 'ten']),
+    (dict(type='modularize_channels', classes=['1'], target=2), {}, ['target=2']),
     (dict(type='merge'), {}, ["'merge' takes 2 or more networks", 'has 1']),
     (dict(type='train', model=model()), {}, ['a network and a model']),
     (dict(type='prune', sparsity=0.5), dict(networks=['a.onnx']), ['a.onnx', 'exported']),

@@ -4,7 +4,7 @@ from mmreuse.engine.jobs.distill import distill
 from mmreuse.engine.jobs.export import export
 from mmreuse.engine.jobs.job import find_job
 from mmreuse.engine.jobs.merge import merge
-from mmreuse.engine.jobs.modularize import modularize
+from mmreuse.engine.jobs.modularize import modularize, modularize_channels
 from mmreuse.engine.jobs.prune import prune
 from mmreuse.engine.jobs.prune_channels import prune_channels
 from mmreuse.engine.jobs.reassemble import reassemble
@@ -12,5 +12,5 @@ from mmreuse.engine.jobs.renormalize import renormalize
 from mmreuse.engine.jobs.train import train
 from mmreuse.engine.jobs.unite import unite
 
-__all__ = ['compact', 'distill', 'export', 'find_job', 'merge', 'modularize', 'prune', 'prune_channels', 'reassemble',
-           'renormalize', 'train', 'unite']
+__all__ = ['compact', 'distill', 'export', 'find_job', 'merge', 'modularize', 'modularize_channels', 'prune',
+           'prune_channels', 'reassemble', 'renormalize', 'train', 'unite']

@@ -1,4 +1,4 @@
-"""Keep the part of a classifier that some classes need."""
+"""Keep the part of a classifier that some classes need: weights, or blocks, channels and heads."""
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -6,39 +6,27 @@ import torch
 from torch import nn
 
 from mmreuse.engine.jobs.job import Classes
-from mmreuse.errors import ConfigError
+from mmreuse.engine.jobs.prune import simpler
 from mmreuse.modularization import ModuleHead, fit_head, select_classes
 from mmreuse.modularization import modularize as modularize_model
+from mmreuse.modularization import modularize_channels as modularize_model_channels
 from mmreuse.modularization.masks.budget import check_share
+from mmreuse.modularization.structured.modularize_channels import Recipe
+from mmreuse.modularization.structured.problem import Problem, ProblemClasses
 from mmreuse.networks import record_of
 from mmreuse.pruning import prune
 from mmreuse.registry import JOBS
 from mmreuse.statistics.data import logits_of
-from mmreuse.utils.names import nearest
+from mmreuse.utils.class_split import class_ids
+from mmreuse.utils.configs.methods import MethodLike
 
 
 def _check(options: Mapping[str, Any]) -> None:
     check_share(options.get('ratio', 0.15))
 
 
-def _ids(classes: Sequence[int | str], known: Classes) -> list[int]:
-    """Return the outputs that classes have.
-
-    Raises:
-        ConfigError: One has none.
-    """
-    names = list(map(str, known)) if not isinstance(known, int) else []
-    for each in classes:
-        if isinstance(each, str) and each not in names:
-            raise ConfigError(f"the network has no class '{each}'. "
-                              + (nearest(each, names) if names else 'It was saved without names; give ids.'))
-        if not isinstance(each, str) and not 0 <= each < (len(names) or known):
-            raise ConfigError(f'the network has no class {each}, but {len(names) or known}, counted from 0.')
-    return [names.index(each) if isinstance(each, str) else each for each in classes]
-
-
 def _classes(options: Mapping[str, Any], given: Sequence[Classes], data: Classes) -> Classes:
-    ids = _ids(options['classes'], given[0])
+    ids = class_ids(options['classes'], given[0])
     names = [str(each) if isinstance(given[0], int) else str(given[0][each]) for each in ids]
     return [*names, 'rest'] if len(names) == 1 else names
 
@@ -47,7 +35,7 @@ def _classes(options: Mapping[str, Any], given: Sequence[Classes], data: Classes
 def _largest_weights(networks: Sequence[nn.Module], result: nn.Module, *, labelled: Iterable,
                      classes: Sequence[int | str], ratio: float = 0.15, **same: Any) -> nn.Module | None:
     """Keep the largest weights, as many as the module has, and fit a head; None for one class against the rest."""
-    ids = _ids(classes, record_of(networks[0]).classes or 2**31)
+    ids = class_ids(classes, record_of(networks[0]).classes or 2**31)
     if len(ids) == 1:
         return None
     pruned = prune(networks[0], None, 1 - ratio)
@@ -68,6 +56,33 @@ def modularize(networks: Sequence[nn.Module], *, labelled: Iterable, validation:
                classes: Sequence[int | str], ratio: float = 0.15, epochs: int = 12, lr: float = 0.01,
                head_lr: float = 0.01, end: float = 0.6) -> nn.Module:
     """Learn the module of some classes, by ids or names, see :func:`mmreuse.modularization.modularize`."""
-    ids = _ids(classes, record_of(networks[0]).classes or 2**31)
+    ids = class_ids(classes, record_of(networks[0]).classes or 2**31)
     return modularize_model(networks[0], labelled, ids, ratio=ratio, epochs=epochs, lr=lr, head_lr=head_lr, end=end,
                             validation=validation, seed=seed)
+
+
+def _check_channels(options: Mapping[str, Any]) -> None:
+    Recipe(**{key: value for key, value in options.items() if key != 'classes'}).check()
+
+
+def _labels(options: Mapping[str, Any], given: Sequence[Classes], data: Classes) -> Classes:
+    return list(Problem.of('module', options['classes'], given[0]).labels)
+
+
+def _other_choice(networks: Sequence[nn.Module], result: nn.Module, *, saliency: MethodLike | None = None, seed: int,
+                  **same: Any) -> nn.Module:
+    return modularize_channels(networks, **same, seed=seed,
+                               saliency='magnitude' if saliency is None else simpler(saliency, seed))
+
+
+@JOBS.register_module(needs=('labelled', 'validation', 'seed'), classes=_labels, equal_cost=_other_choice,
+                      check=_check_channels)
+def modularize_channels(networks: Sequence[nn.Module], *, labelled: Iterable, validation: Iterable | None = None,
+                        seed: int = 0, classes: ProblemClasses, target: float = 0.3, blocks: int = 0,
+                        saliency: MethodLike | None = None, multiple: int = 1, minimum: float = 0.1,
+                        samples: int = 256, ridge: float | None = 0.01, positions: int | None = 64) -> nn.Module:
+    """Make the module of some classes in closed form, see :func:`mmreuse.modularization.modularize_channels`."""
+    return modularize_model_channels(
+        networks[0], labelled, {'module': classes}, target=target, blocks=blocks, saliency=saliency,
+        multiple=multiple, minimum=minimum, samples=samples, ridge=ridge, positions=positions, validation=validation,
+        seed=seed)['module']

@@ -87,13 +87,15 @@ def _pins(graph: TracedModel) -> str:
     return f'Channels are held by {"; ".join(dict.fromkeys(map(str, graph.pins[:5])))}.'
 
 
-def channel_scores(graph: TracedModel, spaces: Sequence[str], scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def channel_scores(graph: TracedModel, spaces: Sequence[str], scores: Mapping[str, Tensor],
+                   roles: Sequence[str] = ('write', 'read', 'accompany')) -> dict[str, Tensor]:
     """Sum saliencies of weights over everything that belongs to each member of some spaces.
 
     Args:
         graph: The traced network.
         spaces: Names.
         scores: Saliencies, by name of the parameter.
+        roles: Of the axes that count.
 
     Returns:
         dict[str, Tensor]: (size of the space,) each, float64, on the CPU.
@@ -106,18 +108,18 @@ def channel_scores(graph: TracedModel, spaces: Sequence[str], scores: Mapping[st
             raise DataError(f"the saliency of '{name}' is not finite. Look for NaN in its weights and in the data.")
     found = {}
     for name in spaces:
-        total = _own_scores(graph.spaces[name], scores)
+        total = _own_scores(graph.spaces[name], scores, roles)
         for inner in graph.spaces.values():
             if inner.block_space == name:
-                total.index_add_(0, inner.blocks, _own_scores(inner, scores))
+                total.index_add_(0, inner.blocks, _own_scores(inner, scores, roles))
         found[name] = total
     return found
 
 
-def _own_scores(space: FeatureSpace, scores: Mapping[str, Tensor]) -> Tensor:
+def _own_scores(space: FeatureSpace, scores: Mapping[str, Tensor], roles: Sequence[str]) -> Tensor:
     total = torch.zeros(space.size, dtype=torch.float64)
     for axis in space.axes:
-        if axis.tensor in scores:
+        if axis.tensor in scores and axis.role in roles:
             along = _sum_along(axis, scores[axis.tensor].detach().cpu().double())
             mine = axis.index >= 0
             total.index_add_(0, axis.index[mine], along[mine])

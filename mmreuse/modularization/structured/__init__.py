@@ -1,0 +1,1 @@
+"""Structured modules: narrower networks for target problems, made in closed form."""

@@ -1,0 +1,149 @@
+"""Structured modules: what is chosen, what is solved for, and their files."""
+import copy
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from mmreuse.apis import export, load, modularize, save
+from mmreuse.datasets import Digits
+from mmreuse.errors import ConfigError, DataError, InfeasibleError
+from mmreuse.modularization import modularize_channels
+from mmreuse.modularization.structured.closed_head import balanced, solve_head
+from mmreuse.modularization.structured.moments import ClassMoments
+from mmreuse.modularization.structured.saliency import elimination_losses
+from mmreuse.networks import create
+from mmreuse.utils.cost.complexity import count_macs
+
+
+def digits(split):
+    data = Digits(split=split, pipeline=[])
+    images = torch.stack([torch.as_tensor(data[number]['img']).permute(2, 0, 1) for number in range(len(data))])
+    return (images.float() - 78) / 94, torch.as_tensor(data.get_gt_labels())
+
+
+@pytest.fixture(scope='module')
+def trained():
+    """A small residual network of the digits, and its data."""
+    torch.manual_seed(0)
+    images, labels = digits('train')
+    net = create(dict(type='CifarResNet', depth=14, width=8, num_classes=10))
+    optimizer = torch.optim.AdamW(net.parameters(), lr=5e-3)
+    for _ in range(4):
+        for part in torch.randperm(len(images)).split(64):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(net(images[part]), labels[part]).backward()
+            optimizer.step()
+    return net.eval(), (images, labels), digits('test')
+
+
+PROBLEMS = dict(three=[3], groups=[[0, 6, 8], [1, 7]])
+
+
+def test_modules_of_all_problems_from_one_pass(trained, tmp_path):
+    net, data, (images, labels) = trained
+    before = copy.deepcopy(net.state_dict())
+    modules = modularize_channels(net, data, PROBLEMS, validation=(images, labels), target=0.4)
+    assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
+    for name, module in modules.items():
+        report = module.report
+        assert report.accuracy() > max(.9, report.accuracy('head only') - .05), (name, str(report))
+        assert report.ratio < .6
+        share = count_macs(module, images[:1]) / count_macs(net, images[:1])
+        assert .35 < share <= .4
+    alone = modularize_channels(net, data, dict(three=[3]), target=0.4)['three']
+    assert all(torch.allclose(tensor, alone.state_dict()[name], atol=1e-4)
+               for name, tensor in modules['three'].state_dict().items())
+    save(modules['three'], tmp_path / 'three.safetensors')
+    again = load(tmp_path / 'three.safetensors')
+    assert torch.equal(again(images), modules['three'](images))
+    export(again, tmp_path / 'three.pt2')
+
+
+def test_whole_blocks_go(trained):
+    net, data, (images, labels) = trained
+    module = modularize_channels(net, data, dict(low=[0, 1, 2]), target=1, blocks=2)['low']
+    gone = [name for name, block in module.named_modules() if isinstance(block, nn.Identity) and name.count('.') == 1]
+    assert len(gone) == 2
+    assert count_macs(module, images[:1]) < .8 * count_macs(net, images[:1])
+    assert module.report.accuracy() > .9
+    with pytest.raises(InfeasibleError, match='blocks=9: only 4 blocks'):
+        modularize_channels(net, data, dict(low=[0, 1, 2]), target=1, blocks=9)
+
+
+def test_heads_and_units_of_transformers_go():
+    net = timm.create_model('vit_tiny_patch16_224', img_size=16, patch_size=4, embed_dim=24, depth=1, num_heads=4,
+                            num_classes=3).eval()
+    images, labels = torch.randn(60, 3, 16, 16), torch.arange(3).repeat(20)
+    module = modularize_channels(net, (images, labels), dict(all=[0, 1, 2]), target=0.6)['all']
+    assert count_macs(module, images[:1]) <= .6 * count_macs(net, images[:1])
+    heads = [block.attn.num_heads for block in module.blocks]
+    units = [block.mlp.fc1.out_features for block in module.blocks]
+    assert min(heads) < 4 and min(units) < 96
+    assert module.report.accuracy() > module.report.accuracy('head only') - .2
+
+
+def test_moments_of_classes_add_up_to_those_of_problems():
+    x, classes = torch.randn(60, 5, 4, dtype=torch.float64), torch.arange(3).repeat(20)
+    moments = ClassMoments(3, 4)
+    for part in torch.arange(60).split(7):
+        moments.add(x[part], classes[part])
+    labels = torch.tensor([0, 1, 1])
+    found = moments.mixed(balanced(moments.rows, labels))
+    own, rest = (x[classes == 0].flatten(0, 1), x[classes > 0].flatten(0, 1))
+    twice = torch.cat([own, own, rest])
+    assert torch.allclose(found.mean, twice.mean(0))
+    assert torch.allclose(found.covariance, twice.T.cov(correction=0))
+
+
+def test_a_head_is_the_least_squares_solution():
+    x, labels = torch.randn(80, 1, 4, dtype=torch.float64), torch.arange(2).repeat(40)
+    moments = ClassMoments(2, 4)
+    moments.add(x, labels)
+    weight, bias = solve_head(moments, torch.arange(2), 2, ridge=1e-12)
+    goal = nn.functional.one_hot(labels).double()
+    rows = torch.cat([x[:, 0], torch.ones(80, 1)], 1)
+    expected = torch.linalg.lstsq(rows, goal).solution
+    assert torch.allclose(torch.cat([weight.T, bias[None]]), expected, atol=1e-8)
+
+
+def test_what_others_say_too_costs_nothing_once():
+    x = torch.randn(500, 4, dtype=torch.float64)
+    x = torch.cat([x, x[:, :1] + x[:, 1:2]], 1)  # the last is the sum of two others
+    weight = torch.randn(3, 5, dtype=torch.float64)
+    losses = elimination_losses(weight, x.T.cov())
+    assert losses.min() < .01 < losses.sort().values[1]
+    first = int(losses.argmin())
+    left = [number for number in range(5) if number != first]
+    given = x @ weight.T
+    solved = torch.linalg.lstsq(x[:, left], given).solution
+    assert torch.allclose(x[:, left] @ solved, given)
+
+
+@pytest.mark.parametrize('problems, options, error, message', [
+    (dict(cat=['cat']), {}, ConfigError, "problem 'cat': the network has no class 'cat'"),
+    (dict(high=[11]), {}, ConfigError, "problem 'high': the network has no class 11, but 10"),
+    (dict(twice=[1, 1]), {}, ConfigError, "problem 'twice': classes = "),
+    ({}, {}, ConfigError, 'there are no problems'),
+    (dict(one=[1]), dict(target=0), ConfigError, 'target=0'),
+    (dict(one=[1]), dict(saliency='woodfisher'), ConfigError, "saliency 'woodfisher' needs gradients"),
+    (dict(nine=[9]), {}, DataError, "problem 'nine': there are no images of 9")])
+def test_what_cannot_be_made(trained, problems, options, error, message):
+    net, (images, labels), _ = trained
+    own = labels != 9
+    with pytest.raises(error, match=message):
+        modularize_channels(net, (images[own][:200], labels[own][:200]), problems, **options)
+
+
+def test_the_call_of_a_notebook(trained):
+    net, (images, labels), _ = trained
+    few = images[:300], labels[:300]
+    modules, report = modularize(net, few, problems=dict(three=[3], low=[0, 1]), method='channels', target=1)
+    assert [row['problem'] for row in report.rows()] == list(modules) == ['three', 'low']
+    assert report.rows()[1]['head only'] == report.rows()[1]['module']  # all channels are kept
+    module, own = modularize(net, few, [0, 1], method='channels', target=1)
+    assert torch.allclose(module(images[:5]), modules['low'](images[:5]), atol=1e-4) and own.labels == ('0', '1')
+    for given in (dict(problems=dict(three=[3])), dict(), dict(classes=[3], problems=dict(three=[3]))):
+        with pytest.raises(ConfigError, match='give either classes, or problems'):
+            modularize(net, few, **given)
