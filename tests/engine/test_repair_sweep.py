@@ -27,9 +27,11 @@ def test_controls_stand_beside_unless_they_are_asked_away(folder, tmp_path):
     calibrated = [dict(type='calibrate', samples=64)]
     alone = rows(folder, tmp_path, renormalizers=[[], calibrated], controls=False)
     assert [row['network'] for row in alone] == ['merge', 'merge']
-    found = rows(folder, tmp_path, renormalizers=[[], calibrated])  # what was measured stays
-    assert found[:2] == alone
-    assert [row['network'] for row in found[2:]] == ['A', 'B', 'ensemble', *CONTROLS]
+    some = rows(folder, tmp_path, renormalizers=[[], calibrated], controls=['B', 'random'])  # what was measured stays
+    assert some[:2] == alone and [row['network'] for row in some[2:]] == ['B', 'random']
+    found = rows(folder, tmp_path, renormalizers=[[], calibrated])
+    assert found[:4] == some
+    assert sorted(row['network'] for row in found[2:]) == sorted(['A', 'B', 'ensemble', *CONTROLS])
     cost = {row['network']: row['cost'] for row in found}
     assert cost['merge'] == cost['random'] == cost['A'] == 1 and cost['ensemble'] == pytest.approx(2)
     assert all(row['images'] == 64 and row['cpu_seconds'] > 0 for row in found if row['network'] in CONTROLS)
@@ -40,5 +42,7 @@ def test_distillation_has_a_row_every_some_steps(folder, tmp_path):
                  distill=dict(steps=4, every=2, samples=64))
     assert [row['steps'] for row in found] == [0, 2, 4]
     assert found[0]['joint'] != found[-1]['joint']
+    with pytest.raises(ConfigError, match="no control 'rndom'.*random"):
+        rows(folder, tmp_path, controls=['rndom'])
     with pytest.raises(ConfigError, match='steps must be at least 1'):
         rows(folder, tmp_path, distill=dict(lr=1.))

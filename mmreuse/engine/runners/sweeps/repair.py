@@ -35,6 +35,7 @@ from mmreuse.renormalization.methods.auto import label_of
 from mmreuse.statistics.passes import image_batches
 from mmreuse.utils.configs.methods import MethodLike, find_method
 from mmreuse.utils.cost.complexity import count_macs
+from mmreuse.utils.names import refuse_other
 from mmreuse.utils.progress import progress
 from mmreuse.visualization import draw_repair
 
@@ -65,7 +66,7 @@ class RepairRunner(MergingRunner):
       ``teachers``; rows are measured every ``every`` steps of one run. Left out: nothing is distilled,
     - ``controls``: whether the same is done from random weights, from each source, and to the plain average, heads are
       solved for on the features of each source and of all, on the same images, and single networks and their ensemble
-      are measured (True).
+      are measured (True); or the names of the rows that are wanted.
 
     A row says the network (``merge``, ``random``, ``from A``, ``average``, ``head on A``, ``head on all``, ``A``,
     ``ensemble``), what the evaluator measures, ``cost`` (multiply-accumulates over those of the first source),
@@ -84,7 +85,7 @@ class RepairRunner(MergingRunner):
         self.distillation: dict[str, Any] | None = self.part.get('distill')
 
     def check(self) -> None:
-        """Also: the renormalizers exist, and distillation has options that make sense.
+        """Also: the renormalizers and controls exist, and distillation has options that make sense.
 
         Raises:
             ConfigError: They do not.
@@ -95,19 +96,21 @@ class RepairRunner(MergingRunner):
         if self.distillation is not None and int(self.distillation.get('steps', 0)) < 1:
             raise ConfigError(f'{self.cfg.filename}: repair.distill.steps must be at least 1.')
         super().check()
+        asked = self.part.get('controls', True)
+        for name in () if isinstance(asked, bool) else asked:
+            refuse_other('control', name, [*self._letters(), ENSEMBLE, *self._controls()])
 
     def cells(self) -> list[tuple[dict[str, Any], MethodLike | None]]:
         """List what is wanted, one entry for all steps of a distillation, and what matches in each."""
         found = [(dict(network=name, matcher='', stop='', repair='', steps=0, split=self.split), None)
-                 for name in ((*self._letters(), ENSEMBLE) if self.part.get('controls', True) else ())]
+                 for name in self._wanted((*self._letters(), ENSEMBLE))]
         matchers = self.part.get('matchers', [self.matcher])
         for stop, matcher, repair in itertools.product(self._stops(), matchers, self.repairs):
             methods = [find_method(RENORMALIZERS, method) for method in repair]
             cell = dict(matcher=matcher if isinstance(matcher, str) else matcher['type'], stop=stop,
                         repair=label_of(methods), steps=self._steps[-1], split=self.split)
-            controlled = self.part.get('controls', True) and (
-                self.distillation is not None or any(method.name == 'calibrate' for method in methods))
-            names = [MERGE, *(self._controls() if controlled else ())]
+            repaired = self.distillation is not None or any(method.name == 'calibrate' for method in methods)
+            names = [MERGE, *(self._wanted(self._controls()) if repaired else ())]
             found += [(dict(network=name, **cell | (dict(steps=0) if name.startswith(HEAD) else {})), (matcher, repair))
                       for name in names]
         return found
@@ -150,6 +153,11 @@ class RepairRunner(MergingRunner):
     @property
     def _image(self) -> Tensor:
         return torch.zeros(1, *self.model.input_size, device=self.model.data_preprocessor.device)
+
+    def _wanted(self, names: Sequence[str]) -> list[str]:
+        """Return those of some controls that the config asks for."""
+        asked = self.part.get('controls', True)
+        return [name for name in names if asked is True or asked and name in asked]
 
     def _controls(self) -> list[str]:
         letters = self._letters()
