@@ -6,13 +6,17 @@ JOBS ?= 2
 THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help env quickstart test test-slow lint bench docs
+.PHONY: help env deepsparse-env quickstart test test-slow lint bench docs
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 env:  ## create the environment from the lock (does nothing when it is there)
 	@tools/create_env.sh $(VENV)
+
+deepsparse-env:  ## create the environment of the engine DeepSparse, and say what to export
+	@tools/create_env.sh --deepsparse
+	@echo "export MMREUSE_DEEPSPARSE_PYTHON=$(CURDIR)/.venv-deepsparse/bin/python"
 
 quickstart: env  ## train small networks on the embedded digits, reassemble, merge, connect and modularize them (minutes)
 	$(PY) examples/quickstart

@@ -4,14 +4,9 @@ An engine makes a network ready to run: ``engine(model, inputs, *, threads, fold
 arguments that runs the network on these inputs on the CPU and returns its outputs as NumPy arrays. One that needs an
 ONNX file writes it as ``folder/model.onnx``, unless another engine has done so.
 """
-import subprocess
-import sys
-import weakref
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
-from importlib.util import find_spec
-from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +15,12 @@ import torch
 from torch import nn
 
 from mmreuse.deployment.export import export_onnx, output_arrays
+from mmreuse.deployment.process import EngineProcess, broken, require
+from mmreuse.deployment.worker import load_onnxruntime
 from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.registry import ENGINES
 
 Call = Callable[[], list[np.ndarray]]
-
-_WORKER = Path(__file__).with_name('worker.py')
 
 
 @ENGINES.register_module(name='torch', needs=('threads', 'folder'))
@@ -41,22 +36,17 @@ def pytorch(model: nn.Module, inputs: tuple[Any, ...], *, threads: int, folder: 
 @ENGINES.register_module(name='onnxruntime', needs=('threads', 'folder'))
 def onnxruntime(model: nn.Module, inputs: tuple[Any, ...], *, threads: int, folder: Path) -> Call:
     """ONNX Runtime on the CPU, with all its optimisations."""
-    _require('onnxruntime')
+    python = require('onnxruntime')
+    arrays, path = _arrays('onnxruntime', inputs), _onnx_file(model, inputs, folder)
     try:
-        runtime = import_module('onnxruntime')
+        import_module('onnxruntime')
     except Exception as error:  # a package built for another NumPy raises whatever it likes
-        raise ConfigError(_broken('onnxruntime', error)) from error
-    arrays = _arrays('onnxruntime', inputs)
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = 3
-    path = str(_onnx_file(model, inputs, folder))
+        raise ConfigError(broken('onnxruntime', python, error)) from error
     try:
-        session = runtime.InferenceSession(path, options, ['CPUExecutionProvider'])
+        run = load_onnxruntime(str(path), arrays, threads)
     except Exception as error:  # its errors have no base of their own
         raise ArtefactError(f"engine 'onnxruntime' cannot run the network: {error}") from error
-    feed = dict(zip((each.name for each in session.get_inputs()), arrays, strict=True))
-    return lambda: session.run(None, feed)
+    return partial(run, arrays)
 
 
 @ENGINES.register_module(name='openvino', needs=('threads', 'folder'))
@@ -66,7 +56,6 @@ def openvino(model: nn.Module, inputs: tuple[Any, ...], *, threads: int, folder:
     It runs in a process of its own: it leaves the thread that compiled a network with a freed stack for signals, and
     the next signal, such as that of a child process which ended, kills the process.
     """
-    _require('openvino')
     return _in_own_process('openvino', model, inputs, threads, folder)
 
 
@@ -74,50 +63,15 @@ def openvino(model: nn.Module, inputs: tuple[Any, ...], *, threads: int, folder:
 def deepsparse(model: nn.Module, inputs: tuple[Any, ...], *, threads: int, folder: Path) -> Call:
     """DeepSparse, which skips weights that are zero.
 
-    It runs in a process of its own: it forbids the process that imports it to dump core and to be traced.
+    It runs in a process of its own, by the Python that ``MMREUSE_DEEPSPARSE_PYTHON`` names: it forbids the process that
+    imports it to dump core and to be traced, and takes no current NumPy and ONNX.
     """
-    _require('deepsparse', 'deepsparse==1.8.0')
     return _in_own_process('deepsparse', model, inputs, threads, folder)
 
 
 def _in_own_process(engine: str, model: nn.Module, inputs: tuple[Any, ...], threads: int, folder: Path) -> Call:
-    """Load a network by :mod:`mmreuse.deployment.worker` in a process of its own, which ends with the function.
-
-    A call costs the transfer of the outputs beside the network.
-    """
-    arrays, path = _arrays(engine, inputs), _onnx_file(model, inputs, folder)
-    here, there = Pipe()
-    # By its path, not as a fork or a copy of this process: that would run the script that we are called from again.
-    process = subprocess.Popen([sys.executable, '-P', str(_WORKER), str(there.fileno())], pass_fds=[there.fileno()],
-                               stdin=subprocess.DEVNULL)
-    there.close()
-    weakref.finalize(here, process.kill)
-
-    def ask(question: Any) -> list[np.ndarray]:
-        try:
-            here.send(question)
-            outcome, value = here.recv()
-        except (EOFError, OSError) as error:
-            raise ArtefactError(f"engine '{engine}' stopped with exit code {process.wait()}; what it printed above "
-                                'may say why.') from error
-        if outcome == 'import':
-            raise ConfigError(_broken(engine, value))
-        if outcome == 'run':
-            raise ArtefactError(f"engine '{engine}' cannot run the network: {value}")
-        return value
-
-    ask((engine, str(path), arrays, threads))  # loads
-    return partial(ask, None)
-
-
-def _require(package: str, requirement: str | None = None) -> None:
-    if find_spec(package) is None:
-        raise ConfigError(f"engine '{package}' is not installed: pip install {requirement or package}")
-
-
-def _broken(package: str, cause: object) -> str:
-    return (f"engine '{package}' is installed but cannot be imported ({cause}). Reinstall it in a version that fits "
-            "this environment's Python and NumPy, or leave the engine out.")
+    """Load a network in a process that ends with the function; a call costs the transfer of the outputs beside it."""
+    return EngineProcess(engine, _onnx_file(model, inputs, folder), _arrays(engine, inputs), threads).outputs
 
 
 def _onnx_file(model: nn.Module, inputs: tuple[Any, ...], folder: Path) -> Path:

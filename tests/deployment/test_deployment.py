@@ -5,7 +5,6 @@ import subprocess
 import sys
 import time
 from collections import OrderedDict
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -13,6 +12,9 @@ import torch
 from torch import nn
 
 from mmreuse.deployment import check_outputs, compare_latency, export_onnx
+from mmreuse.deployment.process import EngineProcess, require
+from mmreuse.deployment.program import export_program
+from mmreuse.deployment.worker import peak_memory
 from mmreuse.errors import ArtefactError, ConfigError, DataError
 from mmreuse.models.backbones import CifarResNet
 from mmreuse.modularization import compact
@@ -53,9 +55,11 @@ def signal_stack() -> tuple[int | None, int]:
 
 
 def needs(engine: str) -> None:
-    """Skip without this engine, and without importing it."""
-    if find_spec(engine) is None:
-        pytest.skip(f'{engine} is not installed')
+    """Skip without this engine, and without importing it; the reason says how to get it."""
+    try:
+        require(engine)
+    except ConfigError as error:
+        pytest.skip(str(error))
 
 
 def test_an_engine_that_cannot_run_a_network_says_why(tmp_path):
@@ -74,12 +78,68 @@ def fake_package(folder, monkeypatch, name, content):
     monkeypatch.delitem(sys.modules, name, raising=False)
 
 
-@pytest.mark.parametrize('engine', ['onnxruntime', 'openvino', 'deepsparse'])
+@pytest.mark.parametrize('engine', ['onnxruntime', 'openvino'])
 def test_an_engine_that_does_not_import_says_so(engine, tmp_path, monkeypatch):
     fake_package(tmp_path, monkeypatch, engine, 'raise AttributeError("made for another numpy")')
     (tmp_path / 'model.onnx').touch()
-    with pytest.raises(ConfigError, match=f"engine '{engine}' is installed but cannot be imported.*another numpy"):
+    with pytest.raises(ConfigError, match=f"engine '{engine}' cannot be imported by .*another numpy.*leave the engine"):
         ENGINES.build(dict(type=engine))(make_net(), (INPUTS,), threads=1, folder=tmp_path)
+
+
+#: A DeepSparse that doubles its inputs, and refuses a process that has more than it needs.
+DEEPSPARSE = """
+import sys
+import numpy as np
+assert not {'torch', 'mmreuse'} & set(sys.modules)
+
+class Engine:
+    def __init__(self, model, batch_size, num_cores):
+        assert batch_size == 2 and num_cores == 1
+
+    def run(self, arrays):
+        assert all(type(each) is np.ndarray and each.flags.writeable for each in arrays)
+        return [2 * each for each in arrays]
+"""
+
+
+def test_deepsparse_runs_by_the_python_of_another_environment(tmp_path, monkeypatch):
+    (tmp_path / 'packages').mkdir()
+    (tmp_path / 'packages' / 'deepsparse.py').write_text(DEEPSPARSE)
+    python = tmp_path / 'python'
+    python.write_text(f'#!/bin/sh\n[ -z "$PYTHONPATH" ] || exit 3\nexport PYTHONPATH={tmp_path / "packages"}\n'
+                      f'exec {sys.executable} "$@"\n')
+    monkeypatch.setenv('PYTHONPATH', '/of/this/environment')
+    monkeypatch.setenv('MMREUSE_DEEPSPARSE_PYTHON', str(python))
+    (tmp_path / 'model.onnx').touch()
+    with pytest.raises(ConfigError, match='deepsparse.*cannot be imported by .*Permission denied.*make deepsparse-env'):
+        ENGINES.build(dict(type='deepsparse'))(make_net(), (INPUTS,), threads=1, folder=tmp_path)
+    python.chmod(0o755)
+    found, = ENGINES.build(dict(type='deepsparse'))(make_net(), (INPUTS,), threads=1, folder=tmp_path)()
+    assert np.array_equal(found, 2 * INPUTS.numpy())
+    (tmp_path / 'packages' / 'deepsparse.py').unlink()
+    with pytest.raises(ConfigError, match=f"by {python} .*No module named 'deepsparse'.*make deepsparse-env"):
+        ENGINES.build(dict(type='deepsparse'))(make_net(), (INPUTS,), threads=1, folder=tmp_path)
+    monkeypatch.delenv('MMREUSE_DEEPSPARSE_PYTHON')
+    with pytest.raises(ConfigError, match='MMREUSE_DEEPSPARSE_PYTHON does not name.*make deepsparse-env'):
+        compare_latency(dict(net=make_net()), INPUTS, ['deepsparse'])
+
+
+@pytest.mark.parametrize('engine', ['torch', 'openvino'])
+def test_a_process_runs_other_images_times_itself_and_knows_its_memory(engine, tmp_path):
+    needs(engine)
+    net, path = make_net().eval(), tmp_path / ('net.pt2' if engine == 'torch' else 'net.onnx')
+    (export_program if engine == 'torch' else export_onnx)(net, INPUTS, path)
+    process, others = EngineProcess(engine, path, [INPUTS.numpy()], 1), torch.randn(2, 3, 16, 16)
+    with torch.no_grad():
+        for found, expected in ((process.outputs(), net(INPUTS)), (process.outputs([others.numpy()]), net(others))):
+            torch.testing.assert_close(torch.from_numpy(found[0]), expected, rtol=1e-3, atol=1e-4)
+    times = process.seconds(3)
+    assert len(times) == 3 and all(0 < each < 10 for each in times)
+    memory = process.peak_memory()
+    assert 2**24 < memory and (engine == 'torch' or memory < peak_memory()), 'it has neither torch nor our tensors'
+    process.close()
+    with pytest.raises(ArtefactError, match='stopped with exit code'):
+        process.outputs()
 
 
 def test_an_engine_that_dies_says_so(tmp_path, monkeypatch):
@@ -300,6 +360,6 @@ def test_files_are_whole_or_absent(tmp_path):
         def forward(self, x):
             return torch.linalg.eigvals(x.mean((0, 1)))
 
-    with pytest.raises(ArtefactError, match='Unknown cannot be exported'):
+    with pytest.raises(ArtefactError, match="Unknown cannot be exported to ONNX: .*'aten::linalg_eigvals'"):
         export_onnx(Unknown(), INPUTS, tmp_path / 'other.onnx')
     assert [file.name for file in tmp_path.iterdir()] == ['net.onnx']
