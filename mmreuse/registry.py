@@ -247,6 +247,6 @@ TEACHERS = MethodRegistry('teacher', 'mmreuse.distillation.teachers', given=('ta
 BASES = Registry('base', scope=SCOPE, locations=['mmreuse.networks.bases'])
 EDITS = Registry(
     'edit', scope=SCOPE, locations=['mmreuse.networks.edits', 'mmreuse.merging', 'mmreuse.modularization',
-                                    'mmreuse.pruning', 'mmreuse.renormalization'])
+                                    'mmreuse.pruning', 'mmreuse.renormalization', 'mmreuse.deployment'])
 LAYERS = Registry(
     'layer', scope=SCOPE, locations=['mmreuse.modularization', 'mmreuse.pruning', 'mmreuse.renormalization'])

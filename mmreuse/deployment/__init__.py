@@ -1,8 +1,10 @@
-"""Networks outside PyTorch: export, inference engines, latency."""
+"""Networks outside PyTorch: export, inference engines, int8, latency."""
 from mmreuse.deployment.engines import deepsparse, onnxruntime, openvino, pytorch
 from mmreuse.deployment.export import check_outputs, export_onnx
 from mmreuse.deployment.latency import compare_latency
+from mmreuse.deployment.quantization import Quantization, quantize
 
 __all__ = [
-    'check_outputs', 'compare_latency', 'deepsparse', 'export_onnx', 'onnxruntime', 'openvino', 'pytorch',
+    'Quantization', 'check_outputs', 'compare_latency', 'deepsparse', 'export_onnx', 'onnxruntime', 'openvino',
+    'pytorch', 'quantize',
 ]

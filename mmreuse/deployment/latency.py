@@ -3,18 +3,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from mmreuse.deployment.engines import Call
 from mmreuse.deployment.export import check_outputs
+from mmreuse.deployment.process import EngineProcess
 from mmreuse.errors import ConfigError
 from mmreuse.graph import fresh_copy
 from mmreuse.registry import ENGINES
 from mmreuse.utils.configs.methods import MethodLike, find_method
 from mmreuse.utils.cost.latency import Latency, time_in_turns
+
+Name = TypeVar('Name')
 
 
 def compare_latency(models: Mapping[str, nn.Module], inputs: Tensor | tuple[Any, ...],
@@ -55,6 +58,25 @@ def compare_latency(models: Mapping[str, nn.Module], inputs: Tensor | tuple[Any,
                 check_outputs(calls[name](), model, inputs, f"engine '{engine}', network '{name}'")
             measured[engine] = time_in_turns(calls, repeats=repeats, warmup=warmup)
     return measured
+
+
+def time_processes(processes: Mapping[Name, EngineProcess], *, rounds: int = 20,
+                   passes: int = 5) -> dict[Name, Latency]:
+    """Time networks that are loaded in processes of their own, in turns.
+
+    Args:
+        processes: By name.
+        rounds: In which each has its turn.
+        passes: That count in a turn, after one that does not.
+
+    Returns:
+        dict: Latency of one pass, without the transfer of inputs and outputs, by name.
+    """
+    seconds: dict[Name, list[float]] = {name: [] for name in processes}
+    for _ in range(rounds):
+        for name, process in processes.items():
+            seconds[name] += process.seconds(passes)
+    return {name: Latency.of(times) for name, times in seconds.items()}
 
 
 @contextmanager

@@ -38,7 +38,7 @@ class EngineProcess:
     """
 
     def __init__(self, engine: str, path: Path, arrays: Sequence[np.ndarray], threads: int) -> None:
-        self.engine, self.python = engine, require(engine)
+        self.engine, self.python, self._batch = engine, require(engine), len(arrays[0])
         environment = os.environ | dict(PYTHONSAFEPATH='1')  # or it would find our files where it looks for packages
         if self.python != sys.executable:  # what is found there was made for this one
             environment = {key: value for key, value in environment.items() if key not in ('PYTHONPATH', 'PYTHONHOME')}
@@ -56,6 +56,22 @@ class EngineProcess:
     def outputs(self, arrays: Sequence[np.ndarray] | None = None) -> list[np.ndarray]:
         """Run the network; on what it was loaded with where nothing else is given."""
         return unpack(self._ask(('outputs', None if arrays is None else pack(arrays))))
+
+    def over(self, images: np.ndarray) -> np.ndarray:
+        """Run the network on any number of images, as many at once as it was loaded with, and return its first output.
+
+        Args:
+            images: (N, ...).
+
+        Returns:
+            np.ndarray: (N, ...).
+        """
+        found = []
+        for start in range(0, len(images), self._batch):
+            part = images[start:start + self._batch]
+            whole = np.resize(part, (self._batch, *part.shape[1:]))  # repeats the last ones
+            found.append(self.outputs([whole])[0][:len(part)])
+        return np.concatenate(found)
 
     def seconds(self, passes: int) -> list[float]:
         """Time so many passes, without the transfer of inputs and outputs."""

@@ -1,8 +1,8 @@
 """Run a network on an inference engine in a process of its own.
 
-This file is run by its path, and imports nothing of mmreuse: the process needs NumPy and the engine only, so that it may
-be that of another environment. It gets the number of an open descriptor, over which its parent sends what to load, and
-then asks questions. Arrays travel as plain bytes, whose meaning no version of NumPy changes.
+This file is run by its path, and imports nothing of mmreuse: the process needs NumPy and the engine only, so that it
+may be that of another environment. It gets the number of an open descriptor, over which its parent sends what to load,
+and then asks questions. Arrays travel as plain bytes, whose meaning no version of NumPy changes.
 """
 import os
 import re

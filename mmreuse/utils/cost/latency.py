@@ -1,7 +1,7 @@
 """Wall-clock latency; measurements are interleaved, so drift affects all equally."""
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +19,13 @@ class Latency:
     median: float
     low: float  # 10th percentile
     high: float  # 90th percentile
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> 'Latency':
+        """Sum up the times of calls."""
+        ordered = sorted(seconds)
+        return cls(median=statistics.median(ordered), low=ordered[int(0.1 * (len(ordered) - 1))],
+                   high=ordered[int(0.9 * (len(ordered) - 1))])
 
 
 def time_in_turns(calls: Mapping[str, Callable[[], Any]], *, repeats: int = 20, warmup: int = 3) -> dict[str, Latency]:
@@ -41,7 +48,7 @@ def time_in_turns(calls: Mapping[str, Callable[[], Any]], *, repeats: int = 20, 
             call()
             if turn >= warmup:
                 seconds[name].append(time.perf_counter() - start)
-    return {name: _summary(times) for name, times in seconds.items()}
+    return {name: Latency.of(times) for name, times in seconds.items()}
 
 
 @torch.no_grad()
@@ -74,11 +81,3 @@ def _forward(model: nn.Module, inputs: torch.Tensor) -> None:
 def _synchronize(inputs: torch.Tensor) -> None:
     if inputs.is_cuda:
         torch.cuda.synchronize(inputs.device)
-
-
-def _summary(times: list[float]) -> Latency:
-    ordered = sorted(times)
-    return Latency(
-        median=statistics.median(ordered),
-        low=ordered[int(0.1 * (len(ordered) - 1))],
-        high=ordered[int(0.9 * (len(ordered) - 1))])
