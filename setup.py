@@ -30,6 +30,7 @@ setup(
     packages=find_packages(include=['mmreuse', 'mmreuse.*']),
     package_data={'mmreuse.datasets': ['*.json']},
     install_requires=requirements('runtime'),
-    extras_require={name: requirements(name) for name in ('deepsparse', 'deploy', 'docs', 'lint', 'mminstall', 'tests')},
+    extras_require={name: requirements(name)
+                    for name in ('deepsparse', 'deploy', 'docs', 'lint', 'mminstall', 'tests')},
     zip_safe=False,
 )

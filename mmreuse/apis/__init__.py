@@ -6,8 +6,9 @@ from mmreuse.apis.pruning import prune
 from mmreuse.apis.reassembly import reassemble
 from mmreuse.apis.renormalization import calibrate, renormalize
 from mmreuse.apis.training import evaluate, train
+from mmreuse.deployment import quantize
 from mmreuse.deployment.export_network import export
 from mmreuse.networks import describe, load, save
 
 __all__ = ['calibrate', 'describe', 'distill', 'evaluate', 'export', 'load', 'merge', 'modularize', 'prune',
-           'reassemble', 'renormalize', 'save', 'train']
+           'quantize', 'reassemble', 'renormalize', 'save', 'train']

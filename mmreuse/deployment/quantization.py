@@ -24,7 +24,7 @@ from mmreuse.networks import open_network, record_edit, record_of
 from mmreuse.networks.references import Reference
 from mmreuse.statistics.data import Data
 from mmreuse.statistics.passes import image_batches
-from mmreuse.utils.cost.complexity import count_macs
+from mmreuse.utils.cost.complexity import count_macs, count_params
 from mmreuse.utils.cost.latency import Latency
 from mmreuse.utils.files.atomic import atomic_path
 from mmreuse.utils.tables import Rows, Tabular
@@ -122,7 +122,8 @@ def quantize(network: Reference, path: str | Path, images: Data | None, *, sampl
         export_onnx(network, calibration[:2], number)
         export_onnx(rounded, calibration[:2], integer)
         _write(tools, integer, file, calibration, levels)
-        write_notes(file, dict(macs=count_macs(network, calibration[:1]), classes=list(record_of(network).classes)))
+        write_notes(file, dict(params=count_params(network), macs=count_macs(network, calibration[:1]),
+                               classes=list(record_of(network).classes)))
         compared = [_compare(engine, number, file, calibration, batch, threads, rounds)
                     for engine in engines for batch in batches]
         if not slower:

@@ -82,11 +82,12 @@ def _table(rows: Rows, leave_out: Sequence[str] = (), **options: Any) -> Table:
         numeric = all(isinstance(row.get(name, 0), int | float) for row in rows)
         table.add_column(name, justify='right' if numeric else 'left', no_wrap='box' in options)
     for row in rows:
-        table.add_row(*(_cell(row.get(name)) for name in columns))
+        table.add_row(*(cell_text(row.get(name)) for name in columns))
     return table
 
 
-def _cell(value: Any) -> str:
+def cell_text(value: Any) -> str:
+    """Return a value as it stands in tables."""
     if value is None:
         return ''
     if isinstance(value, int) and not isinstance(value, bool):

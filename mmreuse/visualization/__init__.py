@@ -1,5 +1,6 @@
 """Figures and the HTML report."""
 from mmreuse.visualization.connectivity import draw_connectivity
+from mmreuse.visualization.deployment import draw_deployment
 from mmreuse.visualization.diagnostics import (
     draw_layers,
     draw_outputs,
@@ -14,6 +15,6 @@ from mmreuse.visualization.pruning import draw_pruning
 from mmreuse.visualization.reassembly import draw_learning_curves, draw_pareto, draw_partition, draw_similarity
 from mmreuse.visualization.report import Report
 
-__all__ = ['Report', 'draw_connectivity', 'draw_layers', 'draw_learning_curves', 'draw_modules', 'draw_outputs',
-           'draw_pareto', 'draw_partition', 'draw_pipeline', 'draw_preserve_first', 'draw_pruning',
+__all__ = ['Report', 'draw_connectivity', 'draw_deployment', 'draw_layers', 'draw_learning_curves', 'draw_modules',
+           'draw_outputs', 'draw_pareto', 'draw_partition', 'draw_pipeline', 'draw_preserve_first', 'draw_pruning',
            'draw_repair', 'draw_running_statistics', 'draw_similarity', 'draw_size_curve', 'draw_vanishing']

@@ -9,27 +9,16 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 import torch
+from engine_nets import INPUTS, make_net, needs
 from torch import nn
 
 from mmreuse.deployment import check_outputs, compare_latency, export_onnx
-from mmreuse.deployment.process import EngineProcess, require
+from mmreuse.deployment.process import EngineProcess
 from mmreuse.deployment.program import export_program
 from mmreuse.deployment.worker import peak_memory
 from mmreuse.errors import ArtefactError, ConfigError, DataError
-from mmreuse.models.backbones import CifarResNet
 from mmreuse.modularization import compact
 from mmreuse.registry import ENGINES
-
-INPUTS = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-
-
-def make_net(width=4):
-    torch.manual_seed(0)
-    net = CifarResNet(8, width=width, num_classes=5)
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_var.uniform_(0.5, 2)
-    return net
 
 
 class TwoInputs(nn.Module):
@@ -52,14 +41,6 @@ def signal_stack() -> tuple[int | None, int]:
     stack = Stack()
     assert ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack)) == 0
     return stack.address, stack.size
-
-
-def needs(engine: str) -> None:
-    """Skip without this engine, and without importing it; the reason says how to get it."""
-    try:
-        require(engine)
-    except ConfigError as error:
-        pytest.skip(str(error))
 
 
 def test_an_engine_that_cannot_run_a_network_says_why(tmp_path):

@@ -1,4 +1,4 @@
-"""The command line that times classifiers."""
+"""The command lines that measure networks on engines."""
 import json
 import runpy
 import sys
@@ -8,8 +8,11 @@ import torch
 from mmengine.registry import init_default_scope
 
 from mmreuse.engine.launch import load_config
+from mmreuse.engine.studies.deployment import load_images
+from mmreuse.errors import ConfigError
 from mmreuse.pruning import prune_channels
 from mmreuse.registry import MODELS
+from mmreuse.visualization import draw_deployment
 
 CONFIG = """
 default_scope = 'mmreuse'
@@ -23,12 +26,12 @@ model = dict(
 
 
 @pytest.fixture
-def benchmark(repository, monkeypatch, tmp_path):
+def make_table(repository, monkeypatch, tmp_path):
     def run(*arguments):
-        monkeypatch.setattr(sys, 'argv', ['benchmark_latency.py', *map(str, arguments), '--input-size', '3', '16', '16',
-                                          '--repeats', '3', '--out', str(tmp_path / 'out.json')])
-        runpy.run_path(str(repository / 'tools/deployment/benchmark_latency.py'), run_name='__main__')
-        return json.loads((tmp_path / 'out.json').read_text())
+        monkeypatch.setattr(sys, 'argv', ['table.py', *map(str, arguments), '--input-size', '3', '16', '16',
+                                          '--rounds', '2', '--out-dir', str(tmp_path / 'out')])
+        runpy.run_path(str(repository / 'tools/deployment/table.py'), run_name='__main__')
+        return json.loads((tmp_path / 'out/table.json').read_text())['rows']
 
     return run
 
@@ -42,21 +45,49 @@ def configs(tmp_path):
     return paths
 
 
-def test_dense_beside_narrow(benchmark, configs, tmp_path):
+def test_dense_beside_narrow(make_table, configs, tmp_path):
+    pytest.importorskip('onnxruntime')
     init_default_scope('mmreuse')
     pruned = prune_channels(MODELS.build(load_config(str(configs[0])).model), torch.zeros(1, 3, 16, 16), 0.5)
     torch.save(dict(state_dict=pruned.state_dict()), tmp_path / 'pruned.pth')
-    found = benchmark(configs[0], f'{configs[1]}={tmp_path / "pruned.pth"}', '--engines', 'torch', '--batch', 1, 4)
-    assert found['models']['narrow']['macs'] <= 0.5 * found['models']['dense']['macs']
-    assert [*found['batches']] == ['1', '4']
-    for times in found['batches'].values():
-        assert all(0 < each['low'] <= each['median'] <= each['high'] for each in times['torch'].values())
-        assert [*times['torch']] == ['dense', 'narrow']
+    dense, narrow = make_table(configs[0], f'{configs[1]}={tmp_path / "pruned.pth"}', '--engines', 'onnxruntime',
+                               '--batch', 1, 4)
+    assert (dense['network'], narrow['network']) == ('dense', 'narrow') and narrow['macs'] <= 0.5 * dense['macs']
+    assert all(0 < row[f'ms_{batch}_low'] <= row[f'ms_{batch}'] for row in (dense, narrow) for batch in (1, 4))
+    assert (tmp_path / 'out/table.csv').read_text().startswith('network,engine,params,macs,')
+    assert '<td>narrow</td>' in (tmp_path / 'out/report.html').read_text()
 
 
-def test_what_does_not_fit_ends_in_one_line(benchmark, configs, tmp_path):
+def test_what_does_not_fit_ends_in_one_line(make_table, configs, tmp_path):
     torch.save(dict(state_dict={'head.fc.weight': torch.zeros(3, 3)}), tmp_path / 'other.pth')
     with pytest.raises(SystemExit, match='ArtefactError: .*other.pth: does not fit ImageClassifier'):
-        benchmark(f'{configs[0]}={tmp_path / "other.pth"}')
+        make_table(f'{configs[0]}={tmp_path / "other.pth"}')
     with pytest.raises(SystemExit, match='ConfigError.*is given twice'):
-        benchmark(configs[0], configs[0])
+        make_table(configs[0], configs[0])
+    with pytest.raises(SystemExit, match='ConfigError.*there is no file .*gone.onnx'):
+        make_table(tmp_path / 'gone.onnx')
+
+
+def test_images_of_a_config_are_prepared_and_spread_over_the_data(repository):
+    config = repository / 'configs/quickstart/resnet_digits.py'
+    images, labels, _ = load_images(config, 'test_dataloader', 20)
+    everything, known, _ = load_images(config, 'test_dataloader')
+    places = [number * len(known) // 20 for number in range(20)]
+    assert torch.equal(labels, known[places]) and torch.equal(images, everything[places])
+    assert images.dtype is torch.float32 and images.shape[0] == 20
+    with pytest.raises(ConfigError, match='samples=0'):
+        load_images(config, 'test_dataloader', 0)
+    with pytest.raises(ConfigError, match='has no other_dataloader'):
+        load_images(config, 'other_dataloader')
+
+
+def test_rows_with_accuracy_are_drawn_by_batch():
+    row = {f'ms_{batch}{end}': value * batch for batch in (1, 16)
+           for end, value in (('_low', 1.), ('', 2.), ('_high', 4.))}
+    rows = [dict(row, network='a', engine='torch', accuracy=80.), dict(row, network='b', engine='torch', accuracy=70.),
+            dict(network='c', engine='torch', problem='not there')]
+    figure = draw_deployment(rows, [1, 16])
+    assert [axes.get_xlabel().split(',')[0] for axes in figure.axes] == ['ms for 1 image', 'ms for 16 images']
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ['a', 'b', 'torch']
+    with pytest.raises(ValueError, match='no measured accuracy'):
+        draw_deployment(rows[2:], [1, 16])

@@ -1,7 +1,7 @@
 """Jobs: plain functions from networks to a network, by name from a config."""
 from mmreuse.engine.jobs.compact import compact
 from mmreuse.engine.jobs.distill import distill
-from mmreuse.engine.jobs.export import export
+from mmreuse.engine.jobs.export import export, quantize
 from mmreuse.engine.jobs.job import find_job
 from mmreuse.engine.jobs.merge import merge
 from mmreuse.engine.jobs.modularize import modularize, modularize_channels
@@ -13,4 +13,4 @@ from mmreuse.engine.jobs.train import train
 from mmreuse.engine.jobs.unite import unite
 
 __all__ = ['compact', 'distill', 'export', 'find_job', 'merge', 'modularize', 'modularize_channels', 'prune',
-           'prune_channels', 'reassemble', 'renormalize', 'train', 'unite']
+           'prune_channels', 'quantize', 'reassemble', 'renormalize', 'train', 'unite']
