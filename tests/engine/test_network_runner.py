@@ -95,6 +95,7 @@ def test_a_module_is_measured_on_its_classes_and_its_source_among_them(job, weig
     (dict(type='prune_channels', target=2.), {}, ['target', '2.0']),
     (dict(type='renormalize', renormalizers=['rest']), {}, ['rest', "'reset'"]),
     (dict(type='export', files=['a.tflite']), {}, ['a.tflite', '.onnx']),
+    (dict(type='quantize', file='a.pt2'), {}, ['a.pt2', '.onnx']),
     (dict(type='modularize', classes=['ten']), {}, ['no class', 'ten']),
     (dict(type='modularize_channels', classes=['1', ['3', 'ten']]), {}, ['no class', 'ten']),
     (dict(type='modularize_channels', classes=['1'], target=2), {}, ['target=2']),
