@@ -1,5 +1,5 @@
-# ResNet-20 and ResNet-56 as they are and with half of their multiply-accumulates, calibrated on 512 images without labels;
-# each in float32 and in integers of 8 bits. `tools/deployment/table.py` measures what comes out on inference engines.
+# ResNet-20 and ResNet-56 as they are and with half of their multiply-accumulates, calibrated on 512 images without
+# labels; each in float32 and in integers of 8 bits. `tools/deployment/table.py` measures them on inference engines.
 _base_ = ['../_base_/default_runtime.py', '../_base_/datasets/cifar10_jpeg.py']
 
 runner_type = 'PipelineRunner'

@@ -98,7 +98,7 @@ def test_deepsparse_runs_by_the_python_of_another_environment(tmp_path, monkeypa
     found, = ENGINES.build(dict(type='deepsparse'))(make_net(), (INPUTS,), threads=1, folder=tmp_path)()
     assert np.array_equal(found, 2 * INPUTS.numpy())
     (tmp_path / 'packages' / 'deepsparse.py').write_text('raise ModuleNotFoundError("No module named here")')
-    with pytest.raises(ConfigError, match=f"by {python} .*No module named here.*make deepsparse-env"):
+    with pytest.raises(ConfigError, match=f'by {python} .*No module named here.*make deepsparse-env'):
         ENGINES.build(dict(type='deepsparse'))(make_net(), (INPUTS,), threads=1, folder=tmp_path)
     monkeypatch.delenv('MMREUSE_DEEPSPARSE_PYTHON')
     with pytest.raises(ConfigError, match='MMREUSE_DEEPSPARSE_PYTHON does not name.*make deepsparse-env'):
