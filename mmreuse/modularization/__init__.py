@@ -39,17 +39,25 @@ from mmreuse.modularization.module_file import (
 from mmreuse.modularization.original import original_labels, restricted_scores
 from mmreuse.modularization.report import ModuleReport, ModulesReport
 from mmreuse.modularization.structured.modularize_channels import modularize_channels
+from mmreuse.modularization.structured.united import (
+    JoinedModules,
+    add_class,
+    join_modules,
+    take_away,
+    unite_modules,
+)
 
 __all__ = [
-    'AppliedModule', 'Cost', 'GatedNetwork', 'Gates', 'ReusableModule', 'ModuleHead', 'ModulePart', 'ModuleReport',
+    'AppliedModule', 'Cost', 'GatedNetwork', 'Gates', 'JoinedModules', 'ReusableModule', 'ModuleHead', 'ModulePart',
+    'ModuleReport',
     'ModulesReport',
     'RunSelection', 'Selection',
-    'add_gates',
+    'add_class', 'add_gates',
     'apply_masks', 'apply_module', 'behind_heads_of',
     'materialize', 'compact', 'compose', 'count_uses', 'fit_head', 'flop_rates',
-    'frozen_hash', 'gate_spaces', 'hold_budget', 'latency_rates', 'load_mask_state',
+    'frozen_hash', 'gate_spaces', 'hold_budget', 'join_modules', 'latency_rates', 'load_mask_state',
     'load_module', 'load_published', 'mask_parameters', 'mask_ratio', 'mask_saliency', 'mask_state',
     'masked_tensors', 'measure_cost', 'modularize', 'modularize_channels', 'original_labels', 'problem_masks',
     'rank_masks', 'record_module', 'restricted_scores', 'save_module', 'save_published', 'select_classes',
-    'sparsity_loss', 'train_masks', 'verify_base', 'weight_rates',
+    'sparsity_loss', 'take_away', 'train_masks', 'unite_modules', 'verify_base', 'weight_rates',
 ]

@@ -7,42 +7,18 @@ import torch
 from torch import nn
 
 from mmreuse.apis import export, load, modularize, save
-from mmreuse.datasets import Digits
 from mmreuse.errors import ConfigError, DataError, InfeasibleError
 from mmreuse.modularization import modularize_channels
 from mmreuse.modularization.structured.closed_head import balanced, solve_head
 from mmreuse.modularization.structured.moments import ClassMoments
 from mmreuse.modularization.structured.saliency import elimination_losses
-from mmreuse.networks import create
 from mmreuse.utils.cost.complexity import count_macs
-
-
-def digits(split):
-    data = Digits(split=split, pipeline=[])
-    images = torch.stack([torch.as_tensor(data[number]['img']).permute(2, 0, 1) for number in range(len(data))])
-    return (images.float() - 78) / 94, torch.as_tensor(data.get_gt_labels())
-
-
-@pytest.fixture(scope='module')
-def trained():
-    """A small residual network of the digits, and its data."""
-    torch.manual_seed(0)
-    images, labels = digits('train')
-    net = create(dict(type='CifarResNet', depth=14, width=8, num_classes=10))
-    optimizer = torch.optim.AdamW(net.parameters(), lr=5e-3)
-    for _ in range(4):
-        for part in torch.randperm(len(images)).split(64):
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(net(images[part]), labels[part]).backward()
-            optimizer.step()
-    return net.eval(), (images, labels), digits('test')
-
 
 PROBLEMS = dict(three=[3], groups=[[0, 6, 8], [1, 7]])
 
 
-def test_modules_of_all_problems_from_one_pass(trained, tmp_path):
-    net, data, (images, labels) = trained
+def test_modules_of_all_problems_from_one_pass(digits_net, tmp_path):
+    net, data, (images, labels) = digits_net
     before = copy.deepcopy(net.state_dict())
     modules = modularize_channels(net, data, PROBLEMS, validation=(images, labels), target=0.4)
     assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
@@ -61,8 +37,8 @@ def test_modules_of_all_problems_from_one_pass(trained, tmp_path):
     export(again, tmp_path / 'three.pt2')
 
 
-def test_whole_blocks_go(trained):
-    net, data, (images, labels) = trained
+def test_whole_blocks_go(digits_net):
+    net, data, (images, labels) = digits_net
     module = modularize_channels(net, data, dict(low=[0, 1, 2]), target=1, blocks=2)['low']
     gone = [name for name, block in module.named_modules() if isinstance(block, nn.Identity) and name.count('.') == 1]
     assert len(gone) == 2
@@ -129,15 +105,15 @@ def test_what_others_say_too_costs_nothing_once():
     (dict(one=[1]), dict(target=0), ConfigError, 'target=0'),
     (dict(one=[1]), dict(saliency='woodfisher'), ConfigError, "saliency 'woodfisher' needs gradients"),
     (dict(nine=[9]), {}, DataError, "problem 'nine': there are no images of 9")])
-def test_what_cannot_be_made(trained, problems, options, error, message):
-    net, (images, labels), _ = trained
+def test_what_cannot_be_made(digits_net, problems, options, error, message):
+    net, (images, labels), _ = digits_net
     own = labels != 9
     with pytest.raises(error, match=message):
         modularize_channels(net, (images[own][:200], labels[own][:200]), problems, **options)
 
 
-def test_the_call_of_a_notebook(trained):
-    net, (images, labels), _ = trained
+def test_the_call_of_a_notebook(digits_net):
+    net, (images, labels), _ = digits_net
     few = images[:300], labels[:300]
     modules, report = modularize(net, few, problems=dict(three=[3], low=[0, 1]), method='channels', target=1)
     assert [row['problem'] for row in report.rows()] == list(modules) == ['three', 'low']

@@ -66,6 +66,13 @@ class Recipe:
                               'problem, or one that goes by weights.')
 
 
+@dataclass(frozen=True)
+class Choice:
+    """What a module keeps of its base: all but some blocks, and these members of the spaces that shrink."""
+    blocks: tuple[str, ...]
+    kept: dict[str, list[int]]
+
+
 def modularize_channels(model: Reference, data: Data, problems: Mapping[str, ProblemClasses], *, target: float = 0.3,
                         blocks: int = 0, saliency: MethodLike | None = None, multiple: int = 1, minimum: float = 0.1,
                         samples: int = 256, ridge: float | None = 0.01, positions: int | None = 64,
@@ -113,14 +120,14 @@ def modularize_channels(model: Reference, data: Data, problems: Mapping[str, Pro
     """
     recipe = Recipe(target, blocks, saliency, multiple, minimum, samples, ridge, positions, seed)
     recipe.check()
-    base = _Base.of(open_network(model), data, problems, recipe)
+    base = Base.of(open_network(model), data, problems, recipe)
     judged = base.samples if validation is None else Samples.of(validation, base.graph.model, 'validation')
-    return {problem.name: _Solver(base, problem, recipe).solve(judged, validation is not None)
+    return {problem.name: Solver(base, problem, recipe).solve(judged, validation is not None)
             for problem in base.problems}
 
 
 @dataclass(frozen=True, eq=False)
-class _Base:
+class Base:
     """What all modules of a network share."""
     model: nn.Module
     graph: TracedModel  # of a copy
@@ -132,7 +139,8 @@ class _Base:
     profile: Profile  # by atom, see atoms_of
 
     @classmethod
-    def of(cls, model: nn.Module, data: Data, problems: Mapping[str, ProblemClasses], recipe: Recipe) -> '_Base':
+    def of(cls, model: nn.Module, data: Data, problems: Mapping[str, ProblemClasses | Problem],
+           recipe: Recipe) -> 'Base':
         """Trace a network and run it once over the images of all problems."""
         samples = Samples.of(data, model)
         inputs = inputs_for(model, torch.zeros_like(samples.images[:1]))
@@ -151,26 +159,29 @@ class _Base:
         return cls(model, graph, final, spaces, samples, chosen, labels, found)
 
 
-class _Solver:
+class Solver:
     """Makes the module of one problem."""
 
-    def __init__(self, base: _Base, problem: Problem, recipe: Recipe) -> None:
+    def __init__(self, base: Base, problem: Problem, recipe: Recipe) -> None:
         self.base, self.problem, self.recipe = base, problem, recipe
         self.labels = base.labels[base.problems.index(problem)]
         self.weights = balanced(base.profile.images.double(), self.labels)
 
-    def solve(self, judged: Samples, validation: bool) -> nn.Module:
+    def solve(self, judged: Samples, validation: bool, choice: Choice | None = None) -> nn.Module:
         """Return the module, with its record and report."""
         base, own = self.base, self._samples(self.recipe.samples)
         whole = self._with_head(base.graph)
-        module, maps = self._narrowed(whole)
-        if module is not whole.model:
+        choice = choice or self._choose(whole)
+        maps = {name: Select(torch.tensor(kept)) for name, kept in choice.kept.items()}
+        module = transform(without_blocks(whole, choice.blocks), maps)
+        if choice.blocks or choice.kept:
             calibrate(module, [Source.mapped(whole, maps)], own.images, ridge=self.recipe.ridge,
                       positions=self.recipe.positions, seed=self.recipe.seed)
             self._solve_head(module)
         share = count_macs(module, base.graph.inputs) / count_macs(base.model, base.graph.inputs)
         record_change(module, 'modularize_channels', base.model, inputs=base.graph.inputs, share=share,
-                      labels=list(self.problem.labels))
+                      labels=list(self.problem.labels), groups=[list(group) for group in self.problem.groups],
+                      rest=self.problem.rest, blocks=list(choice.blocks), kept=choice.kept)
         set_record(module, replace(record_of(module), classes=list(self.problem.labels)))
         module.report = self._report(whole.model, module.eval(), judged, validation)
         module.report.warn()
@@ -185,17 +196,18 @@ class _Solver:
         head = solve_head(self.base.profile.inputs[name], self.labels, len(self.problem.labels))
         return replace(graph, model=set_head(copy_model(graph.model), name, *head))
 
-    def _narrowed(self, whole: TracedModel) -> tuple[nn.Module, dict[str, Select]]:
-        """Take out blocks, and channels until the budget is met."""
+    def _choose(self, whole: TracedModel) -> Choice:
+        """Choose the blocks that go, and channels until the budget is met."""
         recipe, base = self.recipe, self.base
-        short = without_blocks(whole, least_changing(base.profile.changed, self.weights, recipe.blocks))
+        blocks = tuple(least_changing(base.profile.changed, self.weights, recipe.blocks))
+        short = without_blocks(whole, blocks)
         target = recipe.target * count_macs(base.model, whole.inputs) / count_macs(short.model, whole.inputs)
         if target >= 1:
-            return short.model, {}
+            return Choice(blocks, {})
         spaces = [name for name in base.spaces if name in short.spaces]
         maps = choose_channels(short, self._scores(short, spaces), target, multiple=recipe.multiple,
                                minimum=recipe.minimum, relative=recipe.saliency is not None)
-        return transform(short, maps), maps
+        return Choice(blocks, {name: each.index.tolist() for name, each in maps.items()})
 
     def _scores(self, graph: TracedModel, spaces: list[str]) -> dict[str, Tensor]:
         """Return what counts for keeping a member: its saliency, for what it costs where saliencies are losses."""

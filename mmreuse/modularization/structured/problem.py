@@ -72,7 +72,7 @@ class Problem:
                             'label; one class needs images of others to be told from.')
 
 
-def problems_of(problems: Mapping[str, ProblemClasses], known: Sequence[str] | int) -> list[Problem]:
+def problems_of(problems: Mapping[str, 'ProblemClasses | Problem'], known: Sequence[str] | int) -> list[Problem]:
     """Return problems by name, see :meth:`Problem.of`.
 
     Raises:
@@ -80,7 +80,8 @@ def problems_of(problems: Mapping[str, ProblemClasses], known: Sequence[str] | i
     """
     if not problems:
         raise ConfigError("there are no problems. Give some by name, such as dict(cat=['cat'], pets=['cat', 'dog']).")
-    return [Problem.of(name, classes, known) for name, classes in problems.items()]
+    return [classes if isinstance(classes, Problem) else Problem.of(name, classes, known)
+            for name, classes in problems.items()]
 
 
 def atoms_of(problems: Collection[Problem], classes: int) -> tuple[Tensor, Tensor]:
