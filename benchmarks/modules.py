@@ -2,13 +2,13 @@
 
     python benchmarks/modules.py --network resnet20 --out configs/seam/results/modules_resnet20.json
 
-Ten problems of one class against the rest and three of groups, of a network trained on all ten classes. ``head only`` is
-the whole network with a head that is solved for in closed form on the same labels; modules are made without a gradient
-step (``mmreuse.modularization.modularize_channels``): ``wide`` loses channels, ``middle`` and ``narrow`` also blocks.
-``L1`` is ``narrow`` with channels chosen by the sum of their absolute weights, the same blocks, refits and heads.
+Ten problems of one class against the rest and three of groups, of a network trained on all ten classes. ``head only``
+is the whole network with a head that is solved for in closed form on the same labels; modules are made without a
+gradient step (``mmreuse.modularization.modularize_channels``): ``wide`` loses channels, ``middle`` and ``narrow`` also
+blocks. ``L1`` is ``middle`` with channels chosen by the sum of their absolute weights, the same blocks, refits, heads.
 
-With ``--steps N``: the narrow network for all ten classes is distilled for N steps from the whole one, without labels, and
-problems get closed-form heads on it (``distilled``); ``scratch`` is the same from random weights, trained on the
+With ``--steps N``: the narrow network for all ten classes is distilled for N steps from the whole one, without labels,
+and problems get closed-form heads on it (``distilled``); ``scratch`` is the same from random weights, trained on the
 labels by cross-entropy for as many steps.
 
 Labels: 500 training images of each class. Accuracy is the mean recall of the labels, in percent, on 500 test images of
@@ -45,9 +45,9 @@ from mmreuse.utils.paths import data_root
 MEAN, DEVIATION = (torch.tensor(each).view(3, 1, 1) for each in ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)))
 TRAIN, VALIDATION, TEST, UNLABELLED = 500, 50, 500, 1500  # images of each class
 RECIPES = {
-    'resnet20': dict(wide=dict(target=0.4, multiple=8), middle=dict(target=0.4, blocks=3, multiple=8),
+    'resnet20': dict(wide=dict(target=0.7, multiple=8), middle=dict(target=0.4, blocks=3, multiple=8),
                      narrow=dict(target=0.28, blocks=6, multiple=16)),
-    'resnet56': dict(wide=dict(target=0.4, multiple=8), middle=dict(target=0.4, blocks=12, multiple=8),
+    'resnet56': dict(wide=dict(target=0.7, multiple=8), middle=dict(target=0.4, blocks=12, multiple=8),
                      narrow=dict(target=0.28, blocks=18, multiple=16)),
 }
 
@@ -76,7 +76,7 @@ def measured(modules: Mapping[str, nn.Module], test: tuple[Tensor, Tensor], whol
         problem = Problem.of(name, classes, 10)
         samples = Samples(*test).of_problem(problem, 10)
         found[name] = 100 * balanced_accuracy(modules[name], samples, len(problem.labels))
-    return dict(accuracy=found, mean=statistics.fmean(found.values()),
+    return dict(found, mean=statistics.fmean(found.values()),
                 macs=statistics.fmean(count_macs(module, image) / count_macs(whole, image)
                                       for module in modules.values()),
                 parameters=statistics.fmean(count_params(module) for module in modules.values()))
@@ -90,8 +90,8 @@ def latencies(networks: Mapping[str, nn.Module], image: Tensor) -> dict[str, Any
                                 repeats=200 if batch == 1 else 60)['onnxruntime']
         first = next(iter(times.values())).median
         for name, each in times.items():
-            found.setdefault(name, {})[f'batch {batch}'] = dict(milliseconds=1000 * each.median,
-                                                                times_as_fast=first / each.median)
+            found.setdefault(name, {}).update({f'milliseconds, batch {batch}': 1000 * each.median,
+                                               f'times as fast, batch {batch}': first / each.median})
     return found
 
 
@@ -151,7 +151,7 @@ def main() -> None:
     add('head only', net, target=1)
     for name, recipe in RECIPES[args.network].items():
         add(name, net, **recipe)
-    add('L1', net, saliency='magnitude', **RECIPES[args.network]['narrow'])
+    add('L1', net, saliency='magnitude', **RECIPES[args.network]['middle'])
     if args.steps:
         for name, small in small_networks(net, data, RECIPES[args.network]['narrow'], args.steps).items():
             add(name, small, target=1)

@@ -39,10 +39,10 @@ def test_modules_of_all_problems_from_one_pass(digits_net, tmp_path):
 
 def test_whole_blocks_go(digits_net):
     net, data, (images, labels) = digits_net
-    module = modularize_channels(net, data, dict(low=[0, 1, 2]), target=1, blocks=2)['low']
+    module = modularize_channels(net, data, dict(low=[0, 1, 2]), target=.5, blocks=2)['low']
     gone = [name for name, block in module.named_modules() if isinstance(block, nn.Identity) and name.count('.') == 1]
     assert len(gone) == 2
-    assert count_macs(module, images[:1]) < .8 * count_macs(net, images[:1])
+    assert count_macs(module, images[:1]) <= .5 * count_macs(net, images[:1])
     assert module.report.accuracy() > .9
     with pytest.raises(InfeasibleError, match='blocks=9: only 4 blocks'):
         modularize_channels(net, data, dict(low=[0, 1, 2]), target=1, blocks=9)

@@ -76,6 +76,7 @@ def without_blocks(graph: TracedModel, blocks: Sequence[str]) -> TracedModel:
     spaces = {}
     for name, space in graph.spaces.items():
         axes = tuple(axis for axis in space.axes if axis.tensor in keys)
+        taps = tuple(tap for tap in space.taps if not f'{tap.module}.'.startswith(tuple(f'{each}.' for each in blocks)))
         if axes:
-            spaces[name] = replace(space, axes=axes)
+            spaces[name] = replace(space, axes=axes, taps=taps)
     return replace(graph, model=model, spaces=spaces)
