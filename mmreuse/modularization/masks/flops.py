@@ -6,14 +6,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from mmreuse.modularization.masks.layers import LayerCall, LayerWatch, parameter_names
-from mmreuse.utils.cost.complexity import macs_by_operator
-from mmreuse.utils.modes import evaluating
+from mmreuse.utils.cost.complexity import counting
 from mmreuse.utils.tables import Rows, Tabular
 
 #: FLOPs per element of what a norm in evaluation mode computes, as fvcore counts them.
-_NORMS = dict(batch_norm=2, layer_norm=5, group_norm=5)
+_NORMS = dict(batch_norm=2, layer_norm=5, group_norm=5, instance_norm=5)
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Uses:
     biases: tuple[str, ...]
     norms: int  # FLOPs
     pools: int  # of adaptive average pooling
-    products: int  # of activations with each other, as in attention
+    products: int  # of activations with each other, as in attention, and of all else
 
 
 @dataclass(frozen=True)
@@ -55,50 +55,64 @@ class Cost(Tabular):
                 for name, each in [*self.layers.items(), ('all', self)]]
 
 
-class _Counter(LayerWatch):
-    """Counts positions."""
+class _Shares(LayerWatch):
+    """Share out what a counter counts among weights, norms, pooling and products.
 
-    def __init__(self, model: nn.Module) -> None:
+    Args:
+        model: The network.
+        counter: Counts what runs in this block.
+    """
+
+    def __init__(self, model: nn.Module, counter: FlopCounterMode) -> None:
         super().__init__()
         self.names = parameter_names(model)
+        self.counter = counter
         self.uses: Counter[str] = Counter()
         self.biases: dict[str, None] = {}
-        self.norms = self.pools = 0
+        self.norms = self.pools = self.products = self.before = 0
 
     def name_of(self, tensor: Tensor | None) -> str | None:
         """Name of a parameter, also of a part of a fused projection, which is a view of it."""
         return self.names.get(id(tensor)) or self.names.get(id(getattr(tensor, '_base', None)))
 
+    def new(self) -> int:
+        """Return the multiply-adds since the last call."""
+        before, self.before = self.before, self.counter.get_total_flops() // 2
+        return self.before - before
+
     def see_layer(self, call: LayerCall) -> None:
-        weight, x = call.arguments['weight'], call.arguments['input']
-        key, bias = self.name_of(weight), self.name_of(call.arguments.get('bias'))
+        macs = self.new()
+        key, bias = (self.name_of(call.arguments.get(name)) for name in ('weight', 'bias'))
         if key is not None:
-            moves = x if call.name.startswith('conv_transpose') else call.output
-            self.uses[key] += moves.numel() // moves.shape[moves.dim() - call.rank - 1] * weight.numel()
+            self.uses[key] += macs
         if bias is not None:
             self.biases[bias] = None
 
     def see_other(self, name: str, args: tuple, kwargs: dict, output: Any) -> None:
+        macs = self.new()
         if name in _NORMS:
             self.norms += _NORMS[name] * output.numel()
         elif name.startswith('adaptive_avg_pool'):
             self.pools += (args[0] if args else kwargs['input']).numel()
+        else:
+            self.products += macs
 
 
 def count_uses(model: nn.Module, inputs: Tensor) -> Uses:
-    """Run a network once and count.
+    """Run a network once and share out its operations.
+
+    :func:`~mmreuse.utils.cost.complexity.counting` counts. Norms and pooling are counted otherwise here than by
+    :func:`~mmreuse.utils.cost.complexity.count_macs`: the published FLOPs of modules are those of fvcore.
 
     Args:
         model: Any, also on the meta device.
         inputs: What it runs on; counts are for the whole batch.
     """
-    counter = _Counter(model)
-    with evaluating(model), torch.no_grad(), counter:
+    with counting(model) as counter, _Shares(model, counter) as shares:
         model(inputs)
     parameters = dict(model.named_parameters())
-    products = sum(count for name, count in macs_by_operator(model, inputs).items() if 'bmm' in name)
-    return Uses({key: count // parameters[key].numel() for key, count in counter.uses.items()},
-                tuple(counter.biases), counter.norms, counter.pools, products)
+    return Uses({key: count // parameters[key].numel() for key, count in shares.uses.items()},
+                tuple(shares.biases), shares.norms, shares.pools, shares.products)
 
 
 def measure_cost(model: nn.Module, uses: Uses, masks: Mapping[str, Tensor] | None = None) -> Cost:

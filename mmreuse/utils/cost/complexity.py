@@ -72,22 +72,26 @@ def macs_so_far(module: nn.Module, inputs: Inputs) -> dict[str, int]:
         calls[name] += 1
 
     hooks = {child: lambda *_, name=name: leave(name) for name, child in module.named_modules()}
-    with forward_hooks(hooks), _counting(module) as counter:
+    with forward_hooks(hooks), counting(module) as counter:
         module(*_arguments(module, inputs))
     return so_far
 
 
 def _count(module: nn.Module, inputs: Inputs) -> dict[str, Counter[str]]:
     """Return multiply-accumulates by module, as the counter names them ('Global' is the whole), and operator."""
-    with _counting(module) as counter:
+    with counting(module) as counter:
         module(*_arguments(module, inputs))
     return {name: Counter({str(operator): count // 2 for operator, count in flops.items()})
             for name, flops in counter.get_flop_counts().items()}
 
 
 @contextmanager
-def _counting(module: nn.Module) -> Iterator[FlopCounterMode]:
-    """Count in evaluation mode, without gradients and without operators that the counter does not know."""
+def counting(module: nn.Module) -> Iterator[FlopCounterMode]:
+    """Count what a network does within the block, in evaluation mode and without gradients.
+
+    Yields:
+        FlopCounterMode: Two FLOPs are one multiply-accumulate.
+    """
     fast_attention = torch.backends.mha.get_fastpath_enabled()
     # The fast path is one opaque operator; the plain path shows its projections and products.
     torch.backends.mha.set_fastpath_enabled(False)
