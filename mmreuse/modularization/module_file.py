@@ -15,7 +15,7 @@ from mmreuse.networks.network_file import read
 from mmreuse.networks.record import set_record
 from mmreuse.utils.files.atomic import atomic_path
 from mmreuse.utils.files.io import PathLike, load_checkpoint, state_hash
-from mmreuse.utils.names import nearest
+from mmreuse.utils.state_fit import check_fit
 
 _MASK = '_mask'
 #: What the published files call a head.
@@ -134,14 +134,9 @@ def verify_base(module: ReusableModule, base: nn.Module) -> None:
 
 def _check_shapes(masks: Mapping[str, Tensor], base: nn.Module) -> None:
     parameters = dict(base.named_parameters())
-    for key, mask in masks.items():
-        name = key.removesuffix(_MASK)
-        if name not in parameters:
-            raise ArtefactError(f"the module is of another architecture than {type(base).__name__}, which has no "
-                                f"'{name}'. {nearest(name, parameters)}")
-        if parameters[name].shape != mask.shape:
-            raise ArtefactError(f"the module is of another architecture: '{key}' has shape {tuple(mask.shape)}, "
-                                f'the parameter {tuple(parameters[name].shape)}.')
+    masked = {key.removesuffix(_MASK): mask for key, mask in masks.items()}
+    check_fit({name: parameters[name] for name in masked if name in parameters} or parameters, masked,
+              f'the module is of another architecture than {type(base).__name__}', 'Name the base it was made of.')
 
 
 @torch.no_grad()

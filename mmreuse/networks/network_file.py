@@ -26,6 +26,7 @@ from mmreuse.networks.record import (
 )
 from mmreuse.utils.files.io import PathLike, load_tensors, save_tensors, state_hash
 from mmreuse.utils.files.manifest import versions
+from mmreuse.utils.state_fit import check_fit
 
 FORMAT = 1
 _KEY = 'network'
@@ -213,11 +214,8 @@ def _fill(network: nn.Module, tensors: Mapping[str, Tensor], path: PathLike) -> 
     """
     own = {**network.state_dict(keep_vars=True),
            **{f'{BUFFER}{key}': buffer for key, buffer in network.named_buffers() if f'{BUFFER}{key}' in tensors}}
-    for key in (*own, *tensors):
-        if key not in tensors or key not in own or own[key].shape != tensors[key].shape:
-            raise ArtefactError(f"{path}: does not fit the structure it names: '{key}' is "
-                                f"{_shape(tensors.get(key))} in the file, {_shape(own.get(key))} in the network. "
-                                'Another version of its library may have made it, or the file was changed.')
+    check_fit(own, tensors, f'{path}: does not fit the structure it names',
+              'Another version of its library may have made it, or the file was changed.')
     filled: dict[int, str] = {}
     for key, tensor in tensors.items():
         twin = filled.setdefault(id(own[key]), key)
@@ -227,10 +225,6 @@ def _fill(network: nn.Module, tensors: Mapping[str, Tensor], path: PathLike) -> 
             raise ArtefactError(f"{path}: '{twin}' and '{key}' are one parameter in the network that the structure "
                                 'says, and have two values. Build the network by a callable that leaves them apart, '
                                 'and save it with base=.')
-
-
-def _shape(tensor: Tensor | None) -> str:
-    return 'missing' if tensor is None else f'{tuple(tensor.shape)}'
 
 
 def _prove(network: nn.Module, skeleton: nn.Module, inputs: Sequence[Sequence[Any]], path: PathLike) -> None:

@@ -147,17 +147,23 @@ def check_finite(own: Mapping[str, Tensor], state: Mapping[str, Tensor], source:
                                 'infinite: its training diverged, or the file is damaged. Take another checkpoint.')
 
 
-def misfit(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
-    """Return, in sentences, in which names and shapes a state differs from that of a network; '' where it fits.
+def check_fit(own: Mapping[str, Tensor], state: Mapping[str, Tensor], source: str, remedy: str = _REMEDY) -> None:
+    """Check that a state has the names and shapes of a network's tensors.
 
     Args:
-        own: Of the network.
+        own: Of the network; may be on the meta device.
         state: What shall be loaded.
+        source: Where it comes from, or what is the matter, for the error.
+        remedy: What to do about it, for the error.
+
+    Raises:
+        ArtefactError: Tensors are missing, left over, or of another shape; names them.
     """
     names = _differing_names([name for name in own if name not in state], [name for name in state if name not in own],
                              own, state)
     shapes = _other_shapes({name: tuple(tensor.shape) for name, tensor in own.items()}, state)
-    return ' '.join(filter(None, (names, shapes)))
+    if problem := ' '.join(filter(None, (names, shapes))):
+        raise ArtefactError(f'{source}: {problem} {remedy}')
 
 
 @torch.no_grad()

@@ -198,7 +198,7 @@ def test_external_files_that_cannot_be_used_are_refused(tool, config, folder, tm
     state = external(folder)
     state.pop('params.conv1.weight')
     torch.save(state, tmp_path / 'b.pth')
-    assert 'backbone.conv1.weight is missing' in tool('evaluate_external', config, tmp_path / 'b.pth')
+    assert "it lacks 'backbone.conv1.weight'" in tool('evaluate_external', config, tmp_path / 'b.pth')
     assert not (tmp_path / 'gitrebasin.csv').exists()
 
 

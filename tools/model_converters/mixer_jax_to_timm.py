@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmreuse.command_line import ToolParser, run_tool, save_weights
-from mmreuse.errors import ArtefactError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,19 +40,6 @@ def convert(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
         array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T)) for name, array in arrays.items()}
 
 
-def check(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
-    """Compare with the network's tensors.
-
-    Raises:
-        ArtefactError: One is missing, left over, or of another shape.
-    """
-    for name in sorted(wanted.keys() | state.keys()):
-        shapes = [tuple(each[name].shape) if name in each else None for each in (state, wanted)]
-        if shapes[0] != shapes[1]:
-            raise ArtefactError(f"'{name}' has shape {shapes[0]}, in the network {shapes[1]}: the file is of another "
-                                'one. Give the name of its architecture.')
-
-
 def parse_args() -> Namespace:
     parser = ToolParser(__doc__)
     parser.add_argument('arrays', type=Path, help='.npz file')
@@ -67,9 +53,11 @@ def run(args: Namespace) -> None:
     import torch
 
     from mmreuse.utils.files.io import file_hash, load_arrays
+    from mmreuse.utils.state_fit import check_fit
     state = convert(load_arrays(args.arrays))
     with torch.device('meta'):
-        check(state, timm.create_model(args.model).state_dict())
+        check_fit(timm.create_model(args.model).state_dict(), state, f'{args.arrays}: the file is of another network',
+                  'Give the name of its architecture.')
     save_weights(args.out or args.arrays.with_name(f'{args.model}.safetensors'), state,
                  source=args.arrays.name, source_hash=file_hash(args.arrays))
 

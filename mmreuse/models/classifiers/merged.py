@@ -9,7 +9,7 @@ from mmengine.model import BaseModel
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
-from mmreuse.errors import ArtefactError, ConfigError
+from mmreuse.errors import ConfigError
 from mmreuse.graph import verified_each
 from mmreuse.merging import Matching, MergedModel, find_start, find_stop, recipe_of, skeleton, spaces_between
 from mmreuse.merging.files import add_biases, record_merge
@@ -19,7 +19,7 @@ from mmreuse.models.classifiers.sources import Scatter, build_source, class_scor
 from mmreuse.networks.record import record_of, set_record
 from mmreuse.registry import MODELS
 from mmreuse.utils.class_split import Classes, resolve_tasks
-from mmreuse.utils.state_fit import misfit
+from mmreuse.utils.state_fit import check_fit
 
 
 @MODELS.register_module()
@@ -222,6 +222,6 @@ class MergedClassifier(BaseModel):
         self.hold(merged, 'a matcher')
         # mmengine would only log what does not fit, and go on with random weights.
         own = self.merged.state_dict(prefix=f'{prefix}merged.')
-        if problem := misfit(own, {key: state_dict[key] for key in own if key in state_dict}):
-            raise ArtefactError(f'the checkpoint is of other sources: {problem} Take the config it was made with.')
+        check_fit(own, {key: state_dict[key] for key in own if key in state_dict},
+                  'the checkpoint is of other sources', 'Take the config it was made with.')
         super()._load_from_state_dict(state_dict, prefix, *args)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.models.backbones import CifarResNet
 from mmreuse.utils.files.io import load_arrays, load_checkpoint
+from mmreuse.utils.state_fit import check_fit
 
 _PREFIX = re.compile(r'^(module|model|params|batch_stats)\.')
 #: From the MLP-Mixer that modules are published for to timm's, in the order in which they are replaced.
@@ -92,19 +93,13 @@ def convert(state: Mapping[str, Tensor], model: nn.Module, *, statistics: bool =
         ConfigError: The network has no backbone, hence the names of plain networks.
     """
     if not hasattr(model, 'backbone'):
-        raise ConfigError(f'{type(model).__name__} has no backbone: it is a plain net itself. Name the file as the '
+        raise ConfigError(f'{type(model).__name__} has no backbone: it is a plain network itself. Name the file as the '
                           'checkpoint in its config, nothing has to be converted.')
     wanted = model.state_dict()
     found = {_renamed(name, model): tensor for name, tensor in state.items()}
     endings = ('num_batches_tracked',) if statistics else ('num_batches_tracked', 'running_mean', 'running_var')
     own = {name: tensor for name, tensor in wanted.items() if name.endswith(endings) or name == 'head.class_vectors'}
     found = {**own, **found}
-    problems = [f'{name} is missing' for name in wanted.keys() - found.keys()]
-    problems += [f'{name} is left over' for name in found.keys() - wanted.keys()]
-    problems += [f'{name} has shape {tuple(found[name].shape)}, not {tuple(wanted[name].shape)}'
-                 for name in found.keys() & wanted.keys() if found[name].shape != wanted[name].shape]
-    if problems:
-        raise ArtefactError('the weights are not of the net that the config describes: '
-                            f'{"; ".join(sorted(problems)[:6])} ({len(problems)} differences). '
-                            'Choose the config of their architecture, width and head.')
+    check_fit(wanted, found, 'the weights are not of the network that the config describes',
+              'Choose the config of their architecture, width and head.')
     return {name: found[name] for name in wanted}

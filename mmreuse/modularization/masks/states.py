@@ -4,11 +4,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from mmreuse.errors import ArtefactError
 from mmreuse.graph import copy_model
 from mmreuse.modularization.masks.masks import MaskedLayer, mask_parameters, masked_tensors, problem_masks
 from mmreuse.utils.files.io import state_hash
-from mmreuse.utils.state_fit import misfit
+from mmreuse.utils.state_fit import check_fit
 
 
 def frozen_hash(model: nn.Module) -> str:
@@ -43,8 +42,7 @@ def load_mask_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
         ArtefactError: The names or shapes differ; the model is unchanged then.
     """
     masks = mask_parameters(model)
-    if problem := misfit(masks, state):
-        raise ArtefactError(f'masks of another network: {problem}')
+    check_fit(masks, state, 'masks of another network')
     for name, mask in masks.items():
         mask.copy_(state[name])
 

@@ -9,6 +9,7 @@ from mmreuse.errors import ArtefactError, SpaceError
 from mmreuse.graph import FeatureSpace, NarrowAttention, Select, TracedModel, repaired, transform
 from mmreuse.registry import LAYERS
 from mmreuse.statistics import inputs_for
+from mmreuse.utils.state_fit import check_fit
 
 LAYERS.register_module(module=NarrowAttention)
 
@@ -32,17 +33,15 @@ def narrow_to(model: nn.Module, inputs: Tensor | tuple[Any, ...], state: Mapping
     graph = repaired(model, inputs_for(model, inputs))
     shapes = {key: tensor.shape for key, tensor in state.items()}
     widths = {name: _width(space, graph, shapes) for name, space in graph.spaces.items() if space.blocks is None}
+    other = f'the checkpoint is not of a narrower {type(model).__name__}'
     try:
         narrow = transform(graph, {name: Select(torch.arange(width)) for name, width in widths.items()
                                    if width is not None and 0 < width < graph.spaces[name].size})
     except SpaceError as error:
-        raise ArtefactError(f'the checkpoint is not of a narrower {type(model).__name__}: {error}') from error
-    for key, tensor in narrow.state_dict().items():
-        if shapes.get(key) != tensor.shape:
-            found = tuple(shapes[key]) if key in shapes else 'missing'
-            raise ArtefactError(
-                f"the checkpoint is not of a narrower {type(model).__name__}: '{key}' is {found}, beside the other "
-                f'tensors it should be {tuple(tensor.shape)}. Take the config it was made with.')
+        raise ArtefactError(f'{other}: {error}') from error
+    own = narrow.state_dict()
+    check_fit(own, {key: state[key] for key in own if key in state}, f'{other} as wide as its other tensors say',
+              'Take the config it was made with.')
     return narrow
 
 
