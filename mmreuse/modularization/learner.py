@@ -15,13 +15,15 @@ from mmreuse.graph import copy_model, frozen_random
 from mmreuse.modularization.head import ModuleHead, fit_head, record_module, select_classes
 from mmreuse.modularization.masks.budget import check_share, hold_budget, mask_saliency, rank_masks
 from mmreuse.modularization.masks.masks import apply_masks, mask_parameters, mask_ratio, train_masks
-from mmreuse.modularization.masks.states import mask_state, materialize
+from mmreuse.modularization.masks.states import load_mask_state, mask_state, materialize
 from mmreuse.modularization.original import original_labels
 from mmreuse.modularization.report import recalls, report_of
+from mmreuse.modularization.snapshots import Snapshots
 from mmreuse.networks import open_network
 from mmreuse.networks.references import Reference
 from mmreuse.statistics import BATCH_SIZE, Data, batches, device_of, labelled, logits_of
 from mmreuse.utils.class_split import balanced_order
+from mmreuse.utils.files.io import PathLike, state_hash
 from mmreuse.utils.progress import progress
 from mmreuse.utils.schedule import polynomial
 
@@ -37,7 +39,7 @@ _LOOKS = 10
 
 def modularize(model: Reference, data: Data, classes: Collection[int] | Tensor | np.ndarray, *,
                ratio: float = 0.15, epochs: int = 12, lr: float = 0.01, head_lr: float = 0.01, end: float = 0.6,
-               validation: Data | None = None, seed: int = 0) -> nn.Sequential:
+               validation: Data | None = None, seed: int = 0, folder: PathLike | None = None) -> nn.Sequential:
     """Keep the part of a trained classifier that tells some classes apart, or one class from the rest.
 
     ::
@@ -63,6 +65,8 @@ def modularize(model: Reference, data: Data, classes: Collection[int] | Tensor |
         end: Share of the training after which the budget stays as it is, in [0, 1].
         validation: As ``data``, not of the test set, to choose by and for the report; otherwise that is about ``data``.
         seed: Of all random draws, dropout's as well; the global generators are left as they are.
+        folder: Where the state is kept about once a minute: killed and called again with the same arguments, it resumes
+            and ends with the same module, bit for bit. Whoever keeps the module removes the folder.
 
     Returns:
         nn.Sequential: A plain network with zeros, and the head behind it. Its ``report`` is a
@@ -83,7 +87,7 @@ def modularize(model: Reference, data: Data, classes: Collection[int] | Tensor |
     with frozen_random(seed):
         problem = _Problem.of(data, classes, 'data')
         chosen = None if validation is None else _Problem.of(validation, classes, 'validation')
-        return _Learner(model, problem, chosen, seed).learn(ratio, epochs, lr, head_lr, end)
+        return _Learner(model, problem, chosen, seed).learn(ratio, epochs, lr, head_lr, end, folder)
 
 
 def _ids(classes: Collection[int]) -> list[int]:
@@ -130,6 +134,11 @@ class _Problem:
         return cls(images, original, labels, classes)
 
     @property
+    def hash(self) -> str:
+        """Return the hash of the samples and their labels."""
+        return state_hash(dict(images=self.images, original=self.original))
+
+    @property
     def binary(self) -> bool:
         """Return whether one class is told from the rest."""
         return len(self.classes) == 1
@@ -173,20 +182,25 @@ class _Learner:
         self.dtype = torch.float64 if wide else torch.float32
         self.base = copy_model(model).to(self.dtype).eval()
 
-    def learn(self, ratio: float, epochs: int, lr: float, head_lr: float, end: float) -> nn.Sequential:
+    def learn(self, ratio: float, epochs: int, lr: float, head_lr: float, end: float,
+              folder: PathLike | None) -> nn.Sequential:
         """Learn the module, see :func:`modularize`."""
         predicted = self._start_head()
         apply_masks(self.base)
         train_masks(self.base)
-        rank_masks(self.base, mask_saliency(self.base, self._loss, progress(self.problem.epoch(self.seed), 'saliency')))
         optimizer = torch.optim.Adam([dict(params=list(mask_parameters(self.base).values()), lr=lr),
                                       dict(params=list(self.head.parameters()), lr=head_lr)], eps=_EPS)
         steps = max(epochs * len(self.problem.epoch(self.seed)), _LEAST_STEPS)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         last = int(end * steps)
         gap = _INTERVAL * math.ceil((steps - last + 1) / (_LOOKS * _INTERVAL))
-        best, state = -1., {}
+        snapshots = Snapshots(folder, [state_hash(self.model), self.problem.hash, self.measured.hash, self.seed,
+                                       self.problem.classes, ratio, steps, lr, head_lr, end],
+                              [optimizer, schedule, self.head])
+        done, best, state = self._resume(snapshots)
         for step, places in enumerate(self._places(steps), 1):
+            if step <= done:
+                continue
             optimizer.zero_grad()
             self._loss(places).backward()
             optimizer.step()
@@ -198,6 +212,7 @@ class _Learner:
                 accuracy = sum(recalls(self._predict(), self.measured.labels, len(self.problem.names)))
                 if accuracy >= best or self.validation is None:
                     best, state = accuracy, self._state()
+            snapshots.save(done=step, best=best, state=state, masks=mask_parameters(self.base))
         return self._finish(state, predicted)
 
     def _start_head(self) -> dict[str, Tensor]:
@@ -212,6 +227,16 @@ class _Learner:
         with torch.no_grad():
             return {'original': original_labels(logits, self.problem.classes, self.problem.binary).cpu(),
                     'head only': self.head(logits).argmax(1).cpu()}
+
+    def _resume(self, snapshots: Snapshots) -> tuple[int, float, dict[str, Any]]:
+        """Return the steps that are done, the best accuracy so far and its state; set the masks."""
+        saved = snapshots.load()
+        if saved is None:
+            batches = progress(self.problem.epoch(self.seed), 'saliency')
+            rank_masks(self.base, mask_saliency(self.base, self._loss, batches))
+            return 0, -1., {}
+        load_mask_state(self.base, saved['masks'])
+        return saved['done'], saved['best'], saved['state']
 
     def _places(self, steps: int) -> Iterator[Tensor]:
         """Yield the batches of places, as many as there are steps."""
@@ -245,7 +270,7 @@ class _Learner:
     @torch.no_grad()
     def _finish(self, state: dict[str, Any], predicted: dict[str, Tensor]) -> nn.Sequential:
         """Put the chosen state together, in the network's own precision, and say what it can."""
-        self.base = materialize(self.base, state['masks'])
+        self.base = materialize(self.base, {name: mask.to(self.device) for name, mask in state['masks'].items()})
         self.head.load_state_dict(state['head'])
         predicted['module'] = self.head(self._logits(self.measured.images)).argmax(1).cpu()
         tensors = self.base.state_dict(keep_vars=True)

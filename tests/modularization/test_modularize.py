@@ -8,8 +8,9 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
+from mmreuse.engine.jobs.modularize import modularize as modularize_job
 from mmreuse.errors import ConfigError, DataError
-from mmreuse.modularization import modularize
+from mmreuse.modularization import learner, modularize, snapshots
 
 
 @pytest.fixture(scope='module')
@@ -173,3 +174,28 @@ def test_few_images_are_enough_for_the_example_of_the_readme():
         module = modularize(net.eval(), (images[1000:1400], labels[1000:1400]), [label])
         found = recalls_of(module, images[1400:], labels[1400:], label)
         assert min(found) > .7 and sum(found) / 2 > .85
+
+
+def test_a_killed_call_resumes_and_ends_with_the_same_bytes(blobs, tmp_path, monkeypatch):
+    net, images, labels = blobs
+    net = with_dropout(net)
+    monkeypatch.setattr(snapshots, '_SECONDS', 0)
+    monkeypatch.setattr(learner, '_LEAST_STEPS', 60)
+    options = dict(classes=[2], epochs=1, labelled=(images[:200], labels[:200]),
+                   validation=(images[200:], labels[200:]))
+    loss, steps = learner._Learner._loss, []
+
+    def stopped(self, places, last=47):
+        steps.append(places)
+        if len(steps) == last:
+            raise KeyboardInterrupt
+        return loss(self, places)
+
+    whole = modularize_job([net], folder=tmp_path / 'whole', **options)
+    monkeypatch.setattr(learner._Learner, '_loss', stopped)
+    with pytest.raises(KeyboardInterrupt):
+        modularize_job([net], folder=tmp_path / 'killed', **options)
+    resumed = modularize_job([net], folder=tmp_path / 'killed', **options)
+    assert len(steps) == 47 + 20, 'two for saliencies and 45 steps, of which 40 were kept of 60'
+    assert equal(whole, resumed) and whole.report == resumed.report
+    assert not equal(whole, modularize_job([net], folder=tmp_path / 'killed', **{**options, 'classes': [1]}))

@@ -1,5 +1,6 @@
 """Keep the part of a classifier that some classes need: weights, or blocks, channels and heads."""
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -7,6 +8,7 @@ from torch import nn
 
 from mmreuse.engine.jobs.job import Classes
 from mmreuse.engine.jobs.prune import simpler
+from mmreuse.engine.training.train_in_folder import TRAINING
 from mmreuse.modularization import ModuleHead, fit_head, select_classes
 from mmreuse.modularization import modularize as modularize_model
 from mmreuse.modularization import modularize_channels as modularize_model_channels
@@ -50,15 +52,15 @@ def _largest_weights(networks: Sequence[nn.Module], result: nn.Module, *, labell
     return nn.Sequential(pruned, head).eval()
 
 
-@JOBS.register_module(needs=('labelled', 'validation', 'seed'), classes=_classes, equal_cost=_largest_weights,
+@JOBS.register_module(needs=('labelled', 'validation', 'seed', 'folder'), classes=_classes, equal_cost=_largest_weights,
                       check=_check)
 def modularize(networks: Sequence[nn.Module], *, labelled: Iterable, validation: Iterable | None = None, seed: int = 0,
-               classes: Sequence[int | str], ratio: float = 0.15, epochs: int = 12, lr: float = 0.01,
+               folder: Path, classes: Sequence[int | str], ratio: float = 0.15, epochs: int = 12, lr: float = 0.01,
                head_lr: float = 0.01, end: float = 0.6) -> nn.Module:
     """Learn the module of some classes, by ids or names, see :func:`mmreuse.modularization.modularize`."""
     ids = class_ids(classes, record_of(networks[0]).classes or 2**31)
     return modularize_model(networks[0], labelled, ids, ratio=ratio, epochs=epochs, lr=lr, head_lr=head_lr, end=end,
-                            validation=validation, seed=seed)
+                            validation=validation, seed=seed, folder=folder / TRAINING)
 
 
 def _check_channels(options: Mapping[str, Any]) -> None:

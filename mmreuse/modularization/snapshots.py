@@ -1,0 +1,52 @@
+"""Snapshots of a learning loop, from which a killed one resumes."""
+import hashlib
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmreuse.utils.files.atomic import atomic_path
+from mmreuse.utils.files.io import PathLike, load_checkpoint, to_json
+
+#: Seconds between two of them.
+_SECONDS = 60
+
+
+class Snapshots:
+    """Keep the state of a loop in a file, about once a minute.
+
+    Args:
+        folder: None: nothing is kept.
+        made_of: Settings, and hashes of networks and data, by which the file is named, so that no loop resumes another.
+        parts: What has a state dict, in its order.
+    """
+
+    def __init__(self, folder: PathLike | None, made_of: Any, parts: Iterable[Any]) -> None:
+        name = hashlib.sha256(to_json(made_of, 'settings of the loop').encode()).hexdigest()[:16]
+        self.path = None if folder is None else Path(folder) / f'{name}.pth'
+        self.parts = list(parts)
+        self.last = time.monotonic()
+
+    def save(self, **values: Any) -> None:
+        """Write the states of the parts and of torch's generators, and other values, unless the last are recent."""
+        if self.path is None or time.monotonic() - self.last < _SECONDS:
+            return
+        devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+        with atomic_path(self.path) as temporary:
+            torch.save(dict(values=values, parts=[part.state_dict() for part in self.parts],
+                            draws=[torch.get_rng_state(), *devices]), temporary)
+        self.last = time.monotonic()
+
+    def load(self) -> dict[str, Any] | None:
+        """Put parts and generators into their saved states, and return the other values; None where none are saved."""
+        if self.path is None or not self.path.is_file():
+            return None
+        saved = load_checkpoint(self.path)
+        for part, state in zip(self.parts, saved['parts'], strict=True):
+            part.load_state_dict(state)
+        cpu, *devices = saved['draws']
+        torch.set_rng_state(cpu)
+        torch.cuda.set_rng_state_all(devices)
+        return saved['values']
