@@ -89,6 +89,8 @@ def test_the_other_studies_of_merges(run, nets):
         'backbone.fc0', 'backbone.fc1', 'backbone.fc2', 'head.fc']
     norms = run('running-statistics', *nets['resnet'])['rows']
     assert len(norms) == 7 and all(row['variance_ratio'] > 0 for row in norms)
+    other = run('running-statistics', *nets['resnet'], '--seed', '1')['rows']  # other images
+    assert [row['reset_mean'] for row in norms] != [row['reset_mean'] for row in other]
     assert [row['network'] for row in run('outputs', *nets['mlp'])['rows']] == ['midpoint', 'end 1', 'end 2']
     assert len(run('magnitudes', *nets['mlp'])['values']['rescaled']) == 4
     assert 'rescaled' not in run('magnitudes', *nets['resnet'])['values']

@@ -39,6 +39,7 @@ def parse_args(argv: Sequence[str] | None = None) -> Namespace:
                            help='where results go (default: work_dirs/diagnostics/<config name>)')
         study.add_argument('--cfg-options', nargs='+', action=OptionAction, metavar='KEY=VALUE',
                            help='override the config')
+        study.add_argument('--seed', type=int, help='of the order of the training images (default: of the config)')
         if name == 'vanishing':
             study.add_argument('--metric', default='diff', help='diff, ratio or total: g, g / f or f (default: diff)')
             study.add_argument('--norm', default='l2_mean', help='l1, l1_mean, l2 or l2_mean (default: l2_mean)')
@@ -55,8 +56,9 @@ def run(args: Namespace) -> None:
     from mmreuse.utils.tables import print_rows
     out = args.work_dir or Path('work_dirs/diagnostics', Path(args.config).stem)
     settings = {key: getattr(args, key) for key in ('metric', 'norm', 'offset', 'plain') if hasattr(args, key)}
+    options = {**(args.cfg_options or {}), **({} if args.seed is None else dict(seed=args.seed))}
     rows = diagnose(args.study, args.config, args.checkpoints, out, samples=args.samples, pruned=args.pruned,
-                    matcher=args.matcher, reset_norms=args.reset, options=args.cfg_options, **settings)
+                    matcher=args.matcher, reset_norms=args.reset, options=options, **settings)
     print_rows(rows)
     print(f'{out / args.study}.json and figures are written.')
 
