@@ -12,7 +12,7 @@ from mmreuse.engine import launch
 from mmreuse.engine.run_config import configured
 from mmreuse.errors import ConfigError
 from mmreuse.registry import MODELS
-from mmreuse.utils.files.io import load_checkpoint
+from mmreuse.utils.files.io import load_checkpoint, load_tensors
 
 
 def options(iterations=20, **more):
@@ -75,6 +75,8 @@ def test_agreement_with_the_sources_rises(distilled, tmp_path):
     assert metrics['train/loss_surest'] > 0 and metrics['iter'] == 20
     best, = work_dir.glob('best_agreement_*.pth')
     assert all(key.startswith('merged.') for key in weights(best))  # what any config of the merge loads
+    file = load_tensors(work_dir / 'network.safetensors')[0]
+    assert same(file, {key.removeprefix('merged.'): tensor for key, tensor in weights(best).items()})
 
 
 def test_no_iterations_are_the_merge_itself(distilled, tmp_path):

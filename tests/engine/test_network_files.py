@@ -3,7 +3,8 @@ import pytest
 import torch
 from job_nets import DIGITS, PREPROCESSING, model
 from mmengine.config import Config
-from small_training import make_runner
+from mmengine.evaluator import Evaluator
+from small_training import Score, make_runner
 
 from mmreuse.engine import SafeRunner
 from mmreuse.networks import describe, load, open_network, record_of
@@ -36,6 +37,23 @@ def test_what_is_pruned_and_trained_on_is_a_network_file(epochs, averages, tmp_p
     assert record_of(network).classes == DIGITS and record_of(network).preprocessing['mean'] == [78.] * 3
     saved = torch.load(tmp_path / 'work' / f'epoch_{epochs}.pth', weights_only=True)['state_dict']
     assert all(tensor.equal(saved[name]) for name, tensor in load(file).state_dict().items())
+
+
+def test_the_best_state_is_left_where_it_is_kept(tmp_path):
+    cfg = config(tmp_path, 3)
+    cfg.val_dataloader = dict(cfg.train_dataloader, dataset=dict(cfg.train_dataloader.dataset, split='val'))
+    cfg.val_cfg, cfg.val_evaluator = dict(), dict(type='mmpretrain.Accuracy')
+    cfg.default_hooks = dict(checkpoint=dict(type='CheckpointHook', save_best='acc', rule='greater'))
+    runner = SafeRunner.from_cfg(cfg)
+    runner._val_evaluator = Evaluator(Score([.2, .9, .4]))
+    runner.train()
+    file, saved = tmp_path / 'work' / 'network.safetensors', {
+        name: torch.load(tmp_path / 'work' / f'{name}.pth', weights_only=True)['state_dict']
+        for name in ('best_acc_epoch_2', 'epoch_3')}
+    own = load(file).state_dict()
+    assert all(tensor.equal(saved['best_acc_epoch_2'][name]) for name, tensor in own.items())
+    assert all(tensor.equal(saved['epoch_3'][name]) for name, tensor in runner.model.state_dict().items())
+    assert record_of(load(file)).metrics['acc'] == .9 and 'trained for 2 epochs' in describe(file)
 
 
 def test_a_run_that_is_ended_leaves_no_network_of_an_earlier_one(tmp_path):
