@@ -27,6 +27,16 @@ def test_job_brings_a_changed_network_nearer_and_can_be_compared(tmp_path):
     assert not torch.equal(other[0].weight, result[0].weight)  # from random weights
 
 
+@pytest.mark.parametrize('renormalizer, calibrates', [
+    ('auto', True), (dict(type='auto', candidates=['reset', ['reset', 'calibrate']]), True),
+    (dict(type='auto', candidates=['reset']), False)])
+def test_what_may_choose_to_calibrate_stands_beside_its_control_too(renormalizer, calibrates):
+    networks = [net(), net(seed=1)]
+    given = dict(images=[images(64)], validation=[(images(64), torch.arange(64) % 5)], seed=0)
+    job = find_job(dict(type='merge', matcher='identity', renormalizers=[renormalizer]))
+    assert (calibrated_from_random(job, networks, **given) is not None) == calibrates
+
+
 @pytest.mark.parametrize('options, count', [
     (dict(type='renormalize'), 2), (dict(type='merge', matcher='permute'), 2),
     (dict(type='prune_channels', target=.6), 1), (dict(type='prune', sparsity=.5), 1)])

@@ -11,9 +11,9 @@ from mmreuse.errors import ConfigError
 from mmreuse.networks import record_of
 from mmreuse.networks.record import zeros_of
 from mmreuse.registry import JOBS, Job
+from mmreuse.renormalization.methods.auto import calibrates
 from mmreuse.statistics.passes import images_of
 from mmreuse.utils.configs.components import check_keywords
-from mmreuse.utils.configs.methods import method_name
 from mmreuse.utils.names import nearest
 
 #: Names of the outputs of a network in their order, or how many there are.
@@ -76,13 +76,14 @@ def equal_cost_network(job: Job, networks: Sequence[nn.Module], result: nn.Modul
 def calibrated_from_random(job: Job, networks: Sequence[nn.Module], *, seed: int, **given: Any) -> nn.Module | None:
     """Return what a job makes if its calibration starts from random weights; None for a job that does not calibrate.
 
-    What such a network reaches, too, is not owed to what the job did before it calibrated.
+    What such a network reaches, too, is not owed to what the job did before it calibrated. A job that may choose to
+    calibrate (``auto``) chooses again, from the same candidates.
 
     Args:
         job, networks, seed, given: As for :func:`equal_cost_network`.
     """
     repairs = job.options.get('renormalizers') or ()
-    if 'calibrate' not in map(method_name, repairs):
+    if not calibrates(repairs):
         return None
     return job.function(networks, **{**job.options, **job.accepted({**given, 'seed': seed}),
                                      'renormalizers': [partial(redraw, seed=seed), *repairs]})

@@ -15,6 +15,7 @@ from mmreuse.renormalization.measure import measure_ends
 from mmreuse.renormalization.score import Score, scorer
 from mmreuse.renormalization.target_layers import Layers
 from mmreuse.renormalization.target_statistics import Statistics
+from mmreuse.utils.configs.methods import find_method
 
 logger = logging.getLogger(__name__)
 
@@ -98,6 +99,21 @@ def auto(
     listed = [f'{label} {value:.4f}' for label, value in scores.items()] + [f'{label} does not fit' for label in unfit]
     logger.info("renormalizer '%s' scores best: %s", name, ', '.join(listed))
     return Choice(name, scores, unfit, tuple(methods.get(name, ())))
+
+
+def calibrates(methods: Methods) -> bool:
+    """Return whether renormalizers, or one that :func:`auto` may choose, calibrate.
+
+    Args:
+        methods: Name, config or function, or several.
+    """
+    if isinstance(methods, list | tuple):
+        return any(map(calibrates, methods))
+    method = find_method(RENORMALIZERS, methods)
+    if method.name != 'auto':
+        return method.name == 'calibrate'
+    candidates = method.options.get('candidates')
+    return candidates is None or calibrates(candidates)
 
 
 def label_of(methods: Sequence[Method]) -> str:
