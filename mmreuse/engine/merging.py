@@ -168,6 +168,7 @@ def merge_sources(
     *,
     overrides: Mapping[str, MethodLike] | None = None,
     refit: bool = False,
+    matchings: Mapping[str, Matching] | None = None,
 ) -> dict[str, float]:
     """Merge the sources of a classifier, from its start to its stop.
 
@@ -177,6 +178,7 @@ def merge_sources(
         matcher: Name or config of :data:`mmreuse.registry.MATCHERS`.
         overrides: Other matchers for some spaces, by regular expression.
         refit: Unmerge by least squares, see :func:`mmreuse.merging.matching.refit.refit`.
+        matchings: What an earlier call with the same arguments has found, to be used again.
 
     Returns:
         dict[str, float]: See :func:`merge_metrics`.
@@ -185,9 +187,11 @@ def merge_sources(
         SpaceError, ConfigError: As :func:`~mmreuse.merging.matching.match_spaces.match_spaces`.
     """
     started = time.perf_counter()
-    found = moments() if model.spaces and (refit or needs_moments(matcher, overrides)) else None
+    measured = matchings is None and model.spaces and (refit or needs_moments(matcher, overrides))
+    found = moments() if measured else None
     collected = time.perf_counter()
-    matchings = match_and_refit(model.graphs, found, matcher, spaces=model.spaces, overrides=overrides, refit=refit)
+    if matchings is None:
+        matchings = match_and_refit(model.graphs, found, matcher, spaces=model.spaces, overrides=overrides, refit=refit)
     matched = time.perf_counter()
     model.hold(merge_weights(model.graphs, matchings, start=model.start, stop=model.stop), method_name(matcher),
                matchings)

@@ -28,10 +28,11 @@ from mmreuse.engine.evaluation import evaluate
 from mmreuse.engine.merging import merge_sources, renormalize_merged
 from mmreuse.engine.runners.sweeps.merging import MERGE, STOPS, MergingRunner
 from mmreuse.errors import ConfigError
+from mmreuse.merging import Matching
 from mmreuse.merging.merge import each_alone
 from mmreuse.models.classifiers import MergedClassifier
-from mmreuse.registry import RENORMALIZERS, RUNNERS
-from mmreuse.renormalization.methods.auto import label_of
+from mmreuse.registry import MATCHERS, RENORMALIZERS, RUNNERS
+from mmreuse.renormalization.methods.auto import calibrates, label_of
 from mmreuse.statistics.passes import image_batches
 from mmreuse.utils.configs.methods import MethodLike, find_method
 from mmreuse.utils.cost.complexity import count_macs
@@ -83,6 +84,7 @@ class RepairRunner(MergingRunner):
         super().__init__(cfg)
         self.repairs: list[Sequence[MethodLike]] = self.part.get('renormalizers', [self.renormalizers])
         self.distillation: dict[str, Any] | None = self.part.get('distill')
+        self._matched: dict[tuple, Mapping[str, Matching]] = {}
 
     def check(self) -> None:
         """Also: the renormalizers and controls exist, and distillation has options that make sense.
@@ -109,7 +111,7 @@ class RepairRunner(MergingRunner):
             methods = [find_method(RENORMALIZERS, method) for method in repair]
             cell = dict(matcher=matcher if isinstance(matcher, str) else matcher['type'], stop=stop,
                         repair=label_of(methods), steps=self._steps[-1], split=self.split)
-            repaired = self.distillation is not None or any(method.name == 'calibrate' for method in methods)
+            repaired = self.distillation is not None or calibrates(repair)
             names = [MERGE, *(self._wanted(self._controls()) if repaired else ())]
             found += [(dict(network=name, **cell | (dict(steps=0) if name.startswith(HEAD) else {})), (matcher, repair))
                       for name in names]
@@ -197,8 +199,11 @@ class RepairRunner(MergingRunner):
         """The merge with the weights of a start; matched as the merge is, so that targets are the same."""
         model, name = self.model, cell['network']
         model.set_span(self.start, STOPS.get(cell['stop'], cell['stop']))
-        merge_sources(model, lambda: self.moments, 'identity' if name == AVERAGE else matcher,
+        matcher = 'identity' if name == AVERAGE else matcher
+        key = model.start, model.stop, label_of([find_method(MATCHERS, matcher)])
+        merge_sources(model, lambda: self.moments, matcher, matchings=self._matched.get(key),
                       **{key: self.options[key] for key in ('overrides', 'refit') if key in self.options})
+        self._matched[key] = model.matchings
         if name == RANDOM:
             model.merged.trunk = random_start(model.merged.trunk, self.seed)
         elif name.startswith(FROM):
