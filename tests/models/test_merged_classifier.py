@@ -7,7 +7,11 @@ from mmpretrain.structures import DataSample
 
 from mmreuse.engine.merging import collect_moments, merge_sources, renormalize_merged
 from mmreuse.errors import ArtefactError, ConfigError, SpaceError
+from mmreuse.graph import Dense
 from mmreuse.models import MergedClassifier
+from mmreuse.networks import describe, load, save
+from mmreuse.registry import MODELS
+from mmreuse.utils.configs.files import read_config
 
 TASKS = [[0, 3, 4], [1, 2]]
 
@@ -108,6 +112,30 @@ def test_merged_with_itself_a_net_is_itself(images):
     model.sources[1].model.load_state_dict(model.sources[0].model.state_dict())
     merge_sources(model, lambda: collect_moments(model, [images]), 'permute')
     torch.testing.assert_close(model(images), model.sources[0].model(images), rtol=1e-5, atol=1e-6)
+
+
+@torch.no_grad()
+def test_transformers_in_canonical_form_compute_the_same_and_merge_by_orthogonal_maps(images, tmp_path):
+    """The digits transformer, two blocks of it, with itself: turned into its own streams it is itself."""
+    arch = dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32)
+    options = {'model.backbone.arch': arch, 'model.head.in_channels': 16, 'model.head.features.dims': 16}
+    configs = [f'configs/zipit/sources/vit_digits-5+5_{part}.py' for part in 'ab']
+    plain = MODELS.build(read_config(configs[0], options).model).eval()
+    for parameter in plain.parameters():
+        parameter.add_(0.2 * torch.randn_like(parameter))
+    torch.save(plain.state_dict(), tmp_path / 'vit.pth')
+    sources = [dict(config=config, options=options, checkpoint=tmp_path / 'vit.pth') for config in configs]
+    model = MergedClassifier(sources, dict(num_classes=10, parts=2, seed=0), (3, 8, 8), canonicalize=True).eval()
+    model.init_weights()
+    for source in model.sources:
+        torch.testing.assert_close(source.model(images), plain(images), rtol=1e-4, atol=1e-4)
+    merge_sources(model, lambda: collect_moments(model, [images]), 'procrustes')
+    turned = [name for name, matching in model.matchings.items() if isinstance(matching.map, Dense)]
+    assert any(model.graphs[0].spaces[name].group == 'orthogonal' for name in turned)
+    torch.testing.assert_close(model(images), plain(images), rtol=1e-3, atol=1e-3)
+    save(model.plain_network(), tmp_path / 'merged.safetensors')
+    assert torch.equal(load(tmp_path / 'merged.safetensors')(images), model(images))
+    assert 'in canonical form' in describe(tmp_path / 'merged.safetensors')
 
 
 def test_reset_takes_statistics_of_the_images(images):

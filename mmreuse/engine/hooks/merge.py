@@ -17,6 +17,7 @@ from mmreuse.engine.merging import (
 )
 from mmreuse.engine.unwrap_model import averages_follow, model_of, models_of, parameters_may_change, resumed
 from mmreuse.merging.matching.requirements import needs_moments
+from mmreuse.merging.matching.symmetries import wants_canonical
 from mmreuse.merging.merge import check_merger
 from mmreuse.merging.shared.merge_shared import Mergers, Scale
 from mmreuse.models.classifiers import MergedClassifier
@@ -81,6 +82,10 @@ class MergeHook(Hook):
         if self.merger is not None:
             check_merger(self.merger, self.base, self.scale, True, matches=self.refit or bool(self.overrides))
         needs_moments(self.matcher, self.overrides)
+        matchers = [self.matcher, *(self.overrides or {}).values()] if self.merger is None else []
+        if wants_canonical(*matchers) and not model_of(runner, MergedClassifier).canonical:
+            runner.logger.warning('Matchers that use more symmetries than permutations find few of them in networks as '
+                                  'they are trained: set model.canonicalize=True.')
         matching_images(runner).check(self.samples, 'MergeHook')
 
     def before_train(self, runner: Any) -> None:

@@ -38,6 +38,9 @@ class MergedClassifier(BaseModel):
         num_classes: Number of all classes C; None: one more than the largest id of a task.
         start: Where the merge begins: a module, a share of the layers, ``dict(index=k)``, ``dict(gmacs=LIMIT)`` or
             ``dict(params=LIMIT)``, see :func:`mmreuse.merging.find_start`; None for the input.
+        canonicalize: Bring the sources into canonical form first, in which they compute the same and transformers have
+            more symmetries than permutations, see :func:`mmreuse.graph.canonicalize`. For matchers that use them, such
+            as ``'procrustes'``.
         stop: Where it ends: a module, a share of the layers, or ``dict(gmacs=LIMIT)``, see
             :func:`mmreuse.merging.find_stop`; 0. for the ensemble, None to merge all, heads included.
         data_preprocessor: As in mmengine; None for that of the sources.
@@ -58,6 +61,7 @@ class MergedClassifier(BaseModel):
         num_classes: int | None = None,
         start: Start = None,
         stop: Place = None,
+        canonicalize: bool = False,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
@@ -65,8 +69,11 @@ class MergedClassifier(BaseModel):
             raise ConfigError('MergedClassifier: there are no sources.')
         built = [build_source(source, number) for number, source in enumerate(sources)]
         super().__init__(common_preprocessor(built, data_preprocessor), init_cfg)
+        self.input_size = tuple(input_size)
+        image = torch.zeros(1, *self.input_size)
+        self.canonical = canonicalize
         # In a list, so that they are in no state dict and no optimizer.
-        self.sources = built
+        self.sources = built = [source.in_canonical_form(image) for source in built] if canonicalize else built
         self.tasks = resolve_tasks(tasks)
         if len(self.tasks) not in (1, len(built)):
             raise ConfigError(f'MergedClassifier: {len(built)} sources with {len(self.tasks)} tasks. Give one list of '
@@ -74,8 +81,6 @@ class MergedClassifier(BaseModel):
         if num_classes is None:
             num_classes = tasks['num_classes'] if isinstance(tasks, Mapping) else 1 + max(map(max, self.tasks))
         self.num_classes = num_classes
-        self.input_size = tuple(input_size)
-        image = torch.zeros(1, *self.input_size)
         own = self.tasks * len(built) if len(self.tasks) == 1 else self.tasks
         self.scorers = [class_scorer(source, image, classes, num_classes)
                         for source, classes in zip(built, own, strict=True)]

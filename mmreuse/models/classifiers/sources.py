@@ -1,6 +1,6 @@
 """The trained classifiers that a merge starts from."""
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError
+from mmreuse.merging.merge import canonical_form
 from mmreuse.networks import is_network_file, open_network, record_of
 from mmreuse.networks.bases import record_config
 from mmreuse.networks.references import Reference
@@ -32,6 +33,16 @@ class Source:
     config: str | None = None  # whose run leaves the checkpoint, where none is named
     trained: bool = False  # has its weights already
     options: Mapping[str, Any] | None = None  # over the config
+    plain: nn.Module | None = None  # what is loaded, where the model is its canonical form
+    image: Tensor | None = None  # that both run on
+
+    def in_canonical_form(self, image: Tensor) -> 'Source':
+        """Return the source with its model in canonical form, see :func:`mmreuse.graph.canonicalize`.
+
+        Args:
+            image: One that it accepts, (1, ...).
+        """
+        return replace(self, model=canonical_form(self.model, image).eval(), plain=self.model, image=image)
 
     @property
     def is_complete(self) -> bool:
@@ -52,8 +63,10 @@ class Source:
                               'checkpoint=PATH of its trained weights.')
         checkpoint = self.checkpoint or result_of(self.config, self.options)
         state = weights_of(load_checkpoint(checkpoint_path(checkpoint)), checkpoint)
-        load_strictly(self.model, state, checkpoint,
+        load_strictly(self.model if self.plain is None else self.plain, state, checkpoint,
                       remedy=f"Check model and checkpoint of the source '{self.name}'.")
+        if self.plain is not None:
+            self.model.load_state_dict(canonical_form(self.plain, self.image).state_dict())
 
 
 def build_source(cfg: Reference, number: int) -> Source:
