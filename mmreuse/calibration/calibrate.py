@@ -27,7 +27,7 @@ _SEGMENT = 8
 @torch.no_grad()
 def calibrate(network: nn.Module, sources: Sequence[Source], images: Iterable, *, ridge: float | None = None,
               samples: int | None = None, positions: int | None = 64, layers: Sequence[str] | None = None,
-              seed: int = 0, owners: Owners | None = None,
+              seed: int = 0, owners: Owners | None = None, residual: bool = False,
               memory_limit: float | None = None, cache_dir: PathLike | None = None) -> CalibrationReport:
     """Refit a network in place to the outputs of its sources' layers; no labels and no gradients are used.
 
@@ -56,6 +56,8 @@ def calibrate(network: nn.Module, sources: Sequence[Source], images: Iterable, *
         owners: For each image the number of the source whose outputs are its targets, where sources know images of
             their own; or a function from prepared images (B, ...) to these numbers (B,). None: the mean of what all
             sources give.
+        residual: Let layers that are added to a residual stream make up for what the stream has lost before them: their
+            target is the source's sum less the network's own stream.
         memory_limit: Bytes, or a share in (0, 1] of what is free; None for 0.8. Where the values of all images do not
             fit, they are computed again for each layer from where they last did.
         cache_dir: Where solved layers are kept by content, so that a run that was ended goes on; None to keep nothing.
@@ -77,7 +79,8 @@ def calibrate(network: nn.Module, sources: Sequence[Source], images: Iterable, *
     with ExitStack() as stack:
         for model in (twin, *(source.model for source in sources)):
             stack.enter_context(evaluating(model))
-        walk = Walk(twin, sources, CalibrationImages(images, network, samples, seed, owners), ridge, positions, layers)
+        walk = Walk(twin, sources, CalibrationImages(images, network, samples, seed, owners), ridge, positions, layers,
+                    residual)
         if not walk.problems:
             reasons = '; '.join(f"'{name}': {reason}" for name, reason in list(walk.report.left.items())[:3])
             raise ConfigError(f'calibrate: no layer can be refitted ({reasons or "none has parameters"}). Sources must '
@@ -87,7 +90,8 @@ def calibrate(network: nn.Module, sources: Sequence[Source], images: Iterable, *
             walk.fit(walk.problems)
         else:
             _fit_in_segments(walk, StageCache(cache_dir), dict(
-                ridge=ridge, positions=positions, seed=seed, owners=walk.images.all_owners, processes=get_world_size()))
+                ridge=ridge, positions=positions, residual=residual, seed=seed, owners=walk.images.all_owners,
+                processes=get_world_size()))
     adopt(network, twin)
     return walk.report
 

@@ -1,7 +1,7 @@
 """Networks that run side by side, and the regressions on the way."""
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -12,9 +12,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmreuse.calibration.images import CalibrationImages
 from mmreuse.calibration.kinds import fitted
-from mmreuse.calibration.layers import Fitted, picked
+from mmreuse.calibration.layers import Draw, Fitted, picked
 from mmreuse.calibration.moments import Regression
 from mmreuse.calibration.report import CalibrationReport, LayerFit
+from mmreuse.calibration.residual import stream_beside
 from mmreuse.calibration.source import Source
 from mmreuse.calibration.stepwise import State, Stepwise
 from mmreuse.errors import DataError
@@ -35,6 +36,7 @@ class Problem:
     fitted: Fitted
     node: int  # number of the operation in the network
     nodes: list[int]  # and in each source
+    streams: list[fx.Node] = field(default_factory=list)  # that it is added to and has to correct, in all of them
 
 
 class Walk:
@@ -47,11 +49,13 @@ class Walk:
         ridge: None to choose it for each layer.
         positions: As for :func:`~mmreuse.calibration.calibrate`.
         layers: Regular expressions of the names of those that are refitted; None for all.
+        residual: As for :func:`~mmreuse.calibration.calibrate`.
     """
 
     def __init__(self, network: nn.Module, sources: Sequence[Source], images: CalibrationImages,
-                 ridge: float | None, positions: int | None, layers: Sequence[str] | None) -> None:
-        self.images, self.ridge, self.positions = images, ridge, positions
+                 ridge: float | None, positions: int | None, layers: Sequence[str] | None,
+                 residual: bool = False) -> None:
+        self.images, self.ridge, self.positions, self.residual = images, ridge, positions, residual
         self.sources = sources
         self.own, *self.others = (Stepwise(model, images.batches)
                                   for model in (network, *(source.model for source in sources)))
@@ -116,8 +120,16 @@ class Walk:
                 self.report.left[name] = problems
                 continue
             reached = nodes
-            found += [Problem(each, name, norm, problem, number, nodes) for each, problem in problems.items()]
+            streams = self._streams(number, nodes) if list(problems) == [name] else []
+            found += [Problem(each, name, norm, problem, number, nodes, streams) for each, problem in problems.items()]
         return found
+
+    def _streams(self, number: int, nodes: Sequence[int]) -> list[fx.Node]:
+        """Return what an operation is added to, in the network and in all sources; nothing where one does not add."""
+        if not self.residual:
+            return []
+        found = [stream_beside(run, each) for run, each in zip(self.runs, (number, *nodes), strict=True)]
+        return [] if None in found else found
 
     def _refusal(self, number: int, name: str, uses: Counter, owners: Counter) -> str | None:
         layer = self.own.network.get_submodule(name)
@@ -195,8 +207,10 @@ class Walk:
             given = [self._given(problem, *each) for each in zip(self.others, problem.nodes, others, strict=True)]
             x = layer.read(*self.own.arguments(self.own.nodes[problem.node], own))
             x = layer.rows(x, given[0], draw)
-            t = self._joined(batch, [self._target(problem, source, run, picked(each, layer.channels, draw)) for (
-                source, run, each) in zip(self.sources, self.others, given, strict=True)])
+            lost = self._lost(problem, [own, *others], draw)
+            t = self._joined(batch, [
+                self._target(problem, source, run, picked(each, layer.channels, draw), missing)
+                for source, run, each, missing in zip(self.sources, self.others, given, lost, strict=True)])
             t = t.reshape(*t.shape[:2], layer.groups, layer.outputs)
             held = self.images.held(batch, len(x)).to(device)
             for each, rows in zip(sums, (~held, held), strict=True):
@@ -219,24 +233,33 @@ class Walk:
         return problem.fitted.given(run.network.get_submodule(problem.layer), *run.arguments(node, state),
                                     partial(run.output, node, state))
 
-    def _target(self, problem: Problem, source: Source, run: Stepwise, given: Tensor) -> Tensor:
-        """Return what the layer should give according to a source that gives (R, n, C), mapped.
+    def _lost(self, problem: Problem, states: Sequence[State], draw: Draw) -> list[Tensor | float]:
+        """Return what the stream that a layer is added to lacks of each source's, (R, n, C)."""
+        if not problem.streams:
+            return [0.] * len(self.sources)
+        own, *others = (picked(state[node], problem.fitted.channels, draw)
+                        for state, node in zip(states, problem.streams, strict=True))
+        return [_mapped(source, problem, other) - own for source, other in zip(self.sources, others, strict=True)]
+
+    def _target(self, problem: Problem, source: Source, run: Stepwise, given: Tensor, lost: Tensor | float) -> Tensor:
+        """Return what the layer should give according to a source that gives (R, n, C), mapped, and what was lost.
 
         Networks that were merged normalise by statistics of their own. Where a batch norm follows, what counts is what
         comes out of it; channels that it as good as removes have the layer's own output as their target.
         """
-        plan = source.plans.get(problem.name)
-
-        def mapped(x: Tensor) -> Tensor:
-            return x if plan is None else plan.apply(x, 2)
-
         if problem.norm is None:
-            return mapped(given)
+            return _mapped(source, problem, given) + lost
         gain, shift = _affine_of(run.network.get_submodule(problem.norm))
         own_gain, own_shift = _affine_of(problem.fitted.norm)
         lives = own_gain.abs() > 1e-4 * own_gain.abs().max()
-        behind = (mapped(gain * given + shift) - own_shift) / torch.where(lives, own_gain, 1)
-        return torch.where(lives, behind, mapped(given))
+        behind = (_mapped(source, problem, gain * given + shift) + lost - own_shift) / torch.where(lives, own_gain, 1)
+        return torch.where(lives, behind, _mapped(source, problem, given))
+
+
+def _mapped(source: Source, problem: Problem, x: Tensor) -> Tensor:
+    """Return what a source's layer gives, (R, n, C), in the channels of the changed network."""
+    plan = source.plans.get(problem.name)
+    return x if plan is None else plan.apply(x, 2)
 
 
 def _affine_of(norm: _BatchNorm) -> tuple[Tensor, Tensor]:

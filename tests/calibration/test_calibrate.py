@@ -13,7 +13,7 @@ from mmreuse.errors import ConfigError, DataError
 from mmreuse.graph import Permute, Select, transform, verified
 from mmreuse.pruning import prune, prune_channels
 
-from .nets import IMAGES, build, error
+from .nets import IMAGES, SMALL, build, error, tiny
 
 NAMES = ['test_resnet', 'test_vit', 'test_efficientnet', 'test_convnext', 'test_byobnet']
 
@@ -118,6 +118,23 @@ def test_order_matters():
     with torch.no_grad():
         errors = [float((each(x) - chain(x)).norm()) for each in (small, apart, transform(graph, maps))]
     assert errors[0] < 0.9 * errors[1] < errors[2]
+
+
+@pytest.mark.parametrize('name, images, writer', [
+    ('tiny', SMALL, r'layer3\.0\.shortcut.*'), ('test_vit', IMAGES, r'blocks\.\d\.mlp\.fc2')])
+def test_the_last_of_a_stream_makes_up_for_what_was_lost_before_it(name, images, writer):
+    """Behind the other branch, and behind a stream that goes on as it is."""
+    network = tiny() if name == 'tiny' else build(name)
+    harmed = copy.deepcopy(network)
+    with torch.no_grad():
+        for parameter in harmed.parameters():
+            parameter.mul_(1 + 0.3 * torch.randn(parameter.shape))
+    errors = {}
+    for residual in (False, True):
+        repaired = copy.deepcopy(harmed)
+        calibrate(repaired, [Source(network)], images, ridge=1e-3, layers=[writer], residual=residual)
+        errors[residual] = error(repaired, network, images)
+    assert errors[True] < 0.9 * errors[False]
 
 
 @torch.no_grad()
