@@ -38,7 +38,8 @@ class Digits(BaseDataset):
             raise ConfigError(f'Digits: size = {size} is not a number of pixels')
         self.split = split
         self.size = size
-        super().__init__(ann_file='', **{'test_mode': split != 'train', **kwargs})
+        # Serialised, so few images would save nothing, and a whole garbage collection would be made for each data set.
+        super().__init__(ann_file='', **{'test_mode': split != 'train', 'serialize_data': False, **kwargs})
 
     def load_data_list(self) -> list[dict]:
         """Give every image of the split as ``dict(img=uint8 array (size, size, 3), gt_label=int)``."""
