@@ -7,8 +7,8 @@ from torch.overrides import TorchFunctionMode
 
 from mmreuse.errors import ArtefactError
 
-_SIZED = (torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn, torch.full, torch.empty_strided)
-_RANGES = (torch.arange, torch.linspace, torch.eye)
+_SIZED = frozenset((torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn, torch.full, torch.empty_strided,
+                    torch.arange, torch.linspace, torch.eye))
 #: Bytes that a base may take beside its file: it has caches of its own.
 _ROOM = 2 ** 30
 #: How much larger than what is left of it a base may be that was pruned.
@@ -35,7 +35,7 @@ class BoundedMemory(TorchFunctionMode):
             ArtefactError: It would.
         """
         kwargs = kwargs or {}
-        if function in _SIZED or function in _RANGES:
+        if function in _SIZED:
             plain = {key: value for key, value in kwargs.items() if key not in ('generator', 'pin_memory', 'out')}
             self.taken += function(*args, **{**plain, 'device': 'meta'}).nbytes
             if self.taken > self.limit:
