@@ -1,4 +1,5 @@
 """What every test may use: the repository's root, a seed, and data that may be absent."""
+import gc
 import os
 from pathlib import Path
 
@@ -6,6 +7,11 @@ import pytest
 import torch
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported out of garbage collections, which data sets of mmengine make: 0.4 s each otherwise."""
+    gc.freeze()
 
 
 @pytest.fixture(scope='session', autouse=True)

@@ -1,7 +1,9 @@
 """A trained classifier of the digits, and configs of its modules."""
+from functools import partial
+
 import pytest
 import torch
-from modular_runs import BASE, MODULE, TRAINED
+from modular_runs import BASE, TRAINED, write_module
 from torch import nn
 
 from mmreuse.datasets import Digits
@@ -21,13 +23,7 @@ def trained(tmp_path_factory, repository):
 
 @pytest.fixture
 def config(tmp_path, repository, trained):
-    def write(problem="type='BinaryProblem', target=3", labels=2, extra='', checkpoint=trained):
-        path = tmp_path / 'module.py'
-        path.write_text(MODULE.format(root=repository, base=BASE, problem=problem, labels=labels,
-                                      checkpoint=checkpoint) + extra)
-        return path
-
-    return write
+    return partial(write_module, tmp_path, repository, trained)
 
 
 def digits(split):

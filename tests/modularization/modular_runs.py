@@ -29,3 +29,11 @@ optim_wrapper = dict(optimizer=dict(lr=0.1))
 param_scheduler = None
 custom_hooks = [dict(type='MaskScheduleHook', period=3), dict(type='ModuleSelectionHook', compat=True)]
 """
+
+
+def write_module(folder, root, trained, problem="type='BinaryProblem', target=3", labels=2, extra='', checkpoint=None):
+    """Write the config of a module of a trained classifier."""
+    path = folder / 'module.py'
+    path.write_text(MODULE.format(root=root, base=BASE, problem=problem, labels=labels,
+                                  checkpoint=checkpoint or trained) + extra)
+    return path

@@ -2,7 +2,7 @@
 import pytest
 import torch
 from mmengine.hooks import EMAHook, Hook
-from modular_runs import PUBLISHED
+from modular_runs import PUBLISHED, write_module
 
 from mmreuse.engine.launch import build_runner, load_config
 from mmreuse.engine.run_config import run_config
@@ -11,19 +11,30 @@ from mmreuse.networks import load, record_of
 from mmreuse.utils.files.io import load_checkpoint
 
 
-@pytest.mark.parametrize('problem, labels', [("type='BinaryProblem', target=3", 2),
-                                             ("type='ClassProblem', classes=['7', '1', '4']", 3)])
-def test_a_module_is_small_and_right(config, tmp_path, trained, problem, labels):
-    metrics = run_config(config(problem, labels), work_dir=tmp_path / 'run')
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory, repository, trained):
+    """Folder and metrics of a run of one class against the rest."""
+    folder = tmp_path_factory.mktemp('whole')
+    return folder / 'run', run_config(write_module(folder, repository, trained), work_dir=folder / 'run')
+
+
+def three_classes(config, folder):
+    path = config("type='ClassProblem', classes=['7', '1', '4']", 3)
+    return folder / 'run', run_config(path, work_dir=folder / 'run')
+
+
+@pytest.mark.parametrize('labels', [2, 3])
+def test_a_module_is_small_and_right(config, tmp_path, trained, whole, labels):
+    folder, metrics = whole if labels == 2 else three_classes(config, tmp_path)
     assert metrics['module/ratio'] <= .15
     assert metrics['module/accuracy'] > .85 and metrics['test/accuracy/top1'] > 85
-    state = load_checkpoint(tmp_path / 'run' / 'epoch_8.pth')['state_dict']
+    state = load_checkpoint(folder / 'epoch_8.pth')['state_dict']
     base = load_checkpoint(trained)['state_dict']
     frozen = {name.removeprefix('base.'): tensor for name, tensor in state.items()
               if name.startswith('base.') and not name.endswith('_mask')}
     assert frozen.keys() == base.keys() and all(frozen[name].equal(base[name]) for name in base)
     assert state['module_head.1.weight'].shape == (labels, 10)
-    network = load(tmp_path / 'run' / 'network.safetensors')
+    network = load(folder / 'network.safetensors')
     masked = [parameter for name, parameter in network[0].named_parameters() if parameter.ndim > 1]
     kept = sum(int(weight.count_nonzero()) for weight in masked) / sum(weight.numel() for weight in masked)
     record = record_of(network)
@@ -48,22 +59,23 @@ class Kill(Hook):
             raise KeyboardInterrupt
 
 
-def test_a_killed_run_goes_on_as_it_would_have(config, tmp_path):
-    path = config()
-    whole = run_config(path, work_dir=tmp_path / 'whole')
-    kept = load_checkpoint(tmp_path / 'whole' / 'selection.pth')
+def test_a_killed_run_goes_on_as_it_would_have(config, tmp_path, whole):
+    """One that is killed twice."""
+    path, (folder, expected) = config(), whole
+    kept = load_checkpoint(folder / 'selection.pth')
     for before_validation in (True, False):
         cfg = load_config(str(path))
-        cfg.work_dir = str(tmp_path / f'killed_{before_validation}')
+        cfg.work_dir, cfg.resume = str(tmp_path / 'killed'), not before_validation
         runner = build_runner(cfg)
         runner.register_hook(Kill(before_validation))
         with pytest.raises(KeyboardInterrupt):
             runner.train()
-        metrics = run_config(path, work_dir=cfg.work_dir, resume=True)
-        again = load_checkpoint(f'{cfg.work_dir}/selection.pth')
-        assert again['selections'] == kept['selections'] and len(kept['selections'][0]['history']) == 8
-        assert all(again['kept'][0]['masks'][name].equal(mask) for name, mask in kept['kept'][0]['masks'].items())
-        assert metrics['test/accuracy/top1'] == whole['test/accuracy/top1']
+        assert runner.epoch == (2 if before_validation else 3)
+    metrics = run_config(path, work_dir=tmp_path / 'killed', resume=True)
+    again = load_checkpoint(tmp_path / 'killed' / 'selection.pth')
+    assert again['selections'] == kept['selections'] and len(kept['selections'][0]['history']) == 8
+    assert all(again['kept'][0]['masks'][name].equal(mask) for name, mask in kept['kept'][0]['masks'].items())
+    assert metrics['test/accuracy/top1'] == expected['test/accuracy/top1']
 
 
 class Seen(Hook):
@@ -160,11 +172,11 @@ custom_hooks = [
 """
 
 
-def test_problems_at_once_learn_as_alone(config, tmp_path):
+def test_problems_at_once_learn_as_alone(config, tmp_path, whole):
     """The first of two problems has the masks, and the history, that it has in a run of its own."""
-    alone = run_config(config(), work_dir=tmp_path / 'alone')
+    folder, alone = whole
     both = run_config(config(extra=SEVERAL), work_dir=tmp_path / 'both')
-    kept = [load_checkpoint(tmp_path / name / 'selection.pth') for name in ('alone', 'both')]
+    kept = [load_checkpoint(path / 'selection.pth') for path in (folder, tmp_path / 'both')]
     for row, other in zip(kept[0]['selections'][0]['history'], kept[1]['selections'][0]['history'], strict=True):
         assert row == pytest.approx(other, abs=.02)
     same = [kept[1]['kept'][0]['masks'][name].eq(mask).double().mean()
