@@ -11,12 +11,13 @@ from torch import nn
 from mmreuse.errors import ConfigError, InfeasibleError, SpaceError
 from mmreuse.graph import Select, trace, transform
 from mmreuse.models.backbones import CifarResNet
+from mmreuse.networks import record_of
 from mmreuse.networks.resize import difference, resize
 from mmreuse.pruning import listed_weights, magnitude, narrow_to, prune_channels
 from mmreuse.pruning.channels import choice as channel_choice
 from mmreuse.pruning.channels.choice import channel_scores, choose_channels, prunable_spaces
-from mmreuse.pruning.channels.predicted_macs import predict_macs
-from mmreuse.utils.cost.complexity import count_macs
+from mmreuse.pruning.channels.parts import predict_macs
+from mmreuse.utils.cost.complexity import count_macs, count_params
 from pruning.nets import make_loader, make_net
 
 IMAGE = torch.zeros(1, 3, 5, 5)
@@ -134,6 +135,20 @@ def test_any_cost_may_be_the_target():
     assert 0.3 < weights(net, pruned, ()) <= 0.5
 
 
+@pytest.mark.parametrize('name, costs', [
+    ('grouped', ('macs', 'params', 'bytes')), ('vit', ('macs', 'params', 'bytes')), ('densenet', ('macs',))])
+def test_costs_by_table_are_what_the_network_costs(name, costs):
+    image, net = torch.zeros(1, 3, 32, 32), make_small(name)
+    count = dict(macs=lambda net: count_macs(net, (image,)), params=count_params,
+                 bytes=lambda net: sum(each.numel() * each.element_size() for each in net.state_dict().values()))
+    for cost, of in ((cost, count[cost]) for cost in costs):
+        pruned = prune_channels(net, image, cost=cost, limit=0.6 * of(net), multiple=4)
+        assert record_of(pruned).structure['predicted'] == pytest.approx(of(pruned))
+        assert 0.4 * of(net) < of(pruned) <= 0.6 * of(net)
+    with pytest.raises(InfeasibleError, match=r'the least possible is \d+ parameters'):
+        prune_channels(net, image, 0.01, cost='params')
+
+
 @pytest.mark.parametrize('share', [0.7, 0.5, 0.05])
 def test_every_space_keeps_the_same_share(share):
     net = nn.Sequential(nn.Conv2d(3, 20, 1), nn.Conv2d(20, 10, 1), nn.Flatten(), nn.LazyLinear(4))
@@ -172,6 +187,9 @@ def test_spaces_whose_width_is_fixed_are_left(caplog):
     (dict(target=0.5, renormalizers=['reset']), ConfigError, 'loader'),
     (dict(target=0.5, loader=[], renormalizers=[lambda model, loader, ends: None]), ConfigError, 'ends'),
     (dict(target=0.5, cost='flops'), ConfigError, "no cost 'flops'"),
+    (dict(target=0.5, limit=9.), ConfigError, 'one of the two'),
+    (dict(), ConfigError, 'one of the two'),
+    (dict(cost='latency', limit=9.), ConfigError, 'LatencyCost'),
 ])
 def test_bad_input(options, error, match):
     with pytest.raises(error, match=match):

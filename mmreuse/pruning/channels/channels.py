@@ -1,5 +1,6 @@
 """Structured pruning: channels and attention heads go, and what is left is a smaller network."""
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -17,6 +18,8 @@ from mmreuse.pruning.channels.choice import (
     prunable_spaces,
     resizable,
 )
+from mmreuse.pruning.channels.tabled_cost import TABLED_COSTS, TabledCost, check_limit, choose_within
+from mmreuse.pruning.channels.widths import WidthChoice
 from mmreuse.pruning.fisher.fisher import Fisher
 from mmreuse.pruning.scoring import check_saliency, estimate_fisher, score_weights
 from mmreuse.pruning.weights import copy_permanent, find_masks, listed_weights
@@ -26,6 +29,16 @@ from mmreuse.statistics import ChannelMoments, inputs_for, repeatable
 from mmreuse.utils.configs.methods import MethodLike, method_name
 from mmreuse.utils.cost.latency import measure_latency
 from mmreuse.utils.names import refuse_other
+
+
+@dataclass(frozen=True, eq=False)
+class _Selection:
+    """What stays of a network."""
+    graph: TracedModel
+    maps: dict[str, Select]
+    cost: str | Cost | TabledCost
+    choice: WidthChoice | None = None  # of a cost by table
+    dense: float | None = None  # what the dense network costs, by the same table
 
 
 def latency_share(dense: nn.Module, pruned: nn.Module, inputs: tuple) -> float:
@@ -51,19 +64,19 @@ class PruneChannelsEdit(Edit):
 def prune_channels(
     model: nn.Module,
     inputs: Tensor | tuple[Any, ...],
-    target: float,
+    target: float | None = None,
     loader: Iterable | None = None,
     saliency: MethodLike = 'magnitude',
     *,
     renormalizers: Sequence[MethodLike] = (),
     **options: Any,
 ) -> nn.Module:
-    """Remove channels and heads until a network costs ``target`` of what it does.
+    """Remove channels and heads until a network costs ``target`` of what it does, or no more than a limit.
 
     Args:
         model: A trained network; left as it is.
         inputs: See :func:`select_channels`, as for what follows.
-        target: Share of the dense network's cost, in (0, 1).
+        target: Share of the dense network's cost, in (0, 1); None with ``limit``.
         loader: Labelled data for a saliency that needs the Fisher, and images for renormalizers, see
             :func:`mmreuse.statistics.data.batches`.
         saliency: Name, config or function of :data:`mmreuse.registry.SALIENCIES`.
@@ -84,20 +97,26 @@ def prune_channels(
     for method in methods:
         check_renormalizer(method)
     loader = None if loader is None else repeatable(loader)
-    graph, maps = select_channels(model, inputs, target, loader, saliency, **options)
+    selection = _select(model, inputs, target, loader, saliency, **options)
+    graph, maps = selection.graph, selection.maps
     pruned = transform(graph, maps)
-    cost = options.get('cost', 'macs')
-    if cost == CHANNELS:
-        share = target
-    else:
-        share = (COSTS[cost] if isinstance(cost, str) else cost)(graph.model, pruned, graph.inputs)
-    record_change(pruned, 'prune_channels', model, inputs=graph.inputs, share=share,
-                  cost='MACs' if cost == 'macs' else method_name(cost),
-                  saliency=method_name(saliency))
+    record_change(pruned, 'prune_channels', model, inputs=graph.inputs, saliency=method_name(saliency),
+                  **_costs(selection, pruned, target))
     for method in methods:
         apply_renormalizers(pruned, loader, method, targets=dense_targets(method, graph, maps, loader),
                             sources=[Source.mapped(graph, maps)])
     return pruned
+
+
+def _costs(selection: _Selection, pruned: nn.Module, target: float | None) -> dict[str, Any]:
+    """Return what the record says of a pruned network's cost."""
+    cost, graph = selection.cost, selection.graph
+    if isinstance(cost, TabledCost):
+        return dict(share=selection.choice.cost / selection.dense, cost=cost.name, predicted=selection.choice.cost,
+                    gap=selection.choice.gap, unit=cost.unit)
+    share = target if cost == CHANNELS else (COSTS[cost] if isinstance(cost, str) else cost)(
+        graph.model, pruned, graph.inputs)
+    return dict(share=share, cost='MACs' if cost == 'macs' else method_name(cost))
 
 
 def check_renormalizer(method: Method) -> None:
@@ -126,11 +145,12 @@ def dense_targets(method: Method, graph: TracedModel, maps: Mapping[str, Select]
 def select_channels(
     model: nn.Module,
     inputs: Tensor | tuple[Any, ...],
-    target: float,
+    target: float | None = None,
     loader: Iterable | None = None,
     saliency: MethodLike = 'magnitude',
     *,
-    cost: str | Cost = 'macs',
+    cost: str | Cost | TabledCost = 'macs',
+    limit: float | None = None,
     multiple: int = 1,
     minimum: float = 0.1,
     relative: bool = True,
@@ -143,15 +163,22 @@ def select_channels(
     The network is traced and its feature spaces proved first. A channel's saliency is the sum of those of all weights
     of convolutions and linear layers that write, read or accompany it; a head's, of all that is in the head.
 
+    With a limit, or a cost by table (``'params'``, ``'bytes'``, an engine's latency), widths are the optimum of an
+    integer program, :func:`mmreuse.pruning.channels.widths.choose_widths`. Shares of ``'macs'``, ``'latency'`` and of
+    functions are found by bisection over all members in one order of saliency.
+
     Args:
         model: A trained network; left as it is.
         inputs: What it runs on, e.g. ``torch.zeros(1, 3, 32, 32)``; for a latency, the batch that is timed.
-        target: Share of the dense network's cost, in (0, 1).
+        target: Share of the dense network's cost, in (0, 1); None with ``limit``.
         loader: Labelled batches for a saliency that needs the Fisher.
         saliency: Name, config or function of :data:`mmreuse.registry.SALIENCIES`.
-        cost: ``'macs'``, ``'latency'``, or a function ``f(dense, pruned, inputs)`` that returns the share. With
-            ``'channels'`` every space keeps ``target`` of its channels or heads, whatever that costs.
-        multiple: Numbers of channels are rounded up to multiples of it. Numbers of heads are not.
+        cost: ``'macs'``, ``'params'``, ``'bytes'``, ``'latency'`` (of PyTorch, on ``inputs``); a function
+            ``f(dense, pruned, inputs)`` that returns the share; or a table, such as
+            :class:`mmreuse.deployment.LatencyCost` of an engine. With ``'channels'`` every space keeps ``target`` of
+            its channels or heads, whatever that costs.
+        limit: The cost itself, in place of a share: multiply-accumulates, parameters, bytes or the table's unit.
+        multiple: Numbers of channels are multiples of it. Numbers of heads are not.
         minimum: Share of its channels that every space keeps at least.
         relative: Compare saliencies as multiples of the mean in their space. Otherwise as they are, which makes sense
             where they are losses (Fisher), but not for magnitudes of layers of differing scale.
@@ -167,11 +194,25 @@ def select_channels(
     Raises:
         ConfigError, SpaceError, InfeasibleError, DataError: As :func:`prune_channels`.
     """
-    if not 0 < target < 1 or not 0 < minimum <= 1 or multiple < 1:
-        raise ConfigError(f'target={target}, minimum={minimum}, multiple={multiple}: target is a share in (0, 1), '
-                          'minimum one in (0, 1], multiple at least 1.')
+    selection = _select(model, inputs, target, loader, saliency, cost=cost, limit=limit, multiple=multiple,
+                        minimum=minimum, relative=relative, spaces=spaces, exclude=exclude, fisher=fisher)
+    return selection.graph, selection.maps
+
+
+def _select(model: nn.Module, inputs: Tensor | tuple[Any, ...], target: float | None, loader: Iterable | None,
+            saliency: MethodLike, *, cost: str | Cost | TabledCost = 'macs', limit: float | None = None,
+            multiple: int = 1, minimum: float = 0.1, relative: bool = True, spaces: Sequence[str] | None = None,
+            exclude: Sequence[str] = (), fisher: Fisher | Mapping[str, Any] | None = None) -> _Selection:
+    check_limit(target, limit)
+    if not 0 < minimum <= 1 or multiple < 1:
+        raise ConfigError(f'minimum={minimum}, multiple={multiple}: minimum is a share in (0, 1], multiple at least 1.')
     if isinstance(cost, str):
-        refuse_other('cost', cost, (*COSTS, CHANNELS))
+        refuse_other('cost', cost, (*COSTS, *TABLED_COSTS, CHANNELS))
+        if limit is not None or cost not in (*COSTS, CHANNELS):
+            cost = TABLED_COSTS.get(cost, cost)
+    if limit is not None and not isinstance(cost, TabledCost):
+        raise ConfigError(f'limit={limit} is of {", ".join(TABLED_COSTS)}, or of a mmreuse.deployment.LatencyCost, not '
+                          f'of cost={method_name(cost)!r}. Give a target, a share.')
     method, settings = check_saliency(saliency, fisher=fisher)
     model = copy_permanent(model)
     graph = verified(model, inputs_for(model, inputs))
@@ -181,8 +222,11 @@ def select_channels(
     weights = listed_weights(model)
     curvature = estimate_fisher(model, loader, weights, find_masks(weights), settings)
     scores = channel_scores(graph, chosen, score_weights(method, weights, curvature))
+    widths = dict(multiple=multiple, minimum=minimum)
+    if isinstance(cost, TabledCost):
+        maps, *found = choose_within(graph, scores, cost, target=target, limit=limit, relative=relative, **widths)
+        return _Selection(graph, maps, cost, *found)
     if cost == CHANNELS:
-        return graph, keep_share(graph, scores, target, multiple=multiple, minimum=minimum)
-    maps = choose_channels(graph, scores, target, COSTS[cost] if isinstance(cost, str) else cost, multiple=multiple,
-                           minimum=minimum, relative=relative)
-    return graph, maps
+        return _Selection(graph, keep_share(graph, scores, target, **widths), cost)
+    return _Selection(graph, choose_channels(graph, scores, target, COSTS[cost] if isinstance(cost, str) else cost,
+                                             relative=relative, **widths), cost)

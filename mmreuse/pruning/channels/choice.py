@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mmreuse.errors import DataError, InfeasibleError, SpaceError
 from mmreuse.graph import Axis, FeatureSpace, Select, TracedModel, transform
-from mmreuse.pruning.channels.predicted_macs import predict_macs
+from mmreuse.pruning.channels.parts import predict_macs
 from mmreuse.utils.cost.complexity import count_macs
 from mmreuse.utils.names import nearest
 
@@ -165,7 +165,7 @@ def choose_channels(graph: TracedModel, scores: Mapping[str, Tensor], target: fl
         return _rounded(graph, {name: len(score) - gone[name] for name, score in scores.items()}, multiple)
 
     def measure(widths: Mapping[str, int]) -> float:
-        maps = _most_salient(scores, widths)
+        maps = most_salient(scores, widths)
         return cost(graph.model, transform(graph, maps), graph.inputs) if maps else 1.
 
     smallest = widths_after(len(order))
@@ -179,8 +179,8 @@ def choose_channels(graph: TracedModel, scores: Mapping[str, Tensor], target: fl
         dense = predict({})
         widths = _search(order, widths_after, lambda widths: predict(widths) / dense, scores, target, multiple)
         if all(abs(predict(each) / dense - measure(each)) < 1e-9 for each in (smallest, widths)):
-            return _most_salient(scores, widths)
-    return _most_salient(scores, _search(order, widths_after, measure, scores, target, multiple))
+            return most_salient(scores, widths)
+    return most_salient(scores, _search(order, widths_after, measure, scores, target, multiple))
 
 
 def keep_share(graph: TracedModel, scores: Mapping[str, Tensor], share: float, *, multiple: int = 1,
@@ -198,10 +198,11 @@ def keep_share(graph: TracedModel, scores: Mapping[str, Tensor], share: float, *
     """
     kept = {name: max(1, floor(share * len(score) + 0.5), ceil(minimum * len(score)))
             for name, score in scores.items()}
-    return _most_salient(scores, _rounded(graph, kept, multiple))
+    return most_salient(scores, _rounded(graph, kept, multiple))
 
 
-def _most_salient(scores: Mapping[str, Tensor], widths: Mapping[str, int]) -> dict[str, Select]:
+def most_salient(scores: Mapping[str, Tensor], widths: Mapping[str, int]) -> dict[str, Select]:
+    """Return maps that keep the most salient members, for every space that shrinks."""
     return {name: Select(scores[name].topk(width).indices.sort().values)
             for name, width in widths.items() if width < len(scores[name])}
 

@@ -1,0 +1,104 @@
+"""Costs that are known by table, and the channels that stay within them."""
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+
+from torch import Tensor
+
+from mmreuse.errors import ConfigError
+from mmreuse.graph import Select, TracedModel
+from mmreuse.pruning.channels.choice import most_salient
+from mmreuse.pruning.channels.parts import byte_tables, mac_tables, parameter_tables
+from mmreuse.pruning.channels.widths import CostTable, WidthChoice, choose_widths, cost_of, kept_saliency
+
+logger = logging.getLogger(__name__)
+
+#: Candidate widths of a space; more of them cost time and are hardly worth it.
+MOST_CANDIDATES = 16
+
+
+@dataclass(frozen=True)
+class TabledCost:
+    """A cost that is a sum of tables.
+
+    Attributes:
+        name: What costs, as a reader is told.
+        tables: ``f(graph, candidates)``: the tables, at candidate widths of spaces.
+        unit: Of the numbers.
+    """
+    name: str
+    tables: Callable[[TracedModel, Mapping[str, Sequence[int]]], Sequence[CostTable]]
+    unit: str
+
+
+TABLED_COSTS = {
+    'macs': TabledCost('MACs', mac_tables, 'multiply-accumulates'),
+    'params': TabledCost('parameters', parameter_tables, 'parameters'),
+    'bytes': TabledCost('bytes', byte_tables, 'bytes'),
+}
+
+
+def choose_within(graph: TracedModel, scores: Mapping[str, Tensor], cost: TabledCost, *, target: float | None = None,
+                  limit: float | None = None, multiple: int = 1, minimum: float = 0.1, relative: bool = True,
+                  ) -> tuple[dict[str, Select], WidthChoice, float]:
+    """Choose what stays, so that its summed saliency is largest within a cost.
+
+    Args:
+        graph: The traced network.
+        scores: Of every member, by space, see :func:`mmreuse.pruning.channels.choice.channel_scores`.
+        cost: Known by table.
+        target: Share of the dense network's cost.
+        limit: The cost itself, instead.
+        multiple, minimum: See :func:`candidate_widths`.
+        relative: Whether saliencies are divided by the mean of their space.
+
+    Returns:
+        tuple: What stays in every space that shrinks; the optimum; and what the dense network costs.
+
+    Raises:
+        InfeasibleError: Every choice costs more; names the least possible.
+        ConfigError: The solver found nothing in time.
+    """
+    candidates = candidate_widths(graph, list(scores), multiple, minimum)
+    tables = cost.tables(graph, candidates)
+    dense = cost_of(tables, candidates, {})
+    weights = {name: float(score.mean()) if relative and score.sum() > 0 else 1. for name, score in scores.items()}
+    values = kept_saliency({name: score / weights[name] for name, score in scores.items()}, candidates)
+    choice = choose_widths(candidates, values, tables, target * dense if limit is None else limit, unit=cost.unit)
+    logger.info('widths for %.6g of %.6g %s, within %.2g of the optimum: %s', choice.cost, dense, cost.unit, choice.gap,
+                choice.widths)
+    return most_salient(scores, choice.widths), choice, dense
+
+
+def candidate_widths(graph: TracedModel, spaces: Sequence[str], multiple: int = 1, minimum: float = 0.1,
+                     ) -> dict[str, list[int]]:
+    """Return the widths that spaces may get, by name: multiples, and the width that they have.
+
+    Args:
+        graph: The traced network.
+        spaces: Names.
+        multiple: Of channels; where there would be more than :data:`MOST_CANDIDATES`, a multiple of it. Heads are
+            counted one by one.
+        minimum: Share that is kept at least.
+    """
+    heads = {space.block_space for space in graph.spaces.values()}
+    found = {}
+    for name in spaces:
+        size = graph.spaces[name].size
+        step = 1 if name in heads else multiple
+        step *= ceil(size / step / MOST_CANDIDATES)
+        least = max(1, ceil(minimum * size))
+        found[name] = [*range(ceil(least / step) * step, size, step), size]
+    return found
+
+
+def check_limit(target: float | None, limit: float | None) -> None:
+    """Raise :class:`ConfigError` unless there is one budget, in its range."""
+    if (target is None) == (limit is None):
+        raise ConfigError(f'target={target}, limit={limit}: one of the two is needed, a share of the cost or the cost '
+                          'itself.')
+    if target is not None and not 0 < target < 1:
+        raise ConfigError(f'target={target} is a share of the cost, in (0, 1).')
+    if limit is not None and not limit > 0:
+        raise ConfigError(f'limit={limit} is a cost, above 0.')
