@@ -181,7 +181,8 @@ def ours(net: nn.Module, image: Tensor, budget: str, share: float, loader: DataL
     exclude = streams(net) if budget == 'inner' else []
     cost = 'macs' if budget == 'macs' else 'channels'
     start = time.perf_counter()
-    graph, maps = select_channels(net, image, share, cost=cost, exclude=exclude)
+    selection = select_channels(net, image, share, cost=cost, exclude=exclude)
+    graph, maps = selection.graph, selection.maps
     pruned = transform(graph, maps)
     yield 'nothing', pruned, time.perf_counter() - start
     for method in corrections(net, loader):

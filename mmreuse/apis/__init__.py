@@ -2,7 +2,7 @@
 from mmreuse.apis.distillation import distill
 from mmreuse.apis.merging import merge
 from mmreuse.apis.modularization import modularize
-from mmreuse.apis.pruning import prune
+from mmreuse.apis.pruning import prune, prune_channels
 from mmreuse.apis.reassembly import reassemble
 from mmreuse.apis.renormalization import calibrate, renormalize
 from mmreuse.apis.training import evaluate, train
@@ -11,4 +11,4 @@ from mmreuse.deployment.export_network import export
 from mmreuse.networks import describe, load, save
 
 __all__ = ['calibrate', 'describe', 'distill', 'evaluate', 'export', 'load', 'merge', 'modularize', 'prune',
-           'quantize', 'reassemble', 'renormalize', 'save', 'train']
+           'prune_channels', 'quantize', 'reassemble', 'renormalize', 'save', 'train']

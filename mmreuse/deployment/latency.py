@@ -48,7 +48,7 @@ def compare_latency(models: Mapping[str, nn.Module], inputs: Tensor | tuple[Any,
     inputs = tuple(each.cpu() for each in (inputs if isinstance(inputs, tuple) else (inputs,)))
     copies = {name: fresh_copy(model).cpu() for name, model in models.items()}
     measured = {}
-    with TemporaryDirectory() as folder, _torch_threads(threads):
+    with TemporaryDirectory() as folder, torch_threads(threads):
         for engine, prepare in methods.items():
             calls: dict[str, Call] = {}
             for number, (name, model) in enumerate(copies.items()):
@@ -80,7 +80,8 @@ def time_processes(processes: Mapping[Name, EngineProcess], *, rounds: int = 20,
 
 
 @contextmanager
-def _torch_threads(threads: int) -> Iterator[None]:
+def torch_threads(threads: int) -> Iterator[None]:
+    """Set PyTorch's number of threads in the block."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

@@ -253,7 +253,7 @@ class NetworkRunner(StageRunner):
         baselines |= {name: self._seen(other, class_places(self.outputs, self.data_classes, 'the baseline'))
                       for name, other in others.items() if other is not None}
         measured = {'': self._seen(network, class_places(self.outputs, self.data_classes, 'the network')), **baselines}
-        metrics = self._measure(measured, example([network, *networks], images))
+        metrics = {**record_of(network).metrics, **self._measure(measured, example([network, *networks], images))}
         own = {key: value for key, value in metrics.items() if key.split('/')[0] not in BASELINES}
         names = None if isinstance(self.outputs, int) else list(self.outputs)
         save(network.cpu(), self.result, classes=names, metrics=own,

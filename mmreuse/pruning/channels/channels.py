@@ -32,10 +32,10 @@ from mmreuse.utils.names import refuse_other
 
 
 @dataclass(frozen=True, eq=False)
-class _Selection:
-    """What stays of a network."""
-    graph: TracedModel
-    maps: dict[str, Select]
+class Selection:
+    """What stays of a network: ``transform(selection.graph, selection.maps)`` is the pruned one."""
+    graph: TracedModel  # of a dense copy
+    maps: dict[str, Select]  # of every space that shrinks
     cost: str | Cost | TabledCost
     choice: WidthChoice | None = None  # of a cost by table
     dense: float | None = None  # what the dense network costs, by the same table
@@ -97,7 +97,7 @@ def prune_channels(
     for method in methods:
         check_renormalizer(method)
     loader = None if loader is None else repeatable(loader)
-    selection = _select(model, inputs, target, loader, saliency, **options)
+    selection = select_channels(model, inputs, target, loader, saliency, **options)
     graph, maps = selection.graph, selection.maps
     pruned = transform(graph, maps)
     record_change(pruned, 'prune_channels', model, inputs=graph.inputs, saliency=method_name(saliency),
@@ -108,7 +108,7 @@ def prune_channels(
     return pruned
 
 
-def _costs(selection: _Selection, pruned: nn.Module, target: float | None) -> dict[str, Any]:
+def _costs(selection: Selection, pruned: nn.Module, target: float | None) -> dict[str, Any]:
     """Return what the record says of a pruned network's cost."""
     cost, graph = selection.cost, selection.graph
     if isinstance(cost, TabledCost):
@@ -153,11 +153,11 @@ def select_channels(
     limit: float | None = None,
     multiple: int = 1,
     minimum: float = 0.1,
-    relative: bool = True,
+    relative: bool | None = None,
     spaces: Sequence[str] | None = None,
     exclude: Sequence[str] = (),
     fisher: Fisher | Mapping[str, Any] | None = None,
-) -> tuple[TracedModel, dict[str, Select]]:
+) -> Selection:
     """Choose the channels and heads that stay.
 
     The network is traced and its feature spaces proved first. A channel's saliency is the sum of those of all weights
@@ -180,29 +180,20 @@ def select_channels(
         limit: The cost itself, in place of a share: multiply-accumulates, parameters, bytes or the table's unit.
         multiple: Numbers of channels are multiples of it. Numbers of heads are not.
         minimum: Share of its channels that every space keeps at least.
-        relative: Compare saliencies as multiples of the mean in their space. Otherwise as they are, which makes sense
-            where they are losses (Fisher), but not for magnitudes of layers of differing scale.
+        relative: Compare saliencies as multiples of the mean in their space, or as they are: sums over all weights that
+            a channel touches, so that a stream counts for more than what is inside one block. By default the former in
+            one order, which would otherwise empty layers of small weights first, and the latter in the program.
         spaces: Regular expressions of the feature spaces that may shrink, see :func:`prunable_spaces`. None for all
             but those whose width the network's code fixes, which are logged.
         exclude: Regular expressions of those that may not.
         fisher: As for :func:`mmreuse.pruning.prune_weights`.
 
     Returns:
-        tuple: The graph of a dense copy, and what stays in every space that shrinks: ``transform(graph, maps)`` is the
-        pruned network.
+        Selection: What stays, and what it costs by the table where there is one.
 
     Raises:
         ConfigError, SpaceError, InfeasibleError, DataError: As :func:`prune_channels`.
     """
-    selection = _select(model, inputs, target, loader, saliency, cost=cost, limit=limit, multiple=multiple,
-                        minimum=minimum, relative=relative, spaces=spaces, exclude=exclude, fisher=fisher)
-    return selection.graph, selection.maps
-
-
-def _select(model: nn.Module, inputs: Tensor | tuple[Any, ...], target: float | None, loader: Iterable | None,
-            saliency: MethodLike, *, cost: str | Cost | TabledCost = 'macs', limit: float | None = None,
-            multiple: int = 1, minimum: float = 0.1, relative: bool = True, spaces: Sequence[str] | None = None,
-            exclude: Sequence[str] = (), fisher: Fisher | Mapping[str, Any] | None = None) -> _Selection:
     check_limit(target, limit)
     if not 0 < minimum <= 1 or multiple < 1:
         raise ConfigError(f'minimum={minimum}, multiple={multiple}: minimum is a share in (0, 1], multiple at least 1.')
@@ -224,9 +215,9 @@ def _select(model: nn.Module, inputs: Tensor | tuple[Any, ...], target: float | 
     scores = channel_scores(graph, chosen, score_weights(method, weights, curvature))
     widths = dict(multiple=multiple, minimum=minimum)
     if isinstance(cost, TabledCost):
-        maps, *found = choose_within(graph, scores, cost, target=target, limit=limit, relative=relative, **widths)
-        return _Selection(graph, maps, cost, *found)
+        maps, *found = choose_within(graph, scores, cost, target=target, limit=limit, relative=bool(relative), **widths)
+        return Selection(graph, maps, cost, *found)
     if cost == CHANNELS:
-        return _Selection(graph, keep_share(graph, scores, target, **widths), cost)
-    return _Selection(graph, choose_channels(graph, scores, target, COSTS[cost] if isinstance(cost, str) else cost,
-                                             relative=relative, **widths), cost)
+        return Selection(graph, keep_share(graph, scores, target, **widths), cost)
+    return Selection(graph, choose_channels(graph, scores, target, COSTS[cost] if isinstance(cost, str) else cost,
+                                             relative=relative is not False, **widths), cost)

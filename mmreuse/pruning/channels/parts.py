@@ -37,17 +37,34 @@ class Part:
         """Return the share that is left as a product of sums."""
         if self.heads is not None:
             return [[(1., self.heads, 1)]]
+        return [*self._sums().values(), *([[(1., self.groups, -1)]] if self.groups is not None else [])]
+
+    def share(self, shares: Mapping[str, float]) -> float:
+        """Return how much of it is left when spaces keep some shares of their members."""
+        return prod(_total(terms, shares) for terms in self.factors())
+
+    def along(self, shape: Sequence[int], shares: Mapping[str, float]) -> list[float]:
+        """Return how much of each axis of the tensor is left, which has a shape."""
+        left = [1.] * len(shape)
+        for (dim, view), terms in self._sums().items():
+            if view is not None:  # the axis of the tensor that the axis of the view is in
+                inside = prod(view[dim:])
+                dim = next(place for place in reversed(range(len(shape))) if prod(shape[place:]) >= inside)
+            left[dim] *= _total(terms, shares)
+        return left
+
+    def _sums(self) -> dict[tuple, list[Term]]:
         sums: dict[tuple, list[Term]] = {}
         for axis, fraction, space in self.axes:
             sums.setdefault(axis, []).append((fraction, space, 1))
         for terms in sums.values():
             terms.append((1 - sum(fraction for fraction, *_ in terms), None, 1))
-        return [*sums.values(), *([[(1., self.groups, -1)]] if self.groups is not None else [])]
+        return sums
 
-    def share(self, shares: Mapping[str, float]) -> float:
-        """Return how much of it is left when spaces keep some shares of their members."""
-        return prod(sum(coefficient if space is None else coefficient * shares[space] ** power
-                        for coefficient, space, power in terms) for terms in self.factors())
+
+def _total(terms: Sequence[Term], shares: Mapping[str, float]) -> float:
+    return sum(coefficient if space is None else coefficient * shares[space] ** power
+               for coefficient, space, power in terms)
 
 
 def tensor_parts(graph: TracedModel, amounts: Mapping[str, float]) -> dict[str, Part]:

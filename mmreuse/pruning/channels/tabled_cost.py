@@ -1,5 +1,6 @@
 """Costs that are known by table, and the channels that stay within them."""
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
@@ -18,29 +19,42 @@ logger = logging.getLogger(__name__)
 MOST_CANDIDATES = 16
 
 
-@dataclass(frozen=True)
-class TabledCost:
+class TabledCost(ABC):
     """A cost that is a sum of tables.
 
     Attributes:
         name: What costs, as a reader is told.
-        tables: ``f(graph, candidates)``: the tables, at candidate widths of spaces.
         unit: Of the numbers.
     """
     name: str
-    tables: Callable[[TracedModel, Mapping[str, Sequence[int]]], Sequence[CostTable]]
     unit: str
 
+    @abstractmethod
+    def tables(self, graph: TracedModel, candidates: Mapping[str, Sequence[int]]) -> Sequence[CostTable]:
+        """Return what the parts of a network cost at candidate widths of spaces."""
 
-TABLED_COSTS = {
-    'macs': TabledCost('MACs', mac_tables, 'multiply-accumulates'),
-    'params': TabledCost('parameters', parameter_tables, 'parameters'),
-    'bytes': TabledCost('bytes', byte_tables, 'bytes'),
+
+@dataclass(frozen=True)
+class CountedCost(TabledCost):
+    """A cost that follows from widths."""
+    name: str
+    unit: str
+    count: Callable[[TracedModel, Mapping[str, Sequence[int]]], Sequence[CostTable]]
+
+    def tables(self, graph: TracedModel, candidates: Mapping[str, Sequence[int]]) -> Sequence[CostTable]:
+        """See :class:`TabledCost`."""
+        return self.count(graph, candidates)
+
+
+TABLED_COSTS: dict[str, TabledCost] = {
+    'macs': CountedCost('MACs', 'multiply-accumulates', mac_tables),
+    'params': CountedCost('parameters', 'parameters', parameter_tables),
+    'bytes': CountedCost('bytes', 'bytes', byte_tables),
 }
 
 
 def choose_within(graph: TracedModel, scores: Mapping[str, Tensor], cost: TabledCost, *, target: float | None = None,
-                  limit: float | None = None, multiple: int = 1, minimum: float = 0.1, relative: bool = True,
+                  limit: float | None = None, multiple: int = 1, minimum: float = 0.1, relative: bool = False,
                   ) -> tuple[dict[str, Select], WidthChoice, float]:
     """Choose what stays, so that its summed saliency is largest within a cost.
 

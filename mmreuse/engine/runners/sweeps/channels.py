@@ -7,6 +7,7 @@ from torch import nn
 
 from mmreuse.calibration import Source
 from mmreuse.deployment import compare_latency
+from mmreuse.deployment.latency_budget import Budget
 from mmreuse.engine.classifiers import plain
 from mmreuse.engine.runners.sweeps.pruning import PruningSweep
 from mmreuse.errors import ConfigError
@@ -29,7 +30,8 @@ class ChannelPruningRunner(PruningSweep):
     :class:`~mmreuse.models.NarrowClassifier`, and ``channels`` as
     :class:`~mmreuse.engine.runners.sweeps.pruning.PruningSweep` says, with methods for
     :func:`mmreuse.pruning.prune_channels`
-    (``dict(saliency='magnitude', multiple=8)``), ``targets``, ``engines`` on which latency is measured (none) and
+    (``dict(saliency='magnitude', multiple=8)``; with ``cost='latency', engine='onnxruntime', batch_size=1`` targets are
+    shares of the milliseconds there), ``targets``, ``engines`` on which latency is measured (none) and
     ``batch_sizes`` ((1,)), one thread each.
 
     Every network is written as ``<method>_<target>_<seed>_<renormalizer>.pth``, a checkpoint for a
@@ -39,7 +41,8 @@ class ChannelPruningRunner(PruningSweep):
     stage = 'channels'
     keys = ('checkpoint', 'methods', 'targets', 'renormalizers', 'seeds', 'engines', 'batch_sizes')
     level, levels, untouched = 'target', 'targets', 1.
-    keywords = ('saliency', 'cost', 'multiple', 'minimum', 'relative', 'spaces', 'exclude', 'fisher')
+    budget = ('cost', 'engine', 'batch_size', 'threads')
+    keywords = (*budget, 'saliency', 'multiple', 'minimum', 'relative', 'spaces', 'exclude', 'fisher')
     description = ('macs', 'params')
 
     def check(self) -> None:
@@ -68,9 +71,13 @@ class ChannelPruningRunner(PruningSweep):
     def prune(self, level: float, options: dict[str, Any]) -> nn.Module:
         """Remove channels, and time what is left beside the dense network."""
         image = torch.zeros(1, *self.model.input_size)
-        self.graph, self.maps = select_channels(self.model, image, level, self.images, **options)
+        budget = Budget(level, **{key: options[key] for key in self.budget if key in options})
+        selection = select_channels(self.model, image, loader=self.images, **budget.options(), **{
+            key: value for key, value in options.items() if key not in self.budget})
+        self.graph, self.maps = selection.graph, selection.maps
         pruned = transform(self.graph, self.maps)
-        self.latencies = {}
+        self.latencies = {} if selection.choice is None else {
+            f'predicted/{key}': value for key, value in (('dense', selection.dense), ('pruned', selection.choice.cost))}
         for batch in self.part.get('batch_sizes', (1,)) if self.part.get('engines') else ():
             images = torch.randn(batch, *self.model.input_size, generator=torch.Generator().manual_seed(0))
             found = compare_latency(dict(dense=self.model, pruned=pruned), images, self.part['engines'])

@@ -1,0 +1,180 @@
+"""The time of a network at any width, from the times of its layers."""
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mmreuse.deployment.latency_budget.layers import Layer, LayerShape, layers_of
+from mmreuse.deployment.latency_budget.timing import engine_version, machine, time_beside_first, time_together
+from mmreuse.errors import ConfigError, DataError
+from mmreuse.graph import Select, TracedModel, transform
+from mmreuse.pruning.channels.widths import CostTable, cost_of
+from mmreuse.registry import ENGINES
+from mmreuse.utils.configs.methods import MethodLike, find_method
+from mmreuse.utils.files.cache import StageCache
+from mmreuse.utils.files.io import read_json, write_json
+from mmreuse.utils.tables import Rows, Tabular
+
+logger = logging.getLogger(__name__)
+
+Candidates = Mapping[str, Sequence[int]]
+
+#: Networks that the correction is fitted on: of these shares of every width, and of so many random ones.
+_SHARES, _RANDOM = (1., 0.75, 0.5, 0.), 4
+_TIMES = 'times.json'
+
+
+@dataclass(frozen=True)
+class LatencyTable(Tabular):
+    """Milliseconds of a network's layers at candidate widths, corrected by those of whole networks.
+
+    ``milliseconds = scale * (sum of layers) + offset``: what is between layers, and what a call costs, is not timed by
+    itself.
+
+    Attributes:
+        costs: The layers' tables times the scale, and the offset.
+        scale, offset: Of the correction.
+        networks: What it was fitted on: milliseconds as predicted and as measured.
+    """
+    costs: tuple[CostTable, ...]
+    scale: float
+    offset: float
+    networks: tuple[dict[str, float], ...]
+
+    def rows(self) -> Rows:
+        """Return a row for each whole network."""
+        return self.networks
+
+    @property
+    def error(self) -> float:
+        """Return the largest relative error among the whole networks."""
+        return max(abs(row['predicted'] / row['measured'] - 1) for row in self.networks)
+
+    def notes(self) -> Sequence[str]:
+        """Say how good the correction is."""
+        return [f'{self.scale:.3g} x the sum of the layers {self.offset:+.3g} ms, off by at most {self.error:.1%} for '
+                f'{len(self.networks)} networks']
+
+
+def measure_table(graph: TracedModel, candidates: Candidates, engine: MethodLike = 'onnxruntime', *,
+                  batch_size: int = 1, threads: int = 1, repeats: int = 100,
+                  cache: str | Path | None = None) -> LatencyTable:
+    """Time every layer of a network on an engine at candidate widths, and some whole networks.
+
+    Layers are built alone, with the norm and activation behind them, and take turns; two of one shape are timed once.
+
+    Args:
+        graph: The traced network.
+        candidates: Widths by space, those of the network last.
+        engine: Name or function of :data:`mmreuse.registry.ENGINES`.
+        batch_size: Images a pass.
+        threads: That the engine may use.
+        repeats: Passes of each that count.
+        cache: Folder where times are kept, by engine and version, processor, threads, network and widths.
+
+    Returns:
+        LatencyTable: For :func:`mmreuse.pruning.channels.widths.choose_widths`.
+
+    Raises:
+        ConfigError: There is no such engine, it is not installed, a number is out of range, or a layer writes too many
+            spaces.
+        ArtefactError: A layer or network cannot be exported.
+        DataError: The machine was too busy to tell a difference.
+    """
+    if batch_size < 1 or threads < 1 or repeats < 1:
+        raise ConfigError(f'batch_size={batch_size}, threads={threads}, repeats={repeats} must be at least 1.')
+    engine = find_method(ENGINES, engine)
+    inputs = tuple(_batch(each, batch_size) for each in graph.inputs)
+    layers = layers_of(graph, inputs, candidates)
+    shapes: dict[LayerShape, Layer] = {}
+    for layer in layers:
+        for names, _ in _addends(layer, candidates):
+            shapes |= {shape: layer for shape in _shapes(layer, names, candidates).flat if shape not in shapes}
+    networks = _networks(candidates)
+
+    def measure() -> dict[str, list[float]]:
+        logger.info('timing %d layers and %d networks on %s', len(shapes), len(networks), engine.name)
+        alone = {shape: lambda shape=shape: (shapes[shape].build(shape), (shape.example(),)) for shape in shapes}
+        whole = {number: lambda widths=widths: (_narrow(graph, widths), inputs)
+                 for number, widths in enumerate(networks)}
+        options = dict(engine=engine, threads=threads, repeats=repeats)
+        return dict(layers=list(time_together(alone, **options).values()),
+                    networks=list(time_beside_first(whole, **options).values()))
+
+    key = dict(engine=engine.name, version=engine_version(engine), options=dict(engine.options), machine=machine(),
+               threads=threads, repeats=repeats, inputs=[[list(each.shape), str(each.dtype)] for each in inputs],
+               network=str(graph.model), layers=list(map(repr, shapes)), networks=networks)
+    times = measure() if cache is None else read_json(StageCache(cache).get(
+        'latency_tables', key, lambda folder: write_json(folder / _TIMES, measure())) / _TIMES)
+    tables = _layer_tables(layers, candidates, dict(zip(shapes, times['layers'], strict=True)))
+    return _corrected(tables, candidates, networks, np.array(times['networks']))
+
+
+def _batch(tensor: Tensor, size: int) -> Tensor:
+    return tensor[:1].expand(size, *tensor.shape[1:]).contiguous().cpu()
+
+
+def _addends(layer: Layer, candidates: Candidates) -> list[tuple[tuple[str, ...], int]]:
+    """Return the spaces of the tables whose sum is a layer's time, and how often each counts.
+
+    That is one table of all the layer's spaces, where these are one or two. What reads more of them, behind a
+    concatenation, is taken for linear in what it reads.
+    """
+    writes = tuple(name for name in layer.writes if name in candidates)
+    reads = tuple(name for name in layer.reads if name in candidates and name not in writes)
+    if len(writes) + len(reads) <= 2:
+        return [((*writes, *reads), 1)]
+    if len(writes) > 1:
+        raise ConfigError(f"layer '{layer.name}' writes {len(writes)} spaces and reads {len(reads)}, more than a "
+                          'table holds. Exclude some from what may shrink.')
+    return [*(((*writes, name), 1) for name in reads), (writes, 1 - len(reads))]
+
+
+def _shapes(layer: Layer, names: Sequence[str], candidates: Candidates) -> np.ndarray:
+    """Return the layer's shapes at all widths of some spaces, with an axis for each."""
+    found = np.empty([len(candidates[name]) for name in names], object)
+    for index in np.ndindex(found.shape):
+        found[index] = layer.shape({name: candidates[name][place] / candidates[name][-1]
+                                    for name, place in zip(names, index, strict=True)})
+    return found
+
+
+def _layer_tables(layers: Sequence[Layer], candidates: Candidates, times: Mapping[LayerShape, float],
+                  ) -> list[CostTable]:
+    return [CostTable(names, count * np.vectorize(times.__getitem__, otypes=[float])(
+        _shapes(layer, names, candidates))) for layer in layers for names, count in _addends(layer, candidates)]
+
+
+def _networks(candidates: Candidates) -> list[dict[str, int]]:
+    """Return the widths of the networks that are timed as wholes; the first is the dense one."""
+    generator = np.random.default_rng(0)
+    found = [{name: min(widths, key=lambda width: abs(width - share * widths[-1]))
+              for name, widths in candidates.items()} for share in _SHARES]
+    found += [{name: int(generator.choice(widths)) for name, widths in candidates.items()} for _ in range(_RANDOM)]
+    return [widths for place, widths in enumerate(found) if widths not in found[:place]]
+
+
+def _narrow(graph: TracedModel, widths: Mapping[str, int]) -> nn.Module:
+    return transform(graph, {name: Select(torch.arange(width)) for name, width in widths.items()
+                             if width < graph.spaces[name].size}).cpu()
+
+
+def _corrected(tables: Sequence[CostTable], candidates: Candidates, networks: Sequence[Mapping[str, int]],
+               measured: np.ndarray) -> LatencyTable:
+    """Fit the correction, by least squares of relative errors."""
+    sums = np.array([cost_of(tables, candidates, widths) for widths in networks])
+    system = np.stack([sums, np.ones_like(sums)], 1) / measured[:, None]
+    (scale, offset), *_ = np.linalg.lstsq(system, np.ones(len(sums)), rcond=None)
+    if len(networks) > 1 and not scale > 0:
+        raise DataError('whole networks were not slower where their layers are. Time them again on a machine that is '
+                        'less busy, or with more repeats.')
+    predicted = scale * sums + offset
+    members = sum(networks[0].values())
+    rows = [{'members kept': sum(widths.values()) / members, 'predicted': own, 'measured': time}
+            for widths, own, time in zip(networks, predicted.tolist(), measured.tolist(), strict=True)]
+    costs = [CostTable(table.spaces, scale * table.costs) for table in tables]
+    return LatencyTable((*costs, CostTable((), np.array(offset))), float(scale), float(offset), tuple(rows))

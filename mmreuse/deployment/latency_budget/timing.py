@@ -1,0 +1,98 @@
+"""Milliseconds of many small networks on an engine."""
+import platform
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from torch import nn
+
+from mmreuse.deployment.engines import Call
+from mmreuse.deployment.latency import torch_threads
+from mmreuse.registry import Method
+from mmreuse.utils.cost.latency import time_in_turns
+
+#: Networks that are ready to run at the same time, and take turns.
+AT_ONCE = 256
+
+
+#: By key, functions that return a network and its inputs.
+Networks = Mapping[Hashable, Callable[[], tuple[nn.Module, tuple[Any, ...]]]]
+
+
+def time_together(networks: Networks, engine: Method, *, threads: int, repeats: int,
+                  warmup: int = 5) -> dict[Hashable, float]:
+    """Time one pass of networks, all of which take turns, as the layers of a network do.
+
+    Args:
+        networks: Any number.
+        engine: Of :data:`mmreuse.registry.ENGINES`.
+        threads: That it may use.
+        repeats: Passes that count.
+        warmup: Passes that do not.
+
+    Returns:
+        dict: Milliseconds, the 10th percentile, which other work on the machine hardly changes.
+    """
+    found, keys = {}, list(networks)
+    for first in range(0, len(keys), AT_ONCE):
+        with _prepared({key: networks[key] for key in keys[first:first + AT_ONCE]}, engine, threads) as calls:
+            found |= _milliseconds(calls, repeats, warmup)
+    return found
+
+
+def time_beside_first(networks: Networks, engine: Method, *, threads: int, repeats: int,
+                      warmup: int = 5) -> dict[Hashable, float]:
+    """Time one pass of networks, each in turn with the first, as one compares two afterwards.
+
+    Where many take turns, none finds its weights in the cache. What the machine does meanwhile counts for the first one
+    as well, so that times are its time times a ratio.
+
+    Args and returns: As :func:`time_together`.
+    """
+    with _prepared(networks, engine, threads) as calls:
+        first, *others = calls
+        pairs = [_milliseconds({key: calls[key] for key in (first, other)}, repeats, warmup) for other in others]
+        if not pairs:
+            return _milliseconds(calls, repeats, warmup)
+    usual = median(pair[first] for pair in pairs)
+    ratios = {other: pair[other] / pair[first] for other, pair in zip(others, pairs, strict=True)}
+    return {key: usual * ratio for key, ratio in {first: 1., **ratios}.items()}
+
+
+@contextmanager
+def _prepared(networks: Networks, engine: Method, threads: int) -> Iterator[dict[Hashable, Call]]:
+    with TemporaryDirectory() as folder, torch_threads(threads):
+        calls = {}
+        for number, (key, make) in enumerate(networks.items()):
+            place = Path(folder, str(number))
+            place.mkdir()
+            calls[key] = engine(*make(), threads=threads, folder=place)
+        yield calls
+
+
+def _milliseconds(calls: Mapping[Hashable, Call], repeats: int, warmup: int) -> dict[Hashable, float]:
+    return {key: 1e3 * each.low for key, each in time_in_turns(calls, repeats=repeats, warmup=warmup).items()}
+
+
+def machine() -> dict[str, str]:
+    """Return the model of the processor, which times depend on."""
+    try:
+        lines = Path('/proc/cpuinfo').read_text().splitlines()
+    except OSError:
+        lines = []
+    known = {key.strip(): value.strip() for key, _, value in (line.partition(':') for line in lines)}
+    kinds = ('model name', 'cpu family', 'model', 'stepping', 'CPU part')
+    return dict(platform=platform.machine(), processor=platform.processor()) | {
+        key: known[key] for key in kinds if key in known}
+
+
+def engine_version(engine: Method) -> str:
+    """Return the version of the package that an engine is named after; none of a function of one's own."""
+    try:
+        return version(engine.name)
+    except PackageNotFoundError:
+        return ''

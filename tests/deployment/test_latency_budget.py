@@ -1,0 +1,147 @@
+"""Milliseconds as a budget of pruning."""
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mmreuse import apis
+from mmreuse.deployment.latency_budget import Budget, LatencyCost, measure_table
+from mmreuse.deployment.latency_budget import table as latency_table
+from mmreuse.deployment.latency_budget.layers import layers_of
+from mmreuse.errors import ConfigError, InfeasibleError
+from mmreuse.graph import Select, transform, verified
+from mmreuse.networks import record_of
+from mmreuse.pruning import prune_channels
+from mmreuse.pruning.channels.tabled_cost import candidate_widths
+from mmreuse.pruning.channels.widths import cost_of
+from mmreuse.utils.cost.complexity import count_macs
+
+IMAGE = torch.zeros(1, 3, 8, 8)
+
+
+class Net(nn.Module):
+    """A stream with a branch, a grouped and a depthwise convolution, a concatenation, and a linear layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU())
+        self.inner = nn.Sequential(nn.Conv2d(16, 24, 1), nn.ReLU6(), nn.Conv2d(24, 24, 3, padding=1, groups=24),
+                                   nn.ReLU6(), nn.Conv2d(24, 16, 1))
+        self.left, self.right = nn.Conv2d(16, 8, 1), nn.Conv2d(16, 16, 1)
+        self.grouped = nn.Sequential(nn.Conv2d(24, 16, 1), nn.ReLU(), nn.Conv2d(16, 8, 3, stride=2, groups=4))
+        self.head = nn.Linear(8 * 9, 5)
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = x + self.inner(x)
+        x = torch.cat([self.left(x).relu(), self.right(x).relu()], 1)
+        return self.head(self.grouped(x).flatten(1))
+
+
+def make_net():
+    torch.manual_seed(0)
+    return Net().eval()
+
+
+def by_size(monkeypatch, noise=0.):
+    """Let time be the number of products of a network, and some more for a call."""
+    rng, seen = np.random.default_rng(0), []
+
+    def pretend(networks, engine, **_):
+        built = {key: make() for key, make in networks.items()}
+        seen.append(len(built))
+        return {key: (1e-3 * count_macs(net, inputs) + 1) * (1 + noise * rng.standard_normal())
+                for key, (net, inputs) in built.items()}
+
+    monkeypatch.setattr(latency_table, 'time_together', pretend)
+    monkeypatch.setattr(latency_table, 'time_beside_first', pretend)
+    return seen
+
+
+def test_layers_alone_have_the_shapes_that_they_have_in_a_narrower_network():
+    graph = verified(make_net(), (IMAGE,))
+    candidates = candidate_widths(graph, [name for name, space in graph.spaces.items() if space.blocks is None], 4)
+    rng = np.random.default_rng(0)
+    widths = {name: int(rng.choice(each[:-1] or each)) for name, each in candidates.items()}
+    narrow = transform(graph, {name: Select(torch.arange(width)) for name, width in widths.items()})
+    modules = dict(narrow.named_modules())
+    layers = layers_of(graph, (IMAGE,), candidates)
+    assert [layer.name for layer in layers] == [name for name, each in modules.items()
+                                                if isinstance(each, nn.Conv2d | nn.Linear)]
+    for layer in layers:
+        shape = layer.shape({name: width / candidates[name][-1] for name, width in widths.items()})
+        built = layer.build(shape)
+        assert built[0].weight.shape == modules[layer.name].weight.shape
+        assert built(shape.example()).shape[1] == shape.outputs
+    assert layers[0].shape({}).behind == ('norm', 'ReLU()') and len(layers[-1].behind) == 0
+
+
+def test_a_network_is_the_sum_of_its_layers(monkeypatch):
+    by_size(monkeypatch)
+    graph = verified(make_net(), (IMAGE,))
+    candidates = candidate_widths(graph, ['stem.0', 'inner.0', 'left', 'right'], 4)
+    table = measure_table(graph, candidates, 'torch', batch_size=2)
+    assert table.error < 0.01 and len(table.rows()) == 8  # norms, which are counted where they are not folded
+    widths = dict(candidates) | {name: each[0] for name, each in candidates.items()}
+    narrow = transform(graph, {name: Select(torch.arange(width)) for name, width in widths.items()})
+    assert cost_of(table.costs, candidates, widths) == pytest.approx(
+        2e-3 * count_macs(narrow, (IMAGE,)) + 1, rel=0.02)
+
+
+def test_milliseconds_are_a_budget_and_are_kept(monkeypatch, tmp_path):
+    seen, net = by_size(monkeypatch), make_net()
+    cost, options = LatencyCost('torch', cache=tmp_path), dict(multiple=4, exclude=['grouped.*'])
+    dense = 1e-3 * count_macs(net, (IMAGE,)) + 1
+    narrow = prune_channels(net, IMAGE, 0.6, cost=cost, **options)
+    made = record_of(narrow).structure
+    assert made['share'] <= 0.6 and made['unit'] == 'ms' and made['cost'] == 'latency on torch, batch 1'
+    assert made['predicted'] == pytest.approx(1e-3 * count_macs(narrow, (IMAGE,)) + 1, rel=0.02)
+    again = prune_channels(net, IMAGE, cost=cost, limit=0.6 * dense, **options)
+    assert len(seen) == 2 and count_macs(again, (IMAGE,)) <= 1.02 * count_macs(narrow, (IMAGE,))
+    with pytest.raises(InfeasibleError, match=r'at most 0.5 ms: the least possible is \d'):
+        prune_channels(net, IMAGE, cost=cost, limit=0.5, **options)
+
+
+def test_a_notebook_gets_what_was_predicted_beside_what_is_measured(monkeypatch, tmp_path):
+    by_size(monkeypatch)
+    net, options = make_net(), dict(multiple=4, exclude=['grouped.*'], cache=tmp_path)
+    images = torch.randn(32, 3, 8, 8)
+    fast, result = apis.prune_channels(net, images, 0.6, cost='latency', engine='torch',
+                                       renormalizers=['reset'], **options)
+    original, pruned = result.rows()
+    assert original['predicted'] > pruned['predicted'] and pruned['macs'] < original['macs']
+    assert record_of(fast).metrics['budget/pruned_measured_ms'] == pruned['measured ms'] > 0
+    assert 'predicted' in str(result) and 'measured in turns' in str(result)
+    small, result = apis.prune_channels(net, images, max_params=1500, **options)
+    assert result.rows()[1]['parameters'] <= 1500 and 'measured ms' not in result.rows()[1]
+    half, result = apis.prune_channels(net, images, 0.5, **options)
+    assert result.notes() == ['limited: MACs']
+
+
+@pytest.mark.parametrize('budget, match', [
+    (dict(), 'nothing given'), (dict(target=0.5, max_macs=1e6), 'max_macs and target'),
+    (dict(target=0.5, engine='torch'), "cost='latency'"), (dict(max_latency=1., engine='onnx'), 'onnx'),
+    (dict(target=50.), 'target = 50.0')])
+def test_budgets_that_make_no_sense(budget, match):
+    with pytest.raises(ConfigError, match=match):
+        Budget(**budget).options()
+
+
+@pytest.mark.parametrize('engine', ['torch', 'onnxruntime'])
+def test_layers_are_timed_on_engines(engine):
+    if engine != 'torch':
+        pytest.importorskip(engine)
+    net = nn.Sequential(nn.Conv2d(3, 64, 3), nn.ReLU(), nn.Conv2d(64, 64, 3), nn.ReLU(), nn.Flatten(),
+                        nn.Linear(64 * 16, 4)).eval()
+    graph = verified(net, (IMAGE,))
+    table = measure_table(graph, {'0': [8, 64]}, engine, batch_size=4, repeats=20)
+    small, large = (cost_of(table.costs, {'0': [8, 64]}, {'0': width}) for width in (8, 64))
+    assert 0 < small < large
+
+
+@pytest.mark.parametrize('options, match', [
+    (dict(engine='onnx'), 'onnx'), (dict(batch_size=0), 'batch_size=0'), (dict(repeats=0), 'repeats=0')])
+def test_bad_input(options, match):
+    graph = verified(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 3)).eval(), (IMAGE,))
+    with pytest.raises(ConfigError, match=match):
+        measure_table(graph, {'0': [8]}, **options)
