@@ -149,5 +149,5 @@ def test_what_does_not_fit_is_said(tmp_path):
 
 def test_the_room_holds_the_calls_and_nothing_else():
     calls = {'calibrate', 'describe', 'distill', 'evaluate', 'export', 'load', 'merge', 'modularize', 'prune',
-             'prune_channels', 'reassemble', 'renormalize', 'save', 'train'}
+             'prune_channels', 'quantize', 'reassemble', 'renormalize', 'save', 'train'}
     assert set(apis.__all__) == calls

@@ -21,7 +21,7 @@ from mmreuse.engine.runners import (
     ReassemblyRunner,
     SimilarityRunner,
 )
-from mmreuse.errors import ArtefactError, ConfigError
+from mmreuse.errors import ArtefactError, ConfigError, InfeasibleError
 from mmreuse.models import CifarResNet
 from mmreuse.reassembly.assembly.emit import load_candidates
 from mmreuse.reassembly.partition.files import load_partition
@@ -188,6 +188,15 @@ def test_a_partition_of_another_similarity_is_refused(pipeline, tmp_path):
     cfg = changed(pipeline, tmp_path / 'work', partition_file=str(work / 'partition/partition.json'),
                   similarity_file=str(tmp_path / 'other.safetensors'))
     with pytest.raises(ArtefactError, match='partition.json: was made from another similarity'):
+        ReassemblyRunner(cfg).run()
+
+
+def test_a_bound_on_the_latency_of_assemblies_is_measured(pipeline, tmp_path):
+    work = Path(pipeline.work_dir)
+    cfg = changed(pipeline, tmp_path, partition_file=str(work / 'partition/partition.json'),
+                  similarity_file=str(work / 'similarity/similarity.safetensors'))
+    cfg.reassembly.bounds = dict(max_latency=1e-9)
+    with pytest.raises(InfeasibleError, match=r'max_latency = 1e-09 binds: .* the nearest feasible value is (?!0\.$)0\.'):
         ReassemblyRunner(cfg).run()
 
 

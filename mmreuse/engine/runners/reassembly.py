@@ -77,7 +77,8 @@ class ReassemblyRunner(ZooStage):
     def assemblies(self) -> Assemblies:
         """Return everything that may be built from the partition, with its costs."""
         options = self.settled
-        table = CostTable(self.zoo, self.nodes, options['num_classes'], options['input_size'])
+        table = CostTable(self.zoo, self.nodes, options['num_classes'], options['input_size'],
+                          latency=any(name.endswith('latency') for name in options['bounds'].given))
         return build_assemblies(self.partition, table, options['rules'])
 
     def execute(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from mmreuse.graph import TracedModel
 from mmreuse.modularization.structured.moments import ClassMoments
 from mmreuse.pruning.channels.choice import channel_scores
-from mmreuse.pruning.channels.predicted_macs import predict_macs
+from mmreuse.pruning.channels.parts import predict_macs
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,149 @@
+"""Prune networks to shares of their measured latency, and set Torch-Pruning on the same budgets beside.
+
+    pip install torch-pruning==1.6.1        # not a requirement
+    python benchmarks/latency_budget.py resnet20 --weights data/weights/cifar10_resnet20.safetensors --out resnet20.json
+
+Widths are those of the integer program under milliseconds of ONNX Runtime, one thread. Rows have what was predicted and
+what is measured, in turns with the original, and the accuracy as pruned, calibrated on some images without labels, and
+distilled from the original on some more. Torch-Pruning's default importance removes the same share of every layer,
+the smallest that keeps within the budget when measured, in steps of a twentieth; it is distilled alike. Nothing is
+chosen on test images. Networks and data are those of ``benchmarks/pruning.py``. Rows that the file holds are kept.
+"""
+import argparse
+import json
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from mmengine.registry import DefaultScope
+from pruning import RESNETS, SHOWN, Data, _removed, accuracy, corrections, digits, folders, vgg, vit
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from mmreuse.calibration import Source
+from mmreuse.deployment import LatencyCost, compare_latency
+from mmreuse.distillation import Objective, distill, plain_scoring
+from mmreuse.errors import InfeasibleError
+from mmreuse.graph import copy_model, transform
+from mmreuse.pruning.channels.channels import select_channels
+from mmreuse.renormalization import apply_renormalizers
+from mmreuse.utils.cost.complexity import count_macs
+from mmreuse.utils.files.io import write_json
+
+
+def latencies(net: nn.Module, pruned: nn.Module, batch: int, repeats: int = 100) -> dict[str, float]:
+    """Milliseconds of both, in turns: the 10th percentile, and the median."""
+    image = torch.randn(batch, *INPUT, generator=torch.Generator().manual_seed(0))
+    found, = compare_latency(dict(dense=net, pruned=pruned), image, ['onnxruntime'], repeats=repeats).values()
+    return {f'{name}_{kind}_ms': round(1e3 * getattr(each, kind), 4) for name, each in found.items()
+            for kind in ('low', 'median')}
+
+
+def ours(net: nn.Module, image: Tensor, share: float, batch: int, loader: DataLoader, cache: Path) -> dict:
+    """Widths by the program; the network, pruned and calibrated, and what was predicted."""
+    selection = select_channels(net, image, share, cost=LatencyCost(batch_size=batch, cache=cache), multiple=8)
+    pruned = transform(selection.graph, selection.maps)
+    calibrated, method = copy_model(pruned), corrections(net, loader)[-1]
+    start = time.process_time()
+    apply_renormalizers(calibrated, loader, method, sources=[Source.mapped(selection.graph, selection.maps)])
+    return dict(pruned=pruned, calibrated=calibrated, calibration_s=round(time.process_time() - start, 1),
+                predicted_ms=round(selection.choice.cost, 4), predicted_dense_ms=round(selection.dense, 4),
+                widths=selection.choice.widths)
+
+
+def theirs(net: nn.Module, image: Tensor, share: float, batch: int) -> dict:
+    """The widest of Torch-Pruning's networks that keeps within the budget, measured."""
+    low, high, best = 1, 19, None
+    while low <= high:
+        middle = (low + high) // 2
+        pruned = _removed(net, image, middle / 20)
+        times = latencies(net, pruned, batch, 40)
+        if times['pruned_low_ms'] <= share * times['dense_low_ms']:
+            low, best = middle + 1, (middle / 20, pruned)
+        else:
+            high = middle - 1
+    if best is None:
+        raise InfeasibleError('even the narrowest takes longer')
+    return dict(pruned=best[1], kept=best[0])
+
+
+def distilled(net: nn.Module, start: nn.Module, images: Tensor, steps: int) -> nn.Module:
+    """The network after a short distillation from the original; a tenth of the images says which state is kept."""
+    student, held = copy_model(start), len(images) // 10
+    distill(student, Objective(plain_scoring(student, [net], images[:1])), images[held:], images[:held], steps=steps)
+    return student.eval()
+
+
+INPUT = (3, 32, 32)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('net', choices=(*RESNETS, 'vgg11', 'vit'))
+    parser.add_argument('--weights', type=Path, help='of a ResNet')
+    parser.add_argument('--data', type=Path, default=Path('data/cifar10_jpeg'))
+    parser.add_argument('--shares', nargs='+', type=float, default=[0.7, 0.5, 0.3])
+    parser.add_argument('--batches', nargs='+', type=int, default=[1, 16])
+    parser.add_argument('--images', type=int, default=400, help='number of training images that calibrate')
+    parser.add_argument('--unlabelled', type=int, default=2000, help='number of training images that distil')
+    parser.add_argument('--steps', type=int, default=150, help='of distillation')
+    parser.add_argument('--test', type=int, default=2000, help='number of test images')
+    parser.add_argument('--torch-pruning', action='store_true', help='rows of it as well')
+    parser.add_argument('--cache', type=Path, default=Path('work_dirs/cache'), help='times of layers')
+    parser.add_argument('--out', type=Path, required=True, help='rows as JSON')
+    measure(parser.parse_args(arguments))
+
+
+def measure(args: argparse.Namespace) -> None:
+    """Fill the file of rows."""
+    global INPUT
+    torch.set_num_threads(1)
+    warnings.filterwarnings('ignore')
+    DefaultScope.get_instance('beside', scope_name='mmreuse')
+    if args.net == 'vit':
+        train, test = digits('train'), digits('test')
+        net = vit(train)
+    else:
+        train = folders(args.data, 'train', SHOWN.get(args.net, max(args.unlabelled, args.images)))
+        test = folders(args.data, 'test', args.test)
+        net = vgg(train) if args.net == 'vgg11' else RESNETS[args.net](args.weights, 'all')
+    INPUT = tuple(train[0].shape[1:])
+    image, loader = torch.zeros_like(train[0][:1]), DataLoader(TensorDataset(*(x[:args.images] for x in train)), 100)
+    prune = {'mmreuse': lambda share, batch: ours(net, image, share, batch, loader, args.cache)}
+    if args.torch_pruning:
+        prune['Torch-Pruning'] = lambda share, batch: theirs(net, image, share, batch)
+    rows = json.loads(args.out.read_text())['rows'] if args.out.exists() else []
+    settings = {key: value for key, value in vars(args).items() if not isinstance(value, Path)}
+    settings |= dict(test=len(test[1]), unlabelled=min(args.unlabelled, len(train[1])), dense=accuracy(net, test))
+    for batch in args.batches:
+        for share in args.shares:
+            for name, function in prune.items():
+                if any((row['batch'], row['share'], row['pruner']) == (batch, share, name) for row in rows):
+                    continue
+                rows.append(dict(batch=batch, share=share, pruner=name) | row(
+                    net, lambda: function(share, batch), image, batch, train, test, args))  # noqa: B023
+                print(rows[-1], flush=True)
+                write_json(args.out, dict(settings=settings, rows=rows))
+
+
+def row(net: nn.Module, prune: Callable[[], dict], image: Tensor, batch: int, train: Data, test: Data,
+        args: argparse.Namespace) -> dict:
+    """Prune once, and measure what is left before and after each correction."""
+    try:
+        found = prune()
+    except InfeasibleError as error:
+        return dict(infeasible=str(error))
+    pruned, calibrated = found.pop('pruned'), found.pop('calibrated', None)
+    found |= latencies(net, pruned, batch) | dict(
+        macs=count_macs(pruned, (image,)) / count_macs(net, (image,)), accuracy=accuracy(pruned, test))
+    if calibrated is not None:
+        found['calibrated'] = accuracy(calibrated, test)
+    start = time.process_time()
+    better = distilled(net, pruned if calibrated is None else calibrated, train[0][:args.unlabelled], args.steps)
+    return found | dict(distilled=accuracy(better, test), distillation_s=round(time.process_time() - start, 1))
+
+
+if __name__ == '__main__':
+    main()
