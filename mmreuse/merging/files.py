@@ -74,14 +74,11 @@ class MergeEdit(Edit):
 @EDITS.register_module(name='canonical')
 class CanonicalEdit(Edit):
     """A network in canonical form: norms and scales folded into the layers around them."""
+    verb = 'in canonical form'
 
     def rebuild(self, networks: Sequence[nn.Module], settings: Mapping[str, Any]) -> nn.Module:
         """Fold what folds; what the parameters hold means nothing."""
         return canonicalize(networks[0], zeros_of(settings['shapes'], networks[0]))
-
-    def phrase(self, settings: Mapping[str, Any]) -> str:
-        """Say what was done."""
-        return 'in canonical form'
 
 
 def record_merge(merged: MergedModel, models: Sequence[nn.Module], inputs: Any, matcher: str) -> MergedModel:

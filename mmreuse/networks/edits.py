@@ -20,7 +20,7 @@ class Edit:
     the settings have them.
     """
 
-    #: Between the description of a network and that of the change, such as 'pruned'.
+    #: What was done, behind the description of a network: with its settings in place of braces, or in brackets.
     verb = 'changed'
 
     def rebuild(self, networks: Sequence[nn.Module], settings: Mapping[str, Any]) -> nn.Module:
@@ -43,6 +43,8 @@ class Edit:
 
     def phrase(self, settings: Mapping[str, Any]) -> str:
         """Say what was done, to be read behind the network it was done to."""
+        if '{' in self.verb:
+            return self.verb.format_map(settings)
         shown = {key: value for key, value in settings.items()
                  if key not in ('edit', 'weights') and isinstance(value, str | int | float | bool)}
         options = ', '.join(f'{key} {value}' for key, value in shown.items())
@@ -58,10 +60,7 @@ class Resize(Edit):
 @EDITS.register_module(name='train')
 class Train(Edit):
     """Weights trained."""
-
-    def phrase(self, settings: Mapping[str, Any]) -> str:
-        """Say for how long."""
-        return f"trained for {settings['epochs']} epochs"
+    verb = 'trained for {epochs} epochs'
 
 
 @EDITS.register_module(name='distill')

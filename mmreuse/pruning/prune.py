@@ -21,10 +21,7 @@ from mmreuse.utils.configs.methods import MethodLike, method_name
 @EDITS.register_module(name='prune')
 class PruneEdit(Edit):
     """Weights set to zero."""
-
-    def phrase(self, settings: Mapping[str, Any]) -> str:
-        """Say how many, and by which saliency."""
-        return f"pruned to {settings['sparsity']:.0%} zeros by {settings['saliency']}"
+    verb = 'pruned to {sparsity:.0%} zeros by {saliency}'
 
 
 def prune(

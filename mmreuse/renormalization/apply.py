@@ -15,10 +15,7 @@ Methods = MethodLike | Sequence[MethodLike]
 @EDITS.register_module(name='renormalize')
 class RenormalizeEdit(Edit):
     """Statistics corrected; biases that a renormalizer adds are noted when the network is saved."""
-
-    def phrase(self, settings: Mapping[str, Any]) -> str:
-        """Say by what."""
-        return f"renormalized by {settings['method']}"
+    verb = 'renormalized by {method}'
 
 
 def find_methods(renormalizers: Methods) -> list[Method]:

@@ -55,10 +55,7 @@ CHANNELS = 'channels'
 @EDITS.register_module(name='prune_channels')
 class PruneChannelsEdit(Edit):
     """Channels and heads removed."""
-
-    def phrase(self, settings: Mapping[str, Any]) -> str:
-        """Say how much is left."""
-        return f"pruned to {settings['share']:.0%} of the {settings['cost']} by {settings['saliency']}"
+    verb = 'pruned to {share:.0%} of the {cost} by {saliency}'
 
 
 def prune_channels(
