@@ -123,7 +123,7 @@ def test_optimizer_leaves_norms_without_decay(path):
 
 @pytest.mark.parametrize('path', DATA)
 @pytest.mark.parametrize('split', ['train', 'val', 'test'])
-def test_pipelines_make_pictures_of_one_size(path, split, tmp_path):
+def test_pipelines_make_images_of_one_size(path, split, tmp_path):
     cfg = load_config(path)
     loader = cfg[f'{split}_dataloader']
     if 'dataset' not in loader:
@@ -132,12 +132,12 @@ def test_pipelines_make_pictures_of_one_size(path, split, tmp_path):
     else:
         pipeline = loader.dataset.get('dataset', loader.dataset).pipeline
     side = 224 if path.endswith('_224.py') else 32
-    picture = np.random.default_rng(0).integers(0, 256, (side, side + 40 if side == 224 else side, 3), dtype=np.uint8)
-    cv2.imwrite(str(tmp_path / 'picture.png'), picture)
+    image = np.random.default_rng(0).integers(0, 256, (side, side + 40 if side == 224 else side, 3), dtype=np.uint8)
+    cv2.imwrite(str(tmp_path / 'image.png'), image)
     np.random.seed(0)
     steps = Compose([dict(step) for step in pipeline])
     for _ in range(8):
-        packed = steps(dict(img=picture.copy(), img_path=str(tmp_path / 'picture.png'), gt_label=3))
+        packed = steps(dict(img=image.copy(), img_path=str(tmp_path / 'image.png'), gt_label=3))
         assert packed['inputs'].shape == (3, side, side) and packed['inputs'].dtype == torch.uint8
         assert packed['data_samples'].gt_label.item() == 3
 

@@ -45,16 +45,16 @@ class Digits(BaseDataset):
         """Give every image of the split as ``dict(img=uint8 array (size, size, 3), gt_label=int)``."""
         bunch = load_digits()
         chosen = _split_indices(bunch.target)[self.split]
-        pictures = (bunch.images[chosen] * (255 / 16)).round().astype(np.uint8)
+        images = (bunch.images[chosen] * (255 / 16)).round().astype(np.uint8)
         labels = bunch.target[chosen]
-        return [dict(img=self._as_image(picture), gt_label=int(label))
-                for picture, label in zip(pictures, labels, strict=True)]
+        return [dict(img=self._as_image(image), gt_label=int(label))
+                for image, label in zip(images, labels, strict=True)]
 
-    def _as_image(self, picture: np.ndarray) -> np.ndarray:
+    def _as_image(self, image: np.ndarray) -> np.ndarray:
         """(8, 8) grey to (size, size, 3)."""
-        if self.size != picture.shape[0]:
-            picture = cv2.resize(picture, (self.size, self.size), interpolation=cv2.INTER_LINEAR)
-        return np.repeat(picture[..., None], 3, axis=-1)
+        if self.size != image.shape[0]:
+            image = cv2.resize(image, (self.size, self.size), interpolation=cv2.INTER_LINEAR)
+        return np.repeat(image[..., None], 3, axis=-1)
 
     def extra_repr(self) -> list[str]:
         return [f'Split: \t{self.split}', f'Size: \t{self.size} x {self.size}']

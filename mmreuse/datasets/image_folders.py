@@ -8,7 +8,7 @@ import numpy as np
 from mmengine.logging import MMLogger
 from mmpretrain.datasets import BaseDataset, CustomDataset, ImageNet
 
-from mmreuse.datasets.pictures import class_folders, files_below, is_wanted, read_picture
+from mmreuse.datasets.image_files import class_folders, files_below, is_wanted, read_image
 from mmreuse.errors import DataError
 from mmreuse.registry import DATASETS
 
@@ -41,13 +41,13 @@ class _Folders:
         broken = []
         for info in data_list:
             try:
-                picture = read_picture(info['img_path'])
+                image = read_image(info['img_path'])
             except DataError as error:
                 if not self.skip_broken:
                     raise
                 broken.append(str(error))
             else:
-                yield info, picture
+                yield info, image
         if len(broken) == len(data_list):
             raise DataError(f"{type(self).__name__}: none of the {len(broken)} files in '{self.img_prefix}' can be "
                             f'read. The first: {broken[0]}')
@@ -125,14 +125,14 @@ class InMemoryImageFolder(_Folders, CustomDataset):
         """Give ``dict(img_path, gt_label, index)`` of every image; the pixels go into one array."""
         found = CustomDataset.load_data_list(self)
         data_list: list[dict] = []
-        for info, picture in self._sound(found):
+        for info, image in self._sound(found):
             if not data_list:
-                self._pixels = np.empty((len(found), *picture.shape), dtype=np.uint8)
-            if picture.shape != self._pixels.shape[1:]:
-                raise DataError(f"{info['img_path']} has shape {picture.shape}, the first image of the folder "
+                self._pixels = np.empty((len(found), *image.shape), dtype=np.uint8)
+            if image.shape != self._pixels.shape[1:]:
+                raise DataError(f"{info['img_path']} has shape {image.shape}, the first image of the folder "
                                 f'{self._pixels.shape[1:]}. InMemoryImageFolder keeps images of one size; use '
                                 'CustomDataset for these.')
-            self._pixels[len(data_list)] = picture
+            self._pixels[len(data_list)] = image
             data_list.append(dict(info, index=len(data_list)))
         return data_list
 
@@ -153,7 +153,7 @@ class FlatImageFolder(BaseDataset):
         **kwargs: Of mmpretrain's ``BaseDataset``: ``pipeline``, ``indices``, ...
 
     Raises:
-        DataError: The folder is missing or empty, or a picture's name does not tell its label.
+        DataError: The folder is missing or empty, or an image's name does not tell its label.
     """
 
     def __init__(self, data_root: str, **kwargs) -> None:

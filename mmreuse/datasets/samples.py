@@ -38,8 +38,8 @@ def samples_hash(dataset: Any, indices: Sequence[int]) -> str:
     digest = hashlib.sha256()
     for index in indices:
         info = dataset.get_data_info(index)
-        picture = info['img'] if 'img' in info else Path(info['img_path']).read_bytes()
-        digest.update(np.ascontiguousarray(picture).tobytes() if isinstance(picture, np.ndarray) else picture)
+        image = info['img'] if 'img' in info else Path(info['img_path']).read_bytes()
+        digest.update(np.ascontiguousarray(image).tobytes() if isinstance(image, np.ndarray) else image)
     return f'sha256:{digest.hexdigest()}'
 
 
@@ -70,6 +70,6 @@ class SampleView(Dataset):
     def __getitem__(self, position: int) -> tuple[torch.Tensor, int]:
         """Image (C, H, W) float32 and label."""
         info = self.transform(self.dataset.get_data_info(self.indices[position]))
-        picture = info['img'][..., ::-1] if self.reverse_channels else info['img']
-        image = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1).float() / 255
+        image = info['img'][..., ::-1] if self.reverse_channels else info['img']
+        image = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
         return (image - self.mean) / self.std, int(info['gt_label'])

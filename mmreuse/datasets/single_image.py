@@ -40,7 +40,7 @@ class SingleImage(Dataset):
         except cv2.error:
             pixels = None
         if pixels is None:
-            raise DataError(f'{path} is not a picture that can be decoded')
+            raise DataError(f'{path} is not an image that can be decoded')
         self.pixels = torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
     def __len__(self) -> int:

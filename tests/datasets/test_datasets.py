@@ -25,10 +25,10 @@ def _write(path, colour: tuple[int, int, int], size: int = 8) -> None:
 def test_digits_splits_are_disjoint_and_exhaustive():
     splits = {split: _digits(split=split) for split in ('train', 'val', 'test')}
     assert [len(split) for split in splits.values()] == [1197, 300, 300]
-    pictures = [split.get_data_info(i)['img'].tobytes() for split in splits.values() for i in range(len(split))]
-    assert len(pictures) == 1797
+    images = [split.get_data_info(i)['img'].tobytes() for split in splits.values() for i in range(len(split))]
+    assert len(images) == 1797
     # The data set itself holds no duplicate, so neither may the splits together.
-    assert len(set(pictures)) == 1797
+    assert len(set(images)) == 1797
 
 
 def test_digits_splits_are_stratified_and_stable():
@@ -39,14 +39,14 @@ def test_digits_splits_are_stratified_and_stable():
 
 
 @pytest.mark.parametrize('size', [8, 28])
-def test_digits_are_grey_pictures_in_three_channels(size):
-    picture = _digits(size=size).get_data_info(0)['img']
-    assert picture.shape == (size, size, 3) and picture.dtype == np.uint8
-    assert (picture[..., 0] == picture[..., 2]).all()
-    assert picture.max() > 200
+def test_digits_are_grey_images_in_three_channels(size):
+    image = _digits(size=size).get_data_info(0)['img']
+    assert image.shape == (size, size, 3) and image.dtype == np.uint8
+    assert (image[..., 0] == image[..., 2]).all()
+    assert image.max() > 200
 
 
-def test_digits_enlarge_keeps_the_picture():
+def test_digits_enlarge_keeps_the_image():
     small, large = _digits().get_data_info(3)['img'], _digits(size=32).get_data_info(3)['img']
     back = cv2.resize(large, (8, 8), interpolation=cv2.INTER_AREA).astype(float)
     assert np.corrcoef(small.ravel(), back.ravel())[0, 1] > 0.95
@@ -82,17 +82,17 @@ def test_in_memory_folder_keeps_subsets_aligned(tmp_path):
     assert [(info['gt_label'], info['img'][0, 0, 0]) for info in map(dataset.get_data_info, (0, 1))] == [(2, 2), (0, 0)]
 
 
-def test_in_memory_folder_refuses_pictures_of_two_sizes(tmp_path):
+def test_in_memory_folder_refuses_images_of_two_sizes(tmp_path):
     _write(tmp_path / 'cat' / '0.png', (1, 2, 3))
     _write(tmp_path / 'cat' / '1.png', (1, 2, 3), size=9)
     with pytest.raises(DataError, match=r'1\.png has shape \(9, 9, 3\)'):
         DATASETS.build(dict(type='InMemoryImageFolder', data_root=str(tmp_path)))
 
 
-def test_in_memory_folder_refuses_what_is_no_picture(tmp_path):
+def test_in_memory_folder_refuses_what_is_no_image(tmp_path):
     _write(tmp_path / 'cat' / '0.png', (1, 2, 3))
-    (tmp_path / 'cat' / '1.png').write_bytes(b'not a picture')
-    with pytest.raises(DataError, match=r'1\.png: is no picture'):
+    (tmp_path / 'cat' / '1.png').write_bytes(b'not an image')
+    with pytest.raises(DataError, match=r'1\.png: is no image'):
         DATASETS.build(dict(type='InMemoryImageFolder', data_root=str(tmp_path)))
 
 

@@ -19,7 +19,7 @@ def _scope() -> None:
     init_default_scope('mmreuse')
 
 
-def write_picture(path, value: int) -> None:
+def write_image(path, value: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(path), np.full((6, 6, 3), value, dtype=np.uint8))
 
@@ -32,13 +32,13 @@ def dogs(tmp_path):
         labels = np.array([[int(name[2])] for name in names], dtype=np.uint8)
         savemat(tmp_path / f'{split}_list.mat', dict(file_list=cells, annotation_list=cells, labels=labels))
         for name in names:
-            write_picture(tmp_path / 'Images' / name, int(name[2]))
+            write_image(tmp_path / 'Images' / name, int(name[2]))
     return tmp_path
 
 
 @pytest.fixture
 def birds(tmp_path):
-    """Four pictures of the classes 817, 90 and 1010 of a larger hierarchy."""
+    """Four images of the classes 817, 90 and 1010 of a larger hierarchy."""
     rows = [('a-1', '0817/a1.jpg', 817, 1), ('b-2', '0090/b2.jpg', 90, 1), ('c-3', '1010/c3.jpg', 1010, 0),
             ('d-4', '0817/d4.jpg', 817, 0)]
     (tmp_path / 'images.txt').write_text(''.join(f'{key} {file}\n' for key, file, _, _ in rows))
@@ -46,7 +46,7 @@ def birds(tmp_path):
     (tmp_path / 'train_test_split.txt').write_text(''.join(f'{key} {train}\n' for key, _, _, train in rows))
     (tmp_path / 'classes.txt').write_text('0 Birds\n90 Oak Titmouse\n817 Cactus Wren (Adult)\n1010 Verdin\n')
     for number, (_, file, _, _) in enumerate(rows):
-        write_picture(tmp_path / 'images' / file, number)
+        write_image(tmp_path / 'images' / file, number)
     return tmp_path
 
 
@@ -57,7 +57,7 @@ def scenes(tmp_path):
     for name, files in lists.items():
         (tmp_path / f'{name}.txt').write_text('\n'.join(files))
         for number, file in enumerate(files):
-            write_picture(tmp_path / 'Images' / file, number)
+            write_image(tmp_path / 'Images' / file, number)
     return tmp_path
 
 
@@ -71,7 +71,7 @@ def actions(tmp_path):
     for name, files in lists.items():
         (folder / f'{name}.txt').write_text(''.join(f'{file}\n' for file in files))
         for number, file in enumerate(files):
-            write_picture(tmp_path / 'JPEGImages' / file, number)
+            write_image(tmp_path / 'JPEGImages' / file, number)
     return tmp_path
 
 
@@ -87,11 +87,11 @@ def test_dogs_are_those_of_the_lists(dogs, split, labels):
     assert dataset.CLASSES[1] == 'Shih-Tzu'
 
 
-@pytest.mark.parametrize('split, labels, pictures', [('train', [1, 0], [0, 1]), ('test', [2, 1], [2, 3])])
-def test_birds_have_labels_without_gaps_that_agree_between_splits(birds, split, labels, pictures):
+@pytest.mark.parametrize('split, labels, images', [('train', [1, 0], [0, 1]), ('test', [2, 1], [2, 3])])
+def test_birds_have_labels_without_gaps_that_agree_between_splits(birds, split, labels, images):
     dataset = load('NABirds', birds, split=split)
     assert dataset.get_gt_labels().tolist() == labels
-    assert [dataset[index]['img'].min() for index in range(2)] == pictures
+    assert [dataset[index]['img'].min() for index in range(2)] == images
     assert dataset.CLASSES == ('Oak Titmouse', 'Cactus Wren (Adult)', 'Verdin')
 
 
@@ -111,7 +111,7 @@ def test_labels_of_actions_follow_their_list(actions, split, labels):
     assert [dataset[index]['img'].shape for index in range(len(dataset))] == [(6, 6, 3)] * len(labels)
 
 
-def test_pictures_of_unknown_scenes_are_refused(scenes):
+def test_images_of_unknown_scenes_are_refused(scenes):
     with open(scenes / 'TrainImages.txt', 'a') as file:
         file.write('\nkitchenroom/f.jpg')
     with pytest.raises(DataError, match='kitchenroom/f.jpg.*kitchen_room'):
@@ -148,7 +148,7 @@ def test_lists_of_another_kind_are_refused(dogs):
             load('StanfordDogs', dogs, split=split)
 
 
-def test_lists_of_different_pictures_are_refused(birds):
+def test_lists_of_different_images_are_refused(birds):
     (birds / 'train_test_split.txt').write_text('a-1 1\n')
     with pytest.raises(DataError, match='not of the same images'):
         load('NABirds', birds)
@@ -158,16 +158,16 @@ def test_lists_of_different_pictures_are_refused(birds):
 
 
 def folder(root, counts: list[int]) -> dict:
-    """Config of a folder with ``counts[label]`` pictures of class ``label``."""
+    """Config of a folder with ``counts[label]`` images of class ``label``."""
     for label, count in enumerate(counts):
         for number in range(count):
-            write_picture(root / str(label) / f'{number}.png', 10 * label + number)
+            write_image(root / str(label) / f'{number}.png', 10 * label + number)
     return dict(type='InMemoryImageFolder', data_root=str(root), pipeline=[dict(type='mmpretrain.PackInputs')])
 
 
 @pytest.fixture
 def parts(tmp_path):
-    """Two data sets: 5 pictures of 2 classes, 9 pictures of 3 classes."""
+    """Two data sets: 5 images of 2 classes, 9 images of 3 classes."""
     return [folder(tmp_path / 'small', [2, 3]), folder(tmp_path / 'large', [3, 3, 3])]
 
 
@@ -190,8 +190,8 @@ def test_lockstep_gives_equally_many_of_each_in_every_batch(parts):
     labels = [[sample['data_samples'].gt_label.item() for sample in batch] for batch in loader]
     assert sum(len(batch) for batch in labels) == 10
     assert all([label >= 2 for label in batch] == [False, True] * (len(batch) // 2) for batch in labels)
-    pictures = {packed['inputs'].numpy().tobytes() for packed in mixture if packed['data_samples'].gt_label < 2}
-    assert len(pictures) == 5
+    images = {packed['inputs'].numpy().tobytes() for packed in mixture if packed['data_samples'].gt_label < 2}
+    assert len(images) == 5
     assert DATASETS.build(config).get_gt_labels().tolist() == mixture.get_gt_labels().tolist()
     assert DATASETS.build({**config, 'seed': 2}).get_gt_labels().tolist() != mixture.get_gt_labels().tolist()
 

@@ -1,4 +1,4 @@
-"""Folders of pictures with something wrong in them."""
+"""Folders of images with something wrong in them."""
 import io
 import struct
 import zlib
@@ -11,7 +11,7 @@ from mmengine.registry import init_default_scope
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from mmreuse.datasets import pictures
+from mmreuse.datasets import image_files
 from mmreuse.engine.configs.data_check import check_data, check_same_classes
 from mmreuse.engine.launch import reported_errors
 from mmreuse.errors import DataError
@@ -71,7 +71,7 @@ def test_what_is_no_class_moves_no_label(root, kind, name):
 
 
 @pytest.mark.parametrize('kind', KINDS)
-def test_a_class_without_pictures_is_refused(root, kind):
+def test_a_class_without_images_is_refused(root, kind):
     (root / 'axe').mkdir()
     (root / 'axe' / 'notes.txt').write_text('')
     with pytest.raises(DataError, match='axe.* holds no images'):
@@ -98,13 +98,13 @@ def test_more_folders_than_classes_are_named(root):
         build('CustomDataset', root, metainfo=dict(classes=('ant', 'bee')))
 
 
-BROKEN = {'empty': (b'', 'is empty'), 'cut off': (encoded(side=64)[:-2000], 'only a part of a picture'),
-          'a JPEG cut off': (encoded('JPEG', 64)[:-500], 'only a part of a picture'),
-          'a text': (b'hello', 'is no picture'), 'a bomb': (bomb(), 'pixels')}
+BROKEN = {'empty': (b'', 'is empty'), 'cut off': (encoded(side=64)[:-2000], 'only a part of an image'),
+          'a JPEG cut off': (encoded('JPEG', 64)[:-500], 'only a part of an image'),
+          'a text': (b'hello', 'is no image'), 'a bomb': (bomb(), 'pixels')}
 
 
 @pytest.mark.parametrize('broken', BROKEN)
-def test_broken_pictures_are_named_or_skipped(root, broken, caplog):
+def test_broken_images_are_named_or_skipped(root, broken, caplog):
     data, message = BROKEN[broken]
     path = root / 'bee' / '1.png'
     path.write_bytes(data)
@@ -118,7 +118,7 @@ def test_broken_pictures_are_named_or_skipped(root, broken, caplog):
         assert len(dataset) == 5 and labels(dataset) == dict(ant=0, bee=1, cat=2)
 
 
-def test_a_folder_of_broken_pictures_is_refused(root):
+def test_a_folder_of_broken_images_is_refused(root):
     for path in root.rglob('*.png'):
         path.write_bytes(b'')
     with pytest.raises(DataError, match='none of the 6 files'):
@@ -126,10 +126,10 @@ def test_a_folder_of_broken_pictures_is_refused(root):
 
 
 @pytest.mark.parametrize('kind', ['PNG', 'JPEG', 'BMP'])
-def test_sound_pictures_are_read_as_mmcv_reads_them(tmp_path, kind):
-    path = tmp_path / 'picture.png'
+def test_sound_images_are_read_as_mmcv_reads_them(tmp_path, kind):
+    path = tmp_path / 'image.png'
     path.write_bytes(encoded(kind) + b'what some programs write behind the end')
-    assert pictures.read_picture(str(path)).shape == (8, 8, 3)
+    assert image_files.read_image(str(path)).shape == (8, 8, 3)
 
 
 def test_classes_of_all_splits_are_compared():

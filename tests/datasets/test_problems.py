@@ -66,7 +66,7 @@ def test_published_choice_of_the_rest(labels):
 
 
 def test_published_sizes():
-    """5000 and 1000 pictures of a class of CIFAR-10, 500 and 100 of CIFAR-100, and as many others."""
+    """5000 and 1000 images of a class of CIFAR-10, 500 and 100 of CIFAR-100, and as many others."""
     for classes, each, size in ((10, 5000, 10000), (10, 1000, 2000), (100, 500, 1000), (100, 100, 200)):
         assert len(BinaryProblem(Labelled(np.repeat(np.arange(classes), each), ()), classes - 1)) == size
 
@@ -86,7 +86,7 @@ def test_shots_are_the_first_samples_of_each_class(labels):
         ClassProblem(Labelled(labels, ()), [7, 2], shots=0)
 
 
-def test_pictures_carry_the_labels_of_the_problem():
+def test_images_carry_the_labels_of_the_problem():
     digits = Digits('val', pipeline=PIPELINE)
     problem = ClassProblem(digits, ['8', '3'])
     sample = problem[len(problem) - 1]

@@ -8,7 +8,7 @@ from mmreuse.datasets import SingleImage
 from mmreuse.errors import DataError
 
 
-def test_shipped_pictures_are_those_of_scikit_learn():
+def test_shipped_images_are_those_of_scikit_learn():
     item, = SingleImage('flower.jpg')
     pixels = load_sample_image('flower.jpg')
     assert item['inputs'].dtype == torch.uint8
@@ -23,8 +23,8 @@ def test_a_file_is_read_as_rgb(tmp_path):
     assert np.array_equal(item['inputs'].permute(1, 2, 0).numpy(), pixels)
 
 
-def test_what_is_no_picture_is_refused(tmp_path):
-    (tmp_path / 'text.png').write_text('no picture')
+def test_what_is_no_image_is_refused(tmp_path):
+    (tmp_path / 'text.png').write_text('no image')
     with pytest.raises(DataError, match='decoded'):
         SingleImage(str(tmp_path / 'text.png'))
     with pytest.raises(DataError, match="Nearest: 'flower.jpg'"):

@@ -12,7 +12,7 @@ def _scope() -> None:
     np.random.seed(0)
 
 
-def _picture(shape: tuple[int, ...] = (64, 64, 3)) -> np.ndarray:
+def _image(shape: tuple[int, ...] = (64, 64, 3)) -> np.ndarray:
     return np.random.default_rng(0).integers(40, 216, shape, dtype=np.uint8)
 
 
@@ -25,22 +25,22 @@ def test_blur_averages_the_neighbourhood():
 
 def test_noise_has_the_variance_asked_for():
     noise = TRANSFORMS.build(dict(type='GaussianNoise', max_variance=50., prob=1.))
-    picture = _picture()
-    variances = [np.var(noise(dict(img=picture))['img'].astype(float) - picture) for _ in range(200)]
+    image = _image()
+    variances = [np.var(noise(dict(img=image))['img'].astype(float) - image) for _ in range(200)]
     # Uniform from 0 to 50, plus 1/12 of rounding.
     assert np.mean(variances) == pytest.approx(25, rel=0.1)
     assert max(variances) < 53
 
 
 def test_noise_stays_in_range():
-    picture = np.array([[[0, 255, 128]]], dtype=np.uint8).repeat(64, 0)
-    noisy = TRANSFORMS.build(dict(type='GaussianNoise', max_variance=400., prob=1.))(dict(img=picture))['img']
+    image = np.array([[[0, 255, 128]]], dtype=np.uint8).repeat(64, 0)
+    noisy = TRANSFORMS.build(dict(type='GaussianNoise', max_variance=400., prob=1.))(dict(img=image))['img']
     assert noisy.dtype == np.uint8 and noisy[:, 0, 0].max() < 128 and noisy[:, 0, 1].min() > 128
 
 
 @pytest.mark.parametrize('name', ['BoxBlur', 'GaussianNoise'])
 def test_happens_as_often_as_asked(name):
     transform = TRANSFORMS.build(dict(type=name, prob=0.25))
-    picture = _picture((8, 8, 3))
-    changed = sum(not np.array_equal(transform(dict(img=picture.copy()))['img'], picture) for _ in range(1000))
+    image = _image((8, 8, 3))
+    changed = sum(not np.array_equal(transform(dict(img=image.copy()))['img'], image) for _ in range(1000))
     assert 200 < changed < 300

@@ -29,7 +29,7 @@ def conv_net(seed=0):
                          nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(80, 3)).double()
 
 
-def pictures(samples=10, shape=(3, 8, 8), seed=5):
+def images(samples=10, shape=(3, 8, 8), seed=5):
     return torch.randn(samples, *shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + .3
 
 
@@ -49,7 +49,7 @@ def literal_features(net, x):
 @pytest.mark.parametrize('residual', [False, True])
 def test_in_linear_nets_the_split_is_that_of_weights_and_biases(residual):
     nets = [linear_net(seed, residual=residual) for seed in range(2)]
-    x = pictures(9, (12,))
+    x = images(9, (12,))
     found = feature_magnitudes(nets, x.split(4))
     assert found.layers == ('fc0', 'fc1', 'fc2', 'fc3') and found.samples == 9
     for number, net in enumerate(nets):
@@ -70,7 +70,7 @@ def test_in_linear_nets_the_split_is_that_of_weights_and_biases(residual):
 @pytest.mark.parametrize('metric', ['diff', 'total', 'ratio'])
 @pytest.mark.parametrize('offset', ['zero', 'mean'])
 def test_streaming_equals_two_passes_over_everything(norm, literal, metric, offset):
-    net, x = conv_net(), pictures(10)
+    net, x = conv_net(), images(10)
     batches = x.split([4, 4, 2])  # of unequal size: every sample counts alike
     found = feature_magnitudes([net], batches, metric=metric, norm=norm, offset=offset)
     zero = literal_features(net, torch.zeros_like(x[:1]))
@@ -87,7 +87,7 @@ def test_streaming_equals_two_passes_over_everything(norm, literal, metric, offs
 
 
 def test_float32_features_are_reduced_in_float64():
-    net, x = conv_net(), pictures(50)
+    net, x = conv_net(), images(50)
     exact = feature_magnitudes([net], [x])
     single = feature_magnitudes([net.float()], x.float().split(7))
     assert single.induced.dtype == torch.float64
@@ -101,7 +101,7 @@ def test_scaled_weights_scale_what_comes_from_the_input():
     half = copy.deepcopy(net)
     for module in half.children():
         module.weight.data /= 2
-    found = feature_magnitudes([net, half], [pictures(8, (12,))])
+    found = feature_magnitudes([net, half], [images(8, (12,))])
     factors = normalised(found.induced[1], found.induced[:1])
     assert torch.allclose(factors, .5 ** torch.arange(1, 5, dtype=torch.float64))
     assert (found.offset[1] / found.offset[0] > factors).all()
@@ -111,7 +111,7 @@ def test_nothing_comes_through_zero_weights():
     net, empty = linear_net(), linear_net()
     for module in empty.children():
         module.weight.data.zero_()
-    x = [pictures(4, (12,))]
+    x = [images(4, (12,))]
     for metric in ('diff', 'ratio'):
         assert not feature_magnitudes([empty], x, metric=metric).induced.any()
     for module in empty.children():
@@ -144,11 +144,11 @@ def test_models_get_their_modes_back_and_keep_no_hooks():
     net = conv_net().train()
     net[1].eval()
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
-    feature_magnitudes([net], [pictures(4)], offset='mean')
+    feature_magnitudes([net], [images(4)], offset='mean')
     broken = conv_net()
     broken[3].weight.data.fill_(math.nan)
     with pytest.raises(DataError):
-        feature_magnitudes([broken], [pictures(4)])
+        feature_magnitudes([broken], [images(4)])
     for model in (net, broken):
         assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
     assert net.training and not net[1].training and broken.training
@@ -156,7 +156,7 @@ def test_models_get_their_modes_back_and_keep_no_hooks():
 
 
 def test_a_budget_is_kept_to_the_sample():
-    net, x = conv_net(), pictures(10)
+    net, x = conv_net(), images(10)
     found = feature_magnitudes([net], x.split(4), samples=6)
     assert found.samples == 6
     assert torch.allclose(found.induced, feature_magnitudes([net], [x[:6]]).induced)
@@ -190,7 +190,7 @@ def test_nets_of_other_libraries(make, side, classifier):
 
 
 def test_bad_input_is_refused():
-    net, x = conv_net(), pictures(4)
+    net, x = conv_net(), images(4)
     with pytest.raises(ConfigError, match="metric 'dif'.*'diff'"):
         feature_magnitudes([net], [x], metric='dif')
     with pytest.raises(ConfigError, match="norm 'l3'"):

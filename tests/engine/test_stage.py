@@ -25,7 +25,7 @@ class Count(StageRunner):
 def run(tmp_path):
     (tmp_path / 'net.pth').write_text('weights')
     (tmp_path / 'images').mkdir()
-    (tmp_path / 'images/0.png').write_text('picture')
+    (tmp_path / 'images/0.png').write_text('image')
     (tmp_path / 'earlier.json').write_text('{}')
 
     def run(**options):

@@ -175,5 +175,5 @@ class SplitAttention(nn.Module):
 
 
 def image(size: int = 16) -> Tensor:
-    """One picture of zeros: the trace needs its shape only."""
+    """One image of zeros: the trace needs its shape only."""
     return torch.zeros(1, 3, size, size)

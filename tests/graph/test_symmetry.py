@@ -84,7 +84,7 @@ def convolutions(*between: nn.Module) -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 6, 3), *between, nn.Conv2d(6, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
-ROWS, TOKENS, PICTURE = torch.zeros(2, 3), torch.zeros(1, 5, 6), torch.zeros(1, 3, 8, 8)
+ROWS, TOKENS, SMALL = torch.zeros(2, 3), torch.zeros(1, 5, 6), torch.zeros(1, 3, 8, 8)
 GROUPS = {
     'relu': (mlp(nn.ReLU()), ROWS, {'0': 'scaled'}),
     'leaky relu': (mlp(nn.LeakyReLU()), ROWS, {'0': 'scaled'}),
@@ -97,12 +97,12 @@ GROUPS = {
     'layer norm with a gain': (mlp(nn.LayerNorm(8)), ROWS, {'0': 'scaled'}),
     'bare layer norm': (mlp(nn.LayerNorm(8, elementwise_affine=False)), ROWS, {'0': 'orthogonal'}),
     'bare RMS norm': (mlp(nn.RMSNorm(8, elementwise_affine=False)), ROWS, {'0': 'orthogonal'}),
-    'max pooling': (convolutions(nn.MaxPool2d(2)), PICTURE, {'0': 'scaled'}),
-    'mean pooling': (convolutions(nn.AvgPool2d(2)), PICTURE, {'0': 'invertible'}),
-    'batch norm': (convolutions(nn.BatchNorm2d(6), nn.ReLU()), PICTURE, {'0': 'scaled'}),
-    'bare batch norm': (convolutions(nn.BatchNorm2d(6, affine=False), nn.ReLU()), PICTURE, {'0': 'permutation'}),
-    'group norm': (convolutions(nn.GroupNorm(1, 6), nn.ReLU()), PICTURE, {'0': 'scaled'}),
-    'resnet': (CifarResNet(1, 4), PICTURE,
+    'max pooling': (convolutions(nn.MaxPool2d(2)), SMALL, {'0': 'scaled'}),
+    'mean pooling': (convolutions(nn.AvgPool2d(2)), SMALL, {'0': 'invertible'}),
+    'batch norm': (convolutions(nn.BatchNorm2d(6), nn.ReLU()), SMALL, {'0': 'scaled'}),
+    'bare batch norm': (convolutions(nn.BatchNorm2d(6, affine=False), nn.ReLU()), SMALL, {'0': 'permutation'}),
+    'group norm': (convolutions(nn.GroupNorm(1, 6), nn.ReLU()), SMALL, {'0': 'scaled'}),
+    'resnet': (CifarResNet(1, 4), SMALL,
                {'conv1': 'scaled', 'layer1.0.conv1': 'scaled', 'layer2.0.conv1': 'scaled'}),
     'attention': (Attention(), TOKENS, {'query': 'invertible', 'value': 'invertible'}),
     'cosine attention': (Attention(lambda x: nn.functional.normalize(x, dim=-1)), TOKENS,
@@ -302,5 +302,5 @@ def test_what_cannot_be_folded_stays_and_is_named(caplog: pytest.LogCaptureFixtu
 
 def test_a_convolutional_network_with_batch_norms_is_left_alone(caplog: pytest.LogCaptureFixture) -> None:
     model = randomised(CifarResNet(1, 4))
-    canonical = canonicalize(model, PICTURE.double())
+    canonical = canonicalize(model, SMALL.double())
     assert all(torch.equal(tensor, canonical.state_dict()[key]) for key, tensor in model.state_dict().items())

@@ -103,7 +103,7 @@ def test_published_costs_of_resnet20():
 
 
 def test_published_costs_of_resnet50():
-    """The published operations are of pictures of 32 x 32 (0.086 billion); those of 224 x 224 are 4.1 billion.
+    """The published operations are of images of 32 x 32 (0.086 billion); those of 224 x 224 are 4.1 billion.
 
     Published are also points 2 and 31, the first of a stage, at which its shortcut counted as preserved: 1.437 times
     the parameters at point 31. Here the stream is merged before that shortcut, which runs once: 1.355.

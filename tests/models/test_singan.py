@@ -21,7 +21,7 @@ def small(**options) -> SinGAN:
     return SinGAN(SIZE, min_size=12, factor=0.6, **{'channels': 4, 'steps': 2, **options})
 
 
-def picture() -> dict:
+def image() -> dict:
     """A dark sky over a bright ground, with noise: what a loader gives."""
     generator = torch.Generator().manual_seed(3)
     image = torch.randint(0, 60, (3, *SIZE), generator=generator, dtype=torch.uint8)
@@ -30,8 +30,8 @@ def picture() -> dict:
 
 
 def scaled(size: tuple[int, int]) -> torch.Tensor:
-    """The picture as the model sees it: (1, 3, *size), -1 to 1."""
-    return resize(picture()['inputs'][0][None] / 127.5 - 1, size)
+    """The image as the model sees it: (1, 3, *size), -1 to 1."""
+    return resize(image()['inputs'][0][None] / 127.5 - 1, size)
 
 
 def optimizer_of(model: SinGAN) -> OptimWrapper:
@@ -133,7 +133,7 @@ def test_discriminator_gets_the_wasserstein_loss_with_penalty():
     torch.manual_seed(5)
     fake = model.generator.train()(model.generator.draw_noise(1, 1))
     torch.manual_seed(5)
-    logs = model.train_step(picture(), optimizer_of(model))
+    logs = model.train_step(image(), optimizer_of(model))
     distance = weight @ (fake.mean((0, 2, 3)) - real.mean((0, 2, 3)))
     torch.testing.assert_close(logs['discriminator'], distance + 0.5 * (weight.norm() - 1) ** 2)
 
@@ -142,12 +142,12 @@ def test_a_new_scale_starts_from_the_one_before():
     model = small(updates=1)
     optimizer = optimizer_of(model)
     for _ in range(model.steps):
-        model.train_step(picture(), optimizer)
+        model.train_step(image(), optimizer)
     assert model.trained_scales == 1
     done = copy.deepcopy(model.generator.scales[0].state_dict())
     critic = copy.deepcopy(model.discriminators[0].state_dict())
     start = F.interpolate(model.generator.eval()([model.reconstruction_noise]), SIZE, mode='bilinear')
-    model.train_step(picture(), OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.)))
+    model.train_step(image(), OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.)))
     for key, value in done.items():
         assert torch.equal(model.generator.scales[0].state_dict()[key], value), key
     for scales, before in ((model.generator.scales, done), (model.discriminators, critic)):
@@ -159,7 +159,7 @@ def test_a_new_scale_starts_from_the_one_before():
 def test_training_approaches_the_image():
     model = small(steps=12)
     optimizer = optimizer_of(model)
-    errors = [model.train_step(picture(), optimizer)['reconstruction'] for _ in range(24)]
+    errors = [model.train_step(image(), optimizer)['reconstruction'] for _ in range(24)]
     assert errors[11] < 0.5 * errors[0] and errors[23] < errors[12]
     assert model.trained_scales == len(model.sizes) == 2
     # The ground is bright, the sky is dark, in the reconstruction as in the image.
@@ -171,7 +171,7 @@ def test_what_is_saved_is_all_that_training_needs():
     def train(model: SinGAN, optimizer: OptimWrapper, first: int, last: int) -> SinGAN:
         for step in range(first, last):
             torch.manual_seed(step)
-            model.train_step(picture(), optimizer)
+            model.train_step(image(), optimizer)
         return model
 
     model = small(updates=2)
@@ -193,14 +193,14 @@ def test_mixed_precision_is_near_full_precision():
         torch.manual_seed(0)
         model = small()
         optimizer = kind(torch.optim.Adam(model.parameters(), lr=1e-3))
-        errors.append([model.train_step(picture(), optimizer)['reconstruction'].item() for _ in range(3)])
+        errors.append([model.train_step(image(), optimizer)['reconstruction'].item() for _ in range(3)])
     assert errors[0] != errors[1] and errors[0] == pytest.approx(errors[1], rel=0.15)
 
 
 def test_an_image_of_another_size_is_refused():
     model = SinGAN((24, 28), min_size=12, channels=4)
     with pytest.raises(DataError, match='image_size'):
-        model.train_step(picture(), optimizer_of(model))
+        model.train_step(image(), optimizer_of(model))
 
 
 # -- merging

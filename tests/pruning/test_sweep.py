@@ -109,7 +109,7 @@ def test_weights_of_another_net(config, tmp_path):
 
 
 @pytest.mark.parametrize('options, error, match', [
-    ({'pruning.methods.fisher.fisher.samples': 2000}, DataError, "method 'fisher' asks for 2000 pictures.*has 1"),
+    ({'pruning.methods.fisher.fisher.samples': 2000}, DataError, "method 'fisher' asks for 2000 images.*has 1"),
     ({'pruning.renormalizers.reset.samples': 5000}, DataError, "renormalizer 'reset' asks for 5000"),
     ({'pruning.renormalizers.reset': 'bias_calibration'}, SpaceError, 'for networks without norms'),
     ({'pruning.exclude': ['head.fd']}, ConfigError, "'head.fd'.*Nearest: 'head.fc'")])

@@ -13,7 +13,7 @@ BOUNDS = pixel_bounds(MEAN, STD)
 
 @pytest.fixture
 def images():
-    """Normalised pictures of 0..255, with pixels at both ends."""
+    """Normalised images of 0..255, with pixels at both ends."""
     pixels = torch.randint(256, (8, 3, 6, 6), generator=torch.Generator().manual_seed(1)).float()
     pixels[:, :, 0] = 0.
     pixels[:, :, 1] = 255.

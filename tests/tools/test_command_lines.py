@@ -116,7 +116,7 @@ def test_two_processes_train_through_the_script(tool, config, environment, tmp_p
     environment['PORT'] = '29719'
     run = tool('dist_train.sh', config, 2, '--work-dir', tmp_path, '--cfg-options', 'train_cfg.max_epochs=1')
     assert run.returncode == 0, run.stderr
-    # 1197 pictures, 64 a batch, two processes.
+    # 1197 images, 64 a batch, two processes.
     assert json.loads((tmp_path / 'metrics.json').read_text())['iter'] == 10
 
 

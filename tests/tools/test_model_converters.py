@@ -122,7 +122,7 @@ def test_pickles_give_arrays_and_run_nothing(tmp_path, protocol):
 @pytest.mark.data
 @pytest.mark.slow
 @pytest.mark.parametrize('key, least', [('efficientnet_lite0', 0.8), ('squeezenet1_1', 0.5)])
-def test_converted_networks_recognise_pictures(key, least, real_data, repository, monkeypatch):
+def test_converted_networks_recognise_images(key, least, real_data, repository, monkeypatch):
     from mmengine.config import Config
     from PIL import Image
     from torchvision.transforms import InterpolationMode

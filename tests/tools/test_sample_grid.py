@@ -61,8 +61,8 @@ def test_samples_are_drawn_and_compared(trained, monkeypatch, tmp_path):
     assert list(distances) == [*originals, 'china', 'flower', 'mean of images', 'identity', 'zip', *partial]
     assert [distances[name][f'to {name}'] for name in originals] == [0, 0]
     assert distances['image of china']['to image of flower'] > 0.1
-    with Image.open(tmp_path / 'samples.png') as picture:
-        assert min(picture.size) > 100 and len(picture.getcolors()) > 32
+    with Image.open(tmp_path / 'samples.png') as image:
+        assert min(image.size) > 100 and len(image.getcolors()) > 32
 
 
 def test_generators_that_cannot_be_merged_are_refused(trained, monkeypatch, tmp_path):

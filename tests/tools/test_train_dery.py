@@ -1,4 +1,4 @@
-"""A downstream config as it stands, through the real command line, on a handful of pictures."""
+"""A downstream config as it stands, through the real command line, on a handful of images."""
 import json
 import os
 import subprocess

@@ -22,7 +22,7 @@ def test_layers_have_a_panel_for_each_quantity():
     assert right.get_title() == 'h' and [label.get_text() for label in right.get_xticklabels()] == ['fc0', 'fc1']
 
 
-def test_outputs_have_bars_for_pictures_and_for_zeros():
+def test_outputs_have_bars_for_images_and_for_zeros():
     mean, zero = {'a': [1., 2.], 'b': [3., 4.]}, {'a': [5., 6.], 'b': [7., 8.]}
     figure = draw_outputs(mean, {'a': [.1, .1], 'b': [0., 0.]}, zero)
     assert [axes.get_title() for axes in figure.axes] == ['a', 'b']

@@ -2,7 +2,7 @@
 from pathlib import Path
 
 from mmreuse.datasets.fine_grained.published_split import PublishedSplit
-from mmreuse.datasets.pictures import class_folders
+from mmreuse.datasets.image_files import class_folders
 from mmreuse.errors import DataError
 from mmreuse.registry import DATASETS
 from mmreuse.utils.names import nearest
@@ -16,7 +16,7 @@ class MIT67(PublishedSplit):
     ``TrainImages.txt`` and ``TestImages.txt``. Labels follow the scenes' names in alphabetical order.
     """
 
-    pictures, archives = 'Images', 'indoorCVPR_09.tar and the two lists'
+    images, archives = 'Images', 'indoorCVPR_09.tar and the two lists'
 
     def load_data_list(self) -> list[dict]:
         """Give ``dict(img_path, gt_label)`` of every image of the list, in its order."""

@@ -14,7 +14,7 @@ class NABirds(PublishedSplit):
     ascending, become the labels 0 to 554 in both splits.
     """
 
-    pictures, archives = 'images', 'nabirds.tar.gz'
+    images, archives = 'images', 'nabirds.tar.gz'
 
     def load_data_list(self) -> list[dict]:
         """Give ``dict(img_path, gt_label)`` of every image of the split."""

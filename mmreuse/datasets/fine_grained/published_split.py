@@ -21,13 +21,13 @@ class PublishedSplit(BaseDataset):
         DataError: A list is missing or of another kind.
     """
 
-    pictures: str  # folder of the images
+    images: str  # folder of the images
     archives: str  # that the data set comes in
 
     def __init__(self, data_root: str, split: str = 'train', **kwargs: Any) -> None:
         refuse_other(f'{type(self).__name__}: split', split, ('train', 'test'))
         self.split = split
-        super().__init__(ann_file='', data_root=data_root, data_prefix=self.pictures,
+        super().__init__(ann_file='', data_root=data_root, data_prefix=self.images,
                          **{'test_mode': split == 'test', **kwargs})
 
     def found(self, name: str) -> Path:
@@ -47,6 +47,6 @@ class PublishedSplit(BaseDataset):
         lines = self.found(name).read_text(encoding='utf-8').splitlines()
         return [line.strip() for line in lines if line.strip()]
 
-    def sample(self, picture: str, label: int) -> dict[str, Any]:
+    def sample(self, image: str, label: int) -> dict[str, Any]:
         """Return the annotation of one image, named relative to their folder."""
-        return dict(img_path=str(Path(self.img_prefix, picture)), gt_label=label)
+        return dict(img_path=str(Path(self.img_prefix, image)), gt_label=label)

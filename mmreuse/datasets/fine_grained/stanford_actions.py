@@ -13,7 +13,7 @@ class StanfordActions(PublishedSplit):
     ``<action>_<split>.txt`` the images of each.
     """
 
-    pictures, archives = 'JPEGImages', 'the pictures and ImageSplits of the data set'
+    images, archives = 'JPEGImages', 'the images and ImageSplits of the data set'
 
     def load_data_list(self) -> list[dict]:
         """Give ``dict(img_path, gt_label)`` of every image, action by action."""

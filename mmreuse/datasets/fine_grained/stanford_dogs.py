@@ -14,7 +14,7 @@ class StanfordDogs(PublishedSplit):
     ``train_list.mat`` and ``test_list.mat``, as images.tar and lists.tar unpack.
     """
 
-    pictures, archives = 'Images', 'images.tar and lists.tar of the data set'
+    images, archives = 'Images', 'images.tar and lists.tar of the data set'
 
     def load_data_list(self) -> list[dict]:
         """Give ``dict(img_path, gt_label)`` of every image; the labels in the list count from 1."""

@@ -49,7 +49,7 @@ class GaussianNoise(BaseTransform):
 
     @cache_randomness
     def _draw_std(self) -> float:
-        """Return the standard deviation of this picture's noise, 0 for none."""
+        """Return the standard deviation of this image's noise, 0 for none."""
         return np.random.uniform(0, self.max_variance) ** 0.5 if np.random.random() < self.prob else 0.
 
     def transform(self, results: dict) -> dict:

@@ -2,7 +2,7 @@
 import mmcv.transforms
 import numpy as np
 
-from mmreuse.datasets.pictures import read_picture
+from mmreuse.datasets.image_files import read_image
 from mmreuse.registry import TRANSFORMS
 
 
@@ -18,7 +18,7 @@ class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):
         """
         if self.ignore_empty or self.file_client_args is not None:
             return super().transform(results)
-        image = read_picture(results['img_path'], self.color_type, self.imdecode_backend, self.backend_args)
+        image = read_image(results['img_path'], self.color_type, self.imdecode_backend, self.backend_args)
         if self.to_float32:
             image = image.astype(np.float32)
         return {**results, 'img': image, 'img_shape': image.shape[:2], 'ori_shape': image.shape[:2]}

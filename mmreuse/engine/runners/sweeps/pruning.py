@@ -155,7 +155,7 @@ class PruningSweep(SweepRunner):
                 wanted[f"method '{name}'"] = settings['samples'] * settings['average']
         for asking, samples in wanted.items():
             if samples > available:
-                raise DataError(f'{self.cfg.filename}: {asking} asks for {samples} pictures, but the train_dataloader '
+                raise DataError(f'{self.cfg.filename}: {asking} asks for {samples} images, but the train_dataloader '
                                 f'has {available}. Ask for fewer.')
 
     def _missing(self, seed: int) -> Iterator[tuple[dict[str, Any], list[str]]]:

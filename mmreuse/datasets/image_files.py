@@ -58,7 +58,7 @@ def files_below(folder: str | Path) -> Iterator[str]:
             yield str(Path(place, name).relative_to(folder))
 
 
-def read_picture(path: str, flag: str = 'color', backend: str = 'cv2', backend_args: dict | None = None) -> np.ndarray:
+def read_image(path: str, flag: str = 'color', backend: str = 'cv2', backend_args: dict | None = None) -> np.ndarray:
     """Read an image as a whole or not at all.
 
     Args:
@@ -79,18 +79,18 @@ def read_picture(path: str, flag: str = 'color', backend: str = 'cv2', backend_a
         cause = error.strerror or error
         raise DataError(f'{path}: cannot be read ({cause}). Check the path and its permissions.') from error
     problem = _problem(data)
-    picture = None
+    image = None
     if problem is None:
         try:
-            picture = mmcv.imfrombytes(data, flag=flag, backend=backend)
+            image = mmcv.imfrombytes(data, flag=flag, backend=backend)
         except Exception as error:  # each backend raises exceptions of its own
             problem = f'cannot be decoded ({" ".join(str(error).split())})'
-        if picture is None:
+        if image is None:
             problem = problem or 'cannot be decoded'
     if problem is not None:
         raise DataError(f'{path}: {problem}. Replace or remove the file; data sets of folders go on without such files '
                         'with skip_broken=True.')
-    return picture
+    return image
 
 
 def _problem(data: bytes) -> str | None:
@@ -108,7 +108,7 @@ def _problem(data: bytes) -> str | None:
     except Image.DecompressionBombError:
         return f'has more than {MAX_PIXELS} pixels in {len(data)} bytes'
     except UnidentifiedImageError:
-        return 'is no picture'
+        return 'is no image'
     except (OSError, SyntaxError, ValueError) as error:
-        return f'is only a part of a picture ({" ".join(str(error).split())})'
+        return f'is only a part of an image ({" ".join(str(error).split())})'
     return None
