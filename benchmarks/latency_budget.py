@@ -41,9 +41,11 @@ def latencies(net: nn.Module, pruned: nn.Module, batch: int, repeats: int = 100)
             for kind in ('low', 'median')}
 
 
-def ours(net: nn.Module, image: Tensor, share: float, batch: int, loader: DataLoader, cache: Path) -> dict:
+def ours(net: nn.Module, image: Tensor, share: float, batch: int, loader: DataLoader,
+         args: argparse.Namespace) -> dict:
     """Widths by the program; the network, pruned and calibrated, and what was predicted."""
-    selection = select_channels(net, image, share, cost=LatencyCost(batch_size=batch, cache=cache), multiple=8)
+    cost = LatencyCost(batch_size=batch, cache=args.cache)
+    selection = select_channels(net, image, share, cost=cost, multiple=args.multiple)
     pruned = transform(selection.graph, selection.maps)
     calibrated, method = copy_model(pruned), corrections(net, loader)[-1]
     start = time.process_time()
@@ -88,7 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument('--batches', nargs='+', type=int, default=[1, 16])
     parser.add_argument('--images', type=int, default=400, help='number of training images that calibrate')
     parser.add_argument('--unlabelled', type=int, default=2000, help='number of training images that distil')
-    parser.add_argument('--steps', type=int, default=150, help='of distillation')
+    parser.add_argument('--steps', type=int, default=150, help='of distillation; 0 for none')
+    parser.add_argument('--multiple', type=int, default=8, help='of widths')
     parser.add_argument('--test', type=int, default=2000, help='number of test images')
     parser.add_argument('--torch-pruning', action='store_true', help='rows of it as well')
     parser.add_argument('--cache', type=Path, default=Path('work_dirs/cache'), help='times of layers')
@@ -111,7 +114,7 @@ def measure(args: argparse.Namespace) -> None:
         net = vgg(train) if args.net == 'vgg11' else RESNETS[args.net](args.weights, 'all')
     INPUT = tuple(train[0].shape[1:])
     image, loader = torch.zeros_like(train[0][:1]), DataLoader(TensorDataset(*(x[:args.images] for x in train)), 100)
-    prune = {'mmreuse': lambda share, batch: ours(net, image, share, batch, loader, args.cache)}
+    prune = {'mmreuse': lambda share, batch: ours(net, image, share, batch, loader, args)}
     if args.torch_pruning:
         prune['Torch-Pruning'] = lambda share, batch: theirs(net, image, share, batch)
     rows = json.loads(args.out.read_text())['rows'] if args.out.exists() else []
@@ -140,6 +143,8 @@ def row(net: nn.Module, prune: Callable[[], dict], image: Tensor, batch: int, tr
         macs=count_macs(pruned, (image,)) / count_macs(net, (image,)), accuracy=accuracy(pruned, test))
     if calibrated is not None:
         found['calibrated'] = accuracy(calibrated, test)
+    if not args.steps:
+        return found
     start = time.process_time()
     better = distilled(net, pruned if calibrated is None else calibrated, train[0][:args.unlabelled], args.steps)
     return found | dict(distilled=accuracy(better, test), distillation_s=round(time.process_time() - start, 1))

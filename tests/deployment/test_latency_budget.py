@@ -8,10 +8,12 @@ from mmreuse import apis
 from mmreuse.deployment.latency_budget import Budget, LatencyCost, measure_table
 from mmreuse.deployment.latency_budget import table as latency_table
 from mmreuse.deployment.latency_budget.layers import layers_of
+from mmreuse.engine.jobs import find_job
 from mmreuse.errors import ConfigError, InfeasibleError
 from mmreuse.graph import Select, transform, verified
 from mmreuse.networks import record_of
 from mmreuse.pruning import prune_channels
+from mmreuse.pruning.channels.channels import PruneChannelsEdit
 from mmreuse.pruning.channels.tabled_cost import candidate_widths
 from mmreuse.pruning.channels.widths import cost_of
 from mmreuse.utils.cost.complexity import count_macs
@@ -116,6 +118,19 @@ def test_a_notebook_gets_what_was_predicted_beside_what_is_measured(monkeypatch,
     assert result.rows()[1]['parameters'] <= 1500 and 'measured ms' not in result.rows()[1]
     half, result = apis.prune_channels(net, images, 0.5, **options)
     assert result.notes() == ['limited: MACs']
+
+
+def test_a_job_of_a_config_keeps_within_milliseconds(monkeypatch, tmp_path):
+    by_size(monkeypatch)
+    net = make_net()
+    limit = 0.6 * (1e-3 * count_macs(net, (IMAGE,)) + 1)
+    job = find_job(dict(type='prune_channels', max_latency=limit, engine='torch', multiple=4, cache=str(tmp_path),
+                        exclude=['grouped.*']))
+    fast = job([net], images=[torch.randn(4, 3, 8, 8)])
+    assert record_of(fast).metrics['budget/pruned_predicted_ms'] <= limit
+    assert 'latency on torch, batch 1' in PruneChannelsEdit().phrase(record_of(fast).structure)
+    with pytest.raises(ConfigError, match="engine 'onnx'|'onnx'"):
+        find_job(dict(type='prune_channels', max_latency=limit, engine='onnx'))
 
 
 @pytest.mark.parametrize('budget, match', [
