@@ -137,9 +137,11 @@ def picked(x: Tensor, channels: int, draw: Draw) -> Tensor:
         draw: Says which.
     """
     x = x.movedim(channels, -1)
-    x = x.reshape(len(x), -1, x.shape[-1])
-    chosen = draw(len(x), x.shape[1])
-    return x if chosen is None else x[torch.arange(len(x), device=x.device)[:, None], chosen]
+    sizes = x.shape[1:-1]
+    chosen = draw(len(x), sizes.numel())
+    if chosen is None:
+        return x.flatten(1, -2) if sizes else x[:, None]
+    return x[(torch.arange(len(x), device=x.device)[:, None], *torch.unravel_index(chosen, sizes))]
 
 
 def with_parameters(layer: nn.Module, weight: Tensor, bias: Tensor | None) -> nn.Module:

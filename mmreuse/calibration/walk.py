@@ -152,31 +152,24 @@ class Walk:
     # ---- how they are fitted -----------------------------------------------------------------------------------
     def _fit(self, problem: Problem) -> None:
         seen, held = self._measure(problem)
-        if not (seen.finite and held.finite):
-            raise DataError(f"calibrate: inputs or targets of '{problem.name}' are not finite. Check the networks and "
-                            'the images.')
-        layer = problem.fitted
-        own = layer.anchor().to(seen.xx), layer.own_bias().to(seen.xx)
-        held = held if held.count else seen
         ridge, judged = self.ridge, None
         if ridge is None:
-            ridge, found = self._best_ridge(seen, held, own[0])
-            judged = self._described(ridge, held, own, found)
-        if held is not seen:
-            seen += held
-        solution = seen.solve(own[0], ridge)
-        self.report.fits[problem.name] = judged or self._described(ridge, seen, own, solution)
+            ridge, solution = self._best_ridge(seen, held)
+            judged = self._described(ridge, held, *solution)
+            if held is not seen:
+                seen += held
+        solution = seen.solve(ridge)
+        self.report.fits[problem.name] = judged or self._described(ridge, seen, *solution)
         for tensor in solution:
             broadcast(tensor)
-        layer.store(*solution)
+        problem.fitted.store(*solution)
 
     @staticmethod
-    def _described(ridge: float, rows: Regression, before: tuple[Tensor, Tensor],
-                   after: tuple[Tensor, Tensor]) -> LayerFit:
+    def _described(ridge: float, rows: Regression, weight: Tensor, bias: Tensor) -> LayerFit:
         spread = rows.spread or 1.
-        return LayerFit(ridge, rows.error(*before) / spread, rows.error(*after) / spread)
+        return LayerFit(ridge, float(rows.rr) / spread, rows.error(weight, bias) / spread)
 
-    def _best_ridge(self, seen: Regression, held: Regression, anchor: Tensor) -> tuple[float, tuple[Tensor, Tensor]]:
+    def _best_ridge(self, seen: Regression, held: Regression) -> tuple[float, tuple[Tensor, Tensor]]:
         """Go up or down from what was best for the layer before, as long as held-out images are missed by less."""
         solutions, errors = {}, {}
 
@@ -184,7 +177,7 @@ class Walk:
             if not 0 <= number < len(RIDGES):
                 return float('inf')
             if number not in errors:
-                solutions[number] = seen.solve(anchor, RIDGES[number])
+                solutions[number] = seen.solve(RIDGES[number])
                 errors[number] = held.error(*solutions[number])
             return errors[number]
 
@@ -195,9 +188,28 @@ class Walk:
         return RIDGES[best], solutions[best]
 
     def _measure(self, problem: Problem) -> tuple[Regression, Regression]:
-        """Return sums over the images, and over those that are held out."""
+        """Return sums over the images that a layer is fitted to, and over those that its ridge is chosen on."""
         layer, device = problem.fitted, self.images.batches[0].device
-        sums = tuple(Regression.zeros(layer.groups, layer.inputs, layer.outputs, device) for _ in range(2))
+        own = layer.anchor().to(device, torch.float64), layer.own_bias().to(device, torch.float64)
+        seen = Regression.of(*own)
+        held = Regression.of(*own) if self.ridge is None else seen
+        for batch, x, t in self._rows(problem):
+            if held is seen:
+                seen.add(x.flatten(0, 1), t.flatten(0, 1))
+                continue
+            apart = self.images.held(batch, len(x)).to(device)
+            for each, rows in ((seen, ~apart), (held, apart)):
+                each.add(x[rows].flatten(0, 1), t[rows].flatten(0, 1))
+        for each in {id(each): each for each in (seen, held)}.values():
+            each.reduce()
+            if not each.finite:
+                raise DataError(f"calibrate: inputs or targets of '{problem.name}' are not finite. Check the networks "
+                                'and the images.')
+        return seen, held if held.count else seen
+
+    def _rows(self, problem: Problem) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Yield the number of each batch, inputs (R, n, G, i) of a layer and its targets (R, n, G, o)."""
+        layer = problem.fitted
         for run, number, room in zip(self.runs, (problem.node, *problem.nodes), self.rooms, strict=True):
             run.advance(number, room)
         states = [self.own.states(problem.node),
@@ -211,13 +223,7 @@ class Walk:
             t = self._joined(batch, [
                 self._target(problem, source, run, picked(each, layer.channels, draw), missing)
                 for source, run, each, missing in zip(self.sources, self.others, given, lost, strict=True)])
-            t = t.reshape(*t.shape[:2], layer.groups, layer.outputs)
-            held = self.images.held(batch, len(x)).to(device)
-            for each, rows in zip(sums, (~held, held), strict=True):
-                each.add(x[rows].flatten(0, 1), t[rows].flatten(0, 1))
-        for each in sums:
-            each.reduce()
-        return sums
+            yield batch, x, t.reshape(*t.shape[:2], layer.groups, layer.outputs)
 
     def _joined(self, batch: int, targets: Sequence[Tensor]) -> Tensor:
         """Return the mean over sources, or what the owner of each image gives."""

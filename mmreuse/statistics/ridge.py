@@ -8,8 +8,8 @@ _FIRM = 1e-9
 _CONSTANT = 1e-6
 
 
-def solve_ridge(gram: Tensor, cross: Tensor, penalty: Tensor, anchor: Tensor | None = None) -> Tensor:
-    """Solve ``min_W ||T - W X||^2 + penalty ||W - W_0||^2``: ``W = (T X^T + penalty W_0) (X X^T + penalty I)^-1``.
+def solve_ridge(gram: Tensor, cross: Tensor, penalty: Tensor) -> Tensor:
+    """Solve ``min_W ||T - W X||^2 + penalty ||W||^2``: ``W = T X^T (X X^T + penalty I)^-1``.
 
     Where the penalty is too small to settle directions in which X does not vary, these count as constant and the
     solution is that of least norm.
@@ -18,16 +18,16 @@ def solve_ridge(gram: Tensor, cross: Tensor, penalty: Tensor, anchor: Tensor | N
         gram: ``X X^T``, (..., i, i), in float64.
         cross: ``T X^T``, (..., o, i).
         penalty: Of shape (...).
-        anchor: W_0, (..., o, i); None for zero.
 
     Returns:
         Tensor: W, (..., o, i).
     """
-    penalty = penalty[..., None, None]
-    system = gram + penalty * torch.eye(gram.shape[-1]).to(gram)
-    right = cross if anchor is None else cross + penalty * anchor
-    if bool((penalty[..., 0, 0] > _FIRM * gram.diagonal(dim1=-2, dim2=-1).sum(-1)).all()):
+    system = gram.clone()
+    diagonal = system.diagonal(dim1=-2, dim2=-1)
+    firm = _FIRM * diagonal.sum(-1)
+    diagonal += penalty[..., None]
+    if bool((penalty > firm).all()):
         factor, failed = torch.linalg.cholesky_ex(system)
         if not bool(failed.any()):
-            return torch.cholesky_solve(right.mT, factor).mT
-    return right @ torch.linalg.pinv(system, rtol=_CONSTANT, hermitian=True)
+            return torch.cholesky_solve(cross.mT, factor).mT
+    return cross @ torch.linalg.pinv(system, rtol=_CONSTANT, hermitian=True)
