@@ -39,7 +39,7 @@ NETS = {
 
 
 class Digits(Dataset):
-    """Pictures of 32 x 32 pixels, loaded one by one as CIFAR's are."""
+    """Images of 32 x 32 pixels, loaded one by one as CIFAR's are."""
 
     def __init__(self, numbers: np.ndarray, augment: bool) -> None:
         images, labels = load_digits(return_X_y=True)

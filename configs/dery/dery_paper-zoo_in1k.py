@@ -1,4 +1,4 @@
-# The paper's search: 24 networks compared on ImageNet's validation pictures, cut into four blocks each, 500 candidates
+# The paper's search: 24 networks compared on ImageNet's validation images, cut into four blocks each, 500 candidates
 # within 30 M parameters and 6 G multiply-accumulates. Not run here: weights of 4 GB are fetched first.
 _base_ = ['../_base_/default_runtime.py', '../_base_/zoos/paper.py']
 

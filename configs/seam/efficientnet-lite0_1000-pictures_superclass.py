@@ -1,4 +1,4 @@
-# A superclass of ImageNet with an EfficientNet-Lite0, on a set of one picture a class: it shows that the machinery runs
+# A superclass of ImageNet with an EfficientNet-Lite0, on a set of one image a class: it shows that the machinery runs
 # on such a network, not how accurate a module is. Training, choice and test use the same images, the latter two
 # without augmentation, and the network has seen them.
 #   python tools/seam/reengineer.py configs/seam/efficientnet-lite0_1000-pictures_superclass.py \
@@ -47,7 +47,7 @@ model = dict(
     out_classes=59)
 train_cfg = dict(max_epochs=30)
 
-# So few pictures bear no fewer weights: half of them stay.
+# So few images bear no fewer weights: half of them stay.
 custom_hooks = [
     dict(type='MaskInitHook', head='select'),
     dict(type='MaskBudgetHook', ratio=0.5, end=0.6),

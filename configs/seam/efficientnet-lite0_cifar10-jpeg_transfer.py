@@ -1,7 +1,7 @@
 # What a CPU can do: CIFAR-10-JPEG with 64 pixels from the EfficientNet-Lite0 for ImageNet, on a tenth of the training
-# pictures, in a few epochs of AdamW along a cosine; masks by saliencies and a budget. Output layers go on from the
+# images, in a few epochs of AdamW along a cosine; masks by saliencies and a budget. Output layers go on from the
 # step before, where the publication begins anew: in so few epochs a random one would spoil the features first. States
-# are chosen on a fiftieth of the training pictures; inheritance is measured on a tenth of the test pictures.
+# are chosen on a fiftieth of the training images; inheritance is measured on a tenth of the test images.
 #   python tools/seam/finetune.py configs/seam/efficientnet-lite0_cifar10-jpeg_transfer.py
 #       --stages head standard masks modular frozen random magnitude
 #   python tools/seam/evaluate_robustness.py configs/seam/efficientnet-lite0_cifar10-jpeg_transfer.py

@@ -21,7 +21,7 @@ model = dict(
     in_classes=200,
     out_classes=6)
 
-# 450 pictures a class: 21 steps an epoch for three classes.
+# 450 images a class: 21 steps an epoch for three classes.
 train_cfg = dict(max_epochs=16)
 
 modularization = dict(

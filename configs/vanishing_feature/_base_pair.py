@@ -1,4 +1,4 @@
-# Two nets of one architecture, trained in one run from two initialisations, each on its own order of the pictures.
+# Two nets of one architecture, trained in one run from two initialisations, each on its own order of the images.
 # Published: 160 epochs, batches of 128, learning rate 0.1, divided by ten after 32000 and 48000 iterations.
 model = dict(
     type='ClassifierPair',

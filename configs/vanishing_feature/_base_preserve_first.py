@@ -1,5 +1,5 @@
 # The published sweep: every point, with permutations, zips, and without an order. Configs add the renormalizers that
-# fit. Statistics of 2048 pictures; published are those of all.
+# fit. Statistics of 2048 images; published are those of all.
 preserve_first = dict(
     matchers={
         'permute': dict(type='permute'),

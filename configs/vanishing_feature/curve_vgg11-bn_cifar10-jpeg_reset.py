@@ -2,7 +2,7 @@
 #   python tools/vanishing_feature/curve.py configs/vanishing_feature/curve_vgg11-bn_cifar10-jpeg_reset.py
 _base_ = ['./vgg11-bn_pair_cifar10-jpeg.py', './_base_connectivity.py']
 
-# Statistics need one order of the pictures, not one for each net.
+# Statistics need one order of the images, not one for each net.
 train_dataloader = dict(batch_sampler=None)
 
 connectivity = dict(

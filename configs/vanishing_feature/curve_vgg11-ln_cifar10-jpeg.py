@@ -1,7 +1,7 @@
 #   python tools/vanishing_feature/curve.py configs/vanishing_feature/curve_vgg11-ln_cifar10-jpeg.py
 _base_ = ['./vgg11-ln_pair_cifar10-jpeg.py', './_base_connectivity_layer-norm.py']
 
-# Statistics need one order of the pictures, not one for each net.
+# Statistics need one order of the images, not one for each net.
 train_dataloader = dict(batch_sampler=None)
 
 connectivity = dict(

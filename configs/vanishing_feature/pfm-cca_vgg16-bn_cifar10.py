@@ -1,7 +1,7 @@
 # By canonical correlations; without a reset of the batch norms, accuracy is that of chance.
 _base_ = ['./vgg16-bn_pair_cifar10.py', './_base_preserve_first.py']
 
-# Statistics need one order of the pictures, not one for each net.
+# Statistics need one order of the images, not one for each net.
 train_dataloader = dict(batch_sampler=None)
 
 preserve_first = dict(

@@ -1,7 +1,7 @@
 # By canonical correlations, the ridge relative (published: 0.1, absolute). Goals are the first net's statistics.
 _base_ = ['./vgg16_pair_cifar10.py', './_base_preserve_first.py']
 
-# Statistics need one order of the pictures, not one for each net.
+# Statistics need one order of the images, not one for each net.
 train_dataloader = dict(batch_sampler=None)
 
 preserve_first = dict(

@@ -1,6 +1,6 @@
 _base_ = ['./resnet20_pair_cifar10.py', './_base_preserve_first.py']
 
-# Statistics need one order of the pictures, not one for each net.
+# Statistics need one order of the images, not one for each net.
 train_dataloader = dict(batch_sampler=None)
 
 preserve_first = dict(

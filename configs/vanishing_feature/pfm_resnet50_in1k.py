@@ -8,7 +8,7 @@ _base_ = ['../zipit/sources/_base_imagenet.py', './_base_preserve_first.py']
 train_dataloader = dict(batch_size=32)
 test_cfg = dict(fp16=True)
 
-# Published are statistics of about 2000 pictures. On a GPU what fronts make of the test pictures can be kept.
+# Published are statistics of about 2000 images. On a GPU what fronts make of the test images can be kept.
 preserve_first = dict(
     pairs={
         'V1, V2': [

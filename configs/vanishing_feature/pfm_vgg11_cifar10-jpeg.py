@@ -1,7 +1,7 @@
 #   python tools/vanishing_feature/preserve_first.py configs/vanishing_feature/pfm_vgg11_cifar10-jpeg.py
 _base_ = ['./vgg11_pair_cifar10-jpeg.py', './_base_preserve_first.py']
 
-# Statistics need one order of the pictures, not one for each net.
+# Statistics need one order of the images, not one for each net.
 train_dataloader = dict(batch_sampler=None)
 
 preserve_first = dict(

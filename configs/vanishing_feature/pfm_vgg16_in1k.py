@@ -5,7 +5,7 @@ model = dict(type='mmpretrain.TimmClassifier', model_name='vgg16', num_classes=1
 train_dataloader = dict(batch_size=32)
 test_cfg = dict(fp16=True)
 
-# Published are statistics of about 10000 pictures.
+# Published are statistics of about 10000 images.
 preserve_first = dict(
     pairs={
         'seed 0': [

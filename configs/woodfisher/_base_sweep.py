@@ -1,4 +1,4 @@
-# The published one-shot sweep: four saliencies, Fishers of 1000 pictures. Configs add the renormalizers that fit.
+# The published one-shot sweep: four saliencies, Fishers of 1000 images. Configs add the renormalizers that fit.
 fisher = dict(samples=1000, damp=1e-5)
 pruning = dict(
     methods={

@@ -1,4 +1,4 @@
-# One-shot pruning of ImageNet's ResNet-50: rows of the Fisher are averages over 100 pictures, blocks of 1000 weights.
+# One-shot pruning of ImageNet's ResNet-50: rows of the Fisher are averages over 100 images, blocks of 1000 weights.
 # torchvision's weights: python tools/model_converters/plain_to_classifier.py configs/woodfisher/resnet50_in1k.py
 # WEIGHTS --out data/weights/resnet50_classifier.safetensors
 _base_ = ['../zipit/sources/_base_imagenet.py', './_base_sweep.py']

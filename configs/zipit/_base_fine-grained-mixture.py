@@ -1,5 +1,5 @@
 # Stanford Dogs, Oxford-IIIT Pets, CUB-200-2011 and NABirds as one data set of 912 classes, and as four tasks. The
-# training loader is for matching: one picture of each in turn, as many of each as the smallest has. A tenth of the
+# training loader is for matching: one image of each in turn, as many of each as the smallest has. A tenth of the
 # official test sets is for validation, the rest for the test.
 _base_ = ['../_base_/datasets/fine_grained_224.py']
 

@@ -1,4 +1,4 @@
-# Four ResNet-50 of four data sets, a head for each; merged up to the heads. Each data set gives as many pictures.
+# Four ResNet-50 of four data sets, a head for each; merged up to the heads. Each data set gives as many images.
 _base_ = ['./_base_merge.py', './_base_fine-grained-mixture.py']
 
 model = dict(

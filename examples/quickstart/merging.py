@@ -36,7 +36,7 @@ def merge_digits(folder: Path, report: Report) -> None:
     report.heading('Merging without training')
     report.text('Two nets were trained on five digits each, from different initialisations, and merged: one net for '
                 'both tasks, without training. "Joint" decides among all ten digits, "task average" among the five '
-                "of the picture's own task. Batch norms were reset in every row but one: there all layers were "
+                "of the image's own task. Batch norms were reset in every row but one: there all layers were "
                 'refitted in order, on 400 images without labels.')
     report.table(HEADER, rows)
     points = [dict(row, stop=row['stop'] or 'ensemble', matcher='zip')

@@ -70,7 +70,7 @@ def _add_to_report(report: Report, header: Sequence[str], table: Sequence[Sequen
                 'weight, learned with a small head, while the weights stand still. The table shows the module beside '
                 'the whole net and beside as many weights chosen without training.')
     report.table(header, table)
-    report.figure(draw_modules(rows), 'Accuracy on as many pictures of the digit as of others.')
+    report.figure(draw_modules(rows), 'Accuracy on as many images of the digit as of others.')
     report.text('What the weights that are zero leave without effect can be removed without any change of the outputs; '
                 'it is little as long as single weights go, and not channels.')
     report.table(*sizes[1:])

@@ -1,5 +1,5 @@
-# CIFAR-10, downloaded when it is not there; its pictures come in RGB order.
-# A tenth of the training pictures is held out for validation.
+# CIFAR-10, downloaded when it is not there; its images come in RGB order.
+# A tenth of the training images is held out for validation.
 data_root = '{{$MMREUSE_DATA_ROOT:data}}/cifar10'
 data_type = 'mmpretrain.CIFAR10'
 data_preprocessor = dict(

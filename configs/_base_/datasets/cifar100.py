@@ -1,5 +1,5 @@
 # CIFAR-100, downloaded when it is not there; normalised like CIFAR-10, as the nets of ZipIt! are.
-# A tenth of the training pictures is held out for validation.
+# A tenth of the training images is held out for validation.
 _base_ = ['./cifar10.py']
 
 data_root = '{{$MMREUSE_DATA_ROOT:data}}/cifar100'

@@ -1,4 +1,4 @@
-# CIFAR-100, downloaded when it is not there, enlarged to 224 pixels; its pictures come in RGB order.
+# CIFAR-100, downloaded when it is not there, enlarged to 224 pixels; its images come in RGB order.
 _base_ = ['./downstream_224.py']
 
 data_root = '{{$MMREUSE_DATA_ROOT:data}}/cifar100'

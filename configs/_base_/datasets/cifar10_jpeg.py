@@ -1,5 +1,5 @@
 # CIFAR-10-JPEG: CIFAR-10 compressed, in class folders, cifar10_jpeg/{train,test}. Not comparable with CIFAR-10.
-# A tenth of the training pictures is held out for validation.
+# A tenth of the training images is held out for validation.
 data_root = '{{$MMREUSE_DATA_ROOT:data}}/cifar10_jpeg'
 data_preprocessor = dict(
     type='mmpretrain.ClsDataPreprocessor',

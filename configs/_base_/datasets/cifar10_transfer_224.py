@@ -1,5 +1,5 @@
-# CIFAR-10, downloaded when it is not there, enlarged to 224 pixels. Its pictures come in RGB order, and are normalised
-# as the networks for ImageNet are used to. A fifth of the training pictures is held out for validation.
+# CIFAR-10, downloaded when it is not there, enlarged to 224 pixels. Its images come in RGB order, and are normalised
+# as the networks for ImageNet are used to. A fifth of the training images is held out for validation.
 _base_ = ['./transfer_224.py']
 
 data_preprocessor = dict(num_classes=10, to_rgb=False)

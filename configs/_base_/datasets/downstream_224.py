@@ -1,4 +1,4 @@
-# Pictures of the downstream data sets at 224 pixels: augmentation, loaders without their data sets, metrics.
+# Images of the downstream data sets at 224 pixels: augmentation, loaders without their data sets, metrics.
 data_preprocessor = dict(
     type='mmpretrain.ClsDataPreprocessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
 

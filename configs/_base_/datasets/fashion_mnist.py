@@ -1,5 +1,5 @@
 # Fashion-MNIST, unpacked idx files in fashion_mnist/ (downloaded where they are missing): 28x28, one channel.
-# A tenth of the training pictures is held out for validation.
+# A tenth of the training images is held out for validation.
 data_root = '{{$MMREUSE_DATA_ROOT:data}}/fashion_mnist'
 data_preprocessor = dict(type='mmpretrain.ClsDataPreprocessor', num_classes=10, mean=[72.94], std=[90.02])
 

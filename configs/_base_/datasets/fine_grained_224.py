@@ -1,4 +1,4 @@
-# Fine-grained data sets at 224 pixels as ZipIt! trains on them: random crops of pictures whose short side is 256,
+# Fine-grained data sets at 224 pixels as ZipIt! trains on them: random crops of images whose short side is 256,
 # no flips. Loaders without their data sets: a tenth of the official test set is for validation, the rest for the test.
 data_preprocessor = dict(
     type='mmpretrain.ClsDataPreprocessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)

@@ -1,5 +1,5 @@
 # MNIST, unpacked idx files in mnist/ (downloaded where they are missing): 28x28, one channel, no augmentation.
-# A tenth of the training pictures is held out for validation.
+# A tenth of the training images is held out for validation.
 data_root = '{{$MMREUSE_DATA_ROOT:data}}/mnist'
 data_preprocessor = dict(type='mmpretrain.ClsDataPreprocessor', num_classes=10, mean=[33.32], std=[78.57])
 

@@ -1,5 +1,5 @@
 # Tiny-ImageNet-32: 200 classes at 32x32, in class folders, tiny_imagenet32/{train,val}; the published validation set is
-# the test set here. A tenth of the training pictures is held out for validation.
+# the test set here. A tenth of the training images is held out for validation.
 data_root = '{{$MMREUSE_DATA_ROOT:data}}/tiny_imagenet32'
 data_preprocessor = dict(
     type='mmpretrain.ClsDataPreprocessor',

@@ -1,5 +1,5 @@
-# Pictures of transfer tasks at 224 pixels with the classical augmentation: loaders without their data sets. A tenth of
-# the training pictures is held out for validation.
+# Images of transfer tasks at 224 pixels with the classical augmentation: loaders without their data sets. A tenth of
+# the training images is held out for validation.
 data_preprocessor = dict(
     type='mmpretrain.ClsDataPreprocessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
 

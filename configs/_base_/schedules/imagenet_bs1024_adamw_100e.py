@@ -1,4 +1,4 @@
-# ImageNet recipe of deep model reassembly: 8 GPUs with 128 pictures each, lr = 5e-4 * 1024 / 512.
+# ImageNet recipe of deep model reassembly: 8 GPUs with 128 images each, lr = 5e-4 * 1024 / 512.
 optim_wrapper = dict(
     type='AmpOptimWrapper',
     loss_scale=512.,

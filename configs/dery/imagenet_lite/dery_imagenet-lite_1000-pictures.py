@@ -1,4 +1,4 @@
-# Reassemble EfficientNet-Lite 0, 1, 2 and SqueezeNet 1.1, compared on a thousand ImageNet pictures.
+# Reassemble EfficientNet-Lite 0, 1, 2 and SqueezeNet 1.1, compared on a thousand ImageNet images.
 _base_ = ['../../_base_/default_runtime.py', '../../_base_/zoos/imagenet_lite.py']
 
 runner_type = 'DeRyRunner'

@@ -1,4 +1,4 @@
-# ResNet-50 on ImageNet for ninety epochs; 8 GPUs of 128 pictures each.
+# ResNet-50 on ImageNet for ninety epochs; 8 GPUs of 128 images each.
 _base_ = ['../../_base_/default_runtime.py', '../../_base_/datasets/imagenet_plain_224.py']
 
 model = dict(

@@ -1,5 +1,5 @@
 # Ordinary heads with all classes, of which the net sees its own: the recipe of CCA Merge. SGD, learning rate up to 0.5
-# over five epochs, then down to 1e-5 at the end of two hundred, changed at every iteration; 500 pictures a batch.
+# over five epochs, then down to 1e-5 at the end of two hundred, changed at every iteration; 500 images a batch.
 # part and split_seed are those of _base_cifar10-5+5.py; each half starts from an initialisation of its own.
 _base_ = ['../../_base_/default_runtime.py']
 

@@ -1,5 +1,5 @@
 # The published recipe with text-embedding heads: SGD, learning rate up to 0.4 over five epochs, then down to zero at
-# the end of a hundred, changed at every iteration; 500 pictures a batch.
+# the end of a hundred, changed at every iteration; 500 images a batch.
 # The class vectors are a file with the keys cifar10 and cifar100; tools/dataset_converters/make_text_features.py makes
 # such files, to be named by --cfg-options model.head.features=FILE.
 # --cfg-options part=1: the other half of the classes. split_seed=1: another division of the classes, and another
