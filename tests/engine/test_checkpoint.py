@@ -156,6 +156,12 @@ def test_intact_last_checkpoint_is_taken_and_nothing_is_said(run, caplog):
     assert not caplog.records
 
 
+def test_a_folder_that_was_moved_is_resumed_from_its_own_last_checkpoint(run, caplog):
+    (run / 'last_checkpoint').write_text('/elsewhere/epoch_2.pth')
+    assert find_resumable(run) == run / 'epoch_2.pth'
+    assert not caplog.records
+
+
 def test_no_valid_checkpoint_is_an_error_and_no_checkpoint_a_fresh_start(run, tmp_path):
     for path in run.glob('*.pth'):
         damage(path, 'truncated')

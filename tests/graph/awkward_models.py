@@ -237,6 +237,39 @@ class PinnedQuery(Queries):
         return self.last(F.relu(self.mlp(y)).mean(1))
 
 
+class Probe(Queries):
+    """A learned query reads a stream that is returned, too, and so cannot move; one projection reads both (SigLIP)."""
+
+    def __init__(self) -> None:
+        super().__init__('plain')
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        stream = self.embed(x).flatten(2).transpose(1, 2)
+        y = self.attention(self.queries.expand(len(x), -1, -1), stream, stream, need_weights=False)[0]
+        return stream, self.head(y.mean(1))
+
+
+class ReadTwice(nn.Module):
+    """A layer reads hidden channels, and others that keep their places: those of the input, or of what is returned."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.hidden, self.other = nn.Conv2d(3, 3, 3, 1, 1), nn.Conv2d(3, 3, 3, 1, 1)
+        self.shared, self.head = nn.Conv2d(3, 12, 1), nn.Linear(12, 20)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        kept = x if self.kind == 'input' else self.other(x)
+        hidden = F.relu(self.hidden(x))
+        if self.kind == 'linear':
+            weight = self.shared.weight.flatten(1)
+            y = F.linear(hidden.movedim(1, -1), weight[:6]) + F.linear(kept.movedim(1, -1), weight[6:])
+            y = torch.cat([y, F.linear(kept.movedim(1, -1), weight[6:])], -1).movedim(-1, 1)
+        else:
+            y = self.shared(hidden) + self.shared(kept)
+        return kept, self.head(F.relu(y).mean((2, 3)))
+
+
 class ClassToken(nn.Module):
     """Class token and prompt behind a norm, joined with tokens (CaiT, XCiT)."""
 
@@ -455,6 +488,8 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], float]] = {
     'shuffled_residual': (ShuffledResidual, 0.9),
     **{f'queries_{kind}': (lambda kind=kind: Queries(kind), 0.95) for kind in ('plain', 'normed', 'sliced')},
     'pinned_query': (PinnedQuery, 0.9),
+    'probe': (Probe, 0.35),
+    **{f'read_twice_{kind}': (lambda kind=kind: ReadTwice(kind), 0.5) for kind in ('input', 'output', 'linear')},
     'class_token': (ClassToken, 0.95),
     'parameter_by_halves': (ParameterByHalves, 0.95),
     **{f'recurrent_{kind}': (lambda kind=kind: Recurrent(kind), 0.9)

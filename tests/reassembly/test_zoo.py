@@ -96,6 +96,19 @@ def test_local_models_are_found_by_name_and_by_path():
     assert isinstance(build_member(entry(model='mmreuse.models.CifarResNet'), pretrained=False), CifarResNet)
 
 
+@pytest.mark.parametrize('model', ['swinv2_tiny_window8_256', 'swinv2_cr_tiny_224'])
+def test_members_whose_constructors_take_values_of_parameters_are_counted_too(model):
+    """Their buffers are what the constructor computes."""
+    args = dict(img_size=32, window_size=4, embed_dim=8, depths=[1, 1], num_heads=[1, 2], num_classes=5)
+    item = entry(library='timm', model=model, args=args)
+    empty, real = build_member(item, empty=True), build_member(item, pretrained=False)
+    assert all(parameter.is_meta for parameter in empty.parameters()) and not empty.training
+    assert {name: value.shape for name, value in empty.state_dict().items()} == {
+        name: value.shape for name, value in real.state_dict().items()}
+    for own, other in zip(empty.buffers(), real.buffers(), strict=True):
+        assert torch.equal(own, other)
+
+
 def test_weights_load_exactly_without_drawing_random_numbers(net, file):
     state = torch.get_rng_state()
     member = build_member(entry(weights=str(file), weights_hash=file_hash(file)))

@@ -42,6 +42,16 @@ def test_the_best_or_last_checkpoint_of_the_right_run(here):
     assert checkpoint_path('result://net.py?seed_of_run=3') == found
 
 
+def test_a_folder_that_was_moved_has_the_same_result(here):
+    leave(here / 'elsewhere', 'epoch_1.pth', 'epoch_2.pth', last='epoch_1.pth')
+    (here / 'work_dirs/net').mkdir(parents=True)
+    (here / 'elsewhere').rename(here / 'work_dirs/net/0')
+    assert str(find_result('result://net.py')) == 'work_dirs/net/0/epoch_1.pth'
+    (here / 'work_dirs/net/0/epoch_1.pth').unlink()
+    with pytest.raises(ArtefactError, match='has left no network'):
+        find_result('result://net.py')
+
+
 def test_one_of_several_nets(here):
     leave(here / 'work_dirs/net/0', 'net1_epoch_9.pth', 'net1_epoch_10.pth', 'net2_epoch_0.pth')
     assert find_result('result://net.py#net1').name == 'net1_epoch_10.pth'

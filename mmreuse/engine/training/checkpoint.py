@@ -14,6 +14,7 @@ from mmengine.logging import HistoryBuffer
 from mmreuse.errors import ArtefactError
 from mmreuse.utils.files.atomic import atomic_write
 from mmreuse.utils.files.io import load_checkpoint
+from mmreuse.utils.files.results import last_checkpoint
 
 ATOMIC_BACKEND = 'mmreuse_atomic'
 #: Where the histories of logged scalars go; mmengine's own place would make the file unsafe to load.
@@ -129,16 +130,16 @@ def find_resumable(work_dir: str | Path, other_folders: Iterable[str | Path] = (
     """
     logger = logger or logging.getLogger(__name__)
     pointer = Path(work_dir) / 'last_checkpoint'
-    last = Path(pointer.read_text(encoding='utf-8', errors='replace').strip()) if pointer.is_file() else None
+    last = last_checkpoint(work_dir)
     problems: list[str] = []
     others: list[str] = []
-    if last is not None and last.name:
+    if last is not None:
         try:
             trained_iterations(last)
             return last
         except ArtefactError as error:
             problems.append(str(error))
-    folders = {Path(work_dir), *map(Path, other_folders), *([last.parent] if last is not None and last.name else [])}
+    folders = {Path(work_dir), *map(Path, other_folders), *([last.parent] if last is not None else [])}
     found = {}
     for path in sorted(path for folder in folders for path in folder.glob('*.pth')):
         # Best checkpoints come without the optimizer, so that training would not go on as it was.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mmreuse.errors import TraceError
-from mmreuse.graph.spaces.atoms import PINNED, Atoms
+from mmreuse.graph.spaces.atoms import PINNED, Atoms, narrow
 from mmreuse.graph.spaces.operations import Label
 
 _PRIMES = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93], np.uint64)
@@ -351,19 +351,19 @@ def tie_repeated(atoms: Atoms, labels: list[Label]) -> list[Label]:
             for second in uses[number + 1:]:
                 if _same_axis(atoms, first, second):
                     atoms.tie(first.ids, second.ids)
-    return [_joined(atoms, _spanned([label for label in uses if label.role == role]))
+    return [_joined(atoms, _spanned(atoms, [label for label in uses if label.role == role]))
             for uses in by_key.values() for role in dict.fromkeys(label.role for label in uses)]
 
 
-def _spanned(labels: list[Label]) -> list[Label]:
-    """Write labels of parts of an axis out, unless together they hold for all of it (a projection read in slices)."""
+def _spanned(atoms: Atoms, labels: list[Label]) -> list[Label]:
+    """Write labels of parts of an axis out, unless together they move all of it (a projection read in slices)."""
     parts = [label for label in labels if label.region is not None]
     if not parts:
         return labels
     axis = parts[0].region[0]
     left = set(range(parts[0].shape[axis]))
     for label in labels:
-        if label.region is None or label.region[0] == axis:
+        if _moves(atoms, label) and (label.region is None or label.region[0] == axis):
             left -= set(range(*(label.region[1:] if label.region is not None else (0, len(left)))))
     return labels if not left else [label if label.region is None else _written_out(label) for label in labels]
 
@@ -386,12 +386,25 @@ def _joined(atoms: Atoms, labels: list[Label]) -> Label:
 
 
 def _same_axis(atoms: Atoms, first: Label, second: Label) -> bool:
-    a, b = (_dims(atoms.settle(label.ids)) for label in (first, second))
+    if not (_moves(atoms, first) and _moves(atoms, second)) and _apart(first.region, second.region):
+        return False
+    a, b = (_dims(atoms.settle(label.ids) if _moves(atoms, label) else narrow(label.ids)) for label in (first, second))
     if first.role == second.role:
         return bool(a & b)
     if 'accompany' in (first.role, second.role):
         return bool(a & b)
     return a == b and first.call != second.call
+
+
+def _moves(atoms: Atoms, label: Label) -> bool:
+    """Return whether a label holds any atom that is not pinned."""
+    return bool(atoms.settle(label.ids).any())
+
+
+def _apart(first: tuple[int, int, int] | None, second: tuple[int, int, int] | None) -> bool:
+    """Return whether regions of one axis have no place in common."""
+    return first is not None and second is not None and first[0] == second[0] and (
+        first[2] <= second[1] or second[2] <= first[1])
 
 
 def _dims(ids: Tensor) -> set[int]:

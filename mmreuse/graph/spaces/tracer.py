@@ -329,6 +329,23 @@ class Tracer(TorchFunctionMode):
                 self.labels.append(Label(source.key, source.shape, mine, role, self.calls, source.visited(), region,
                                          (Use(mine, reads, writes, self.current.name),)))
 
+    def label_read(self, tensor: Tensor, channels: Tensor, dim: int) -> None:
+        """Set the atoms of the features that an axis of a parameter reads.
+
+        Features that keep their places get atoms that are pinned, as what else reads that axis cannot move, either.
+
+        Args:
+            tensor: A value whose state is :class:`Weight`.
+            channels: (features,) or less, where they are one group's.
+            dim: The axis.
+        """
+        fixed = not bool(channels.any())
+        if fixed:
+            channels = self.atoms.fresh(tensor.shape[dim])
+        self.label(tensor, channels.reshape([-1 if axis == dim else 1 for axis in range(tensor.dim())]), 'read')
+        if fixed:
+            self.atoms.pin(channels)
+
     def _frames_beside(self, tensor: Tensor, ids: Tensor, role: str) -> tuple[int, int]:
         """Return the frames that a parameter reads and writes; one per feature scales, and rotates nothing."""
         reads, writes = self.current.ports.get(id(tensor)) or (

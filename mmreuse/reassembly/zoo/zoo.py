@@ -6,6 +6,7 @@ network from the same entry; the key, not the architecture, says which network i
 import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import MISSING, asdict, fields
 from typing import Any
 
@@ -120,14 +121,14 @@ def _construct(entry: ZooEntry) -> nn.Module:
 
 def _construct_empty(entry: ZooEntry) -> nn.Module:
     """Return the network with its parameters, and buffers made on their device, on the meta device."""
-    if entry.library == 'network_file':  # merges are traced while they are built, which takes values
-        model = _construct(entry)
-        for module in model.modules():
-            for name, parameter in module.named_parameters(recurse=False):
-                module._parameters[name] = nn.Parameter(parameter.detach().to('meta'), parameter.requires_grad)
-        return model
-    with empty_parameters():
-        return _construct(entry)
+    if entry.library != 'network_file':  # merges are traced while they are built, which takes values
+        with suppress(NotImplementedError), empty_parameters():  # constructors that take values of their parameters
+            return _construct(entry)
+    model = _construct(entry)
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            module._parameters[name] = nn.Parameter(parameter.detach().to('meta'), parameter.requires_grad)
+    return model
 
 
 def _parse_entry(item: Mapping[str, Any]) -> ZooEntry:

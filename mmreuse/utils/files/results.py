@@ -34,15 +34,28 @@ def result_of(config: PathLike, options: Mapping[str, Any] | None = None, *, run
         candidates = sorted(folder.glob(f'{net}_epoch_*.pth'), key=_epoch, reverse=True)
     else:
         jobs = [folder / cfg.job.type / NETWORK_FILE] if cfg.get('job') else []
-        pointer = folder / 'last_checkpoint'
-        last = [Path(pointer.read_text(encoding='utf-8', errors='replace').strip())] if pointer.is_file() else []
         best = sorted(folder.glob('best_*.pth'), key=lambda path: path.stat().st_mtime, reverse=True)
-        candidates = [folder / NETWORK_FILE, *jobs, *best, *last]
+        candidates = [folder / NETWORK_FILE, *jobs, *best, *filter(None, [last_checkpoint(folder)])]
     for path in candidates:
         if path.is_file():
             return path
     raise ArtefactError(f'{config}: its run has left no network in {folder}. Run it first (python tools/train.py '
                         f'{config}), or give checkpoint=PATH.')
+
+
+def last_checkpoint(folder: PathLike) -> Path | None:
+    """Return the checkpoint that a run's ``last_checkpoint`` names; None where it names none.
+
+    It names it by its path when it was written. Where nothing is there, as the folder was moved or copied, that is the
+    file of the same name in the folder.
+    """
+    pointer = Path(folder) / 'last_checkpoint'
+    text = pointer.read_text(encoding='utf-8', errors='replace').strip() if pointer.is_file() else ''
+    named = Path(text)
+    if not named.name or '\0' in text:
+        return None
+    moved = Path(folder) / named.name
+    return moved if not named.exists() and moved.is_file() else named
 
 
 def find_result(address: str) -> Path:

@@ -37,8 +37,7 @@ def linear(tracer: Tracer, call: Call) -> None:
         tracer.frames.join(call.reads, ids, call.frame, ids, 0 if isinstance(bias, Tensor) else ANY)
         return
     channels = channel_ids(tracer, x, last, 'a linear layer')
-    if bool(channels.any()):
-        tracer.label(weight, channels[None, :], 'read')
+    tracer.label_read(weight, channels, 1)
     out = new_channels(tracer, weight.shape[0])
     if bool(out.any()):
         tracer.label(weight, out[:, None], 'write')
@@ -139,8 +138,8 @@ def _learned_kernel(tracer: Tracer, weight: Tensor, channels: Tensor, groups: in
         tracer.atoms.relate(members, keys[:, None])
         read = channels.reshape(groups, 1, inside).expand(groups, number // groups, inside)
         _label_grouped(tracer, weight, channels[:, None] if transposed else read.reshape(number, inside), 'read')
-    elif bool(channels.any()):
-        tracer.label(weight, spread(channels, 0 if transposed else 1, rank), 'read')
+    else:
+        tracer.label_read(weight, channels, 0 if transposed else 1)
     if groups > 1:
         tracer.atoms.relate(out.reshape(groups, -1), keys[:, None])
     if bool(out.any()):
