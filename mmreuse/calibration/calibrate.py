@@ -37,7 +37,7 @@ def calibrate(network: nn.Module, sources: Sequence[Source], images: Iterable, *
     images, mapped as their features were. Each layer so makes up for what those before it lost (RegMean++, 2025;
     FeatCal, 2026; for channels that were removed, OSSCAR, 2024).
 
-    ``W = (T X^T + lam W_0) (X X^T + lam I)^-1``, centred, ``lam = ridge * mean diag(X X^T)``, where ``W_0`` is the
+    ``W = W_0 + (T - W_0 X) X^T (X X^T + lam I)^-1``, centred, ``lam = ridge * mean diag(X X^T)``, where ``W_0`` is the
     network's own weight and T the mean of what the sources give. Where a batch norm alone reads the layer, T is what
     the network's norm has to get to give what the sources' norms do.
 

@@ -113,7 +113,8 @@ def test_sums_of_many_inputs_are_those_of_the_whole_product():
     torch.testing.assert_close(sums.xx[0], x[:, 0].T @ x[:, 0])
     x, target = (each[:, 0] - each[:, 0].mean(0) for each in (x, target))
     level = 0.1 * (x.T @ x).diagonal().mean()
-    expected = torch.linalg.solve(x.T @ x + level * torch.eye(1100).double(), target.T @ x + level * weight[0], left=False)
+    system = x.T @ x + level * torch.eye(1100, dtype=torch.float64)
+    expected = torch.linalg.solve(system, target.T @ x + level * weight[0], left=False)
     solved, _ = sums.solve(0.1)
     torch.testing.assert_close(solved[0], expected, rtol=1e-6, atol=1e-9)
     assert float((solved[0] - weight[0]).norm() / weight.norm()) > 0.1

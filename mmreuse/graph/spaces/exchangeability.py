@@ -386,9 +386,11 @@ def _joined(atoms: Atoms, labels: list[Label]) -> Label:
 
 
 def _same_axis(atoms: Atoms, first: Label, second: Label) -> bool:
-    if not (_moves(atoms, first) and _moves(atoms, second)) and _apart(first.region, second.region):
+    labels, moving = (first, second), [_moves(atoms, label) for label in (first, second)]
+    if not all(moving) and _apart(first.region, second.region):
         return False
-    a, b = (_dims(atoms.settle(label.ids) if _moves(atoms, label) else narrow(label.ids)) for label in (first, second))
+    a, b = (_dims(atoms.settle(label.ids) if moves else narrow(label.ids))
+            for label, moves in zip(labels, moving, strict=True))
     if first.role == second.role:
         return bool(a & b)
     if 'accompany' in (first.role, second.role):
