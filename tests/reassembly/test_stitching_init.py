@@ -6,8 +6,9 @@ from torch import nn
 from toy_nets import Toy
 
 from mmreuse.models import CifarResNet, DeRy
-from mmreuse.reassembly.assembly.stitching_init import _error, _Joint, stitch_by_least_squares
+from mmreuse.reassembly.assembly.stitching_init import _error, _Joint, _solve_without_bias, stitch_by_least_squares
 from mmreuse.reassembly.zoo.zoo import Preprocess
+from mmreuse.statistics import CrossMomentAccumulator
 from mmreuse.utils.files.io import save_tensors
 from mmreuse.utils.modes import evaluating
 
@@ -66,6 +67,24 @@ def test_where_an_exact_map_exists_it_is_found(tmp_path, args, adapter):
     if args.get('tokens'):
         expected = expected[:, args.get('extra', 0):].transpose(1, 2).unflatten(2, (16, 16))
     assert (out - expected).abs().max() < 1e-4
+
+
+def test_shifts_are_no_larger_than_they_need_be():
+    """With weights that hardly tell two outputs apart an exact shift is huge, and so are gradients behind it."""
+    torch.manual_seed(0)
+    x = torch.randn(4000, 16, dtype=torch.float64)
+    weight = torch.randn(16, 16, dtype=torch.float64)
+    weight[0] = weight[1] + 0.02 * torch.randn(16)
+    y = x @ weight.T + torch.randn(16)
+    moments = CrossMomentAccumulator(16, 16)
+    moments.update(x, y)
+    errors, sizes = [], []
+    for ridge in (0., 1e-4):
+        solved, shift = _solve_without_bias(moments.result(), ridge)
+        errors.append(float(((x + shift) @ solved.T - y).square().sum() / (y - y.mean(0)).square().sum()))
+        sizes.append(float(shift.norm()))
+    assert errors[0] < 1e-9 and sizes[0] > 20
+    assert errors[1] < 0.01 and sizes[1] < 5
 
 
 def test_the_stem_of_the_first_blocks_network_is_taken_over(tmp_path):

@@ -27,6 +27,8 @@ from mmreuse.utils.modes import evaluating
 
 logger = logging.getLogger(__name__)
 
+#: How much more a shift in front of weights is penalised than they are.
+_SHIFTS = 1000
 #: Extra tokens (class, distillation, registers) that a sequence of map tokens may start with.
 _MAX_EXTRA_TOKENS = 8
 
@@ -255,8 +257,9 @@ def _solve_without_bias(
     moments: CrossMoments, ridge: float, positions: int = 1, extra: float = 0.0) -> tuple[Tensor, Tensor]:
     """Regress y on ``x + shift`` without an intercept, with a shift that makes up for it.
 
-    The shift solves ``weight @ shift = bias`` of the regression with intercept, exactly wherever
-    there are enough channels; the final weights are the best for this shift.
+    The shift solves ``weight @ shift = bias`` of the regression with intercept, with a penalty of its own: gradients of
+    the weights grow with it, and beyond some ten standard deviations the first steps of a training destroy them. The
+    final weights are the best for this shift.
 
     Args:
         moments: Of normalised x (p = channels * positions) and y (q).
@@ -269,7 +272,9 @@ def _solve_without_bias(
     """
     weight, bias = least_squares(moments, ridge)
     by_channel = weight.unflatten(1, (-1, positions)).sum(2)
-    shift = torch.linalg.pinv(by_channel, rtol=1e-6) @ bias + extra
+    penalty = _SHIFTS * ridge * by_channel.square().sum(0).mean()
+    padded = torch.cat([by_channel, penalty.sqrt() * torch.eye(by_channel.shape[1]).to(by_channel)])
+    shift = torch.linalg.pinv(padded, rtol=1e-6)[:, :len(bias)] @ bias + extra
     mean = moments.mean_x + shift.repeat_interleave(positions)
     shifted = CrossMoments(
         moments.count,
