@@ -116,8 +116,8 @@ def test_merged_with_itself_a_net_is_itself(images):
 
 @torch.no_grad()
 def test_transformers_in_canonical_form_compute_the_same_and_merge_by_orthogonal_maps(images, tmp_path):
-    """The digits transformer, two blocks of it, with itself: turned into its own streams it is itself."""
-    arch = dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32)
+    """The digits transformer, a block of it, with itself: turned into its own streams it is itself."""
+    arch = dict(embed_dims=16, num_layers=1, num_heads=2, feedforward_channels=32)
     options = {'model.backbone.arch': arch, 'model.head.in_channels': 16, 'model.head.features.dims': 16}
     configs = [f'configs/zipit/sources/vit_digits-5+5_{part}.py' for part in 'ab']
     plain = MODELS.build(read_config(configs[0], options).model).eval()
