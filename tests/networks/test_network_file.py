@@ -293,3 +293,19 @@ def test_networks_are_drawn_anew_and_rebuilt_without_a_draw(tmp_path):
     before = torch.random.get_rng_state()
     load(tmp_path / 'a.safetensors', trust_code=True)
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize('change, message', [
+    (lambda tensors: tensors.pop('0.bias'), "it lacks '0.bias', 1 of 16 tensors"),
+    (lambda tensors: tensors.update({'8.bias': torch.zeros(4)}), r"'8.bias' has shape \(4,\), in the network \(5,\)"),
+    (lambda tensors: tensors.update({'9.bias': torch.zeros(4)}), "the network has no '9.bias'.*Nearest: '8.bias'")])
+def test_tensors_that_do_not_fit_the_structure_are_named(change, message, tmp_path):
+    """As another version of the library that builds it may make them."""
+    path = tmp_path / 'a.safetensors'
+    save(build('own'), path)
+    tensors, metadata = load_tensors(path)
+    change(tensors)
+    metadata['network']['state'] = state_hash(tensors)
+    save_tensors(path, tensors, metadata)
+    with pytest.raises(ArtefactError, match=f'a.safetensors: does not fit the structure it names: {message}'):
+        load(path, trust_code=True)
