@@ -90,6 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument('--batches', nargs='+', type=int, default=[1, 16])
     parser.add_argument('--images', type=int, default=400, help='number of training images that calibrate')
     parser.add_argument('--unlabelled', type=int, default=2000, help='number of training images that distil')
+    parser.add_argument('--train', type=int, default=SHOWN['vgg11'], help='labelled images that train the VGG here')
     parser.add_argument('--steps', type=int, default=150, help='of distillation; 0 for none')
     parser.add_argument('--multiple', type=int, default=8, help='of widths')
     parser.add_argument('--test', type=int, default=2000, help='number of test images')
@@ -109,7 +110,8 @@ def measure(args: argparse.Namespace) -> None:
         train, test = digits('train'), digits('test')
         net = vit(train)
     else:
-        train = folders(args.data, 'train', SHOWN.get(args.net, max(args.unlabelled, args.images)))
+        shown = args.train if args.net == 'vgg11' else max(args.unlabelled, args.images)
+        train = folders(args.data, 'train', shown)
         test = folders(args.data, 'test', args.test)
         net = vgg(train) if args.net == 'vgg11' else RESNETS[args.net](args.weights, 'all')
     INPUT = tuple(train[0].shape[1:])

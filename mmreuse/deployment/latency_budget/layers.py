@@ -44,6 +44,7 @@ class Layer:
     part: Part  # of its weight
     positions: tuple[int, ...]
     behind: tuple[nn.Module, ...]
+    places: int  # of its output: how many numbers a channel has
     tops: Mapping[str, str]  # by space of its axes, the one whose width says how much of it is left
 
     @property
@@ -105,13 +106,14 @@ def layers_of(graph: TracedModel, inputs: tuple[Any, ...], widths: Mapping[str, 
     with evaluating(model), torch.no_grad(), forward_hooks(dict.fromkeys(leaves, note)):
         model(*inputs)
     names, layers = {module: name for name, module in found.items()}, []
-    for place, (module, given, _) in enumerate(runs):
+    for place, (module, given, output) in enumerate(runs):
         if module in names:
             part = parts[f'{names[module]}.weight']
             spaces = {name for terms in part.factors() for _, name, _ in terms if name is not None}
             positions = given.shape[:-1] if isinstance(module, nn.Linear) else given.shape[:1] + given.shape[2:]
-            layers.append(Layer(names[module], module, part, tuple(positions), tuple(_behind(runs[place:])), {
-                name: top_space(graph, name, widths).name for name in spaces}))
+            layers.append(Layer(
+                names[module], module, part, tuple(positions), tuple(_behind(runs[place:])),
+                output.numel() // len(module.weight), {name: top_space(graph, name, widths).name for name in spaces}))
     return layers
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.optimize import lsq_linear
 from torch import Tensor, nn
 
 from mmreuse.deployment.latency_budget.layers import Layer, LayerShape, layers_of
@@ -32,16 +33,17 @@ _TIMES = 'times.json'
 class LatencyTable(Tabular):
     """Milliseconds of a network's layers at candidate widths, corrected by those of whole networks.
 
-    ``milliseconds = scale * (sum of layers) + offset``: what is between layers, and what a call costs, is not timed by
-    itself.
+    ``milliseconds = scale * (sum of layers) + rate * (numbers that layers write) + offset``: what is between layers is
+    not timed by itself, and mostly takes time by the number; what a call costs is the same for all.
 
     Attributes:
-        costs: The layers' tables times the scale, and the offset.
-        scale, offset: Of the correction.
+        costs: The tables of layers and of what they write, times their factors, and the offset.
+        scale, rate, offset: Of the correction; neither of the first two is below 0.
         networks: What it was fitted on: milliseconds as predicted and as measured.
     """
     costs: tuple[CostTable, ...]
     scale: float
+    rate: float
     offset: float
     networks: tuple[dict[str, float], ...]
 
@@ -56,8 +58,8 @@ class LatencyTable(Tabular):
 
     def notes(self) -> Sequence[str]:
         """Say how good the correction is."""
-        return [f'{self.scale:.3g} x the sum of the layers {self.offset:+.3g} ms, off by at most {self.error:.1%} for '
-                f'{len(self.networks)} networks']
+        return [f'{self.scale:.3g} x the sum of the layers + {1e6 * self.rate:.3g} ms for a million numbers written '
+                f'{self.offset:+.3g} ms, off by at most {self.error:.1%} for {len(self.networks)} networks']
 
 
 def measure_table(graph: TracedModel, candidates: Candidates, engine: MethodLike = 'onnxruntime', *,
@@ -111,7 +113,7 @@ def measure_table(graph: TracedModel, candidates: Candidates, engine: MethodLike
     times = measure() if cache is None else read_json(StageCache(cache).get(
         'latency_tables', key, lambda folder: write_json(folder / _TIMES, measure())) / _TIMES)
     tables = _layer_tables(layers, candidates, dict(zip(shapes, times['layers'], strict=True)))
-    return _corrected(tables, candidates, networks, np.array(times['networks']))
+    return _corrected(tables, _written(layers, candidates), candidates, networks, np.array(times['networks']))
 
 
 def _batch(tensor: Tensor, size: int) -> Tensor:
@@ -149,6 +151,16 @@ def _layer_tables(layers: Sequence[Layer], candidates: Candidates, times: Mappin
         _shapes(layer, names, candidates))) for layer in layers for names, count in _addends(layer, candidates)]
 
 
+def _written(layers: Sequence[Layer], candidates: Candidates) -> list[CostTable]:
+    """Return how many numbers layers write."""
+    found = []
+    for layer in layers:
+        names = tuple(name for name in layer.writes if name in candidates)
+        outputs = np.vectorize(lambda shape: float(shape.outputs), otypes=[float])(_shapes(layer, names, candidates))
+        found.append(CostTable(names, layer.places * outputs))
+    return found
+
+
 def _networks(candidates: Candidates) -> list[dict[str, int]]:
     """Return the widths of the networks that are timed as wholes; the first is the dense one."""
     generator = np.random.default_rng(0)
@@ -163,18 +175,19 @@ def _narrow(graph: TracedModel, widths: Mapping[str, int]) -> nn.Module:
                              if width < graph.spaces[name].size}).cpu()
 
 
-def _corrected(tables: Sequence[CostTable], candidates: Candidates, networks: Sequence[Mapping[str, int]],
-               measured: np.ndarray) -> LatencyTable:
+def _corrected(layers: Sequence[CostTable], written: Sequence[CostTable], candidates: Candidates,
+               networks: Sequence[Mapping[str, int]], measured: np.ndarray) -> LatencyTable:
     """Fit the correction, by least squares of relative errors."""
-    sums = np.array([cost_of(tables, candidates, widths) for widths in networks])
-    system = np.stack([sums, np.ones_like(sums)], 1) / measured[:, None]
-    (scale, offset), *_ = np.linalg.lstsq(system, np.ones(len(sums)), rcond=None)
-    if len(networks) > 1 and not scale > 0:
+    sums = np.array([[cost_of(tables, candidates, widths) for tables in (layers, written)] + [1.]
+                     for widths in networks])
+    found = lsq_linear(sums / measured[:, None], np.ones(len(sums)), ([0., 0., -np.inf], np.inf), method='bvls')
+    scale, rate, offset = map(float, found.x)
+    if len(networks) > 1 and not scale + rate > 0:
         raise DataError('whole networks were not slower where their layers are. Time them again on a machine that is '
                         'less busy, or with more repeats.')
-    predicted = scale * sums + offset
     members = sum(networks[0].values())
     rows = [{'members kept': sum(widths.values()) / members, 'predicted': own, 'measured': time}
-            for widths, own, time in zip(networks, predicted.tolist(), measured.tolist(), strict=True)]
-    costs = [CostTable(table.spaces, scale * table.costs) for table in tables]
-    return LatencyTable((*costs, CostTable((), np.array(offset))), float(scale), float(offset), tuple(rows))
+            for widths, own, time in zip(networks, (sums @ found.x).tolist(), measured.tolist(), strict=True)]
+    costs = [CostTable(table.spaces, factor * table.costs)
+             for factor, tables in ((scale, layers), (rate, written)) for table in tables]
+    return LatencyTable((*costs, CostTable((), np.array(offset))), scale, rate, offset, tuple(rows))
