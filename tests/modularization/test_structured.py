@@ -20,7 +20,8 @@ PROBLEMS = dict(three=[3], groups=[[0, 6, 8], [1, 7]])
 def test_modules_of_all_problems_from_one_pass(digits_net, tmp_path):
     net, data, (images, labels) = digits_net
     before = copy.deepcopy(net.state_dict())
-    modules = modularize_channels(net, data, PROBLEMS, validation=(images, labels), target=0.4)
+    modules = modularize_channels(net, data, PROBLEMS, validation=(images, labels), target=0.4,
+                                  processes=2)
     assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
     for name, module in modules.items():
         report = module.report
@@ -34,7 +35,15 @@ def test_modules_of_all_problems_from_one_pass(digits_net, tmp_path):
     save(modules['three'], tmp_path / 'three.safetensors')
     again = load(tmp_path / 'three.safetensors')
     assert torch.equal(again(images), modules['three'](images))
-    export(again, tmp_path / 'three.pt2')
+
+
+@pytest.mark.slow
+def test_a_module_leaves_for_processes_without_mmreuse(digits_net, tmp_path):
+    net, data, (images, _) = digits_net
+    module = modularize_channels(net, data, dict(three=[3]), target=0.4, blocks=1)['three']
+    export(module, tmp_path / 'three.pt2')
+    again = torch.export.load(tmp_path / 'three.pt2').module()
+    assert torch.allclose(again(images), module(images), atol=1e-5)
 
 
 def test_whole_blocks_go(digits_net):

@@ -32,6 +32,7 @@ from mmreuse.registry import EDITS, SALIENCIES
 from mmreuse.statistics import Data, inputs_for
 from mmreuse.utils.configs.methods import MethodLike, find_method, method_name
 from mmreuse.utils.cost.complexity import count_macs, count_params
+from mmreuse.utils.forked import forked
 
 
 @EDITS.register_module(name='modularize_channels')
@@ -76,7 +77,7 @@ class Choice:
 def modularize_channels(model: Reference, data: Data, problems: Mapping[str, ProblemClasses], *, target: float = 0.3,
                         blocks: int = 0, saliency: MethodLike | None = None, multiple: int = 1, minimum: float = 0.1,
                         samples: int = 256, ridge: float | None = 0.01, positions: int | None = 64,
-                        validation: Data | None = None, seed: int = 0) -> dict[str, nn.Module]:
+                        validation: Data | None = None, seed: int = 0, processes: int = 1) -> dict[str, nn.Module]:
     """Make small networks of a trained classifier, each for a problem of its own; no gradient step is taken.
 
     ::
@@ -107,6 +108,7 @@ def modularize_channels(model: Reference, data: Data, problems: Mapping[str, Pro
         positions: Of each image.
         validation: As ``data``, not of the test set, for the report; otherwise that is about ``data``.
         seed: Of the choice of images and positions.
+        processes: That the problems are dealt out to, behind the pass that they share.
 
     Returns:
         dict[str, nn.Module]: Ordinary networks with the model's module names, by problem. The ``report`` of each
@@ -122,8 +124,9 @@ def modularize_channels(model: Reference, data: Data, problems: Mapping[str, Pro
     recipe.check()
     base = Base.of(open_network(model), data, problems, recipe)
     judged = base.samples if validation is None else Samples.of(validation, base.graph.model, 'validation')
-    return {problem.name: Solver(base, problem, recipe).solve(judged, validation is not None)
-            for problem in base.problems}
+    made = forked(lambda number: Solver(base, base.problems[number], recipe).solve(judged, validation is not None),
+                  len(base.problems), processes)
+    return {problem.name: module for problem, module in zip(base.problems, made, strict=True)}
 
 
 @dataclass(frozen=True, eq=False)
