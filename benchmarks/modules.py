@@ -4,14 +4,14 @@
 
 Ten problems of one class against the rest and three of groups, of a network trained on all ten classes. ``head only``
 is the whole network with a head that is solved for in closed form on the same labels; modules are made without a
-gradient step (``mmreuse.modularization.modularize_channels``): ``wide`` loses channels, ``middle`` and ``narrow`` also
-blocks. ``L1`` is ``middle`` with channels chosen by the sum of their absolute weights, the same blocks, refits, heads.
+gradient step (``mmreuse.modularization.modularize_channels``): ``wide`` loses channels, ``narrow`` blocks as well.
+``L1`` is ``wide`` with channels chosen by the sum of their absolute weights, and the same refit and head.
 
 With ``--steps N``: the narrow network for all ten classes is distilled for N steps from the whole one, without labels,
 and problems get closed-form heads on it (``distilled``); ``scratch`` is the same from random weights, trained on the
 labels by cross-entropy for as many steps.
 
-Labels: 500 training images of each class. Accuracy is the mean recall of the labels, in percent, on 500 test images of
+Labels: 300 training images of each class. Accuracy is the mean recall of the labels, in percent, on 500 test images of
 each class (of the rest as many as of the class), which choose nothing. Latency: cat, one thread, in turns.
 """
 import argparse
@@ -43,7 +43,7 @@ from mmreuse.utils.cost.complexity import count_macs, count_params
 from mmreuse.utils.paths import data_root
 
 MEAN, DEVIATION = (torch.tensor(each).view(3, 1, 1) for each in ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)))
-TRAIN, VALIDATION, TEST, UNLABELLED = 500, 50, 500, 1500  # images of each class
+TRAIN, VALIDATION, TEST, UNLABELLED = 300, 50, 500, 1500  # images of each class
 RECIPES = {
     'resnet20': dict(wide=dict(target=0.7, multiple=8), middle=dict(target=0.4, blocks=3, multiple=8),
                      narrow=dict(target=0.28, blocks=6, multiple=16)),
@@ -151,7 +151,7 @@ def main() -> None:
     add('head only', net, target=1)
     for name, recipe in RECIPES[args.network].items():
         add(name, net, **recipe)
-    add('L1', net, saliency='magnitude', **RECIPES[args.network]['middle'])
+    add('L1', net, saliency='magnitude', **RECIPES[args.network]['wide'])
     if args.steps:
         for name, small in small_networks(net, data, RECIPES[args.network]['narrow'], args.steps).items():
             add(name, small, target=1)

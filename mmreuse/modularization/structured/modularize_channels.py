@@ -221,9 +221,9 @@ class Solver:
 
     def _solve_head(self, module: nn.Module) -> None:
         """Solve for the head on what the small network gives of all the problem's images."""
-        own, name, count = self._samples(), self.base.final.name, len(self.problem.labels)
-        found = profile(module, own.images, own.classes, count, [name])
-        set_head(module, name, *solve_head(found.inputs[name], torch.arange(count), count))
+        own, final, count = self.base.samples, self.base.final, len(self.problem.labels)
+        found = profile(module, own.images, self.problem.table(final.classes)[own.classes], count, [final.name])
+        set_head(module, final.name, *solve_head(found.inputs[final.name], torch.arange(count), count))
 
     def _report(self, whole: nn.Module, module: nn.Module, judged: Samples, validation: bool) -> ModuleReport:
         own = judged.of_problem(self.problem, self.base.final.classes, None, self.recipe.seed)
