@@ -121,6 +121,12 @@ def test_what_cannot_be_made(digits_net, problems, options, error, message):
         modularize_channels(net, (images[own][:200], labels[own][:200]), problems, **options)
 
 
+def test_labels_that_the_network_does_not_know(digits_net):
+    net, (images, labels), _ = digits_net
+    with pytest.raises(DataError, match='the data have the label 10, and the network the classes 0 to 9'):
+        modularize_channels(net, (images[:50], torch.where(labels[:50] == 3, 10, labels[:50])), dict(one=[1]))
+
+
 def test_the_call_of_a_notebook(digits_net):
     net, (images, labels), _ = digits_net
     few = images[:300], labels[:300]

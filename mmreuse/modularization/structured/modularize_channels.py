@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mmreuse.calibration import Source, calibrate
-from mmreuse.errors import ConfigError
+from mmreuse.errors import ConfigError, DataError
 from mmreuse.graph import Select, TracedModel, copy_model, transform, verified
 from mmreuse.modularization.report import ModuleReport, report_of
 from mmreuse.modularization.structured.blocks import least_changing, removable_blocks, without_blocks
@@ -151,8 +151,11 @@ class Base:
         known = [str(each) for each in record_of(model).classes]
         chosen = problems_of(problems, known if len(known) == final.classes else final.classes)
         counts = samples.classes.bincount(minlength=final.classes)
+        if len(counts) > final.classes:
+            raise DataError(f'modularize_channels: the data have the label {len(counts) - 1}, and the network the '
+                            f'classes 0 to {final.classes - 1}. Give labels of its classes.')
         for problem in chosen:
-            problem.check_counts(counts[:final.classes])
+            problem.check_counts(counts)
         graph = verified(copy_model(model).eval(), inputs)
         spaces = resizable(graph, prunable_spaces(graph)) if recipe.target < 1 else []
         groups, labels = atoms_of(chosen, final.classes)
