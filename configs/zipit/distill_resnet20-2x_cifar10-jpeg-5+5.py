@@ -3,7 +3,3 @@
 _base_ = ['./repair_resnet20-2x_cifar10-jpeg-5+5.py']
 
 repair = dict(distill=dict(steps=400, every=100, samples=25600))
-
-# The joint teacher gives all classes one scale, so raw scores are compared.
-val_evaluator = dict(rule='text')
-test_evaluator = dict(rule='text')
