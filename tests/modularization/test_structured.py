@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from mmreuse.apis import export, load, modularize, save
+from mmreuse.deployment import LatencyCost
 from mmreuse.errors import ConfigError, DataError, InfeasibleError
 from mmreuse.modularization import modularize_channels
 from mmreuse.modularization.structured.closed_head import balanced, solve_head
@@ -35,6 +36,21 @@ def test_modules_of_all_problems_from_one_pass(digits_net, tmp_path):
     save(modules['three'], tmp_path / 'three.safetensors')
     again = load(tmp_path / 'three.safetensors')
     assert torch.equal(again(images), modules['three'](images))
+
+
+def test_a_budget_of_parameters(digits_net):
+    net, (images, labels), _ = digits_net
+    module = modularize_channels(net, (images[:300], labels[:300]), dict(three=[3]), target=.5, cost='params', blocks=1,
+                                 samples=64)['three']
+    assert .35 < module.report.ratio <= .51
+
+
+@pytest.mark.slow
+def test_a_budget_of_milliseconds(digits_net):
+    net, (images, labels), _ = digits_net
+    few, problem, cost = (images[:300], labels[:300]), dict(three=[3]), LatencyCost('torch', repeats=1)
+    faster = modularize_channels(net, few, problem, target=.9, cost=cost, multiple=4, samples=64)['three']
+    assert count_macs(faster, images[:1]) < count_macs(net, images[:1])
 
 
 @pytest.mark.slow
@@ -112,6 +128,7 @@ def test_what_others_say_too_costs_nothing_once():
     (dict(twice=[1, 1]), {}, ConfigError, "problem 'twice': classes = "),
     ({}, {}, ConfigError, 'there are no problems'),
     (dict(one=[1]), dict(target=0), ConfigError, 'target=0'),
+    (dict(one=[1]), dict(cost='mac'), ConfigError, "'macs'"),
     (dict(one=[1]), dict(saliency='woodfisher'), ConfigError, "saliency 'woodfisher' needs gradients"),
     (dict(nine=[9]), {}, DataError, "problem 'nine': there are no images of 9")])
 def test_what_cannot_be_made(digits_net, problems, options, error, message):

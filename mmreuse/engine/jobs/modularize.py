@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from mmreuse.deployment import LatencyCost
 from mmreuse.engine.jobs.job import Classes
 from mmreuse.engine.jobs.prune import simpler
 from mmreuse.engine.training.train_in_folder import TRAINING
@@ -17,10 +18,10 @@ from mmreuse.modularization.structured.modularize_channels import Recipe
 from mmreuse.modularization.structured.problem import Problem, ProblemClasses
 from mmreuse.networks import record_of
 from mmreuse.pruning import prune
-from mmreuse.registry import JOBS
+from mmreuse.registry import ENGINES, JOBS
 from mmreuse.statistics.data import logits_of
 from mmreuse.utils.class_split import class_ids
-from mmreuse.utils.configs.methods import MethodLike
+from mmreuse.utils.configs.methods import MethodLike, find_method
 
 
 def _check(options: Mapping[str, Any]) -> None:
@@ -63,8 +64,14 @@ def modularize(networks: Sequence[nn.Module], *, labelled: Iterable, validation:
                             validation=validation, seed=seed, folder=folder / TRAINING)
 
 
+#: Options of the job that say what is timed.
+_ENGINE = ('engine', 'batch_size', 'cache')
+
+
 def _check_channels(options: Mapping[str, Any]) -> None:
-    Recipe(**{key: value for key, value in options.items() if key != 'classes'}).check()
+    Recipe(**{key: value for key, value in options.items() if key not in ('classes', *_ENGINE)}).check()
+    if options.get('engine') is not None:
+        find_method(ENGINES, options['engine'])
 
 
 def _labels(options: Mapping[str, Any], given: Sequence[Classes], data: Classes) -> Classes:
@@ -80,11 +87,17 @@ def _other_choice(networks: Sequence[nn.Module], result: nn.Module, *, saliency:
 @JOBS.register_module(needs=('labelled', 'validation', 'seed'), classes=_labels, equal_cost=_other_choice,
                       check=_check_channels)
 def modularize_channels(networks: Sequence[nn.Module], *, labelled: Iterable, validation: Iterable | None = None,
-                        seed: int = 0, classes: ProblemClasses, target: float = 0.3, blocks: int = 0,
-                        saliency: MethodLike | None = None, multiple: int = 1, minimum: float = 0.1,
-                        samples: int = 256, ridge: float | None = 0.01, positions: int | None = 64) -> nn.Module:
-    """Make the module of some classes in closed form, see :func:`mmreuse.modularization.modularize_channels`."""
+                        seed: int = 0, classes: ProblemClasses, target: float = 0.3, cost: str = 'macs',
+                        blocks: int = 0, saliency: MethodLike | None = None, multiple: int = 1,
+                        minimum: float = 0.1, samples: int = 256, ridge: float | None = 0.01,
+                        positions: int | None = 64, engine: MethodLike | None = None, batch_size: int = 1,
+                        cache: str | None = 'work_dirs/cache') -> nn.Module:
+    """Make the module of some classes in closed form, see :func:`mmreuse.modularization.modularize_channels`.
+
+    With an ``engine`` the budget is its latency for batches of ``batch_size``, measured and kept in ``cache``.
+    """
     return modularize_model_channels(
-        networks[0], labelled, {'module': classes}, target=target, blocks=blocks, saliency=saliency,
-        multiple=multiple, minimum=minimum, samples=samples, ridge=ridge, positions=positions, validation=validation,
-        seed=seed)['module']
+        networks[0], labelled, {'module': classes}, target=target,
+        cost=cost if engine is None else LatencyCost(engine, batch_size, cache=cache), blocks=blocks,
+        saliency=saliency, multiple=multiple, minimum=minimum, samples=samples, ridge=ridge, positions=positions,
+        validation=validation, seed=seed)['module']

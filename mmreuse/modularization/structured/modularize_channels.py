@@ -26,6 +26,8 @@ from mmreuse.networks import Edit, open_network, record_change, record_of
 from mmreuse.networks.record import set_record
 from mmreuse.networks.references import Reference
 from mmreuse.pruning.channels.choice import channel_scores, choose_channels, prunable_spaces, resizable
+from mmreuse.pruning.channels.tabled_cost import TABLED_COSTS, TabledCost, candidate_widths, choose_within
+from mmreuse.pruning.channels.widths import cost_of
 from mmreuse.pruning.scoring import score_weights
 from mmreuse.pruning.weights import listed_weights
 from mmreuse.registry import EDITS, SALIENCIES
@@ -33,6 +35,7 @@ from mmreuse.statistics import Data, inputs_for
 from mmreuse.utils.configs.methods import MethodLike, find_method, method_name
 from mmreuse.utils.cost.complexity import count_macs, count_params
 from mmreuse.utils.forked import forked
+from mmreuse.utils.names import refuse_other
 
 
 @EDITS.register_module(name='modularize_channels')
@@ -48,6 +51,7 @@ class ModularizeChannelsEdit(Edit):
 class Recipe:
     """How a module is made, see :func:`modularize_channels`."""
     target: float = 0.3
+    cost: str | TabledCost = 'macs'
     blocks: int = 0
     saliency: MethodLike | None = None
     multiple: int = 1
@@ -62,6 +66,8 @@ class Recipe:
         if not 0 < self.target <= 1 or not 0 < self.minimum <= 1 or self.multiple < 1 or self.blocks < 0:
             raise ConfigError(f'target={self.target} and minimum={self.minimum} are shares in (0, 1], '
                               f'multiple={self.multiple} is at least 1, blocks={self.blocks} at least 0.')
+        if isinstance(self.cost, str):
+            refuse_other('cost', self.cost, TABLED_COSTS)
         if self.saliency is not None and 'fisher' in find_method(SALIENCIES, self.saliency).needs:
             raise ConfigError(f"saliency '{method_name(self.saliency)}' needs gradients. Take None, the moments of the "
                               'problem, or one that goes by weights.')
@@ -75,9 +81,10 @@ class Choice:
 
 
 def modularize_channels(model: Reference, data: Data, problems: Mapping[str, ProblemClasses], *, target: float = 0.3,
-                        blocks: int = 0, saliency: MethodLike | None = None, multiple: int = 1, minimum: float = 0.1,
-                        samples: int = 256, ridge: float | None = 0.01, positions: int | None = 64,
-                        validation: Data | None = None, seed: int = 0, processes: int = 1) -> dict[str, nn.Module]:
+                        cost: str | TabledCost = 'macs', blocks: int = 0, saliency: MethodLike | None = None,
+                        multiple: int = 1, minimum: float = 0.1, samples: int = 256, ridge: float | None = 0.01,
+                        positions: int | None = 64, validation: Data | None = None, seed: int = 0,
+                        processes: int = 1) -> dict[str, nn.Module]:
     """Make small networks of a trained classifier, each for a problem of its own; no gradient step is taken.
 
     ::
@@ -98,7 +105,9 @@ def modularize_channels(model: Reference, data: Data, problems: Mapping[str, Pro
             held in memory.
         problems: Classes by name, as ids or names: several classes, each a label; groups of classes, each a label; or
             one class or group, which is told from all others.
-        target: Share of the multiply-accumulates to keep, in (0, 1]; 1 keeps all channels.
+        target: Share of the cost to keep, in (0, 1]; 1 keeps all channels.
+        cost: ``'macs'``, ``'params'``, ``'bytes'``, or milliseconds, ``mmreuse.deployment.LatencyCost(...)``: for all
+            but the first, widths are the optimum of an integer program.
         blocks: How many whole blocks go, before channels do.
         saliency: Of :data:`mmreuse.registry.SALIENCIES`, in place of the problem's moments.
         multiple: Of widths, see :func:`mmreuse.pruning.prune_channels`.
@@ -120,7 +129,7 @@ def modularize_channels(model: Reference, data: Data, problems: Mapping[str, Pro
         SpaceError: Nothing in the network can shrink.
         InfeasibleError: Even the smallest network allowed costs more, or has not so many blocks to lose.
     """
-    recipe = Recipe(target, blocks, saliency, multiple, minimum, samples, ridge, positions, seed)
+    recipe = Recipe(target, cost, blocks, saliency, multiple, minimum, samples, ridge, positions, seed)
     recipe.check()
     base = Base.of(open_network(model), data, problems, recipe)
     judged = base.samples if validation is None else Samples.of(validation, base.graph.model, 'validation')
@@ -207,18 +216,35 @@ class Solver:
         recipe, base = self.recipe, self.base
         blocks = tuple(least_changing(base.profile.changed, self.weights, recipe.blocks))
         short = without_blocks(whole, blocks)
-        target = recipe.target * count_macs(base.model, whole.inputs) / count_macs(short.model, whole.inputs)
-        if target >= 1:
+        if recipe.target == 1:
             return Choice(blocks, {})
-        spaces = [name for name in base.spaces if name in short.spaces]
-        maps = choose_channels(short, self._scores(short, spaces), target, multiple=recipe.multiple,
-                               minimum=recipe.minimum, relative=recipe.saliency is not None)
+        maps = self._maps_of_macs(whole, short) if recipe.cost == 'macs' else self._maps_within(whole, short)
         return Choice(blocks, {name: each.index.tolist() for name, each in maps.items()})
 
-    def _scores(self, graph: TracedModel, spaces: list[str]) -> dict[str, Tensor]:
-        """Return what counts for keeping a member: its saliency, for what it costs where saliencies are losses."""
+    def _maps_of_macs(self, whole: TracedModel, short: TracedModel) -> dict[str, Select]:
+        recipe, base = self.recipe, self.base
+        target = recipe.target * count_macs(base.model, whole.inputs) / count_macs(short.model, whole.inputs)
+        if target >= 1:
+            return {}
+        scores = self._scores(short)
+        if recipe.saliency is None:
+            scores = per_mac(short, scores)
+        return choose_channels(short, scores, target, multiple=recipe.multiple, minimum=recipe.minimum,
+                               relative=recipe.saliency is not None)
+
+    def _maps_within(self, whole: TracedModel, short: TracedModel) -> dict[str, Select]:
+        recipe = self.recipe
+        cost = TABLED_COSTS[recipe.cost] if isinstance(recipe.cost, str) else recipe.cost
+        widths = candidate_widths(whole, self.base.spaces, recipe.multiple, recipe.minimum)
+        limit = recipe.target * cost_of(cost.tables(whole, widths), widths, {})
+        return choose_within(short, self._scores(short), cost, limit=limit, multiple=recipe.multiple,
+                             minimum=recipe.minimum, relative=recipe.saliency is not None)[0]
+
+    def _scores(self, graph: TracedModel) -> dict[str, Tensor]:
+        """Return the saliency of every member of the spaces that may shrink."""
+        spaces = [name for name in self.base.spaces if name in graph.spaces]
         if self.recipe.saliency is None:
-            return per_mac(graph, problem_scores(graph, spaces, self.base.profile.inputs, self.weights))
+            return problem_scores(graph, spaces, self.base.profile.inputs, self.weights)
         method = find_method(SALIENCIES, self.recipe.saliency)
         return channel_scores(graph, spaces, score_weights(method, listed_weights(graph.model), None))
 
