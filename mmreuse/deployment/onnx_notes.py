@@ -1,4 +1,4 @@
-"""What an ONNX file that was made of a network says of it."""
+"""What an ONNX file that was made of a network says of it, and of what it needs."""
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,9 +8,16 @@ _KEY = 'mmreuse'
 
 
 def write_notes(path: Path, notes: Mapping[str, Any]) -> None:
-    """Put notes, JSON values, into the metadata of a file."""
+    """Put notes, JSON values, into the metadata of a file; take out sets of operators that it does not use.
+
+    ONNX Runtime names all that it knows, in versions that other engines refuse.
+    """
     import onnx
     model = onnx.load(str(path))
+    used = {node.domain for node in model.graph.node}
+    versions = [each for each in model.opset_import if each.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(versions)
     onnx.helper.set_model_props(model, {_KEY: json.dumps(dict(notes))})
     onnx.save(model, str(path))
 

@@ -29,17 +29,23 @@ class DeploymentTable(Tabular):
     """Networks on engines.
 
     Attributes:
-        measured: One row for each network on each engine: ``network``, ``engine``, ``params``, ``macs`` of one image,
+        cells: One row for each network on each engine: ``network``, ``engine``, ``params``, ``macs`` of one image,
             ``file_mb`` of what the engine loads, ``accuracy`` in percent; and for each number of images at once, such
             as 16, the milliseconds of a pass, ``ms_16``, with ``ms_16_low`` and ``ms_16_high``, the 10th and 90th
             percentile, and the peak memory of its process, ``memory_mb_16``. What could not be measured has its reason
             as ``problem``. An engine that is not there is one row without a network.
     """
-    measured: list[dict[str, Any]] = field(default_factory=list)
+    cells: list[dict[str, Any]] = field(default_factory=list)
 
     def rows(self) -> Rows:
-        """Return the rows, what could be measured first."""
-        return sorted(self.measured, key=lambda row: 'problem' in row)
+        """Return what was measured."""
+        measured = [row for row in self.cells if any(key.startswith('ms_') for key in row)]
+        return [{key: value for key, value in row.items() if key != 'problem'} for row in measured]
+
+    def notes(self) -> Sequence[str]:
+        """Return what was not measured, and why."""
+        return [f'{" on ".join(filter(None, (row["network"], row["engine"])))}: {row["problem"]}'
+                for row in self.cells if 'problem' in row]
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +127,7 @@ def measure_deployment(networks: Mapping[str, nn.Module | Path], images: Tensor,
             require(engine)
             present.append(engine)
         except ConfigError as error:
-            table.measured.append(dict(network='', engine=engine, problem=str(error)))
+            table.cells.append(dict(network='', engine=engine, problem=str(error)))
     with TemporaryDirectory() as folder:
         cells = []
         for number, (name, network) in enumerate(networks.items()):
@@ -131,7 +137,7 @@ def measure_deployment(networks: Mapping[str, nn.Module | Path], images: Tensor,
         for batch in batches:
             judged = (images, labels, classes) if batch == batches[-1] and labels is not None else None
             _measure(cells, _first(images, batch), rounds, passes, judged)
-    table.measured[:0] = [cell.row for cell in cells]
+    table.cells[:0] = [cell.row for cell in cells]
     return table
 
 

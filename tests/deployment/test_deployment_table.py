@@ -42,7 +42,7 @@ def test_every_network_on_every_engine_that_is_there(tmp_path, monkeypatch):
     networks = dict(net=named(net, names), exported=exported, odd=Odd(), few=few)
     table = measure_deployment(networks, images, LABELS, engines=['onnxruntime', 'deepsparse'], batches=[1, 3],
                                rounds=2, passes=2, classes=names)
-    rows = {(row['network'], row['engine']): row for row in table.rows()}
+    rows = {(row['network'], row['engine']): row for row in table.cells}
     assert len(rows) == 5 and 'make deepsparse-env' in rows['', 'deepsparse']['problem']
     assert "'aten::linalg_eigvals'" in rows['odd', 'onnxruntime']['problem']
     assert 'has 2 outputs, and labels go up to 4' in rows['few', 'onnxruntime']['problem']
@@ -57,13 +57,14 @@ def test_every_network_on_every_engine_that_is_there(tmp_path, monkeypatch):
             assert 0 < row[f'ms_{batch}_low'] <= row[f'ms_{batch}'] <= row[f'ms_{batch}_high']
             assert row[f'memory_mb_{batch}'] > 10
         assert row['file_mb'] > 0 and 'problem' not in row
-    assert 'problem' not in table.rows()[0] and 'ms_1' in str(table)
+    assert [row['network'] for row in table.rows()] == ['net', 'exported', 'few'] and 'problem' not in table.rows()[2]
+    assert 'odd on onnxruntime: Odd cannot be exported' in str(table) and 'deepsparse: engine' in str(table)
 
 
 def test_an_onnx_file_is_no_network_for_torch(tmp_path):
     needs('onnxruntime')
     exported = export_onnx(make_net().eval(), INPUTS, tmp_path / 'small.onnx')
-    row, = measure_deployment(dict(small=exported), INPUTS, engines=['torch']).rows()
+    row, = measure_deployment(dict(small=exported), INPUTS, engines=['torch']).cells
     assert row['problem'] == 'small.onnx is an ONNX file, which PyTorch does not run'
     with pytest.raises(ConfigError, match='engines=.*must be of torch, onnxruntime'):
         measure_deployment(dict(small=exported), INPUTS, engines=['onxruntime'])
@@ -73,5 +74,5 @@ def test_networks_that_lack_a_class_of_the_data_are_told_apart(tmp_path):
     needs('onnxruntime')
     net = named(make_net().eval(), list('abcdx'))
     row, = measure_deployment(dict(net=net), INPUTS, torch.tensor([0, 4]), engines=['onnxruntime'], batches=[2],
-                              rounds=1, passes=1, classes=list('abcde')).rows()
+                              rounds=1, passes=1, classes=list('abcde')).cells
     assert "no output for the class 'e'" in row['problem'] and row['ms_2'] > 0 and 'accuracy' not in row

@@ -93,6 +93,7 @@ def test_the_file_holds_the_rounded_weights_as_integers(net, tools, tmp_path, mo
         assert any(torch.equal(torch.from_numpy(np.abs(each.astype(np.float32))).flatten(1), expected)
                    for each in found if each.shape == tuple(module.weight.shape))
     assert read_notes(tmp_path / 'a.onnx')['macs'] > 0
+    assert [each.domain for each in onnx.load(str(tmp_path / 'a.onnx')).opset_import] == [''], 'as others can read'
 
 
 def test_it_computes_nearly_the_same_and_leaves_the_network_alone(net, tools, tmp_path):

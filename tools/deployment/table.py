@@ -34,11 +34,9 @@ def parse_args() -> Namespace:
 
 def run(args: Namespace) -> None:
     from mmreuse.engine.studies.deployment import make_table
-    from mmreuse.utils.tables import print_rows
     settings = {key: getattr(args, key) for key in ('samples', 'input_size', 'batches', 'engines', 'threads', 'rounds',
                                                     'passes')}
-    table = make_table(args.networks, args.out_dir, data=args.data, options=args.cfg_options, **settings)
-    print_rows(table.rows())
+    print(make_table(args.networks, args.out_dir, data=args.data, options=args.cfg_options, **settings))
 
 
 if __name__ == '__main__':

@@ -120,7 +120,7 @@ def make_table(arguments: Sequence[str], out: str | Path, *, data: str | None = 
 
 
 def _publish(table: DeploymentTable, out: Path, made_from: Mapping[str, Any], batches: Sequence[int]) -> None:
-    rows = table.rows()
+    rows = table.cells
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / 'table.json', dict(rows=rows, made_from=made_from))
     write_rows(out / 'table.csv', rows)
@@ -139,11 +139,8 @@ def _publish(table: DeploymentTable, out: Path, made_from: Mapping[str, Any], ba
 
 
 def _name(path: Path) -> str:
-    """Return the stem of a file; of what a job leaves as ``network...``, with that of its folder."""
-    plain_stem = Path(NETWORK_FILE).stem
-    if not path.stem.startswith(plain_stem):
-        return path.stem
-    return path.parent.name + path.stem.removeprefix(plain_stem)
+    """Return the stem of a file; of what a job leaves as ``network...``, the name of its folder."""
+    return path.parent.name if path.stem.startswith(Path(NETWORK_FILE).stem) else path.stem
 
 
 def _known_size(networks: Mapping[str, nn.Module | Path]) -> Sequence[int]:
