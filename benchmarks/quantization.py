@@ -1,6 +1,6 @@
 """Rounded weights with and without biases that are solved for, ResNet-20 on CIFAR-10-JPEG.
 
-    python benchmarks/quantization.py --out benchmarks/results/quantization.json
+    python benchmarks/quantization.py --out quantization.json
 
 Weights are rounded to so many steps from zero to the largest of each channel: 127 are 8 bits, 7 are 4 bits. Biases are
 solved for on 256 training images without labels. Measured on 2000 test images: squared error of the scores over their

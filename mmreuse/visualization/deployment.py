@@ -3,6 +3,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from mmreuse.visualization.panels import panels
 
@@ -31,6 +32,9 @@ def draw_deployment(rows: Sequence[Mapping[str, Any]], batches: Sequence[int]) -
                            color=f'C{networks.index(row["network"]) % 10}',
                            marker=_MARKERS[engines.index(row['engine']) % len(_MARKERS)])
         place.set_xscale('log')
+        place.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        place.xaxis.set_major_formatter('{x:g}')
+        place.xaxis.set_minor_formatter(NullFormatter())
         place.set_xlabel(f'ms for {batch} image{"s" * (batch > 1)}, median, 10th to 90th percentile')
         place.grid(alpha=0.3)
     axes[0].set_ylabel('accuracy (%)')

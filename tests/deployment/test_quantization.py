@@ -8,6 +8,7 @@ from mmreuse.deployment import quantize
 from mmreuse.deployment.onnx_notes import read_notes
 from mmreuse.deployment.quantization import Compared, refuse_without_gain, round_network
 from mmreuse.deployment.rounding import round_weights
+from mmreuse.engine.jobs import find_job
 from mmreuse.errors import ConfigError
 from mmreuse.models.backbones import CifarResNet
 from mmreuse.networks import describe, load, save
@@ -125,3 +126,10 @@ def test_what_gains_nothing_is_refused_with_figures(net, tools, tmp_path, monkey
 def test_int8_without_images_is_refused(net, tmp_path):
     with pytest.raises(ConfigError, match='int8 needs calibration images'):
         quantize(net, tmp_path / 'a.onnx', None)
+
+
+def test_the_job_hands_on_the_rounded_network(net, tools, tmp_path):
+    rounded = find_job(dict(type='quantize', engines=[]))([net], images=[IMAGES], folder=tmp_path)
+    assert (tmp_path / 'network_int8.onnx').is_file()
+    found = codes(rounded.conv1.weight, 127)
+    assert torch.allclose(found, found.round(), atol=1e-3) and not torch.equal(rounded.conv1.weight, net.conv1.weight)

@@ -113,7 +113,8 @@ def make_table(arguments: Sequence[str], out: str | Path, *, data: str | None = 
         images = torch.randn(max(batches), *shape, generator=torch.Generator().manual_seed(0))
     table = measure_deployment(networks, images, labels, batches=batches, classes=classes, **settings)
     files = [path for argument in arguments for path in argument.split('=')]
-    made_from = dict(data=data, input_size=list(images.shape[1:]), batches=list(batches), **settings,
+    made_from = dict(data=data, options=options, samples=samples, input_size=list(images.shape[1:]),
+                     batches=list(batches), **settings,
                      networks={path: file_hash(path) for path in files})
     _publish(table, Path(out), made_from, batches)
     return table
