@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mmreuse.errors import ArtefactError, ConfigError, DataError
 from mmreuse.graph import tensors_in
 from mmreuse.utils.files.atomic import atomic_path
-from mmreuse.utils.modes import evaluating
+from mmreuse.utils.modes import evaluating, plain_attention
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,8 @@ def export_onnx(model: nn.Module, inputs: Tensor | tuple[Any, ...], path: str | 
     if dynamic_batch and len({len(each) if each.dim() else None for each in given} - {None}) != 1:
         raise ConfigError(f'the inputs have the shapes {[tuple(each.shape) for each in given]}, with no batch in '
                           'common as axis 0. Export them with dynamic_batch=False.')
-    with atomic_path(path) as file, evaluating(model), torch.no_grad(), warnings.catch_warnings():
+    with (atomic_path(path) as file, evaluating(model), torch.no_grad(), plain_attention(),
+          warnings.catch_warnings()):
         warnings.simplefilter('ignore')  # that this exporter is old, and that shapes become constants
         outputs = _tensors(model(*inputs))
         ends = _numbered('output', len(outputs))

@@ -1,7 +1,8 @@
-"""Training and evaluation mode of the modules of a network."""
+"""How a network runs: its modules in training or evaluation mode, its attention whole or in parts."""
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import nn
 
 
@@ -22,3 +23,14 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     with kept_modes(model):
         model.eval()
         yield
+
+
+@contextmanager
+def plain_attention() -> Iterator[None]:
+    """Let ``nn.MultiheadAttention`` run as its projections and products, not as one opaque operator."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)

@@ -331,6 +331,13 @@ def test_torch_has_its_threads_back_after_an_error():
     assert torch.get_num_threads() == before
 
 
+def test_attention_of_torch_is_exported_as_its_parts(tmp_path):
+    needs('onnxruntime')  # which computes the file at another batch size
+    net = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
+    export_onnx(net, torch.randn(2, 5, 8), tmp_path / 'net.onnx')
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
 def test_files_are_whole_or_absent(tmp_path):
     onnx = pytest.importorskip('onnx')
     path = export_onnx(make_net().train(), INPUTS, tmp_path / 'net.onnx', dynamic_batch=False)

@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmreuse.utils.hooks import forward_hooks
-from mmreuse.utils.modes import evaluating
+from mmreuse.utils.modes import evaluating, plain_attention
 
 #: A shape without the batch dimension, one tensor, or all positional arguments of ``forward``.
 Inputs = Sequence[int] | Tensor | tuple[Any, ...]
@@ -92,16 +92,10 @@ def counting(module: nn.Module) -> Iterator[FlopCounterMode]:
     Yields:
         FlopCounterMode: Two FLOPs are one multiply-accumulate.
     """
-    fast_attention = torch.backends.mha.get_fastpath_enabled()
-    # The fast path is one opaque operator; the plain path shows its projections and products.
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        counter = FlopCounterMode(display=False, custom_mapping=_NORMS)
-        # The counter knows fused attention on some devices only; unfused, it is products, which are counted on all.
-        with evaluating(module), torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
-            yield counter
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast_attention)
+    counter = FlopCounterMode(display=False, custom_mapping=_NORMS)
+    # The counter knows fused attention on some devices only; unfused, it is products, which are counted on all.
+    with evaluating(module), torch.no_grad(), plain_attention(), sdpa_kernel(SDPBackend.MATH), counter:
+        yield counter
 
 
 def _arguments(module: nn.Module, inputs: Inputs) -> tuple:
