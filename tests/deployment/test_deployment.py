@@ -285,7 +285,7 @@ def test_networks_take_turns_on_an_engine_of_ones_own():
     def recorder(model, inputs, *, threads, folder):
         def call():
             calls.append((len(list(model.children())), threads))
-            time.sleep(0.002 * len(list(model.children())))
+            time.sleep(0.002 if len(list(model.children())) == 1 else 0.05)  # far apart, for busy machines
             with torch.no_grad():
                 return [model(*inputs).numpy()]
         return call
