@@ -178,16 +178,18 @@ def _narrow(graph: TracedModel, widths: Mapping[str, int]) -> nn.Module:
 def _corrected(layers: Sequence[CostTable], written: Sequence[CostTable], candidates: Candidates,
                networks: Sequence[Mapping[str, int]], measured: np.ndarray) -> LatencyTable:
     """Fit the correction, by least squares of relative errors."""
-    sums = np.array([[cost_of(tables, candidates, widths) for tables in (layers, written)] + [1.]
+    sums = np.array([[cost_of(layers, candidates, widths), 1., cost_of(written, candidates, widths)]
                      for widths in networks])
-    found = lsq_linear(sums / measured[:, None], np.ones(len(sums)), ([0., 0., -np.inf], np.inf), method='bvls')
-    scale, rate, offset = map(float, found.x)
+    used = min(3, max(1, len(networks) - 1))  # fewer numbers than networks, so that the error says something
+    bounds = np.array([0., -np.inf, 0.])[:used], np.inf
+    found = lsq_linear(sums[:, :used] / measured[:, None], np.ones(len(sums)), bounds, method='bvls').x
+    scale, offset, rate = map(float, (*found, 0., 0.)[:3])
     if len(networks) > 1 and not scale + rate > 0:
         raise DataError('whole networks were not slower where their layers are. Time them again on a machine that is '
                         'less busy, or with more repeats.')
     members = sum(networks[0].values())
     rows = [{'members kept': sum(widths.values()) / members, 'predicted': own, 'measured': time}
-            for widths, own, time in zip(networks, (sums @ found.x).tolist(), measured.tolist(), strict=True)]
+            for widths, own, time in zip(networks, (sums[:, :used] @ found).tolist(), measured.tolist(), strict=True)]
     costs = [CostTable(table.spaces, factor * table.costs)
              for factor, tables in ((scale, layers), (rate, written)) for table in tables]
     return LatencyTable((*costs, CostTable((), np.array(offset))), scale, rate, offset, tuple(rows))

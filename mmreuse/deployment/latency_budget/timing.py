@@ -15,8 +15,8 @@ from mmreuse.deployment.latency import torch_threads
 from mmreuse.registry import Method
 from mmreuse.utils.cost.latency import time_in_turns
 
-#: Networks that are ready to run at the same time, and take turns.
-AT_ONCE = 256
+#: Networks that are ready to run at the same time, and take turns; of engines that start a process for each, fewer.
+AT_ONCE, PROCESSES = 256, {'openvino': 8, 'deepsparse': 8}
 
 
 #: By key, functions that return a network and its inputs.
@@ -37,9 +37,9 @@ def time_together(networks: Networks, engine: Method, *, threads: int, repeats: 
     Returns:
         dict: Milliseconds, the 10th percentile, which other work on the machine hardly changes.
     """
-    found, keys = {}, list(networks)
-    for first in range(0, len(keys), AT_ONCE):
-        with _prepared({key: networks[key] for key in keys[first:first + AT_ONCE]}, engine, threads) as calls:
+    found, keys, most = {}, list(networks), PROCESSES.get(engine.name, AT_ONCE)
+    for first in range(0, len(keys), most):
+        with _prepared({key: networks[key] for key in keys[first:first + most]}, engine, threads) as calls:
             # Twice each time: the first call brings weights into the cache, where a small network's stay.
             times = _milliseconds({(key, again): call for key, call in calls.items() for again in (False, True)},
                                   repeats, warmup)
