@@ -26,7 +26,7 @@ class LayerShape:
     inputs: int  # channels, of all groups
     outputs: int
     groups: int
-    settings: tuple  # kernel, stride, ...
+    settings: tuple  # class, kernel, stride, ...
     positions: tuple[int, ...]  # sizes of the input, channels left out
     behind: tuple[str, ...]  # norm and activation
 
@@ -64,7 +64,8 @@ class Layer:
         """Return its shape where spaces keep some shares of their members, and all others all."""
         shares = {name: shares.get(top, 1.) for name, top in self.tops.items()}
         module, (rows, columns, *_) = self.module, self.part.along(self.module.weight.shape, shares)
-        outputs, settings = round(len(module.weight) * rows), dict(bias=module.bias is not None)
+        outputs = round(len(module.weight) * rows)
+        settings = {'class': f'{type(module).__module__}.{type(module).__qualname__}', 'bias': module.bias is not None}
         if isinstance(module, nn.Linear):
             groups, inputs = 1, round(module.in_features * columns)
         elif module.groups > 1 and module.weight.shape[1] == 1:
@@ -79,10 +80,16 @@ class Layer:
 
     def build(self, shape: LayerShape) -> nn.Module:
         """Return a layer of a shape, with what stands behind it."""
-        options = dict(shape.settings) | ({} if shape.kind == 'Linear' else dict(groups=shape.groups))
-        layer = getattr(nn, shape.kind)(shape.inputs, shape.outputs, **options)
+        layer = deepcopy(self.module)  # which may be of a class of its own, with other padding, say
+        layer.weight = nn.Parameter(torch.randn(shape.outputs, shape.inputs // shape.groups, *layer.weight.shape[2:]))
+        if layer.bias is not None:
+            layer.bias = nn.Parameter(torch.zeros(shape.outputs))
+        if shape.kind == 'Linear':
+            layer.in_features, layer.out_features = shape.inputs, shape.outputs
+        else:
+            layer.in_channels, layer.out_channels, layer.groups = shape.inputs, shape.outputs, shape.groups
         return nn.Sequential(layer, *(deepcopy(each) if isinstance(each, _ACTIVATIONS) else
-                                      type(each)(shape.outputs) for each in self.behind)).eval()
+                                      type(each)(shape.outputs) for each in self.behind)).cpu().eval()
 
 
 def layers_of(graph: TracedModel, inputs: tuple[Any, ...], widths: Mapping[str, Any]) -> list[Layer]:
