@@ -29,6 +29,7 @@ class Method:
         chooses: Whether it chooses on validation data: it may, and :attr:`options` has not settled the choice.
         choice: The option that it chooses, and returns, where a config does not set it.
         data_free: Whether it goes without data, whatever of them it is given.
+        pooled: Whether it takes all batches as one.
         requires: From a network to a sentence that says which layers it lacks, or None if it has them.
         maps: Of a matcher, the group that its maps are from, where that is more than permutations: 'orthogonal' or
             'invertible'.
@@ -42,6 +43,7 @@ class Method:
     chooses: bool = False
     choice: str | None = None
     data_free: bool = False
+    pooled: bool = False
     requires: Callable[[Any], str | None] | None = None
     maps: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -230,7 +232,7 @@ INHERITED = tuple(
                    root.PARAM_SCHEDULERS, root.VISBACKENDS, root.VISUALIZERS))
 
 SIMILARITIES = MethodRegistry('similarity', 'mmreuse.reassembly.similarity.similarities')
-PROXIES = MethodRegistry('proxy', 'mmreuse.reassembly.search.proxies')
+PROXIES = MethodRegistry('proxy', 'mmreuse.reassembly.search.proxies', given=('goals',))
 MATCHERS = MethodRegistry('matcher', 'mmreuse.merging.matchers', given=('graphs', 'moments', 'spaces'))
 MERGERS = MethodRegistry(
     'merger', 'mmreuse.merging.mergers',

@@ -12,10 +12,9 @@ from torch import Tensor, nn
 
 from mmreuse.distillation.objective import Scoring
 from mmreuse.distillation.teachers import surest_scores
-from mmreuse.errors import ConfigError
 from mmreuse.graph import copy_model
 from mmreuse.merging import MergedModel
-from mmreuse.statistics import solve_ridge
+from mmreuse.statistics import head_inputs, solve_ridge
 from mmreuse.utils.modes import evaluating
 
 RANDOM, AVERAGE, ENSEMBLE = 'random', 'average', 'ensemble'
@@ -119,7 +118,8 @@ class FeatureHead(nn.Module):
         Raises:
             ConfigError: A network has no linear layer that reads one vector an image.
         """
-        return torch.cat([_penultimate(network, images) for network in self.networks], 1)
+        with evaluating(self.networks):
+            return torch.cat([head_inputs(network, images) for network in self.networks], 1)
 
     def forward(self, images: Tensor) -> Tensor:
         """Score all classes, (B, C)."""
@@ -177,22 +177,6 @@ def _finite(scores: Tensor) -> Tensor:
     """Scores with the lowest known one of each image in place of -inf."""
     known = scores.isfinite()
     return torch.where(known, scores, scores.masked_fill(~known, torch.inf).amin(1, keepdim=True))
-
-
-def _penultimate(network: nn.Module, images: Tensor) -> Tensor:
-    read: list[Tensor] = []
-    handles = [module.register_forward_pre_hook(lambda _module, args: read.append(args[0]))
-               for module in network.modules() if isinstance(module, nn.Linear)]
-    try:
-        with evaluating(network):
-            network(images)
-    finally:
-        for handle in handles:
-            handle.remove()
-    if not read or read[-1].dim() != 2:
-        raise ConfigError(f'{type(network).__name__} has no linear layer at its end that reads one vector an image; no '
-                          'head can be solved for.')
-    return read[-1]
 
 
 def _ridge(features: Tensor, goal: Tensor, ridge: float) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,4 @@
 """Distil a changed network from what it was made of: a short loop without labels."""
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from mmreuse.distillation.objective import Objective, Scoring
 from mmreuse.errors import ConfigError, DataError
 from mmreuse.statistics.data import BATCH_SIZE
+from mmreuse.utils.draws import Draws, warm_cosine
 from mmreuse.utils.modes import evaluating, kept_modes
 from mmreuse.utils.progress import progress
 from mmreuse.utils.tables import Rows, Tabular
@@ -73,8 +73,8 @@ def distill(network: nn.Module, objective: Objective, images: Tensor, held_out: 
     _check(steps, every, batch_size, images, held_out)
     report, optimizer = DistillationReport(len(images)), torch.optim.AdamW(
         network.parameters(), lr=lr, weight_decay=weight_decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
-    order, best, losses = _Order(len(images), batch_size, seed), None, []
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_cosine(step, steps))
+    order, best, losses = Draws(len(images), batch_size, seed), None, []
     with kept_modes(network):
         for step in progress(range(steps + 1), 'distillation'):
             if step % every == 0 or step == steps:
@@ -112,26 +112,6 @@ def agreement(network: nn.Module, scoring: Scoring, images: Tensor) -> float:
         for batch in images.split(4 * BATCH_SIZE):
             right += int(scoring.agreement(batch, scoring.own(batch)).sum())
     return 100 * right / len(images)
-
-
-def _rate(step: int, steps: int) -> float:
-    """Share of the highest rate at a step."""
-    return min(1., (step + 1) / max(1, steps // 10)) * (1 + math.cos(math.pi * step / max(1, steps))) / 2
-
-
-class _Order:
-    """Numbers of the images of one step after the other, drawn anew for every pass."""
-
-    def __init__(self, count: int, size: int, seed: int) -> None:
-        self.count, self.size = count, min(size, count)
-        self.generator = torch.Generator().manual_seed(seed)
-        self.left = torch.empty(0, dtype=torch.long)
-
-    def draw(self) -> Tensor:
-        if len(self.left) < self.size:
-            self.left = torch.randperm(self.count, generator=self.generator)
-        chosen, self.left = self.left[:self.size], self.left[self.size:]
-        return chosen
 
 
 def _check(steps: int, every: int, batch_size: int, images: Sequence, held_out: Sequence) -> None:

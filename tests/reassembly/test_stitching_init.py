@@ -6,7 +6,16 @@ from torch import nn
 from toy_nets import Toy
 
 from mmreuse.models import CifarResNet, DeRy
-from mmreuse.reassembly.assembly.stitching_init import _error, _Joint, _solve_without_bias, stitch_by_least_squares
+from mmreuse.reassembly.assembly.assembly import ComponentCache
+from mmreuse.reassembly.assembly.fitted import FittedCache
+from mmreuse.reassembly.assembly.stitching_init import (
+    _solve_without_bias,
+    joint_error,
+    joint_of,
+    stitch_by_least_squares,
+)
+from mmreuse.reassembly.zoo.nodes import member_nodes
+from mmreuse.reassembly.zoo.structures import Adapter, Block, Genotype
 from mmreuse.reassembly.zoo.zoo import Preprocess
 from mmreuse.statistics import CrossMomentAccumulator
 from mmreuse.utils.files.io import save_tensors
@@ -42,6 +51,9 @@ def begin_alike(net, other):
     (dict(width=6, out=5, tokens=True), dict(mode='vit2vit', num_fc=1)),
     (dict(width=6, out=8, tokens=True), dict(mode='vit2vit', num_fc=2)),
     (dict(width=6, out=5, tokens=True, extra=1), dict(mode='vit2vit', num_fc=1)),
+    (dict(width=6, out=5, linear=True), dict(mode='cnn2cnn', linear=True)),
+    (dict(width=4, out=3, stride=2, linear=True), dict(mode='cnn2cnn', stride=2, linear=True)),
+    (dict(width=6, out=5, tokens=True, extra=1, linear=True), dict(mode='vit2vit', num_fc=1, linear=True)),
 ])
 def test_where_an_exact_map_exists_it_is_found(tmp_path, args, adapter):
     """Net b's second block behind net a's first gets, and so computes, exactly what it did in b."""
@@ -116,7 +128,8 @@ def random_resnets(path):
 def joint_errors(backbone, loader):
     """How far every block's input is from the one in its own network, as the backbone stands."""
     with evaluating(backbone), torch.no_grad():
-        return [_error(_Joint(backbone, index, Preprocess()), loader, None) for index in range(len(backbone.specs))]
+        joints = [joint_of(backbone, index, Preprocess()) for index in range(len(backbone.specs))]
+        return [joint_error(joint, loader, None) for joint in joints]
 
 
 def test_only_stem_and_adapters_change_and_modes_come_back(tmp_path):
@@ -154,3 +167,47 @@ def test_trained_resnets_fit_far_better_than_by_default(real_data):
     fitted = stitch_by_least_squares(backbone, images.split(50))
     assert fitted[0] < 1e-6
     assert fitted[1] < 0.4 * default[1]
+
+
+def two_networks(path):
+    """A backbone of blocks of two random ResNets, and images."""
+    torch.manual_seed(0)
+    backbone = DeRy([dict(model='a', first='layer1.0', last='layer1.1'),
+                     dict(model='b', first='layer2.0', last='layer3.0')],
+                    [dict(mode='cnn2cnn', in_channels=8, out_channels=8)],
+                    zoo=list(random_resnets(path)), stem='cifar', base_channels=8)
+    return backbone, torch.randn(24, 3, 32, 32).split(8)
+
+
+def test_steps_towards_the_ends_bring_them_nearer(tmp_path):
+    backbone, images = two_networks(tmp_path)
+    twin = copy.deepcopy(backbone)
+    stitch_by_least_squares(backbone, images)
+    stitch_by_least_squares(twin, images, end_steps=20)
+    left = []
+    for each in (backbone, twin):
+        with evaluating(each), torch.no_grad():
+            joint = joint_of(each, 1, Preprocess())
+            ends = joint.ends(images[0], joint.arriving(images[0]))
+            left.append(float((ends - joint.ends(images[0])).square().sum()))
+    assert left[1] < 0.7 * left[0]
+    assert torch.equal(backbone.stem[0].weight, twin.stem[0].weight)
+
+
+def test_pieces_of_a_search_start_as_the_backbone_does(tmp_path):
+    backbone, images = two_networks(tmp_path)
+    stitch_by_least_squares(backbone, images)
+    zoo = {spec.entry.key: spec.entry for spec in backbone.specs}
+    nodes = {key: member_nodes(entry) for key, entry in zoo.items()}
+    names = {key: [node.name for node in each] for key, each in nodes.items()}
+    blocks = tuple(Block(spec.entry.key, *(names[spec.entry.key].index(each) for each in (spec.first, spec.last)),
+                         stage, stage) for stage, spec in enumerate(backbone.specs))
+    genotype = Genotype(blocks, (Adapter('cnn2cnn', 8, 8), ), 8, stem='cifar')
+    pieces = FittedCache(images, Preprocess(), zoo, nodes, 3)
+    stem, _, adapter, *_ = steps = pieces.steps(genotype)
+    assert torch.equal(stem.module[0].weight, backbone.stem[0].weight)
+    for name, tensor in backbone.adapters[0].state_dict().items():
+        torch.testing.assert_close(adapter.module.state_dict()[name], tensor)
+    assert pieces.steps(genotype)[2] is adapter  # fitted once
+    assert ComponentCache(zoo, nodes, 3).facts() != pieces.facts()
+    assert [step.key for step in steps] == [step.key for step in pieces.steps(genotype)]

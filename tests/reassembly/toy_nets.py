@@ -43,14 +43,17 @@ class Toy(nn.Module):
         stride: Of the middle.
         tokens: Blocks take tokens instead of maps.
         extra: Extra tokens in front of those of the map (only with ``tokens``).
+        linear: The middle is nothing but a linear map with a bias.
     """
 
-    def __init__(self, width: int = 6, out: int = 5, stride: int = 1, tokens: bool = False, extra: int = 0) -> None:
+    def __init__(self, width: int = 6, out: int = 5, stride: int = 1, tokens: bool = False, extra: int = 0,
+                 linear: bool = False) -> None:
         super().__init__()
         self.tokens = tokens
         self.stem = Stem(width)
         self.first = Mixer(width, tokens)
-        self.middle = AffineNorm(width, out, stride, tokens)
+        affine = AffineNorm(width, out, stride, tokens)
+        self.middle = affine.map if linear else affine
         self.second = Mixer(out, tokens)
         self.head = nn.Linear(out, 3)
         self.extra = nn.Parameter(torch.randn(1, extra, out))

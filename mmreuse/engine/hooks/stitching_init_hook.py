@@ -10,7 +10,7 @@ from mmreuse.engine.unwrap_model import model_of, models_of, resumed
 from mmreuse.errors import ConfigError
 from mmreuse.models.backbones import DeRy
 from mmreuse.models.backbones.dery import record_assembly
-from mmreuse.reassembly.assembly.stitching_init import stitch_by_least_squares
+from mmreuse.reassembly.assembly.stitching_init import RIDGE, stitch_by_least_squares
 from mmreuse.reassembly.zoo.zoo import Preprocess
 from mmreuse.registry import HOOKS
 from mmreuse.statistics.passes import images_of
@@ -27,22 +27,28 @@ class StitchingInitHook(Hook):
         samples: Images to use.
         ridge: Penalty on the weights, see :func:`mmreuse.reassembly.assembly.stitching_init.stitch_by_least_squares`.
         calibrate_blocks: Also refit the blocks, behind their joints, to what they gave in their own networks.
+        end_steps: Gradient steps towards the outputs of the networks behind the joints, see the same.
 
     Raises:
-        ConfigError: ``samples`` is no positive whole number, or ``ridge`` no positive number.
+        ConfigError: ``samples`` is no positive whole number, ``end_steps`` no whole number, or ``ridge`` no positive
+            number.
     """
     # After weights are loaded, before averaged copies of the model are made.
     priority = 'VERY_HIGH'
     makes_network = True
 
-    def __init__(self, samples: int = 512, ridge: float = 1e-4, calibrate_blocks: bool = False) -> None:
+    def __init__(self, samples: int = 512, ridge: float = RIDGE, calibrate_blocks: bool = False,
+                 end_steps: int = 0) -> None:
         if not isinstance(samples, int) or isinstance(samples, bool) or samples < 1:
             raise ConfigError(f'StitchingInitHook: samples = {samples!r} must be a whole number above 0.')
         if not isinstance(ridge, int | float) or not 0 < ridge < math.inf:
             raise ConfigError(f'StitchingInitHook: ridge = {ridge!r} must be a positive number.')
+        if not isinstance(end_steps, int) or isinstance(end_steps, bool) or end_steps < 0:
+            raise ConfigError(f'StitchingInitHook: end_steps = {end_steps!r} must be a whole number, 0 for none.')
         self.samples = samples
         self.ridge = ridge
         self.calibrate_blocks = calibrate_blocks
+        self.end_steps = end_steps
 
     def before_train(self, runner: Any) -> None:
         """Fit and log the errors left at every joint."""
@@ -54,7 +60,7 @@ class StitchingInitHook(Hook):
                               f'{type(getattr(model, "backbone", model)).__name__}. Remove the hook.')
         errors = stitch_by_least_squares(
             model.backbone, self._images(runner, model), _preprocess_of(model), ridge=self.ridge,
-            calibrate_blocks=self.calibrate_blocks)
+            calibrate_blocks=self.calibrate_blocks, end_steps=self.end_steps)
         for tensor in model.backbone.state_dict().values():
             broadcast(tensor)
         listed = ', '.join(f'{error:.3f}' for error in errors)

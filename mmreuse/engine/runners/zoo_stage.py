@@ -204,9 +204,10 @@ class ZooStage(StageRunner):
         reverse = (data['color_order'] == 'rgb') != preprocess.to_rgb
         return SampleView(dataset, indices, transform, preprocess.mean, preprocess.std, reverse)
 
-    def num_samples(self, section: str, wanted: int) -> int:
-        """Return the number of wanted samples that there are."""
-        return min(wanted, len(self._dataset(section, self.data_options(section)['dataset'])))
+    def num_samples(self, section: str, wanted: int | None) -> int:
+        """Return the number of wanted samples (None: all) that there are."""
+        count = len(self._dataset(section, self.data_options(section)['dataset']))
+        return count if wanted is None else min(wanted, count)
 
     def data_hash(self, section: str, num_samples: int | None) -> str:
         """Hash of the images and labels that :meth:`sample_view` chooses."""

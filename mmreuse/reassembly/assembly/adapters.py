@@ -17,7 +17,7 @@ def feature_kind(layout: Layout) -> Literal['cnn', 'vit']:
     return 'cnn' if layout == 'nchw' else 'vit'
 
 
-def choose_adapter(out_node: Node, in_node: Node, stride: int = 1) -> Adapter:
+def choose_adapter(out_node: Node, in_node: Node, stride: int = 1, linear: bool = False) -> Adapter:
     """Return the stitching layer that follows from what it joins.
 
     Two 'vit' features are joined by one linear layer, anything else by one convolution.
@@ -26,6 +26,7 @@ def choose_adapter(out_node: Node, in_node: Node, stride: int = 1) -> Adapter:
         out_node: Last node of the block before.
         in_node: First node of the block behind.
         stride: Downsampling of the convolution; must be 1 between tokens.
+        linear: Neither norm nor activation, but a bias.
 
     Returns:
         Adapter: Its channels are those of the two nodes.
@@ -44,7 +45,8 @@ def choose_adapter(out_node: Node, in_node: Node, stride: int = 1) -> Adapter:
         out_channels=in_node.in_channels,
         num_conv=0 if tokens else 1,
         num_fc=1 if tokens else 0,
-        stride=stride)
+        stride=stride,
+        linear=linear)
 
 
 def to_layout(x: Tensor, size: Size, source: Layout, target: Layout) -> Tensor:
@@ -83,7 +85,8 @@ class StitchingLayer(nn.Module):
 
     With convolutions: BatchNorm2d, Conv2d with kernel = stride and no padding, further
     1x1 convolutions, LeakyReLU. With linear layers: LayerNorm, Linear, ..., LeakyReLU.
-    No layer has a bias. Exactly one of ``num_conv`` and ``num_fc`` is positive.
+    No layer has a bias. Exactly one of ``num_conv`` and ``num_fc`` is positive. A linear one is a single convolution
+    or linear layer with a bias (Pan et al., *Stitched ViTs are Flexible Vision Backbones*, 2023).
 
     Args:
         mode: 'cnn2cnn', 'cnn2vit', 'vit2cnn' or 'vit2vit'; linear layers need the last.
@@ -92,6 +95,7 @@ class StitchingLayer(nn.Module):
         num_conv: Number of convolutions.
         num_fc: Number of linear layers.
         stride: Kernel and stride of the first convolution.
+        linear: Neither norm nor activation, but a bias.
 
     Raises:
         ConfigError: An impossible combination.
@@ -105,10 +109,15 @@ class StitchingLayer(nn.Module):
         num_conv: int = 1,
         num_fc: int = 0,
         stride: int = 1,
+        linear: bool = False,
     ) -> None:
         super().__init__()
-        self.adapter = Adapter(mode, in_channels, out_channels, num_conv, num_fc, stride)
+        self.adapter = Adapter(mode, in_channels, out_channels, num_conv, num_fc, stride, linear)
         _check(self.adapter)
+        if linear:
+            self.layers = nn.Sequential(nn.Linear(in_channels, out_channels) if num_fc else nn.Conv2d(
+                in_channels, out_channels, stride, stride))
+            return
         widths = [in_channels] + [out_channels] * (num_conv + num_fc)
         pairs = list(zip(widths[:-1], widths[1:], strict=True))
         if num_fc:
@@ -196,5 +205,7 @@ def _check(adapter: Adapter) -> None:
         raise ConfigError(f'{adapter}: linear layers join tokens to tokens without a stride; use num_conv.')
     if adapter.num_conv and adapter.mode == 'vit2vit':
         raise ConfigError(f'{adapter}: tokens are joined to tokens by linear layers; use num_fc.')
+    if adapter.linear and adapter.num_conv + adapter.num_fc != 1:
+        raise ConfigError(f'{adapter}: a linear stitching layer is one layer; more of them compute no more.')
     if min(adapter.in_channels, adapter.out_channels, adapter.stride) < 1:
         raise ConfigError(f'{adapter}: channels and stride must be positive.')

@@ -6,6 +6,7 @@ two candidates that begin alike compute alike.
 """
 import hashlib
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from mmreuse.reassembly.assembly.genotype import Nodes
 from mmreuse.reassembly.assembly.stem import conv_stem
 from mmreuse.reassembly.partition.blocks import extract_block
 from mmreuse.reassembly.zoo.structures import Adapter, Block, Genotype
-from mmreuse.reassembly.zoo.zoo import ZooEntry, find_entry
+from mmreuse.reassembly.zoo.zoo import ZooEntry, entry_to_dict, find_entry
 from mmreuse.utils.files.byte_cache import ByteCache
 
 #: Bytes of weights that are kept.
@@ -108,6 +109,11 @@ class ComponentCache:
         self.zoo, self.nodes, self.num_classes, self.in_channels = zoo, nodes, num_classes, in_channels
         self.pretrained, self.device, self.seed = pretrained, torch.device(device), seed
         self.kept: ByteCache[Step] = ByteCache(memory)
+
+    def facts(self) -> dict[str, Any]:
+        """Return everything that a network depends on beside its genotype."""
+        return dict(seed=self.seed, zoo={key: entry_to_dict(entry) for key, entry in self.zoo.items()},
+                    num_classes=self.num_classes, pretrained=self.pretrained)
 
     def stem(self, width: int, kind: str = 'imagenet') -> Step:
         """Return the stem of ``width`` channels."""

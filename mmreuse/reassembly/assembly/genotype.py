@@ -26,13 +26,14 @@ class Rules:
     base_channels: int = 64  # width of the stem before a base adapter; else it is that of the first block
     stem: Literal['imagenet', 'cifar'] = 'imagenet'  # divides the image's sides by 4, or keeps them
     strides: tuple[int, ...] = (1, 2)  # of convolutional adapters
+    linear_adapters: bool = False  # in front of transformers: one linear map, see :class:`StitchingLayer`
     match_resolution: bool = True  # only the stride that best gives a block the resolution it was trained at
 
     def __post_init__(self) -> None:
         # Configs hold lists.
         strides = tuple(self.strides) if isinstance(self.strides, list | tuple) else (self.strides,)
         object.__setattr__(self, 'strides', strides)
-        for name in ('one_per_set', 'cnn_first', 'base_adapter', 'match_resolution'):
+        for name in ('one_per_set', 'cnn_first', 'base_adapter', 'linear_adapters', 'match_resolution'):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f'rules: {name} = {getattr(self, name)!r} must be True or False')
         if not self.strides or not all(isinstance(s, int) and s > 0 for s in self.strides) or 1 not in self.strides:
@@ -100,9 +101,10 @@ def strides_for(size: Size, native: tuple[float, float], tokens_only: bool, rule
 
 def stitch(before: Node | None, after: Node, stride: int, rules: Rules) -> Adapter:
     """Return the adapter between two blocks, or from the stem (``before`` None) to a transformer."""
+    linear = rules.linear_adapters and not is_map(after.in_layout)
     if before is None:
-        return Adapter('cnn2vit', rules.base_channels, after.in_channels, stride=stride)
-    return choose_adapter(before, after, stride)
+        return Adapter('cnn2vit', rules.base_channels, after.in_channels, stride=stride, linear=linear)
+    return choose_adapter(before, after, stride, linear)
 
 
 def may_follow(before: Node, after: Node, rules: Rules) -> bool:

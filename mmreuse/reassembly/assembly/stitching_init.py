@@ -4,7 +4,8 @@ A stitching layer is a norm, a linear map over channels and a LeakyReLU. On the 
 let X be what leaves the assembled network so far and Y what the next block received in the
 network it comes from (resampled to the stitching layer's resolution). With the norm's
 statistics set to those of X, the best map to LeakyReLU^-1(Y) is a ridge regression, solved
-from streaming cross moments. The layers have no bias; the norm's shift stands in for it.
+from streaming cross moments. The layers have no bias; the norm's shift stands in for it. A linear stitching layer is
+the regression itself, with its intercept.
 """
 import logging
 from collections.abc import Iterable
@@ -15,22 +16,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmreuse.calibration import Source, calibrate
-from mmreuse.errors import DataError
-from mmreuse.graph import Layout, Size, copy_model, endpoints
+from mmreuse.graph import Layout, Size, copy_model
 from mmreuse.reassembly.assembly.adapters import StitchingLayer, hand_over, to_layout
+from mmreuse.reassembly.assembly.joint import Features, Joint
 from mmreuse.reassembly.partition.block_list import BlockSpec
 from mmreuse.reassembly.partition.blocks import ZooBlock
-from mmreuse.reassembly.zoo.structures import Node
-from mmreuse.reassembly.zoo.zoo import Preprocess, ZooEntry, build_member
+from mmreuse.reassembly.zoo.zoo import Preprocess
 from mmreuse.statistics import CrossMomentAccumulator, CrossMoments, device_of, image_batches, least_squares
 from mmreuse.utils.modes import evaluating
 
 logger = logging.getLogger(__name__)
 
+#: Penalty on the weights of stitching layers, relative to the mean variance of what arrives.
+RIDGE = 1e-4
 #: How much more a shift in front of weights is penalised than they are.
 _SHIFTS = 1000
-#: Extra tokens (class, distillation, registers) that a sequence of map tokens may start with.
-_MAX_EXTRA_TOKENS = 8
 
 
 class Assembled(Protocol):
@@ -51,8 +51,9 @@ def stitch_by_least_squares(
     loader: Iterable,
     preprocess: Preprocess | None = None,
     samples: int | None = None,
-    ridge: float = 1e-4,
+    ridge: float = RIDGE,
     calibrate_blocks: bool = False,
+    end_steps: int = 0,
 ) -> list[float]:
     """Initialise stem and stitching layers of an assembled backbone, in place, from front to back.
 
@@ -68,6 +69,8 @@ def stitch_by_least_squares(
         ridge: Penalty on the weights relative to the mean variance of X.
         calibrate_blocks: Also refit the layers of each block, behind the joint in front of it, to what they gave in
             the block's own network, see :func:`mmreuse.calibration.calibrate`.
+        end_steps: Gradient steps that each stitching layer goes on for, so that the outputs of the network whose block
+            is behind it become what they are with that network's own features.
 
     Returns:
         list[float]: Per joint, with or without a stitching layer, from the first block's on: the
@@ -82,106 +85,41 @@ def stitch_by_least_squares(
     errors = []
     with evaluating(backbone), torch.no_grad():
         for index in range(len(backbone.specs)):
-            joint = _Joint(backbone, index, preprocess)
+            joint = joint_of(backbone, index, preprocess)
             if index == 0:
-                _take_over_stem(joint, next(iter(image_batches(loader, [backbone], None, 'stem')))[0])
+                take_over_stem(joint, backbone.stem,
+                               next(iter(image_batches(loader, [backbone], None, 'stem')))[0])
             if joint.adapter is not None:
-                _fit(joint, loader, samples, ridge)
-            errors.append(_error(joint, loader, samples))
+                fit_joint(joint, loader, samples, ridge)
+                if end_steps:
+                    _fit_ends(joint, loader, samples, end_steps)
+            errors.append(joint_error(joint, loader, samples))
             if calibrate_blocks:
-                _calibrate_block(joint, loader, samples)
+                _calibrate_block(joint, backbone.blocks[index], loader, samples)
     return errors
 
 
-class _Joint:
-    """Features in front of one block: those of the assembled network, and those of the block's own network."""
+def joint_of(backbone: Assembled, index: int, preprocess: Preprocess) -> Joint:
+    """Return the joint in front of a block of an assembled backbone."""
 
-    def __init__(self, backbone: Assembled, index: int, preprocess: Preprocess) -> None:
-        self.backbone = backbone
-        self.index = index
-        self.preprocess = preprocess
-        self.entry: ZooEntry = backbone.specs[index].entry
-        self.node: Node = backbone.blocks[index].first
-        self.adapter = backbone.adapter_before(index)
-        self.source = build_member(self.entry).to(device_of(backbone))
-
-    def before(self, images: Tensor) -> tuple[Tensor, Size, Layout]:
-        """Return the features of the assembled network in front of this joint."""
-        state = self.backbone.run_stem(images)
-        for index in range(self.index):
-            state = self.backbone.run_block(index, *state)
+    def before(images: Tensor) -> Features:
+        state = backbone.run_stem(images)
+        for earlier in range(index):
+            state = backbone.run_block(earlier, *state)
         return state
 
-    def arriving(self, images: Tensor) -> Tensor:
-        """Return the block's input in the assembled network, as a map (N, C, H, W)."""
-        x, size = hand_over(*self.before(images), self.node.in_layout, self.adapter)
-        return to_layout(x, size, self.node.in_layout, 'nchw')
-
-    def wanted(self, images: Tensor, size: Size) -> Tensor:
-        """Return the block's input in its own network for the same images, as a map (N, C, *size)."""
-        images = self._as_in_source(images)
-        x = _input_of(self.source, endpoints(self.node.name)[0], images)
-        if self.node.in_layout == 'nlc':
-            x, grid = _drop_extra_tokens(x, tuple(images.shape[-2:]))
-        else:
-            grid = tuple(x.shape[-2:] if self.node.in_layout == 'nchw' else x.shape[1:3])
-        x = to_layout(x, grid, self.node.in_layout, 'nchw')
-        if grid != size:
-            x = F.interpolate(x, size, mode='bilinear', antialias=True)
-        return x
-
-    def _as_in_source(self, images: Tensor) -> Tensor:
-        """Return images in the normalisation, channel order and size that the source was trained with."""
-        ours, theirs = self.preprocess, self.entry.preprocess
-        images = images * _per_channel(ours.std, images) + _per_channel(ours.mean, images)
-        if ours.to_rgb != theirs.to_rgb:
-            images = images.flip(1)
-        images = (images - _per_channel(theirs.mean, images)) / _per_channel(theirs.std, images)
-        size = self.entry.input_size[1:]
-        if tuple(images.shape[-2:]) != size:
-            images = F.interpolate(images, size, mode='bilinear', antialias=True)
-        return images
+    return Joint(before, backbone.specs[index].entry, backbone.blocks[index].first, backbone.adapter_before(index),
+                 preprocess, backbone)
 
 
-def _per_channel(values: tuple[float, ...], like: Tensor) -> Tensor:
-    return torch.tensor(values, dtype=like.dtype, device=like.device)[:, None, None]
+def take_over_stem(joint: Joint, stem: nn.Sequential, images: Tensor) -> None:
+    """Copy convolution and batch norm of the source's stem if the stem then gives what the block got there.
 
-
-class _Reached(Exception):
-    """Ends a forward pass at the place that was wanted."""
-
-
-def _input_of(model: nn.Module, name: str, images: Tensor) -> Tensor:
-    """Return the input of module ``name``; the rest of the network does not run."""
-    found = []
-
-    def stop(_: nn.Module, args: tuple, kwargs: dict) -> None:
-        found.append(next(value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)))
-        raise _Reached
-
-    handle = model.get_submodule(name).register_forward_pre_hook(stop, with_kwargs=True)
-    try:
-        model(images)
-    except _Reached:
-        return found[0]
-    finally:
-        handle.remove()
-    raise DataError(f"module '{name}' of {type(model).__name__} did not run.")
-
-
-def _drop_extra_tokens(x: Tensor, image: Size) -> tuple[Tensor, Size]:
-    """Leave out the tokens in front that belong to no position; the map has the image's proportions."""
-    for extra in range(min(_MAX_EXTRA_TOKENS, x.shape[1] - 1) + 1):
-        count = x.shape[1] - extra
-        height = round((count * image[0] / image[1])**0.5)
-        if height and count % height == 0 and height * image[1] == count // height * image[0]:
-            return x[:, extra:], (height, count // height)
-    raise DataError(f'{x.shape[1]} tokens are no map of an image of {image[0]} x {image[1]}.')
-
-
-def _take_over_stem(joint: _Joint, images: Tensor) -> None:
-    """Copy convolution and batch norm of the source's stem if the stem then gives what the block got there."""
-    stem = joint.backbone.stem
+    Args:
+        joint: That in front of the first block.
+        stem: Changed in place; :attr:`Joint.before` runs it.
+        images: (N, C, H, W).
+    """
     before = {name: tensor.clone() for name, tensor in stem.state_dict().items()}
     layers = list(joint.source.modules())
     for position, kind in ((0, nn.Conv2d), (1, nn.BatchNorm2d)):
@@ -191,7 +129,7 @@ def _take_over_stem(joint: _Joint, images: Tensor) -> None:
             stem.load_state_dict(before)
             return
         stem[position].load_state_dict(theirs)
-    x, size, _ = joint.backbone.run_stem(images)
+    x, size, _ = joint.before(images)
     if x.shape[1] == joint.node.in_channels and joint.adapter is None:
         wanted = joint.wanted(images, size)
         if (x - wanted).square().mean() < 1e-6 * wanted.var():
@@ -199,24 +137,45 @@ def _take_over_stem(joint: _Joint, images: Tensor) -> None:
     stem.load_state_dict(before)
 
 
-def _fit(joint: _Joint, loader: Iterable, samples: int | None, ridge: float) -> None:
+def fit_joint(joint: Joint, loader: Iterable, samples: int | None, ridge: float) -> None:
+    """Fit the stitching layer of a joint in place, see :func:`stitch_by_least_squares`."""
     adapter = joint.adapter
     stride = adapter.adapter.stride
     size_x, size_y = adapter.adapter.in_channels * stride**2, adapter.adapter.out_channels
     accumulator = CrossMomentAccumulator(size_x, size_y, device_of(joint.source))
-    slope = adapter.layers[-1].negative_slope
-    for images, in image_batches(loader, [joint.backbone], samples, f'stitching layer {joint.index}'):
+    linear, slope = adapter.adapter.linear, getattr(adapter.layers[-1], 'negative_slope', 1.)
+    for images, in image_batches(loader, [joint.network], samples, f'the joint in front of {joint.node.name}'):
         x, size, layout = joint.before(images)
         if adapter.work_layout == 'nlc':
-            x = F.layer_norm(to_layout(x, size, layout, 'nlc'), x.shape[-1:], eps=adapter.layers[0].eps)
-            rows = x.flatten(0, 1)
+            x = to_layout(x, size, layout, 'nlc')
+            rows = (x if linear else F.layer_norm(x, x.shape[-1:], eps=adapter.layers[0].eps)).flatten(0, 1)
         else:
             rows, size = _patches(to_layout(x, size, layout, 'nchw'), stride)
         y = joint.wanted(images, size).movedim(1, -1).flatten(0, 2)
         accumulator.update(rows, torch.where(y < 0, y / slope, y))
     accumulator.reduce()
-    solve = _solve_tokens if adapter.work_layout == 'nlc' else _solve_maps
+    solve = _solve_linear if linear else _solve_tokens if adapter.work_layout == 'nlc' else _solve_maps
     solve(adapter, accumulator.result(), ridge)
+
+
+def _fit_ends(joint: Joint, loader: Iterable, samples: int | None, steps: int) -> None:
+    """Move a stitching layer so that the block's own network, given what arrives, ends as it does on its own."""
+    adapter, node = joint.adapter, joint.node
+    batches = [images for images, in image_batches(loader, [joint.network], samples, f'the ends behind {node.name}')]
+    features = [joint.before(images) for images in batches]
+    goals = [joint.ends(images) for images in batches]
+    variance = torch.cat(goals).var(0).mean()
+    joint.source.requires_grad_(False)
+    optimizer = torch.optim.Adam(adapter.parameters(), lr=1e-3)
+    with torch.enable_grad():
+        for step in range(steps):
+            turn = step % len(batches)
+            x, size = hand_over(*features[turn], node.in_layout, adapter)
+            ends = joint.ends(batches[turn], to_layout(x, size, node.in_layout, 'nchw'))
+            loss = (ends - goals[turn]).square().mean() / variance
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
 
 
 def _patches(x: Tensor, stride: int) -> tuple[Tensor, Size]:
@@ -225,6 +184,12 @@ def _patches(x: Tensor, stride: int) -> tuple[Tensor, Size]:
     x = x[:, :, :size[0] * stride, :size[1] * stride]
     x = x.unflatten(3, (size[1], stride)).unflatten(2, (size[0], stride))  # (N, C, h, s, w, s)
     return x.permute(0, 2, 4, 1, 3, 5).flatten(0, 2).flatten(1), size
+
+
+def _solve_linear(adapter: StitchingLayer, moments: CrossMoments, ridge: float) -> None:
+    weight, bias = least_squares(moments, ridge)
+    adapter.layers[0].weight.copy_(weight.view_as(adapter.layers[0].weight))
+    adapter.layers[0].bias.copy_(bias)
 
 
 def _solve_maps(adapter: StitchingLayer, moments: CrossMoments, ridge: float) -> None:
@@ -314,26 +279,25 @@ class _Block(nn.Module):
         return self.block(to_layout(x, size, 'nchw', self.block.in_layout), size)[0]
 
 
-def _calibrate_block(joint: _Joint, loader: Iterable, samples: int | None) -> None:
+def _calibrate_block(joint: Joint, block: ZooBlock, loader: Iterable, samples: int | None) -> None:
     """Refit a block to what it gave in its own network, from what arrives now."""
     maps = []
-    for images, in image_batches(loader, [joint.backbone], samples, f'block {joint.index}'):
+    for images, in image_batches(loader, [joint.network], samples, f'the block of {joint.node.name}'):
         x = joint.arriving(images)
         maps.append(torch.cat([x, joint.wanted(images, tuple(x.shape[-2:]))], 1))
-    block = joint.backbone.blocks[joint.index]
     twin = copy_model(block)
     calibrate(_Block(twin, 0), [Source(_Block(block, 1))], maps)
     if twin.state_dict().keys() != block.state_dict().keys():
-        logger.warning("block %d stays as it is: to be calibrated its layers would need biases that the network's "
-                       'config does not give them', joint.index)
+        logger.warning("the block of %s stays as it is: to be calibrated its layers would need biases that the "
+                       "network's config does not give them", joint.node.name)
         return
     block.load_state_dict(twin.state_dict())
 
 
-def _error(joint: _Joint, loader: Iterable, samples: int | None) -> float:
-    """Squared error of what arrives relative to the variance of what is wanted, over the images."""
+def joint_error(joint: Joint, loader: Iterable, samples: int | None) -> float:
+    """Return the squared error of what arrives relative to the variance of what is wanted, over the images."""
     wrong, total, count, mean = 0., 0., 0, 0.
-    for images, in image_batches(loader, [joint.backbone], samples, f'joint {joint.index}'):
+    for images, in image_batches(loader, [joint.network], samples, f'the joint in front of {joint.node.name}'):
         x = joint.arriving(images).double()
         y = joint.wanted(images, tuple(x.shape[-2:])).double()
         wrong += (x - y).square().sum().item()

@@ -17,6 +17,7 @@ from mmreuse.graph import Size
 from mmreuse.reassembly.assembly.assembly import ComponentCache
 from mmreuse.reassembly.search.assembly_milp import AssemblyMILP
 from mmreuse.reassembly.search.bounds import Bounds
+from mmreuse.reassembly.search.halving import TRAINED, ShortTrainings, halve
 from mmreuse.reassembly.search.paths import Path
 from mmreuse.reassembly.search.scoring import Scorer
 from mmreuse.reassembly.search.surrogate import LinearGuide
@@ -30,7 +31,7 @@ logger = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class SearchResult:
     """Result of a search."""
-    proxy: str
+    proxy: str  # name of the score that ranks
     candidates: tuple[Candidate, ...]  # scored on all batches, best first, NaN last
     pareto: tuple[Candidate, ...]  # of these: none has a higher score, fewer parameters and fewer FLOPs
     screened: tuple[Candidate, ...]  # scored on fewer batches, best first
@@ -41,7 +42,7 @@ class SearchResult:
 
 @dataclass(frozen=True)
 class Progress:
-    """Progress that the callback is told after every round."""
+    """Progress that the callback is told after every round, and after every training."""
     scored: int
     planned: int
     best: Candidate
@@ -133,7 +134,8 @@ class _Search:
 
 def search(assemblies: Assemblies, scorer: Scorer, bounds: Bounds | None = None, *,
            values: list[np.ndarray] | None = None, num_candidates: int = 100, finalists: int = 10, seed: int = 0,
-           method: str = 'auto', callback: Callable[[Progress], None] | None = None) -> SearchResult:
+           method: str = 'auto', trainings: ShortTrainings | None = None,
+           callback: Callable[[Progress], None] | None = None) -> SearchResult:
     """Find the assemblies of highest score within the bounds.
 
     Where there are no more than ``num_candidates`` feasible ones, all are scored on all
@@ -149,7 +151,9 @@ def search(assemblies: Assemblies, scorer: Scorer, bounds: Bounds | None = None,
         finalists: At least so many are scored on all batches.
         seed: Of random candidates and of the model's draws.
         method: 'auto', 'enumerate' or 'milp', see :class:`~mmreuse.reassembly.search.assembly_milp.AssemblyMILP`.
-        callback: Called after every round.
+        trainings: Rank those that were scored on all batches anew, by successive halving on short trainings (see
+            :func:`~mmreuse.reassembly.search.halving.halve`).
+        callback: Called after every round of scores, and after every training.
 
     Returns:
         SearchResult: Equal for equal arguments; a log of the scorer changes how long it takes, not what comes out.
@@ -176,7 +180,11 @@ def search(assemblies: Assemblies, scorer: Scorer, bounds: Bounds | None = None,
         logger.warning('no candidate has a finite %s; the ranking says nothing', scorer.name)
     left = set(run.batches) - set(complete)
     screened = tuple(run.candidate(path, 1) for path in run.ranked(list(left), 1))
-    return SearchResult(scorer.name, candidates, pareto_front(candidates, scorer.name), screened,
+    name = scorer.name
+    if trainings is not None:
+        tell = callback and (lambda done, planned, best: callback(Progress(done, planned, best)))
+        name, candidates = TRAINED, halve(candidates, trainings, tell)
+    return SearchResult(name, candidates, pareto_front(candidates, name), screened,
                         sum(run.batches.values()), feasible, exhaustive)
 
 

@@ -1,6 +1,6 @@
 """All networks a partition allows, as the layered graph that the integer program chooses from."""
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -185,11 +185,18 @@ def _nothing_fits(position: int, builder: _Builder, rules: Rules) -> str:
                       'The partition has no blocks there.')
 
 
-def surrogate_values(assemblies: Assemblies, partition: Partition, similarity: SimilarityMatrix) -> list[np.ndarray]:
+def surrogate_values(assemblies: Assemblies, partition: Partition, similarity: SimilarityMatrix,
+                     joints: Sequence[np.ndarray] | None = None) -> list[np.ndarray]:
     """Return a linear guess of how good each choice is, for the program's objective.
 
     A choice is worth the similarity between what the block before gives and what the block
     saw in its own network, plus how similar the ends of the block are to those of its set's anchor.
+
+    Args:
+        assemblies: What may be built.
+        partition: Has the anchors.
+        similarity: Of all places of the zoo.
+        joints: By position after the first, another similarity of the two sides of the joint, one per choice.
 
     Returns:
         list: By position, one value per choice, (n,) float64.
@@ -201,7 +208,9 @@ def surrogate_values(assemblies: Assemblies, partition: Partition, similarity: S
     for position, (choices, states) in enumerate(zip(assemblies.choices, assemblies.states, strict=True)):
         worth = [_block_worth(state.block, partition, similarity) for state in states]
         row = np.array([worth[choice.target] for choice in choices])
-        if position:
+        if position and joints is not None:
+            row += joints[position - 1]
+        elif position:
             before = np.array([similarity.row_out(state.block) for state in assemblies.states[position - 1]])
             after = np.array([similarity.row_in(state.block) for state in states])
             pairs = assemblies.lattice.positions[position]

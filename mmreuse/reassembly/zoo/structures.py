@@ -77,6 +77,7 @@ class Adapter:
     num_conv: int = 1
     num_fc: int = 0
     stride: int = 1
+    linear: bool = False  # one layer with a bias, neither norm nor activation
 
 
 @dataclass(frozen=True)

@@ -51,8 +51,8 @@ def require_labels(labels: Tensor | None, proxy: str) -> Tensor:
         ConfigError: There are none.
     """
     if labels is None:
-        raise ConfigError(f"proxy '{proxy}' takes the gradient of a loss and needs labels; naswot, synflow, jacov and "
-                          'ntk do without')
+        raise ConfigError(f"proxy '{proxy}' needs labels; naswot, synflow, jacov and ntk do without, and agreement "
+                          'asks a teacher instead')
     return labels
 
 
