@@ -9,14 +9,21 @@ scores. Of equal scores the one enumerated first goes ahead. Random order: what 
 last training of each. Digits: the zoo of configs/quickstart, trained anew from each seed.
 """
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from _assemblies import Space
+import numpy as np
+import torch
+from _assemblies import Space, batches
+from scipy.stats import kendalltau
 
 from mmreuse.engine.run_config import configured, run_config
+from mmreuse.graph import copy_model
 from mmreuse.reassembly.assembly.genotype import genotype_hash
-from mmreuse.reassembly.search.halving import Budget
+from mmreuse.reassembly.search.halving import Budget, ShortTrainings, halve
+from mmreuse.reassembly.search.scoring import Scorer
 from mmreuse.reassembly.zoo.structures import Candidate
 
 WORK = Path(os.environ.get('SCORES_WORK_DIR', 'work_dirs/scores'))
@@ -38,8 +45,65 @@ def digits(seed: int) -> Space:
     return Space(cfg, folder, seed, splits)
 
 
-def truth(space: Space, candidates: Sequence[Candidate], fitted: bool, iterations: int, budget: Budget) -> dict:
-    """Return the accuracy of each candidate on each split after training."""
-    pieces = space.pieces(fitted)
-    return {each: space.trained(f'{genotype_hash(each.genotype)}-{"fitted" if fitted else "random"}',
-                                pieces.build(each.genotype), iterations, budget) for each in candidates}
+def cifar(seed: int) -> Space:
+    """Return what may be assembled of the CIFAR ResNets."""
+    cfg = configured('configs/dery/cifar_resnets/dery_cifar-resnets_cifar10-jpeg.py')
+    splits = dict(train=(dict(data_prefix='train'), 2000), val=(dict(data_prefix='train', indices=None), 2500),
+                  test=(dict(data_prefix='test'), 1000))
+    return Space(cfg, WORK / 'cifar', seed, splits)
+
+
+class Judge:
+    """Compares scores with what the candidates reach.
+
+    Args:
+        space: What they are of.
+        candidates: All, or some.
+        fitted: Whether trainings start from joints that are fitted.
+        iterations: Of each training.
+        budget: Batch size and rate.
+    """
+
+    def __init__(self, space: Space, candidates: Sequence[Candidate], fitted: bool, iterations: int,
+                 budget: Budget) -> None:
+        self.space, self.candidates, self.fitted = space, list(candidates), fitted
+        self.iterations, self.budget = iterations, budget
+        pieces = space.pieces(fitted)
+        self.truth = [space.trained(
+            f'{genotype_hash(each.genotype)}-{"fitted" if fitted else "random"}',
+            copy_model(pieces.build(each.genotype)), iterations, budget) for each in self.candidates]
+
+    def judge(self, scores: Callable[[], Sequence[float]]) -> dict[str, float]:
+        """Return how well scores tell what trained candidates reach."""
+        started = time.process_time()
+        found = np.array(scores())
+        seconds = time.process_time() - started
+        test, val = (np.array([each[split] for each in self.truth]) for split in ('test', 'val'))
+        pick = int(found.argmax())
+        return dict(tau=kendalltau(found, test).statistic, val_tau=kendalltau(found, val).statistic,
+                    pick=test[pick], regret=test.max() - test[pick], seconds=seconds)
+
+    def proxy(self, name: str, fitted: bool, images: int, goals: torch.Tensor | None = None) -> Callable:
+        """Return what computes a proxy of all candidates on training images, joints random or fitted."""
+        def scores() -> list[float]:
+            scorer = Scorer(self.space.pieces(fitted), batches(self.space.data['train'], images, 32), name, goals)
+            return [scorer.mean(each.genotype) for each in self.candidates]
+        return scores
+
+    def halving(self, share: float) -> Callable:
+        """Return what ranks all candidates by trainings that cost a share of training all."""
+        def scores() -> list[float]:
+            train, val = self.space.data['train'], self.space.data['val']
+            images, labels = (torch.cat(each) for each in zip(train, val, strict=True))
+            total = round(share * self.iterations * len(self.candidates))
+            budget = replace(self.budget, iterations=total, epochs=None, held_out=len(val[0]) / len(images))
+            ranked = halve(self.candidates, ShortTrainings(
+                self.space.pieces(self.fitted), images, labels, budget, seed=self.space.seed + 100))
+            places = {each.genotype: -place for place, each in enumerate(ranked)}
+            return [places[each.genotype] for each in self.candidates]
+        return scores
+
+    def random(self) -> dict[str, float]:
+        """Return what to expect of a random order."""
+        test = np.array([each['test'] for each in self.truth])
+        return dict(tau=0., val_tau=0., pick=test.mean(), regret=test.max() - test.mean(), seconds=0.)

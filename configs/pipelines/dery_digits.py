@@ -21,8 +21,8 @@ similarity = dict(type='cka')
 partition = dict(num_blocks=3, epsilon=0.4, restarts=10, bijective=True)
 reassembly = dict(
     rules=dict(stem='cifar'),
-    proxy=dict(type='naswot'),
-    num_batches=2,
+    proxy=dict(type='ridge_probe'),
+    num_batches=8,
     batch_size=32,
     num_candidates=12,
     finalists=4,

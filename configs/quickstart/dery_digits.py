@@ -29,6 +29,6 @@ partition = dict(num_blocks=3, epsilon=0.3, restarts=20, bijective=True)
 reassembly = dict(
     bounds=dict(max_params=400e3, max_flops=8e6),
     rules=dict(stem='cifar'),
-    proxy=dict(type='naswot'), num_batches=3, batch_size=32, num_candidates=40, finalists=8, top=3,
+    proxy=dict(type='ridge_probe'), num_batches=16, batch_size=32, num_candidates=40, finalists=8, top=3,
     num_classes=10, input_size=(8, 8), latency=True,
     finetune='configs/quickstart/finetune_digits.py')

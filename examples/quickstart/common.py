@@ -11,7 +11,8 @@ from torch import nn
 from mmreuse.apis import evaluate
 from mmreuse.engine.run_config import configured, run_config
 from mmreuse.registry import MODELS
-from mmreuse.utils.files.io import read_json
+from mmreuse.utils.files.io import load_checkpoint, read_json
+from mmreuse.utils.state_fit import load_strictly, weights_of
 
 CONFIGS = Path('configs/quickstart')
 METRIC = 'accuracy/top1'
@@ -51,10 +52,12 @@ class Trained:
         return Path((self.folder / 'last_checkpoint').read_text().strip())
 
     def build(self) -> nn.Module:
-        """The network, for counting and timing: its weights do not matter."""
+        """The trained network, without what prepares its images."""
         cfg = configured(self.config, options=self.options)
         cfg.model.pop('data_preprocessor', None)
-        return MODELS.build(cfg.model).eval()
+        network = MODELS.build(cfg.model)
+        load_strictly(network, weights_of(load_checkpoint(self.checkpoint), self.checkpoint), self.checkpoint)
+        return network.eval()
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

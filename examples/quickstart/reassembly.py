@@ -6,13 +6,16 @@ import torch
 from common import CONFIGS, METRIC, Trained, print_table
 from mmengine.config import Config
 
+from mmreuse.datasets import Digits
 from mmreuse.engine.run_config import learning_curve, run_config
+from mmreuse.engine.studies.equal_cost import prune_to_budget
 from mmreuse.reassembly.assembly.emit import load_candidates
 from mmreuse.reassembly.partition.files import load_partition
+from mmreuse.reassembly.search.bounds import Bounds
 from mmreuse.reassembly.similarity.similarity_matrix import load_similarity
 from mmreuse.utils.cost.complexity import count_macs, count_params
 from mmreuse.utils.cost.latency import measure_latency
-from mmreuse.utils.files.atomic import atomic_write
+from mmreuse.utils.files.atomic import atomic_path, atomic_write
 from mmreuse.visualization import Report, draw_learning_curves, draw_pareto, draw_partition, draw_similarity
 
 ZOO = ('resnet', 'wide-resnet', 'convnext', 'vit')
@@ -37,12 +40,41 @@ def reassemble_digits(folder: Path, report: Report) -> None:
                 {'model.backbone.pretrained': False}),
         Trained('random assembly', best.with_name('random.py'), folder / 'random', {}),
     ]
+    leader = max(zoo, key=lambda member: member.validation)
+    runs += _of_equal_cost(zoo, Bounds(**Config.fromfile(config).reassembly.bounds), folder)
     for run in runs:
         run.fit()
-    leader = max(zoo, key=lambda member: member.validation)
     rows = _rows([*zoo, *runs])
     print_table('Deep model reassembly on digits (test accuracy)', HEADER, rows)
     _add_to_report(report, folder / 'dery', runs, leader.name, rows)
+
+
+def _of_equal_cost(zoo: Sequence[Trained], bounds: Bounds, folder: Path) -> list[Trained]:
+    """What else the budget buys, fine-tuned alike: the best net within it, and the best of the others, pruned to it."""
+    images = _digits()
+    nets = {member.name: member.build() for member in zoo}
+    fits = {name: count_params(net) <= bounds.max_params and count_macs(net, images[:1]) <= bounds.max_flops
+            for name, net in nets.items()}
+    ranked = sorted(zoo, key=lambda member: -member.validation)
+    runs = []
+    for member in [each for each in ranked if fits[each.name]][:1]:
+        runs.append(Trained(f'{member.name}, trained on', member.config, folder / 'member',
+                            {'load_from': str(member.checkpoint.resolve())}))
+    for member in [each for each in ranked if not fits[each.name]][:1]:
+        pruned = prune_to_budget(nets[member.name], images, params=bounds.max_params, macs=bounds.max_flops)
+        target = (folder / 'pruned.pth').resolve()
+        with atomic_path(target) as path:
+            torch.save(dict(state_dict=pruned.state_dict()), path)
+        runs.append(Trained(f'{member.name}, pruned to the budget', member.config, folder / 'pruned', {
+            'model.type': 'NarrowClassifier', 'model.input_size': (3, 8, 8), 'load_from': str(target)}))
+    return runs
+
+
+def _digits() -> torch.Tensor:
+    """512 training digits, as the nets see them."""
+    data = Digits()
+    images = torch.stack([torch.from_numpy(data.get_data_info(number)['img']) for number in range(512)])
+    return (images.permute(0, 3, 1, 2).float() - 78) / 94
 
 
 def _pipeline_config(folder: Path) -> Path:
@@ -79,6 +111,6 @@ def _add_to_report(report: Report, folder: Path, runs: Sequence[Trained], leader
     report.table(HEADER, rows)
     report.figure(draw_similarity(similarity.values.numpy(), sizes), 'Linear CKA between all nodes of the zoo.')
     report.figure(draw_partition(load_partition(folder / 'partition' / 'partition.json')), 'Blocks and their sets.')
-    report.figure(draw_pareto(candidates, pareto, 'naswot'), 'Assemblies that the proxy scored.')
+    report.figure(draw_pareto(candidates, pareto, 'ridge_probe'), 'Assemblies that the proxy scored.')
     curves = {run.name: learning_curve(run.folder, METRIC) for run in runs}
     report.figure(draw_learning_curves(curves), 'Validation accuracy during fine-tuning.')

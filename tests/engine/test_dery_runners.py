@@ -140,6 +140,7 @@ def test_candidates_are_ranked_at_the_size_they_will_run_at_in_any_order_of_the_
                       partition_file=str(work / 'partition/partition.json'),
                       similarity_file=str(work / 'similarity/similarity.safetensors'))
         cfg.reassembly.input_size = (12, 10)
+        cfg.reassembly.proxy = dict(type='naswot')
         ReassemblyRunner(cfg).run()
     assert {images.shape[2:] for images, _ in seen} == {(12, 10)}
     first, *others = (scores(tmp_path / str(number)) for number in range(3))

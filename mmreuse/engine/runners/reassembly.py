@@ -21,6 +21,7 @@ from mmreuse.reassembly.search.halving import Budget, ShortTrainings
 from mmreuse.reassembly.search.scoring import DEFAULT_PROXY, Scorer
 from mmreuse.reassembly.search.search import Progress, SearchResult, like, random_assembly, search, time_candidates
 from mmreuse.reassembly.search.trellis import Assemblies, build_assemblies, surrogate_values
+from mmreuse.reassembly.similarity.next_head import next_head_similarity
 from mmreuse.reassembly.zoo.costs import CostTable
 from mmreuse.reassembly.zoo.outputs import outputs_of
 from mmreuse.reassembly.zoo.structures import Candidate
@@ -29,6 +30,7 @@ from mmreuse.registry import PROXIES, RUNNERS
 from mmreuse.utils.configs.methods import find_method
 from mmreuse.utils.files.atomic import atomic_write
 from mmreuse.utils.files.io import to_json
+from mmreuse.utils.names import refuse_other
 
 
 @RUNNERS.register_module()
@@ -36,8 +38,10 @@ class ReassemblyRunner(ZooStage):
     """Search the best assemblies within a budget and write them as configs that train.
 
     Config: ``reassembly`` with ``bounds`` (:class:`~mmreuse.reassembly.search.bounds.Bounds`), ``rules``
-    (:class:`~mmreuse.reassembly.assembly.genotype.Rules`), ``proxy`` (``dict(type='ridge_probe')``), ``num_batches``
-    (16) of ``batch_size`` (32) images the proxy sees, ``teacher`` (the member that a proxy without labels asks; None:
+    (:class:`~mmreuse.reassembly.assembly.genotype.Rules`), ``proxy`` (``dict(type='ridge_probe')``), ``joints``
+    (``'similarity'``; ``'next_head'``: the first guess compares joints as
+    :mod:`~mmreuse.reassembly.similarity.next_head` does), ``num_batches`` (16) of ``batch_size`` (32) images that the
+    proxy sees, ``teacher`` (the member that a proxy without labels asks; None:
     the largest), ``num_candidates`` (100), ``finalists`` (10), ``budget`` (None: do not train;
     :class:`~mmreuse.reassembly.search.halving.Budget` of the trainings that rank the finalists), ``top`` (5) configs to
     write, ``num_classes``, ``input_size``, ``latency`` (False: do not time the top), ``finetune`` (file with data,
@@ -55,15 +59,16 @@ class ReassemblyRunner(ZooStage):
     def settled(self) -> dict[str, Any]:
         """Return the options, defaults filled in."""
         options = self.options('reassembly', dict(
-            bounds={}, rules={}, proxy=dict(type=DEFAULT_PROXY), num_batches=16, batch_size=32, teacher=None,
-            num_candidates=100, finalists=10, budget=None, top=5, num_classes=1000, input_size=(224, 224),
-            latency=False, finetune=''))
+            bounds={}, rules={}, proxy=dict(type=DEFAULT_PROXY), joints='similarity', num_batches=16, batch_size=32,
+            teacher=None, num_candidates=100, finalists=10, budget=None, top=5, num_classes=1000,
+            input_size=(224, 224), latency=False, finetune=''))
         # What is wrong with these shows before time is spent.
         self.require_counts('reassembly', options, num_batches=1, batch_size=1, num_candidates=1, finalists=1, top=1,
                             num_classes=1)
         options['bounds'] = self.section('reassembly.bounds', Bounds, options['bounds'])
         options['rules'] = self.section('reassembly.rules', Rules, options['rules'])
         find_method(PROXIES, options['proxy'])
+        refuse_other('reassembly.joints', options['joints'], ('similarity', 'next_head'))
         if options['teacher'] is not None:
             find_entry(self.zoo, options['teacher'])
         if options['budget'] is not None:
@@ -106,10 +111,12 @@ class ReassemblyRunner(ZooStage):
         options = self.settled
         self._require_memory()
         assemblies, batches = self.assemblies(), self._batches()
-        pieces = self._pieces([images for images, _ in batches])
-        scorer = Scorer(pieces, batches, dict(options['proxy']), self._goals([images for images, _ in batches]),
-                        log=self._log('scores'))
-        values = surrogate_values(assemblies, self.partition, self.similarity)
+        images = [images for images, _ in batches]
+        pieces = self._pieces(images)
+        scorer = Scorer(pieces, batches, dict(options['proxy']), self._goals(images), log=self._log('scores'))
+        joints = None if options['joints'] == 'similarity' else next_head_similarity(
+            assemblies, self.zoo, images, self._preprocess())
+        values = surrogate_values(assemblies, self.partition, self.similarity, joints)
         result = search(
             assemblies, scorer, options['bounds'], values=values, num_candidates=options['num_candidates'],
             finalists=options['finalists'], seed=self.seed, trainings=self._trainings(pieces), callback=self._report)
