@@ -1,7 +1,6 @@
-"""All assemblies of a small zoo within a budget, each trained: the ground truth of scores."""
-from collections.abc import Sequence
+"""What may be assembled from a small zoo within a budget, and what it reaches when it is trained."""
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -10,41 +9,48 @@ from torch.utils.data import DataLoader
 
 from mmreuse.engine.runners.dery import FeatureExtractionRunner, PartitionRunner, SimilarityRunner
 from mmreuse.engine.runners.reassembly import ReassemblyRunner
+from mmreuse.engine.studies.equal_cost import prune_to_budget
 from mmreuse.reassembly.assembly.assembly import ComponentCache
 from mmreuse.reassembly.assembly.fitted import FittedCache
 from mmreuse.reassembly.search.assembly_milp import AssemblyMILP
 from mmreuse.reassembly.search.halving import Budget, train_briefly
 from mmreuse.reassembly.zoo.structures import Candidate
 from mmreuse.statistics.evaluate import accuracy
+from mmreuse.utils.cost.complexity import count_macs, count_params
 from mmreuse.utils.files.io import read_json, write_json
 
 Labelled = tuple[Tensor, Tensor]  # images (N, C, H, W), normalised, and labels (N,)
 
 
 class Space:
-    """What may be assembled from a zoo within the budget of a config, and the data of its task.
+    """The assemblies of a zoo within the budget of a config, and the data of its task.
 
     Args:
         cfg: Of a ``DeRyRunner``; its stages before the search are run.
         folder: Where artefacts and results go.
         seed: Of stages and trainings.
-        splits: By name, options of the config's data set and the number of images.
+        splits: By name (``train``, ``val``, ``test``), options of the config's data set, and the first of its balanced
+            order that is taken and the first that is not.
+        iterations: Of each training.
+        budget: Batch size and rate.
+        fitted: Whether trainings start from joints that are fitted.
     """
 
-    def __init__(self, cfg: Config, folder: Path, seed: int, splits: dict[str, tuple[dict, int | None]]) -> None:
+    def __init__(self, cfg: Config, folder: Path, seed: int, splits: Mapping[str, tuple[dict, int, int | None]], *,
+                 iterations: int, budget: Budget, fitted: bool) -> None:
         cfg.work_dir, cfg.cache_dir, cfg.seed = str(folder), str(folder / 'cache'), seed
         for runner in (FeatureExtractionRunner, SimilarityRunner, PartitionRunner):
             runner(cfg).run()
         self.stage, self.folder, self.seed = ReassemblyRunner(cfg), folder, seed
+        self.iterations, self.budget, self.fitted = iterations, budget, fitted
+        self.bounds = self.stage.settled['bounds']
         self.preprocess = next(iter(self.stage.zoo.values())).preprocess
-        self.size = self.stage.settled['input_size']
         self.data = {name: self._load(name, *split) for name, split in splits.items()}
 
     def candidates(self) -> list[Candidate]:
         """Return all assemblies within the budget."""
         assemblies = self.stage.assemblies()
-        program = AssemblyMILP(assemblies.lattice, self.stage.settled['bounds'])
-        paths = [tuple(map(int, path)) for path in program.feasible]
+        paths = [tuple(map(int, path)) for path in AssemblyMILP(assemblies.lattice, self.bounds).feasible]
         return [Candidate(assemblies.genotype(path), *map(int, assemblies.total(path)[:2])) for path in paths]
 
     def pieces(self, fitted: bool) -> ComponentCache:
@@ -54,24 +60,34 @@ class Space:
             return ComponentCache(*facts, seed=self.seed)
         return FittedCache(self.data['train'][0][:256].split(64), self.preprocess, *facts, seed=self.seed)
 
-    def trained(self, name: str, network: nn.Module, iterations: int, budget: Budget) -> dict[str, float]:
+    def trained(self, name: str, network: nn.Module) -> dict[str, float]:
         """Train a network, unless that was done; return its accuracy on the splits that it was not trained on (%)."""
-        path = self.folder / f'trained-{iterations}' / f'{name}.json'
+        path = self.folder / f'trained-{self.iterations}' / f'{name}.json'
         if not path.is_file():
-            train_briefly(network, *self.data['train'], iterations, budget, self.seed)
+            train_briefly(network, *self.data['train'], self.iterations, self.budget, self.seed)
             write_json(path, {split: 100 * accuracy(network, images) for split, images in self.data.items()
                               if split != 'train'})
         return read_json(path)
 
-    def _load(self, name: str, options: dict[str, Any], count: int | None) -> Labelled:
+    def baselines(self, members: Mapping[str, nn.Module]) -> dict[str, dict[str, float]]:
+        """Return what else the budget buys: the best member within it, and the best of the others, pruned to it."""
+        images = self.data['train'][0][:512]
+        ranked = sorted(members, key=lambda name: -accuracy(members[name], self.data['val']))
+        fits = {name: count_params(net) <= self.bounds.max_params
+                and count_macs(net, images[:1]) <= self.bounds.max_flops for name, net in members.items()}
+        found = {}
+        for name in [each for each in ranked if fits[each]][:1]:
+            found[f'{name}, a member within the budget'] = members[name]
+        for name in [each for each in ranked if not fits[each]][:1]:
+            found[f'{name}, pruned to the budget'] = prune_to_budget(
+                members[name], images, params=self.bounds.max_params, macs=self.bounds.max_flops)
+        return {name: dict(params=count_params(net), macs=count_macs(net, images[:1]),
+                           before=100 * accuracy(net, self.data['test']), pick=self.trained(name, net)['test'])
+                for name, net in found.items()}
+
+    def _load(self, name: str, options: dict, first: int, end: int | None) -> Labelled:
         data = self.stage.cfg.data
         self.stage.cfg[name] = {**data, 'dataset': {**data.dataset, **options}}
-        view = self.stage.sample_view(count, self.preprocess, name, self.size)
+        view = self.stage.sample_view(end, self.preprocess, name, self.stage.settled['input_size'])
         images, labels = zip(*DataLoader(view, 256), strict=True)
-        return torch.cat(images), torch.cat(labels)
-
-
-def batches(data: Labelled, count: int, size: int) -> Sequence[Labelled]:
-    """Return the first images in batches of a size."""
-    images, labels = data
-    return list(zip(images[:count].split(size), labels[:count].split(size), strict=True))
+        return torch.cat(images)[first:], torch.cat(labels)[first:]

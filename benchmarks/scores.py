@@ -2,108 +2,179 @@
 
     python benchmarks/scores.py --out benchmarks/results/scores.json
 
-Every assembly within the budget of a config is trained, alike and for a short while; this is the ground truth. Each
-score ranks them without: ``tau`` is Kendall's between score and test accuracy, ``pick`` the test accuracy of the
-assembly that the score puts first, ``regret`` how far that is below the best, ``seconds`` the processor time of all
-scores. Of equal scores the one enumerated first goes ahead. Random order: what to expect of it. Halving ranks by the
-last training of each. Digits: the zoo of configs/quickstart, trained anew from each seed.
+Every assembly within the budget of a config (CIFAR: six of them, evenly spaced) is trained, alike and for a short while;
+this is the ground truth. Each score ranks them without: ``tau`` is Kendall's between score and test accuracy
+(``tau_val``: accuracy on validation images, on which options are chosen), ``pick`` the test accuracy of the assembly
+that the score puts first, ``regret`` how far that is below the best, ``seconds`` the processor time of all scores. Of
+equal scores the one that is enumerated first goes ahead. ``random``: what to expect of a random order. ``halving``: the
+places after successive halving within a share of the cost of training all. Members and a pruned member: the budget spent
+otherwise, trained alike (``before``: accuracy before that).
+
+Digits: the zoo of configs/quickstart, trained anew from each seed; joints random, four epochs. CIFAR-10-JPEG: the zoo
+of configs/dery/cifar_resnets, 512 images for the similarity; joints fitted, one epoch of 1000 images. What was finished
+is kept under work_dirs/scores.
 """
 import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from _assemblies import Space, batches
+from _assemblies import Space
+from _common import parse_args, write
 from scipy.stats import kendalltau
+from torch import Tensor, nn
 
 from mmreuse.engine.run_config import configured, run_config
 from mmreuse.graph import copy_model
 from mmreuse.reassembly.assembly.genotype import genotype_hash
+from mmreuse.reassembly.search.assembly_milp import AssemblyMILP
 from mmreuse.reassembly.search.halving import Budget, ShortTrainings, halve
 from mmreuse.reassembly.search.scoring import Scorer
-from mmreuse.reassembly.zoo.structures import Candidate
+from mmreuse.reassembly.search.trellis import surrogate_values
+from mmreuse.reassembly.similarity.next_head import next_head_similarity
+from mmreuse.reassembly.zoo.outputs import outputs_of
+from mmreuse.reassembly.zoo.zoo import build_member
+from mmreuse.registry import MODELS
+from mmreuse.utils.files.io import load_checkpoint, read_json, write_json
+from mmreuse.utils.state_fit import load_strictly, weights_of
 
-WORK = Path(os.environ.get('SCORES_WORK_DIR', 'work_dirs/scores'))
+WORK = Path(os.environ.get('SCORES_WORK_DIR') or 'work_dirs/scores')
 SEEDS = (0, 1, 2)
-EPOCH = 38  # iterations of the digits, 32 images each
+DIGITS, CIFAR = 'configs/quickstart/dery_digits.py', 'configs/dery/cifar_resnets/dery_cifar-resnets_cifar10-jpeg.py'
 
 
-def digits(seed: int) -> Space:
-    """Return what may be assembled in the quick start, its zoo trained from a seed."""
-    folder = WORK / f'digits-{seed}'
-    cfg = configured('configs/quickstart/dery_digits.py')
+def digits(seed: int) -> tuple[Space, dict[str, nn.Module]]:
+    """Return what may be assembled in the quick start, and the members of its zoo, trained from a seed."""
+    folder, members = WORK / f'digits-{seed}', {}
+    cfg = configured(DIGITS)
     for entry in cfg.zoo:
-        member = folder / 'zoo' / entry.key
+        config, member = f'configs/quickstart/{entry.key}_digits.py', folder / 'zoo' / entry.key
         if not (member / 'metrics.json').is_file():
-            run_config(f'configs/quickstart/{entry.key}_digits.py', work_dir=member,
-                       options={'randomness.seed': seed, 'train_cfg.val_interval': 12})
+            run_config(config, work_dir=member, options={'randomness.seed': seed, 'train_cfg.val_interval': 12})
         entry.weights = str(Path((member / 'last_checkpoint').read_text().strip()).resolve())
-    splits = {split: (dict(split=split), None) for split in ('train', 'val', 'test')}
-    return Space(cfg, folder, seed, splits)
+        members[entry.key] = MODELS.build(configured(config).model)
+        load_strictly(members[entry.key], weights_of(load_checkpoint(entry.weights), entry.weights), entry.weights)
+    splits = {split: (dict(split=split), 0, None) for split in ('train', 'val', 'test')}
+    return Space(cfg, folder, seed, splits, iterations=4 * 38, budget=Budget(epochs=4), fitted=False), members
 
 
-def cifar(seed: int) -> Space:
-    """Return what may be assembled of the CIFAR ResNets."""
-    cfg = configured('configs/dery/cifar_resnets/dery_cifar-resnets_cifar10-jpeg.py')
-    splits = dict(train=(dict(data_prefix='train'), 2000), val=(dict(data_prefix='train', indices=None), 2500),
-                  test=(dict(data_prefix='test'), 1000))
-    return Space(cfg, WORK / 'cifar', seed, splits)
+def cifar(seed: int) -> tuple[Space, dict[str, nn.Module]]:
+    """Return what may be assembled of the CIFAR ResNets, and these."""
+    cfg = configured(CIFAR, options={'features.num_samples': 512})
+    splits = dict(train=({}, 0, 1000), val=({}, 1000, 1500), test=(dict(data_prefix='test'), 0, 1000))
+    space = Space(cfg, WORK / 'cifar', seed, splits, iterations=31, budget=Budget(epochs=1, lr=5e-4), fitted=True)
+    return space, {key: build_member(entry) for key, entry in space.stage.zoo.items()}
 
 
 class Judge:
-    """Compares scores with what the candidates reach.
+    """Compares scores with what trained candidates reach.
 
     Args:
         space: What they are of.
-        candidates: All, or some.
-        fitted: Whether trainings start from joints that are fitted.
-        iterations: Of each training.
-        budget: Batch size and rate.
+        count: How many of them, evenly spaced; None for all.
     """
 
-    def __init__(self, space: Space, candidates: Sequence[Candidate], fitted: bool, iterations: int,
-                 budget: Budget) -> None:
-        self.space, self.candidates, self.fitted = space, list(candidates), fitted
-        self.iterations, self.budget = iterations, budget
-        pieces = space.pieces(fitted)
-        self.truth = [space.trained(
-            f'{genotype_hash(each.genotype)}-{"fitted" if fitted else "random"}',
-            copy_model(pieces.build(each.genotype)), iterations, budget) for each in self.candidates]
+    def __init__(self, space: Space, count: int | None = None) -> None:
+        self.space, candidates = space, space.candidates()
+        chosen = range(len(candidates)) if count is None else np.linspace(0, len(candidates) - 1, count).round()
+        self.candidates = [candidates[int(number)] for number in chosen]
+        pieces = space.pieces(space.fitted)
+        names = [f'{genotype_hash(each.genotype)}-{"fitted" if space.fitted else "random"}' for each in self.candidates]
+        found = [space.trained(name, copy_model(pieces.build(each.genotype)))
+                 for name, each in zip(names, self.candidates, strict=True)]
+        self.test, self.val = (np.array([each[split] for each in found]) for split in ('test', 'val'))
 
     def judge(self, scores: Callable[[], Sequence[float]]) -> dict[str, float]:
-        """Return how well scores tell what trained candidates reach."""
+        """Return how well scores tell what candidates reach."""
         started = time.process_time()
         found = np.array(scores())
-        seconds = time.process_time() - started
-        test, val = (np.array([each[split] for each in self.truth]) for split in ('test', 'val'))
-        pick = int(found.argmax())
-        return dict(tau=kendalltau(found, test).statistic, val_tau=kendalltau(found, val).statistic,
-                    pick=test[pick], regret=test.max() - test[pick], seconds=seconds)
-
-    def proxy(self, name: str, fitted: bool, images: int, goals: torch.Tensor | None = None) -> Callable:
-        """Return what computes a proxy of all candidates on training images, joints random or fitted."""
-        def scores() -> list[float]:
-            scorer = Scorer(self.space.pieces(fitted), batches(self.space.data['train'], images, 32), name, goals)
-            return [scorer.mean(each.genotype) for each in self.candidates]
-        return scores
-
-    def halving(self, share: float) -> Callable:
-        """Return what ranks all candidates by trainings that cost a share of training all."""
-        def scores() -> list[float]:
-            train, val = self.space.data['train'], self.space.data['val']
-            images, labels = (torch.cat(each) for each in zip(train, val, strict=True))
-            total = round(share * self.iterations * len(self.candidates))
-            budget = replace(self.budget, iterations=total, epochs=None, held_out=len(val[0]) / len(images))
-            ranked = halve(self.candidates, ShortTrainings(
-                self.space.pieces(self.fitted), images, labels, budget, seed=self.space.seed + 100))
-            places = {each.genotype: -place for place, each in enumerate(ranked)}
-            return [places[each.genotype] for each in self.candidates]
-        return scores
+        seconds, pick = time.process_time() - started, int(found.argmax())
+        return dict(tau=float(kendalltau(found, self.test).statistic),
+                    tau_val=float(kendalltau(found, self.val).statistic), pick=float(self.test[pick]),
+                    regret=float(self.test.max() - self.test[pick]), seconds=seconds,
+                    params=self.candidates[pick].params, macs=self.candidates[pick].flops)
 
     def random(self) -> dict[str, float]:
         """Return what to expect of a random order."""
-        test = np.array([each['test'] for each in self.truth])
-        return dict(tau=0., val_tau=0., pick=test.mean(), regret=test.max() - test.mean(), seconds=0.)
+        return dict(tau=0., tau_val=0., pick=float(self.test.mean()), regret=float(self.test.max() - self.test.mean()))
+
+    def proxy(self, name: str, fitted: bool, count: int, goals: Tensor | None = None) -> list[float]:
+        """Return a proxy of all candidates on training images, joints random or fitted."""
+        data = list(zip(*(each[:count].split(32) for each in self.space.data['train']), strict=True))
+        scorer = Scorer(self.space.pieces(fitted), data, name, goals)
+        return [scorer.mean(each.genotype) for each in self.candidates]
+
+    def agreement(self, teacher: str, count: int) -> list[float]:
+        """Return the agreement with a member of the zoo."""
+        images = self.space.data['train'][0][:count].split(32)
+        return self.proxy('agreement', True, count, outputs_of(
+            self.space.stage.zoo[teacher], images, self.space.preprocess))
+
+    def guess(self, next_head: bool) -> list[float]:
+        """Return the search's first guess, from the similarity of features or by next heads."""
+        stage, assemblies = self.space.stage, self.space.stage.assemblies()
+        joints = next_head_similarity(assemblies, stage.zoo, self.space.data['train'][0][:256].split(64),
+                                      self.space.preprocess) if next_head else None
+        values = surrogate_values(assemblies, stage.partition, stage.similarity, joints)
+        paths = AssemblyMILP(assemblies.lattice, self.space.bounds).feasible
+        worth = {assemblies.genotype(tuple(map(int, path))): value for path, value in zip(
+            paths, assemblies.lattice.values(paths, values), strict=True)}
+        return [worth[each.genotype] for each in self.candidates]
+
+    def halving(self, share: float) -> list[float]:
+        """Return places after halving, for a share of the cost of training all."""
+        train, val = self.space.data['train'], self.space.data['val']
+        images, labels = (torch.cat(each) for each in zip(train, val, strict=True))
+        total = round(share * self.space.iterations * len(self.candidates))
+        budget = replace(self.space.budget, iterations=total, epochs=None, held_out=len(val[0]) / len(images))
+        ranked = halve(self.candidates, ShortTrainings(
+            self.space.pieces(self.space.fitted), images, labels, budget, seed=self.space.seed + 100))
+        places: dict[Any, int] = {each.genotype: -place for place, each in enumerate(ranked)}
+        return [places[each.genotype] for each in self.candidates]
+
+
+def compare(space: Space, members: dict[str, nn.Module], count: int | None, teacher: str, shares: Sequence[float],
+            images: int) -> dict[str, dict[str, float]]:
+    """Judge all scores of a space, and spend its budget otherwise."""
+    judge = Judge(space, count)
+    scores = {
+        'parameters': lambda: [each.params for each in judge.candidates],
+        'NASWOT': lambda: judge.proxy('naswot', False, 160),
+        'ridge probe, joints random': lambda: judge.proxy('ridge_probe', False, images),
+        'ridge probe, joints fitted': lambda: judge.proxy('ridge_probe', True, images),
+        f'agreement with {teacher}': lambda: judge.agreement(teacher, images),
+        'first guess, CKA': lambda: judge.guess(False),
+        'first guess, next head': lambda: judge.guess(True),
+        **{f'halving, {share:.0%} of the cost': lambda share=share: judge.halving(share) for share in shares}}
+    found = {name: judge.judge(each) for name, each in scores.items()}
+    best = int(judge.test.argmax())
+    return {'random': judge.random(), **found, 'the best': dict(
+        pick=float(judge.test[best]), regret=0., params=judge.candidates[best].params,
+        macs=judge.candidates[best].flops), **space.baselines(members)}
+
+
+def kept(name: str, make: Callable[[], dict]) -> dict[str, dict[str, float]]:
+    """Return the cells of a space, measured unless that was done; the name goes before each."""
+    path = WORK / name / 'scores.json'
+    if not path.is_file():
+        write_json(path, make())
+    return {f'{name}: {case}': cell for case, cell in read_json(path).items()}
+
+
+def main() -> None:
+    """Measure."""
+    args = parse_args(__doc__)
+    torch.set_num_threads(1)
+    results = {}
+    for seed in SEEDS:
+        results |= kept(f'digits-{seed}', lambda seed=seed: compare(*digits(seed), None, 'resnet', (0.125, 0.25), 512))
+    results |= kept('cifar', lambda: compare(*cifar(0), 6, 'resnet56', (0.5, ), 512))
+    write(args.out, results)
+
+
+if __name__ == '__main__':
+    main()

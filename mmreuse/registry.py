@@ -30,6 +30,7 @@ class Method:
         choice: The option that it chooses, and returns, where a config does not set it.
         data_free: Whether it goes without data, whatever of them it is given.
         pooled: Whether it takes all batches as one.
+        fitted: Whether networks are to have their stitching layers fitted before it sees them.
         requires: From a network to a sentence that says which layers it lacks, or None if it has them.
         maps: Of a matcher, the group that its maps are from, where that is more than permutations: 'orthogonal' or
             'invertible'.
@@ -44,6 +45,7 @@ class Method:
     choice: str | None = None
     data_free: bool = False
     pooled: bool = False
+    fitted: bool = False
     requires: Callable[[Any], str | None] | None = None
     maps: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)

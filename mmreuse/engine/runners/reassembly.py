@@ -41,12 +41,12 @@ class ReassemblyRunner(ZooStage):
     (:class:`~mmreuse.reassembly.assembly.genotype.Rules`), ``proxy`` (``dict(type='ridge_probe')``), ``joints``
     (``'similarity'``; ``'next_head'``: the first guess compares joints as
     :mod:`~mmreuse.reassembly.similarity.next_head` does), ``num_batches`` (16) of ``batch_size`` (32) images that the
-    proxy sees, ``teacher`` (the member that a proxy without labels asks; None:
-    the largest), ``num_candidates`` (100), ``finalists`` (10), ``budget`` (None: do not train;
+    proxy sees, ``teacher`` (the member that a proxy without labels asks; None: the largest),
+    ``num_candidates`` (100), ``finalists`` (10), ``budget`` (None: do not train;
     :class:`~mmreuse.reassembly.search.halving.Budget` of the trainings that rank the finalists), ``top`` (5) configs to
     write, ``num_classes``, ``input_size``, ``latency`` (False: do not time the top), ``finetune`` (file with data,
-    schedule and runtime that the written configs start from). Candidates are scored as that training would start: with
-    joints fitted if it has the ``StitchingInitHook``.
+    schedule and runtime that the written configs start from). Probes see candidates with joints fitted in closed form,
+    other proxies with random ones, as published; trainings start from joints as those of ``finetune`` do.
 
     Writes ``reassembly/rank*.py``, ``random.py`` (a random assembly about as large as the best),
     ``candidates.json``, ``pareto.json`` and the logs ``scores-*.jsonl`` and ``trainings-*.jsonl``, from which a killed
@@ -112,14 +112,15 @@ class ReassemblyRunner(ZooStage):
         self._require_memory()
         assemblies, batches = self.assemblies(), self._batches()
         images = [images for images, _ in batches]
-        pieces = self._pieces(images)
+        pieces = self._pieces(images, find_method(PROXIES, options['proxy']).fitted)
         scorer = Scorer(pieces, batches, dict(options['proxy']), self._goals(images), log=self._log('scores'))
         joints = None if options['joints'] == 'similarity' else next_head_similarity(
             assemblies, self.zoo, images, self._preprocess())
         values = surrogate_values(assemblies, self.partition, self.similarity, joints)
         result = search(
             assemblies, scorer, options['bounds'], values=values, num_candidates=options['num_candidates'],
-            finalists=options['finalists'], seed=self.seed, trainings=self._trainings(pieces), callback=self._report)
+            finalists=options['finalists'], seed=self.seed, trainings=self._trainings(images),
+            callback=self._report)
         if options['latency']:
             result = time_candidates(result, pieces, options['input_size'], top=options['top'])
         emit_candidates(self.folder, result, self.zoo, self.nodes, num_classes=options['num_classes'],
@@ -138,11 +139,9 @@ class ReassemblyRunner(ZooStage):
         self.require_memory(2 * 4 * 3 * images * height * width + min(KEPT_PIECES, weights),
                             'Take smaller reassembly.num_batches, batch_size, input_size or budget.samples.')
 
-    def _pieces(self, images: list[Tensor]) -> ComponentCache:
-        """Return what builds candidates as the training of the written configs would start."""
+    def _pieces(self, images: list[Tensor], fitted: bool) -> ComponentCache:
+        """Return what builds candidates, with joints that are random or fitted."""
         facts = (self.zoo, self.nodes, self.settled['num_classes'])
-        hooks = load_finetune(self.settled['finetune'], self.settled['num_classes']).get('custom_hooks') or []
-        fitted = any(hook['type'] == 'StitchingInitHook' for hook in hooks)
         more = dict(device=self.device, seed=self.seed)
         return FittedCache(images, self._preprocess(), *facts, **more) if fitted else ComponentCache(*facts, **more)
 
@@ -155,15 +154,16 @@ class ReassemblyRunner(ZooStage):
         self.logger.info(f'reassembly: the teacher is {teacher}')
         return outputs_of(self.zoo[teacher], images, self._preprocess())
 
-    def _trainings(self, pieces: ComponentCache) -> ShortTrainings | None:
-        """Return the short trainings that rank candidates, if there is a budget for them."""
+    def _trainings(self, images: list[Tensor]) -> ShortTrainings | None:
+        """Return the short trainings that rank candidates, started as that of the written configs, if there are any."""
         options = self.settled
         if options['budget'] is None:
             return None
-        model = load_finetune(options['finetune'], options['num_classes']).get('model', {})
-        images, labels = zip(*self._loaded(options['budget'].samples), strict=True)
-        return ShortTrainings(pieces, torch.cat(images), torch.cat(labels), options['budget'], seed=self.seed,
-                              fixed_blocks=model.get('backbone', {}).get('block_fixed', True),
+        config = load_finetune(options['finetune'], options['num_classes'])
+        fitted = any(hook['type'] == 'StitchingInitHook' for hook in config.get('custom_hooks') or [])
+        data = [torch.cat(each) for each in zip(*self._loaded(options['budget'].samples), strict=True)]
+        return ShortTrainings(self._pieces(images, fitted), *data, options['budget'], seed=self.seed,
+                              fixed_blocks=config.get('model', {}).get('backbone', {}).get('block_fixed', True),
                               log=self._log('trainings'))
 
     def _emit_random(self, assemblies: Assemblies, best: Candidate) -> None:

@@ -13,7 +13,7 @@ from mmreuse.statistics import BATCH_SIZE, head_inputs, held_out_scores
 _AT_ONCE = 2 * BATCH_SIZE
 
 
-@PROXIES.register_module(name='ridge_probe', pooled=True)
+@PROXIES.register_module(name='ridge_probe', pooled=True, fitted=True)
 def ridge_probe(model: nn.Module, images: Tensor, labels: Tensor | None = None, *, folds: int = 3) -> float:
     """Held-out accuracy of a ridge regression from the features in front of the head to the classes.
 
@@ -41,7 +41,7 @@ def ridge_probe(model: nn.Module, images: Tensor, labels: Tensor | None = None, 
     return float((scores.argmax(1) == labels).double().mean())
 
 
-@PROXIES.register_module(name='agreement', needs=('goals',), pooled=True)
+@PROXIES.register_module(name='agreement', needs=('goals',), pooled=True, fitted=True)
 def agreement(model: nn.Module, images: Tensor, labels: Tensor | None = None, *, goals: Tensor,
               folds: int = 3) -> float:
     """Held-out share of a teacher's outputs that a ridge regression from the features explains; no labels are used.
