@@ -2,13 +2,13 @@
 
     python benchmarks/scores.py --out benchmarks/results/scores.json
 
-Every assembly within the budget of a config (CIFAR: six of them, evenly spaced) is trained, alike and for a short while;
-this is the ground truth. Each score ranks them without: ``tau`` is Kendall's between score and test accuracy
+Every assembly within the budget of a config (CIFAR: six of them, evenly spaced) is trained, alike and for a short
+while; this is the ground truth. Each score ranks them without: ``tau`` is Kendall's between score and test accuracy
 (``tau_val``: accuracy on validation images, on which options are chosen), ``pick`` the test accuracy of the assembly
 that the score puts first, ``regret`` how far that is below the best, ``seconds`` the processor time of all scores. Of
-equal scores the one that is enumerated first goes ahead. ``random``: what to expect of a random order. ``halving``: the
-places after successive halving within a share of the cost of training all. Members and a pruned member: the budget spent
-otherwise, trained alike (``before``: accuracy before that).
+equal scores the one that is enumerated first goes ahead. ``random``: what to expect of a random order. ``halving``:
+the places after successive halving within a share of the cost of training all. Members and a pruned member: the budget
+spent otherwise, trained alike (``before``: accuracy before that).
 
 Digits: the zoo of configs/quickstart, trained anew from each seed; joints random, four epochs. CIFAR-10-JPEG: the zoo
 of configs/dery/cifar_resnets, 512 images for the similarity; joints fitted, one epoch of 1000 images. What was finished

@@ -147,6 +147,20 @@ def test_candidates_are_ranked_at_the_size_they_will_run_at_in_any_order_of_the_
     assert len({score['naswot'] for _, score, _ in first}) > 1 and others == [first, first]
 
 
+def test_candidates_may_be_ranked_without_labels_and_by_short_trainings(pipeline, tmp_path):
+    work = Path(pipeline.work_dir)
+    cfg = changed(pipeline, tmp_path, partition_file=str(work / 'partition/partition.json'),
+                  similarity_file=str(work / 'similarity/similarity.safetensors'))
+    cfg.reassembly.update(proxy=dict(type='agreement'), teacher='wide', joints='next_head', num_candidates=4,
+                          finalists=2, budget=dict(iterations=16, samples=40, batch_size=8))
+    metrics = ReassemblyRunner(cfg).run()
+    found = [score for _, score, _ in scores(tmp_path)]
+    assert all(set(score) == {'agreement', 'short_training'} for score in found) and len(found) == 4
+    assert metrics['reassembly/best_short_training'] == found[0]['short_training']
+    assert (tmp_path / 'reassembly' / 'rank1.py').read_text().startswith('# Rank 1 by short_training = ')
+    assert all(list((tmp_path / 'reassembly').glob(f'{log}-*.jsonl')) for log in ('scores', 'trainings'))
+
+
 @pytest.fixture
 def own(pipeline, tmp_path) -> Config:
     """The finished pipeline with weights of its own, to be overwritten."""
@@ -292,7 +306,8 @@ def test_node_shapes_need_no_weights(pipeline, tmp_path):
         ('reassembly.rules', dict(strides=2)), ('reassembly.input_size', (8, 8, 3)), ('reassembly.input_size', 0),
         ('reassembly.input_size', 'x'), ('reassembly.num_batches', 0), ('reassembly.batch_size', 0),
         ('reassembly.num_candidates', 0), ('reassembly.finalists', 0), ('reassembly.top', 0),
-        ('reassembly.num_classes', 0))),
+        ('reassembly.num_classes', 0), ('reassembly.joints', 'heads'), ('reassembly.teacher', 'widest'),
+        ('reassembly.budget', dict(epochs=0)), ('reassembly.budget', dict(iteration=3)))),
     ({'reassembly.proxy': dict(type='naswot', unit='relu')}, "no option 'unit'"),
     ({'similarity': dict(type='rbf_cka', sigma=0)}, 'sigma'),
     ({'similarity': dict(type='rbf_cka', sigma=float('nan'))}, 'sigma'),
