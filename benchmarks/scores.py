@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from _assemblies import Space
 from _common import parse_args, write
+from mmengine.registry import init_default_scope
 from scipy.stats import kendalltau
 from torch import Tensor, nn
 
@@ -49,6 +50,7 @@ DIGITS, CIFAR = 'configs/quickstart/dery_digits.py', 'configs/dery/cifar_resnets
 
 def digits(seed: int) -> tuple[Space, dict[str, nn.Module]]:
     """Return what may be assembled in the quick start, and the members of its zoo, trained from a seed."""
+    init_default_scope('mmreuse')
     folder, members = WORK / f'digits-{seed}', {}
     cfg = configured(DIGITS)
     for entry in cfg.zoo:
@@ -171,7 +173,7 @@ def main() -> None:
     torch.set_num_threads(1)
     results = {}
     for seed in SEEDS:
-        results |= kept(f'digits-{seed}', lambda seed=seed: compare(*digits(seed), None, 'resnet', (0.125, 0.25), 512))
+        results |= kept(f'digits-{seed}', lambda seed=seed: compare(*digits(seed), None, 'resnet', (0.25, ), 512))
     results |= kept('cifar', lambda: compare(*cifar(0), 6, 'resnet56', (0.5, ), 512))
     write(args.out, results)
 

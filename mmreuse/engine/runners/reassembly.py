@@ -25,7 +25,7 @@ from mmreuse.reassembly.similarity.next_head import next_head_similarity
 from mmreuse.reassembly.zoo.costs import CostTable
 from mmreuse.reassembly.zoo.outputs import outputs_of
 from mmreuse.reassembly.zoo.structures import Candidate
-from mmreuse.reassembly.zoo.zoo import Preprocess, find_entry
+from mmreuse.reassembly.zoo.zoo import Preprocess
 from mmreuse.registry import PROXIES, RUNNERS
 from mmreuse.utils.configs.methods import find_method
 from mmreuse.utils.files.atomic import atomic_write
@@ -70,7 +70,7 @@ class ReassemblyRunner(ZooStage):
         find_method(PROXIES, options['proxy'])
         refuse_other('reassembly.joints', options['joints'], ('similarity', 'next_head'))
         if options['teacher'] is not None:
-            find_entry(self.zoo, options['teacher'])
+            refuse_other('reassembly.teacher', options['teacher'], self.zoo)
         if options['budget'] is not None:
             options['budget'] = self.section('reassembly.budget', Budget, options['budget'])
         load_finetune(options['finetune'], options['num_classes'])
