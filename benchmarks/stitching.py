@@ -6,7 +6,7 @@ CIFAR ResNets: the network of configs/dery/cifar_resnets (blocks of ResNet-56 an
 CIFAR-10-JPEG. Digits: blocks of a ResNet-14 and a wider ResNet-8, trained here for six epochs. 512 unlabelled training
 images; ``before``: test accuracy with the last block's own classifier, before any training; ``after``: after one epoch
 on 1000 training images (SGD, cosine from the rate, 32 images a step, all parts, one seed). The rate is, for each start,
-that of two whose network is better on validation images (500 of the training images of CIFAR, 300 digits). Errors:
+that of four whose network is best on validation images (500 of the training images of CIFAR, 300 digits). Errors:
 what blocks get, relative to what they got in their own networks. ``reference``: the default start.
 """
 import copy
@@ -30,7 +30,7 @@ from mmreuse.reassembly.assembly.stitching_init import stitch_by_least_squares
 from mmreuse.reassembly.zoo.zoo import Preprocess, build_member, parse_zoo
 from mmreuse.utils.files.io import save_tensors
 
-RATES = (0.002, 0.01)
+RATES = (0.0003, 0.001, 0.003, 0.01)
 Labelled = tuple[Tensor, Tensor]
 
 
