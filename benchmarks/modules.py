@@ -4,8 +4,8 @@
 
 Ten problems of one class against the rest and three of groups, of a network trained on all ten classes. ``head only``
 is the whole network with a head that is solved for in closed form on the same labels; modules are made without a
-gradient step (``mmreuse.modularization.modularize_channels``): ``wide`` loses channels, ``narrow`` blocks as well.
-``L1`` is ``wide`` with channels chosen by the sum of their absolute weights, and the same refit and head.
+gradient step (``mmreuse.modularization.modularize_channels``): ``wide`` loses channels, ``middle`` and ``narrow`` also
+blocks. ``L1`` is ``wide`` with channels chosen by the sum of their absolute weights, the same blocks, refits, heads.
 
 With ``--steps N``: the narrow network for all ten classes is distilled for N steps from the whole one, without labels,
 and problems get closed-form heads on it (``distilled``); ``scratch`` is the same from random weights, trained on the
