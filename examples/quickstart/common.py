@@ -29,7 +29,8 @@ class Trained:
     def fit(self) -> None:
         """Train, unless a finished run lies in the folder; go on where a killed one stopped."""
         if not self.done:
-            run_config(self.config, work_dir=self.folder, options=self.options, resume=True)
+            # One that starts from a file would resume from that file, as if it were its own.
+            run_config(self.config, work_dir=self.folder, options=self.options, resume='load_from' not in self.options)
             evaluate(self.config, self.checkpoint, work_dir=self.folder, options=self.options)
 
     @property
