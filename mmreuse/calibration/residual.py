@@ -28,5 +28,14 @@ def stream_beside(run: Stepwise, number: int) -> fx.Node | None:
         if user.target not in _SUMS or user.kwargs or len(user.all_input_nodes) != 2:
             return None
         other = next(each for each in user.all_input_nodes if each is not node)
-        return other if other in run.nodes[:number] and other in run.dynamic else None
+        return other if other in run.dynamic and _known(run, other, number) else None
     return None
+
+
+def _known(run: Stepwise, node: fx.Node, number: int) -> bool:
+    """Return whether a value is there in front of an operation, or follows from what is, as a shortcut that pads."""
+    before = run.nodes[:number]
+    if node in before:
+        return True
+    fixed = node.op == 'call_module' and not any(True for _ in run.network.get_submodule(node.target).parameters())
+    return fixed and all(each in before for each in node.all_input_nodes)

@@ -243,8 +243,8 @@ class Walk:
         """Return what the stream that a layer is added to lacks of each source's, (R, n, C)."""
         if not problem.streams:
             return [0.] * len(self.sources)
-        own, *others = (picked(state[node], problem.fitted.channels, draw)
-                        for state, node in zip(states, problem.streams, strict=True))
+        own, *others = (picked(run.output(node, state), problem.fitted.channels, draw)
+                        for run, node, state in zip(self.runs, problem.streams, states, strict=True))
         return [_mapped(source, problem, other) - own for source, other in zip(self.sources, others, strict=True)]
 
     def _target(self, problem: Problem, source: Source, run: Stepwise, given: Tensor, lost: Tensor | float) -> Tensor:

@@ -11,6 +11,7 @@ from mmreuse.calibration.layers import picked
 from mmreuse.calibration.moments import Regression
 from mmreuse.errors import ConfigError, DataError
 from mmreuse.graph import Permute, Select, transform, verified
+from mmreuse.models.backbones import CifarResNet
 from mmreuse.pruning import prune, prune_channels
 
 from .nets import IMAGES, SMALL, build, error, tiny
@@ -137,10 +138,12 @@ def test_order_matters():
 
 
 @pytest.mark.parametrize('name, images, writer', [
-    ('tiny', SMALL, r'layer3\.0\.shortcut.*'), ('test_vit', IMAGES, r'blocks\.\d\.mlp\.fc2')])
+    ('tiny', SMALL, r'layer3\.0\.shortcut.*'), ('test_vit', IMAGES, r'blocks\.\d\.mlp\.fc2'),
+    ('pads', SMALL, r'layer3\.0\.conv2')])
 def test_the_last_of_a_stream_makes_up_for_what_was_lost_before_it(name, images, writer):
-    """Behind the other branch, and behind a stream that goes on as it is."""
-    network = tiny() if name == 'tiny' else build(name)
+    """Behind the other branch, and behind a stream that goes on as it is, or padded."""
+    torch.manual_seed(0)
+    network = {'tiny': tiny, 'pads': lambda: CifarResNet(8, num_classes=5).eval()}.get(name, lambda: build(name))()
     harmed = copy.deepcopy(network)
     with torch.no_grad():
         for parameter in harmed.parameters():
