@@ -34,8 +34,8 @@ from mmreuse.models.backbones import CifarResNet
 from mmreuse.registry import MERGERS
 from mmreuse.statistics import batches as chunks
 from mmreuse.statistics import measured_norms
+from mmreuse.utils.files.paths import data_root
 from mmreuse.utils.modes import evaluating
-from mmreuse.utils.paths import data_root
 
 SIZE, BATCH, MERGE = 16, 64, 160
 #: Steps of pretraining and of each fine-tuning.

@@ -40,7 +40,7 @@ from mmreuse.modularization import modularize_channels
 from mmreuse.modularization.structured.problem import Problem
 from mmreuse.modularization.structured.samples import Samples, balanced_accuracy
 from mmreuse.utils.cost.complexity import count_macs, count_params
-from mmreuse.utils.paths import data_root
+from mmreuse.utils.files.paths import data_root
 
 MEAN, DEVIATION = (torch.tensor(each).view(3, 1, 1) for each in ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)))
 TRAIN, VALIDATION, TEST, UNLABELLED = 300, 50, 500, 1500  # images of each class

@@ -21,7 +21,7 @@ from mmreuse.models.backbones import CifarResNet
 from mmreuse.modularization import modularize, modularize_channels
 from mmreuse.modularization.structured.problem import Problem
 from mmreuse.modularization.structured.samples import Samples, balanced_accuracy
-from mmreuse.utils.paths import data_root
+from mmreuse.utils.files.paths import data_root
 
 #: Classes whose masks are learned.
 TIMED = (3,)

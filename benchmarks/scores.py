@@ -41,7 +41,7 @@ from mmreuse.reassembly.zoo.outputs import outputs_of
 from mmreuse.reassembly.zoo.zoo import build_member
 from mmreuse.registry import MODELS
 from mmreuse.utils.files.io import load_checkpoint, read_json, write_json
-from mmreuse.utils.state_fit import load_strictly, weights_of
+from mmreuse.utils.files.state_fit import load_strictly, weights_of
 
 WORK = Path(os.environ.get('SCORES_WORK_DIR') or 'work_dirs/scores')
 SEEDS = (0, 1, 2)

@@ -25,7 +25,7 @@ from mmreuse.merging import align, interpolate, merge
 from mmreuse.registry import DATASETS, MODELS
 from mmreuse.utils.configs.files import read_config
 from mmreuse.utils.files.io import load_checkpoint
-from mmreuse.utils.state_fit import load_strictly, weights_of
+from mmreuse.utils.files.state_fit import load_strictly, weights_of
 
 INPUTS = torch.zeros(1, 3, 8, 8)
 IMAGES = 300

@@ -17,7 +17,7 @@ from mmreuse.models import CifarResNet, CifarVGG
 from mmreuse.utils.files.atomic import atomic_path
 from mmreuse.utils.files.cache import StageCache
 from mmreuse.utils.files.io import load_tensors, save_tensors, state_hash, write_json
-from mmreuse.utils.paths import data_root
+from mmreuse.utils.files.paths import data_root
 from mmreuse.utils.progress import progress
 from mmreuse.utils.tables import print_rows
 

@@ -12,7 +12,7 @@ from mmreuse.apis import evaluate
 from mmreuse.engine.run_config import configured, run_config
 from mmreuse.registry import MODELS
 from mmreuse.utils.files.io import load_checkpoint, read_json
-from mmreuse.utils.state_fit import load_strictly, weights_of
+from mmreuse.utils.files.state_fit import load_strictly, weights_of
 
 CONFIGS = Path('configs/quickstart')
 METRIC = 'accuracy/top1'

@@ -14,7 +14,7 @@ from mmreuse.models.classifiers import NetworkClassifier
 from mmreuse.networks import is_network_file
 from mmreuse.registry import MODELS
 from mmreuse.utils.files.io import load_checkpoint
-from mmreuse.utils.state_fit import load_strictly, weights_of
+from mmreuse.utils.files.state_fit import load_strictly, weights_of
 
 
 def load_classifier(cfg: Config, path: str | Path, device: str | torch.device | None = None) -> nn.Module:

@@ -19,7 +19,7 @@ from mmreuse.networks.record import plain_network
 from mmreuse.statistics.passes import images_of
 from mmreuse.utils.files.io import load_checkpoint
 from mmreuse.utils.files.results import NETWORK_FILE
-from mmreuse.utils.state_fit import check_fit
+from mmreuse.utils.files.state_fit import check_fit
 
 
 def makes_network(runner: Runner) -> bool:

@@ -22,7 +22,7 @@ from mmreuse.networks.bases import record_config
 from mmreuse.registry import RUNNERS
 from mmreuse.utils.files.atomic import sole_use
 from mmreuse.utils.files.safe_loading import trusting
-from mmreuse.utils.state_fit import load_strictly, load_what_fits, weights_of
+from mmreuse.utils.files.state_fit import load_strictly, load_what_fits, weights_of
 
 
 @RUNNERS.register_module(name='Runner')

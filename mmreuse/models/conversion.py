@@ -18,7 +18,7 @@ from mmreuse.networks.delta import masks_of
 from mmreuse.networks.record import zeros_of
 from mmreuse.networks.references import load_weights
 from mmreuse.utils.files.io import load_checkpoint, load_tensors
-from mmreuse.utils.state_fit import load_strictly, weights_of
+from mmreuse.utils.files.state_fit import load_strictly, weights_of
 
 _ORIGINAL, _MASK = '_orig', '_mask'
 

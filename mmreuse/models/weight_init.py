@@ -6,8 +6,8 @@ from torch import nn
 
 from mmreuse.errors import ArtefactError
 from mmreuse.registry import WEIGHT_INITIALIZERS
+from mmreuse.utils.files.state_fit import load_strictly, load_what_fits, weights_of
 from mmreuse.utils.names import nearest
-from mmreuse.utils.state_fit import load_strictly, load_what_fits, weights_of
 
 
 @WEIGHT_INITIALIZERS.register_module(name='Pretrained')

@@ -15,7 +15,7 @@ from mmreuse.networks.network_file import read
 from mmreuse.networks.record import set_record
 from mmreuse.utils.files.atomic import atomic_path
 from mmreuse.utils.files.io import PathLike, load_checkpoint, state_hash
-from mmreuse.utils.state_fit import check_fit
+from mmreuse.utils.files.state_fit import check_fit
 
 _MASK = '_mask'
 #: What the published files call a head.

@@ -26,7 +26,7 @@ from mmreuse.networks.record import (
 )
 from mmreuse.utils.files.io import PathLike, load_tensors, save_tensors, state_hash
 from mmreuse.utils.files.manifest import versions
-from mmreuse.utils.state_fit import check_fit
+from mmreuse.utils.files.state_fit import check_fit
 
 FORMAT = 1
 _KEY = 'network'

@@ -15,8 +15,8 @@ from mmreuse.utils.configs.files import read_config
 from mmreuse.utils.files.io import PathLike, load_checkpoint
 from mmreuse.utils.files.results import result_of
 from mmreuse.utils.files.safe_loading import checkpoint_path
+from mmreuse.utils.files.state_fit import load_strictly, weights_of
 from mmreuse.utils.names import refuse_unknown
-from mmreuse.utils.state_fit import load_strictly, weights_of
 
 _CONFIGS = ('.py', '.yml', '.yaml', '.json')
 _KEYS = {'config': ('config', 'checkpoint', 'options'), 'base': ('base', 'weights', 'options'),

@@ -1,4 +1,4 @@
 """Files, hashes, caches and manifests: what every other room may use."""
-from mmreuse.utils.paths import data_root
+from mmreuse.utils.files.paths import data_root
 
 __all__ = ['data_root']

@@ -13,7 +13,7 @@ from mmreuse.pruning import prune_channels
 from mmreuse.reassembly.zoo.nodes import member_nodes
 from mmreuse.reassembly.zoo.zoo import build_member, parse_zoo
 from mmreuse.utils.files.io import load_checkpoint
-from mmreuse.utils.state_fit import load_strictly
+from mmreuse.utils.files.state_fit import load_strictly
 
 
 @pytest.fixture(scope='module')

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from mmreuse.errors import ArtefactError
-from mmreuse.utils.state_fit import load_strictly, load_what_fits, weights_of
+from mmreuse.utils.files.state_fit import load_strictly, load_what_fits, weights_of
 
 
 class Net(nn.Module):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmreuse.command_line import ToolParser, run_tool, save_weights
-from mmreuse.utils.paths import data_root
+from mmreuse.utils.files.paths import data_root
 
 if TYPE_CHECKING:
     from torch import Tensor

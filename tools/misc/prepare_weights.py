@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from mmreuse.command_line import ToolParser
-from mmreuse.utils.paths import data_root
+from mmreuse.utils.files.paths import data_root
 
 CONVERTERS = Path(__file__).parents[1] / 'model_converters'
 #: Output, package, whether it is a source distribution, converter.

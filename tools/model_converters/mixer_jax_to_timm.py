@@ -53,7 +53,7 @@ def run(args: Namespace) -> None:
     import torch
 
     from mmreuse.utils.files.io import file_hash, load_arrays
-    from mmreuse.utils.state_fit import check_fit
+    from mmreuse.utils.files.state_fit import check_fit
     state = convert(load_arrays(args.arrays))
     with torch.device('meta'):
         check_fit(timm.create_model(args.model).state_dict(), state, f'{args.arrays}: the file is of another network',

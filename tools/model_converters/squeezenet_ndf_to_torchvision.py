@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from mmreuse.command_line import ToolParser, run_tool, save_weights
 from mmreuse.errors import ArtefactError
-from mmreuse.utils.paths import data_root
+from mmreuse.utils.files.paths import data_root
 
 if TYPE_CHECKING:
     import numpy as np

@@ -16,7 +16,7 @@ from mmreuse.pruning import apply_masks, prune_weights
 from mmreuse.registry import HOOKS, SALIENCIES
 from mmreuse.utils.configs.methods import MethodLike, find_method
 from mmreuse.utils.files.io import load_checkpoint, state_hash
-from mmreuse.utils.state_fit import load_strictly, weights_of
+from mmreuse.utils.files.state_fit import load_strictly, weights_of
 
 _KEEP = ('none', 'frozen')
 

@@ -22,8 +22,8 @@ from mmreuse.reassembly.zoo.structures import Adapter
 from mmreuse.reassembly.zoo.zoo import ZooEntry, parse_zoo
 from mmreuse.registry import MODELS
 from mmreuse.utils.files.io import load_checkpoint
+from mmreuse.utils.files.state_fit import load_strictly, weights_of
 from mmreuse.utils.names import refuse_other
-from mmreuse.utils.state_fit import load_strictly, weights_of
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from mmreuse.modularization import apply_masks, mask_parameters, masked_tensors,
 from mmreuse.registry import MODELS
 from mmreuse.utils.files.io import PathLike, load_checkpoint
 from mmreuse.utils.files.safe_loading import checkpoint_path
-from mmreuse.utils.state_fit import load_strictly, weights_of
+from mmreuse.utils.files.state_fit import load_strictly, weights_of
 
 #: What torchvision, timm and mmpretrain call the layers behind the pooled features.
 _CLASSIFIER = re.compile(r'(head|fc|classifier)\.')

@@ -19,7 +19,7 @@ from mmreuse.models.classifiers.sources import Scatter, build_source, class_scor
 from mmreuse.networks.record import record_of, set_record
 from mmreuse.registry import MODELS
 from mmreuse.utils.class_split import Classes, resolve_tasks
-from mmreuse.utils.state_fit import check_fit
+from mmreuse.utils.files.state_fit import check_fit
 
 
 @MODELS.register_module()

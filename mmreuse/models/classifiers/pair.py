@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mmreuse.errors import ConfigError, DataError
 from mmreuse.registry import MODELS
 from mmreuse.utils.files.io import load_checkpoint
-from mmreuse.utils.state_fit import load_strictly, weights_of
+from mmreuse.utils.files.state_fit import load_strictly, weights_of
 
 
 @MODELS.register_module()

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.models.backbones import CifarResNet
 from mmreuse.utils.files.io import load_arrays, load_checkpoint
-from mmreuse.utils.state_fit import check_fit
+from mmreuse.utils.files.state_fit import check_fit
 
 _PREFIX = re.compile(r'^(module|model|params|batch_stats)\.')
 #: From the MLP-Mixer that modules are published for to timm's, in the order in which they are replaced.

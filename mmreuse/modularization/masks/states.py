@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from mmreuse.graph import copy_model
 from mmreuse.modularization.masks.masks import MaskedLayer, mask_parameters, masked_tensors, problem_masks
 from mmreuse.utils.files.io import state_hash
-from mmreuse.utils.state_fit import check_fit
+from mmreuse.utils.files.state_fit import check_fit
 
 
 def frozen_hash(model: nn.Module) -> str:

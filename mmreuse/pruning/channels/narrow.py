@@ -9,7 +9,7 @@ from mmreuse.errors import ArtefactError, SpaceError
 from mmreuse.graph import FeatureSpace, NarrowAttention, Select, TracedModel, repaired, transform
 from mmreuse.registry import LAYERS
 from mmreuse.statistics import inputs_for
-from mmreuse.utils.state_fit import check_fit
+from mmreuse.utils.files.state_fit import check_fit
 
 LAYERS.register_module(module=NarrowAttention)
 

@@ -13,9 +13,9 @@ from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.reassembly.zoo.entry import ZooEntry
 from mmreuse.utils.files.downloads import content_hash, download_path, fetch
 from mmreuse.utils.files.io import load_checkpoint
+from mmreuse.utils.files.paths import data_root
+from mmreuse.utils.files.state_fit import load_strictly, present_name
 from mmreuse.utils.names import nearest
-from mmreuse.utils.paths import data_root
-from mmreuse.utils.state_fit import load_strictly, present_name
 
 
 @contextmanager
