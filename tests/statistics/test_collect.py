@@ -225,7 +225,7 @@ def test_batches_of_every_kind_become_images():
     model.data_preprocessor = lambda data, training: dict(inputs=data['inputs'] * 2, training=training)
     assert torch.equal(images_of(dict(inputs=images), model), images * 2)
     assert torch.equal(images_of((images, labels), model), images)
-    for bad, message in ((dict(image=images), 'dict holds no images'), (None, 'NoneType'), (images[:0], 'is empty'),
+    for bad, message in ((dict(pixels=images), 'dict holds no images'), (None, 'NoneType'), (images[:0], 'is empty'),
                          (images.byte(), 'uint8')):
         with pytest.raises(DataError, match=message):
             images_of(bad, nn.Identity())
