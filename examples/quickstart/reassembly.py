@@ -15,7 +15,7 @@ from mmreuse.reassembly.search.bounds import Bounds
 from mmreuse.reassembly.similarity.similarity_matrix import load_similarity
 from mmreuse.utils.cost.complexity import count_macs, count_params
 from mmreuse.utils.cost.latency import measure_latency
-from mmreuse.utils.files.atomic import atomic_path, atomic_write
+from mmreuse.utils.files.atomic import atomic_path
 from mmreuse.visualization import Report, draw_learning_curves, draw_pareto, draw_partition, draw_similarity
 
 ZOO = ('resnet', 'wide-resnet', 'convnext', 'vit')
@@ -31,8 +31,10 @@ def reassemble_digits(folder: Path, report: Report) -> None:
     zoo = [Trained(name, CONFIGS / f'{name}_digits.py', folder / 'zoo' / name, {}) for name in ZOO]
     for member in zoo:
         member.fit()
-    config = _pipeline_config(folder)
-    run_config(config, 'DeRyRunner', work_dir=folder / 'dery')
+    config = CONFIGS / 'dery_digits.py'
+    members = {entry.key: number for number, entry in enumerate(Config.fromfile(config).zoo)}
+    run_config(config, 'DeRyRunner', work_dir=folder / 'dery', options={
+        f'zoo.{members[member.name]}.weights': str(member.checkpoint.resolve()) for member in zoo})
     best = folder / 'dery' / 'reassembly' / 'rank1.py'
     runs = [
         Trained('reassembled', best, folder / 'reassembled', {}),
@@ -75,17 +77,6 @@ def _digits() -> torch.Tensor:
     data = Digits()
     images = torch.stack([torch.from_numpy(data.get_data_info(number)['img']) for number in range(512)])
     return (images.permute(0, 3, 1, 2).float() - 78) / 94
-
-
-def _pipeline_config(folder: Path) -> Path:
-    """The config of the pipeline, with the zoo of this run."""
-    cfg = Config.fromfile(CONFIGS / 'dery_digits.py')
-    for entry in cfg.zoo:
-        entry.weights = str(Trained('', Path(), folder / 'zoo' / entry.key, {}).checkpoint.resolve())
-    path = folder / 'dery_digits.py'
-    with atomic_write(path) as file:
-        file.write(cfg.pretty_text)
-    return path
 
 
 def _rows(runs: Sequence[Trained]) -> list[tuple[str, ...]]:
