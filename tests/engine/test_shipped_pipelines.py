@@ -49,8 +49,9 @@ def run(name, folder, **options):
 @pytest.mark.parametrize('name, words', [
     ('prune', 'trained for 6 epochs, pruned to 67% of the MACs by magnitude, renormalized by reset'),
     ('merge', 'merged as wholes by zip, renormalized by reset, a module for 3 and 8 with 20% of the weights'),
-    ('reassemble', 'assembled of blocks of (first.*second|second.*first), trained for 4 epochs, pruned'),
-    ('zoo', 'assembled of blocks of (first.*second|second.*first), trained for 4 epochs'),
+    # Whose blocks are best, the probe says: the two networks know the same, and one alone may win.
+    ('reassemble', 'assembled of blocks of (first|second).*, trained for 4 epochs, pruned'),
+    ('zoo', 'assembled of blocks of (first|second).*, trained for 4 epochs'),
 ])
 def test_the_last_stage_runs_without_mmreuse(name, words, trained, tmp_path):
     for net in 'ab':
