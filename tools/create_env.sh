@@ -57,7 +57,11 @@ if cmp --silent "$lock" "$stamp"; then
 fi
 
 echo "mmreuse: installing $lock into $venv ($size)"
-[ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+if [ -f "$stamp" ]; then  # ours, from another lock: what that had and this one lacks would stay
+  "$("$python" -c 'import sys; print(sys._base_executable)')" -m venv --clear "$venv"
+elif [ ! -x "$venv/bin/python" ]; then
+  "$python" -m venv "$venv"
+fi
 # The lock is complete, so nothing is resolved: what CI ran is what is installed.
 export MMCV_WITH_OPS=0 PIP_DISABLE_PIP_VERSION_CHECK=1
 "$venv/bin/python" -m pip install --quiet --no-deps -r "$lock"
