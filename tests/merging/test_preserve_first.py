@@ -59,13 +59,6 @@ def sweep(graphs: list[TracedModel], matchers: dict, starts: list, size: int = S
     return study, study.places(starts, test)
 
 
-def test_images() -> Tensor:
-    return torch.cat([images(3, SIZE), images(2, SIZE) - 1])
-
-
-test_images.__test__ = False
-
-
 # -- points and counts -------------------------------------------------------------------
 
 

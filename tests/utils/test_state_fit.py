@@ -74,7 +74,7 @@ def test_a_network_in_a_wrapper_takes_plain_names():
 
 def test_a_part_that_is_called_module_keeps_its_name():
     model = nn.ModuleDict(dict(module=nn.Linear(2, 2), head=nn.Linear(2, 2)))
-    load_strictly(model, weights_of(model.state_dict(), 'some.pth'), 'some.pth')
+    assert load_strictly(model, weights_of(model.state_dict(), 'some.pth'), 'some.pth') == []
 
 
 def test_missing_counters_of_batches_are_no_fault():
