@@ -63,6 +63,7 @@ class Subject:
     inputs: Tensor
     folder: Path
 
+    @cached_property
     def facts(self) -> dict[str, Any]:
         """Return the columns that hold on every engine."""
         if isinstance(self.network, nn.Module):
@@ -146,7 +147,7 @@ class _Cell:
 
     def __init__(self, subject: Subject, engine: str, threads: int) -> None:
         self.subject, self.engine, self.threads = subject, engine, threads
-        self.row: dict[str, Any] = dict(network=subject.name, engine=engine, **subject.facts())
+        self.row: dict[str, Any] = dict(network=subject.name, engine=engine, **subject.facts)
 
     def load(self, images: Tensor) -> EngineProcess:
         """Start the process, and compare what it computes with PyTorch.
