@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmreuse.deployment.export import check_outputs, export_onnx
+from mmreuse.deployment.export import check_outputs
+from mmreuse.deployment.export_network import export
 from mmreuse.deployment.latency import time_processes
 from mmreuse.deployment.onnx_notes import read_notes
 from mmreuse.deployment.process import EngineProcess, require
-from mmreuse.deployment.program import export_program
 from mmreuse.errors import ArtefactError, ConfigError, MMReuseError
 from mmreuse.graph import fresh_copy
 from mmreuse.networks import record_of
@@ -89,7 +89,7 @@ class Subject:
             return self.network
         path = self.folder / ('network.pt2' if engine == 'torch' else 'network.onnx')
         if not path.is_file():
-            (export_program if engine == 'torch' else export_onnx)(self.network, self.inputs, path)
+            export(self.network, path, self.inputs)
         return path
 
 
