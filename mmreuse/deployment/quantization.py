@@ -175,23 +175,20 @@ def _write(tools: object, source: Path, file: Path, images: Tensor, levels: int)
         import_module('onnxruntime.quantization.shape_inference').quant_pre_process(
             str(source), str(prepared), skip_symbolic_shape=True)
         tools.quantize_static(
-            str(prepared), str(file), _reader(tools, prepared, images), per_channel=True, reduce_range=levels < LEVELS,
+            str(prepared), str(file), _reader(tools, images), per_channel=True, reduce_range=levels < LEVELS,
             activation_type=tools.QuantType.QUInt8, weight_type=tools.QuantType.QInt8)
     finally:
         root.setLevel(level)
 
 
-def _reader(tools: object, file: Path, images: Tensor) -> object:
+def _reader(tools: object, images: Tensor) -> object:
     """Return images as ONNX Runtime's quantization asks for them."""
-    name, = (each.name for each in import_module('onnx').load(str(file)).graph.input)
+    parts = iter(images.cpu().split(_BATCH))
 
     class Reader(tools.CalibrationDataReader):
-        def __init__(self) -> None:
-            self.parts = iter(images.cpu().split(_BATCH))
-
         def get_next(self) -> dict[str, np.ndarray] | None:
-            part = next(self.parts, None)
-            return None if part is None else {name: part.numpy()}
+            part = next(parts, None)
+            return None if part is None else {'input': part.numpy()}  # as `export_onnx` calls the only one
 
     return Reader()
 
