@@ -114,7 +114,7 @@ class BudgetReport(Tabular):
         return lines
 
 
-def compare_costs(original: nn.Module, pruned: nn.Module, image: Tensor, cost: Any, repeats: int = 100) -> BudgetReport:
+def compare_costs(original: nn.Module, pruned: nn.Module, image: Tensor, cost: Any) -> BudgetReport:
     """Set what a pruned network costs beside the original, and note its latency as metrics of its record.
 
     Args:
@@ -122,7 +122,6 @@ def compare_costs(original: nn.Module, pruned: nn.Module, image: Tensor, cost: A
         pruned: As :func:`mmreuse.pruning.prune_channels` made it.
         image: One, (1, ...).
         cost: That was limited; a :class:`LatencyCost` is measured, the networks in turns.
-        repeats: Passes that count.
     """
     networks = dict(original=original, pruned=pruned)
     counts = {name: dict(parameters=count_params(each), macs=count_macs(each, (image,)))
@@ -136,7 +135,8 @@ def compare_costs(original: nn.Module, pruned: nn.Module, image: Tensor, cost: A
     latency = {}
     if isinstance(cost, LatencyCost):
         images = torch.randn(cost.batch_size, *image.shape[1:], generator=torch.Generator().manual_seed(0)).to(image)
-        latency, = compare_latency(networks, images, [cost.engine], threads=cost.threads, repeats=repeats).values()
+        latency, = compare_latency(networks, images, [cost.engine], threads=cost.threads,
+                                   repeats=cost.repeats).values()
         metrics = {f'budget/{name}_{kind}_ms': value for name in networks for kind, value in (
             ('predicted', predicted[name]), ('measured', 1e3 * latency[name].low))}
         set_record(pruned, replace(record_of(pruned), metrics=metrics))
