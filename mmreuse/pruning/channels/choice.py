@@ -2,7 +2,7 @@
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import ceil, floor
 
 import torch
@@ -196,7 +196,7 @@ def keep_share(graph: TracedModel, scores: Mapping[str, Tensor], share: float, *
     Returns:
         dict[str, Select]: For every space that shrinks.
     """
-    kept = {name: max(1, floor(share * len(score) + 0.5), ceil(minimum * len(score)))
+    kept = {name: max(floor(share * len(score) + 0.5), least_width(len(score), minimum))
             for name, score in scores.items()}
     return most_salient(scores, _rounded(graph, kept, multiple))
 
@@ -235,7 +235,7 @@ def _order(scores: Mapping[str, Tensor], minimum: float, relative: bool) -> list
     """Return the space of every member that may go, least salient first."""
     names, values = [], [torch.zeros(0, dtype=torch.float64)]
     for name, score in scores.items():
-        free = len(score) - max(1, ceil(minimum * len(score)))
+        free = len(score) - least_width(len(score), minimum)
         scale = score.mean() if relative and score.sum() > 0 else 1.
         names += [name] * free
         values.append(score.sort().values[:free] / scale)
@@ -243,7 +243,18 @@ def _order(scores: Mapping[str, Tensor], minimum: float, relative: bool) -> list
 
 
 def _rounded(graph: TracedModel, widths: Mapping[str, int], multiple: int) -> dict[str, int]:
-    """Widths rounded up to multiples, but for numbers of heads."""
-    heads = {space.block_space for space in graph.spaces.values()}
-    return {name: width if name in heads else min(graph.spaces[name].size, ceil(width / multiple) * multiple)
+    """Widths rounded up to whole steps."""
+    steps = width_steps(graph, widths, multiple)
+    return {name: min(graph.spaces[name].size, ceil(width / steps[name]) * steps[name])
             for name, width in widths.items()}
+
+
+def width_steps(graph: TracedModel, spaces: Iterable[str], multiple: int) -> dict[str, int]:
+    """Return what widths are multiples of, by name of the space: 1 for heads, which are counted one by one."""
+    heads = {space.block_space for space in graph.spaces.values()}
+    return {name: 1 if name in heads else multiple for name in spaces}
+
+
+def least_width(size: int, minimum: float) -> int:
+    """Return how many members a space of some size keeps at least, where it keeps a minimal share."""
+    return max(1, ceil(minimum * size))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mmreuse.errors import ConfigError
 from mmreuse.graph import Select, TracedModel
-from mmreuse.pruning.channels.choice import most_salient
+from mmreuse.pruning.channels.choice import least_width, most_salient, width_steps
 from mmreuse.pruning.channels.parts import byte_tables, mac_tables, parameter_tables
 from mmreuse.pruning.channels.widths import CostTable, WidthChoice, choose_widths, cost_of, kept_saliency
 
@@ -96,14 +96,11 @@ def candidate_widths(graph: TracedModel, spaces: Sequence[str], multiple: int = 
             counted one by one.
         minimum: Share that is kept at least.
     """
-    heads = {space.block_space for space in graph.spaces.values()}
     found = {}
-    for name in spaces:
+    for name, step in width_steps(graph, spaces, multiple).items():
         size = graph.spaces[name].size
-        step = 1 if name in heads else multiple
         step *= ceil(size / step / MOST_CANDIDATES)
-        least = max(1, ceil(minimum * size))
-        found[name] = [*range(ceil(least / step) * step, size, step), size]
+        found[name] = [*range(ceil(least_width(size, minimum) / step) * step, size, step), size]
     return found
 
 
