@@ -35,9 +35,9 @@ from mmreuse.utils.cost.complexity import count_macs
 from mmreuse.utils.files.io import write_json
 
 
-def latencies(net: nn.Module, pruned: nn.Module, batch: int, repeats: int = 100) -> dict[str, float]:
+def latencies(net: nn.Module, pruned: nn.Module, like: Tensor, batch: int, repeats: int = 100) -> dict[str, float]:
     """Milliseconds of both, in turns: the 10th percentile, and the median."""
-    image = torch.randn(batch, *INPUT, generator=torch.Generator().manual_seed(0))
+    image = torch.randn(batch, *like.shape[1:], generator=torch.Generator().manual_seed(0))
     found, = compare_latency(dict(dense=net, pruned=pruned), image, ['onnxruntime'], repeats=repeats).values()
     return {f'{name}_{kind}_ms': round(1e3 * getattr(each, kind), 4) for name, each in found.items()
             for kind in ('low', 'median')}
@@ -69,7 +69,7 @@ def theirs(net: nn.Module, image: Tensor, share: float, batch: int) -> dict:
         except ZeroDivisionError:  # it has removed all heads of a transformer
             low = middle + 1
             continue
-        times = latencies(net, pruned, batch, 40)
+        times = latencies(net, pruned, image, batch, 40)
         if times['pruned_low_ms'] <= share * times['dense_low_ms']:
             low, best = middle + 1, (middle / 20, pruned)
         else:
@@ -86,7 +86,6 @@ def distilled(net: nn.Module, start: nn.Module, images: Tensor, steps: int) -> n
     return student.eval()
 
 
-INPUT = (3, 32, 32)
 UNTRAINED = 'efficientnet-lite0'
 
 
@@ -111,7 +110,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def measure(args: argparse.Namespace) -> None:
     """Fill the file of rows."""
-    global INPUT
     torch.set_num_threads(1)
     warnings.filterwarnings('ignore')
     DefaultScope.get_instance('beside', scope_name='mmreuse')
@@ -126,7 +124,6 @@ def measure(args: argparse.Namespace) -> None:
         train = folders(args.data, 'train', shown)
         test = folders(args.data, 'test', args.test)
         net = vgg(train) if args.net == 'vgg11' else RESNETS[args.net](args.weights, 'all')
-    INPUT = tuple(train[0].shape[1:])
     image, loader = torch.zeros_like(train[0][:1]), DataLoader(TensorDataset(*(x[:args.images] for x in train)), 100)
     prune = {'mmreuse': lambda share, batch: ours(net, image, share, batch, loader, args)}
     if args.torch_pruning:
@@ -153,7 +150,7 @@ def row(net: nn.Module, prune: Callable[[], dict], image: Tensor, batch: int, tr
     except InfeasibleError as error:
         return dict(infeasible=str(error))
     pruned, calibrated = found.pop('pruned'), found.pop('calibrated', None)
-    found |= latencies(net, pruned, batch) | dict(macs=count_macs(pruned, (image,)) / count_macs(net, (image,)))
+    found |= latencies(net, pruned, image, batch) | dict(macs=count_macs(pruned, (image,)) / count_macs(net, (image,)))
     if args.net == UNTRAINED:
         return found
     found['accuracy'] = accuracy(pruned, test)
