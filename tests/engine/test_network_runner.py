@@ -2,9 +2,12 @@
 import pytest
 import torch
 from job_nets import DIGITS, PREPROCESSING, config, model, random_file, run
+from torch import nn
 
-from mmreuse.errors import MMReuseError
+from mmreuse.engine.jobs.job import example
+from mmreuse.errors import ConfigError, MMReuseError
 from mmreuse.networks import describe, load, record_of
+from mmreuse.networks.record import Record, set_record
 from mmreuse.registry import Job
 from mmreuse.utils.files.io import read_json
 
@@ -124,3 +127,11 @@ def test_what_does_not_fit_is_refused_before_work(job, wrong, words, nets, tmp_p
         run(path)
     assert all(word in str(caught.value) for word in words), str(caught.value)
     assert not list((tmp_path / 'job').rglob('network.safetensors'))
+
+
+def test_without_images_the_record_says_what_a_network_takes():
+    net = set_record(nn.Linear(3, 2).double(), Record({}, inputs=[[[1, 3], 'float32']]))
+    found = example([net], None)
+    assert found.shape == (1, 3) and found.dtype is torch.float64
+    with pytest.raises(ConfigError, match='give a train_dataloader'):
+        example([nn.Linear(3, 2)], None)

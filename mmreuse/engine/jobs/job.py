@@ -98,7 +98,7 @@ def example(networks: Sequence[nn.Module], images: Iterable | None) -> Tensor:
     first = next(iter(images), None) if images is not None else None
     if first is not None:
         return torch.zeros_like(images_of(first, networks[0])[:1])
-    known = zeros_of(record_of(networks[0]).inputs)
+    known = zeros_of(record_of(networks[0]).inputs, networks[0])
     if not known:
         raise ConfigError('it is not known what the networks take: give a train_dataloader.')
     return known[0]
