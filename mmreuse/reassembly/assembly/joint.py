@@ -1,13 +1,14 @@
 """Joints of assembled networks: what arrives in front of a block, and what the block received in its own network."""
 from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from mmreuse.errors import DataError
-from mmreuse.graph import Layout, Size, endpoints
+from mmreuse.graph import Layout, Size, endpoints, tensors_in
 from mmreuse.reassembly.assembly.adapters import StitchingLayer, hand_over, to_layout
 from mmreuse.reassembly.zoo.outputs import as_seen_by, as_vectors
 from mmreuse.reassembly.zoo.structures import Node
@@ -44,14 +45,10 @@ class Joint:
 
     def wanted(self, images: Tensor, size: Size) -> Tensor:
         """Return the block's input in its own network for the same images, as a map (N, C, *size)."""
-        images = as_seen_by(self.entry, images, self.preprocess)
-        x = _input_of(self.source, endpoints(self.node.name)[0], images)
-        if self.node.in_layout == 'nlc':
-            x, grid = _drop_extra_tokens(x, tuple(images.shape[-2:]))
-        else:
-            grid = tuple(x.shape[-2:] if self.node.in_layout == 'nchw' else x.shape[1:3])
-        x = to_layout(x, grid, self.node.in_layout, 'nchw')
-        return _resized(x, size)
+        images, layout = as_seen_by(self.entry, images, self.preprocess), self.node.in_layout
+        x = _reach(self.source, endpoints(self.node.name)[0], images, before=True)
+        x, grid = _positions(x, layout, tuple(images.shape[-2:]))
+        return _resized(to_layout(x, grid, layout, 'nchw'), size)
 
     def ends(self, images: Tensor, arriving: Tensor | None = None) -> Tensor:
         """Return the outputs of the block's own network, (N, D).
@@ -74,12 +71,10 @@ class Joint:
 
     def _like(self, own: Tensor, arriving: Tensor, image: Size) -> Tensor:
         """Return a map in the layout and size of the block's own input, with the extra tokens of that."""
-        if self.node.in_layout != 'nlc':
-            grid = tuple(own.shape[-2:] if self.node.in_layout == 'nchw' else own.shape[1:3])
-            return to_layout(_resized(arriving, grid), grid, 'nchw', self.node.in_layout)
-        tokens, grid = _drop_extra_tokens(own, image)
-        extra = own[:, :own.shape[1] - tokens.shape[1]]
-        return torch.cat([extra, to_layout(_resized(arriving, grid), grid, 'nchw', 'nlc')], 1)
+        layout = self.node.in_layout
+        positions, grid = _positions(own, layout, image)
+        x = to_layout(_resized(arriving, grid), grid, 'nchw', layout)
+        return torch.cat([own[:, :own.shape[1] - positions.shape[1]], x], 1) if layout == 'nlc' else x
 
 
 def _resized(x: Tensor, size: Size) -> Tensor:
@@ -88,51 +83,38 @@ def _resized(x: Tensor, size: Size) -> Tensor:
 
 def features_of(model: nn.Module, node: Node, images: Tensor) -> Features:
     """Return what a node gives for images, without extra tokens, the size of its map, and its layout."""
-    found = []
-
-    def stop(_: nn.Module, __: tuple, output: Tensor | tuple) -> None:
-        found.append(output if isinstance(output, Tensor) else output[0])
-        raise _Reached
-
-    _run_until(model, model.get_submodule(endpoints(node.name)[1]).register_forward_hook(stop), images)
-    if not found:
-        raise DataError(f"module '{node.name}' of {type(model).__name__} did not run.")
-    x = found[0]
-    if node.out_layout == 'nlc':
-        return *_drop_extra_tokens(x, tuple(images.shape[-2:])), 'nlc'
-    return x, tuple(x.shape[-2:] if node.out_layout == 'nchw' else x.shape[1:3]), node.out_layout
+    x = _reach(model, endpoints(node.name)[1], images, before=False)
+    return *_positions(x, node.out_layout, tuple(images.shape[-2:])), node.out_layout
 
 
 class _Reached(Exception):
     """Ends a forward pass at the place that was wanted."""
 
 
-def _run_until(model: nn.Module, handle: RemovableHandle, images: Tensor) -> None:
-    """Run a network until a hook ends the pass, and remove the hook."""
-    try:
-        model(images)
-    except _Reached:
-        pass
-    finally:
-        handle.remove()
-
-
-def _input_of(model: nn.Module, name: str, images: Tensor) -> Tensor:
-    """Return the input of module ``name``; the rest of the network does not run."""
+def _reach(model: nn.Module, name: str, images: Tensor, before: bool) -> Tensor:
+    """Return the input of module ``name``, or its output; the rest of the network does not run."""
     found = []
 
-    def stop(_: nn.Module, args: tuple, kwargs: dict) -> None:
-        found.append(next(value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)))
+    def stop(_: nn.Module, args: tuple, kwargs: dict, output: Any = None) -> None:
+        found.extend(tensors_in([args, kwargs] if before else output))
         raise _Reached
 
-    _run_until(model, model.get_submodule(name).register_forward_pre_hook(stop, with_kwargs=True), images)
+    module = model.get_submodule(name)
+    register = module.register_forward_pre_hook if before else module.register_forward_hook
+    with register(stop, with_kwargs=True), suppress(_Reached):
+        model(images)
     if not found:
         raise DataError(f"module '{name}' of {type(model).__name__} did not run.")
     return found[0]
 
 
-def _drop_extra_tokens(x: Tensor, image: Size) -> tuple[Tensor, Size]:
-    """Leave out the tokens in front that belong to no position; the map has the image's proportions."""
+def _positions(x: Tensor, layout: Layout, image: Size) -> tuple[Tensor, Size]:
+    """Leave out the tokens that belong to no position, and return the size of the map as well.
+
+    They stand in front; the map has the image's proportions.
+    """
+    if layout != 'nlc':
+        return x, tuple(x.shape[-2:] if layout == 'nchw' else x.shape[1:3])
     for extra in range(min(_MAX_EXTRA_TOKENS, x.shape[1] - 1) + 1):
         count = x.shape[1] - extra
         height = round((count * image[0] / image[1])**0.5)
