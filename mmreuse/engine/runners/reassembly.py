@@ -1,7 +1,8 @@
 """The last stage of deep model reassembly: the search for the best assemblies."""
 import hashlib
 from collections import Counter
-from functools import cached_property
+from collections.abc import Callable
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -112,17 +113,19 @@ class ReassemblyRunner(ZooStage):
         self._require_memory()
         assemblies, batches = self.assemblies(), self._batches()
         images = [images for images, _ in batches]
-        pieces = self._pieces(images, find_method(PROXIES, options['proxy']).fitted)
-        scorer = Scorer(pieces, batches, dict(options['proxy']), self._goals(images), log=self._log('scores'))
+        # By whether joints are fitted; scores and trainings of equal kind share what was built and fitted.
+        pieces = cache(partial(self._pieces, images))
+        scorer = Scorer(pieces(find_method(PROXIES, options['proxy']).fitted), batches, dict(options['proxy']),
+                        self._goals(images), log=self._log('scores'))
         joints = None if options['joints'] == 'similarity' else next_head_similarity(
             assemblies, self.zoo, images, self._preprocess())
         values = surrogate_values(assemblies, self.partition, self.similarity, joints)
         result = search(
             assemblies, scorer, options['bounds'], values=values, num_candidates=options['num_candidates'],
-            finalists=options['finalists'], seed=self.seed, trainings=self._trainings(images),
+            finalists=options['finalists'], seed=self.seed, trainings=self._trainings(pieces),
             callback=self._report)
         if options['latency']:
-            result = time_candidates(result, pieces, options['input_size'], top=options['top'])
+            result = time_candidates(result, scorer.pieces, options['input_size'], top=options['top'])
         emit_candidates(self.folder, result, self.zoo, self.nodes, num_classes=options['num_classes'],
                         input_size=options['input_size'], finetune=options['finetune'], top=options['top'])
         self._emit_random(assemblies, result.candidates[0])
@@ -154,7 +157,7 @@ class ReassemblyRunner(ZooStage):
         self.logger.info(f'reassembly: the teacher is {teacher}')
         return outputs_of(self.zoo[teacher], images, self._preprocess())
 
-    def _trainings(self, images: list[Tensor]) -> ShortTrainings | None:
+    def _trainings(self, pieces: Callable[[bool], ComponentCache]) -> ShortTrainings | None:
         """Return the short trainings that rank candidates, started as that of the written configs, if there are any."""
         options = self.settled
         if options['budget'] is None:
@@ -162,7 +165,7 @@ class ReassemblyRunner(ZooStage):
         config = load_finetune(options['finetune'], options['num_classes'])
         fitted = any(hook['type'] == 'StitchingInitHook' for hook in config.get('custom_hooks') or [])
         data = [torch.cat(each) for each in zip(*self._loaded(options['budget'].samples), strict=True)]
-        return ShortTrainings(self._pieces(images, fitted), *data, options['budget'], seed=self.seed,
+        return ShortTrainings(pieces(fitted), *data, options['budget'], seed=self.seed,
                               fixed_blocks=config.get('model', {}).get('backbone', {}).get('block_fixed', True),
                               log=self._log('trainings'))
 
