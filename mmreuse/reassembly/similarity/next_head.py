@@ -8,6 +8,7 @@ outputs are features, it is the share of their variance that is left, ``1 - ||p 
 least 0.
 """
 from collections.abc import Mapping, Sequence
+from functools import cache
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from mmreuse.reassembly.assembly.adapters import build_adapter
 from mmreuse.reassembly.assembly.joint import Features, Joint, features_of
 from mmreuse.reassembly.assembly.stitching_init import RIDGE, fit_joint
 from mmreuse.reassembly.search.trellis import Assemblies, Choice
-from mmreuse.reassembly.zoo.outputs import as_seen_by
+from mmreuse.reassembly.zoo.outputs import as_seen_by, outputs_of
 from mmreuse.reassembly.zoo.structures import Block
 from mmreuse.reassembly.zoo.zoo import Preprocess, ZooEntry, build_member
 from mmreuse.utils.hooks import forward_hooks
@@ -37,12 +38,13 @@ def next_head_similarity(assemblies: Assemblies, zoo: Mapping[str, ZooEntry], im
     Returns:
         list: By position after the first, one value per choice, (n,) float64 in [0, 1].
     """
+    own = cache(lambda model: outputs_of(zoo[model], images, preprocess))
     known: dict[tuple, float] = {}
 
     def value(choice: Choice, before: Block, block: Block) -> float:
         key = (before.model, before.last, block.model, block.first, choice.adapter)
         if key not in known:
-            known[key] = _similarity(choice, before, block, assemblies, zoo, images, preprocess)
+            known[key] = _similarity(choice, before, block, own(block.model), assemblies, zoo, images, preprocess)
         return known[key]
 
     return [np.array([value(choice, earlier[choice.source].block, states[choice.target].block) for choice in choices])
@@ -51,8 +53,8 @@ def next_head_similarity(assemblies: Assemblies, zoo: Mapping[str, ZooEntry], im
 
 
 @torch.no_grad()
-def _similarity(choice: Choice, before: Block, block: Block, assemblies: Assemblies, zoo: Mapping[str, ZooEntry],
-                images: Sequence[Tensor], preprocess: Preprocess) -> float:
+def _similarity(choice: Choice, before: Block, block: Block, own: Tensor, assemblies: Assemblies,
+                zoo: Mapping[str, ZooEntry], images: Sequence[Tensor], preprocess: Preprocess) -> float:
     front, entry = build_member(zoo[before.model]), zoo[before.model]
     node = assemblies.nodes[before.model][before.last]
 
@@ -63,7 +65,6 @@ def _similarity(choice: Choice, before: Block, block: Block, assemblies: Assembl
     adapter = build_adapter(choice.adapter).to(images[0].device).eval()
     joint = Joint(arrive, zoo[block.model], assemblies.nodes[block.model][block.first], adapter, preprocess, front)
     fit_joint(joint, images, None, RIDGE)
-    own = torch.cat([joint.ends(batch) for batch in images])
     stitched = torch.cat([joint.ends(batch, joint.arriving(batch)) for batch in images])
     if _ends_in_head(joint.source, as_seen_by(joint.entry, images[0][:2], preprocess)):
         divergence = F.kl_div(stitched.log_softmax(1), own.log_softmax(1), reduction='batchmean', log_target=True)
