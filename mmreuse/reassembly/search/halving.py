@@ -82,7 +82,7 @@ class ShortTrainings:
         per_epoch = math.ceil(len(self.images) / budget.batch_size)
         self.iterations = round(budget.iterations or budget.epochs * per_epoch)
         self.made = 0
-        self._log = ScoreLog(log, dict(
+        self._log = ScoreLog(log, lambda: dict(
             data=state_hash(dict(images=images, labels=labels)), fixed_blocks=fixed_blocks, training_seed=seed,
             training=[budget.batch_size, budget.lr, budget.weight_decay, budget.held_out], **pieces.facts()))
 

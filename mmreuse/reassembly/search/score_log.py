@@ -16,17 +16,17 @@ class ScoreLog:
 
     Args:
         path: JSON-lines file that takes every score as it is made; None to keep none.
-        facts: Everything that a score depends on beside the genotype; JSON-encodable.
+        facts: Gives everything that a score depends on beside the genotype, JSON-encodable; asked if a file is kept.
 
     Raises:
         ArtefactError: The file belongs to other facts, or is none of this kind.
     """
 
-    def __init__(self, path: str | Path | None, facts: Mapping[str, Any]) -> None:
+    def __init__(self, path: str | Path | None, facts: Callable[[], Mapping[str, Any]]) -> None:
         self.path = None if path is None else Path(path)
         self._scores: dict[tuple[str, int], float] = {}
         if self.path is not None:
-            text = json.dumps(facts, sort_keys=True, default=str)
+            text = json.dumps(facts(), sort_keys=True, default=str)
             self._resume(hashlib.sha256(text.encode()).hexdigest())
 
     def get(self, genotype: Genotype, number: int, make: Callable[[], float]) -> float:

@@ -65,7 +65,7 @@ class Scorer:
         self._shared = shared_proxy(self._proxy, memory)
         self.num_batches = 1 if self._proxy.data_free else len(self.batches)
         self.evaluations = 0
-        self._log = ScoreLog(log, self._facts())
+        self._log = ScoreLog(log, self._facts)
 
     def score(self, genotype: Genotype, batch: int) -> float:
         """Score on one batch; NaN where the proxy has no finite value."""
