@@ -29,6 +29,7 @@ from mmengine.registry import init_default_scope
 from scipy.stats import kendalltau
 from torch import Tensor, nn
 
+from mmreuse.engine.classifiers import load_classifier
 from mmreuse.engine.run_config import configured, run_config
 from mmreuse.graph import copy_model
 from mmreuse.reassembly.assembly.genotype import genotype_hash
@@ -39,9 +40,8 @@ from mmreuse.reassembly.search.trellis import surrogate_values
 from mmreuse.reassembly.similarity.next_head import next_head_similarity
 from mmreuse.reassembly.zoo.outputs import outputs_of
 from mmreuse.reassembly.zoo.zoo import build_member
-from mmreuse.registry import MODELS
-from mmreuse.utils.files.io import load_checkpoint, read_json, write_json
-from mmreuse.utils.files.state_fit import load_strictly, weights_of
+from mmreuse.utils.files.io import read_json, write_json
+from mmreuse.utils.files.results import last_checkpoint
 
 WORK = Path(os.environ.get('SCORES_WORK_DIR') or 'work_dirs/scores')
 SEEDS = (0, 1, 2)
@@ -57,9 +57,8 @@ def digits(seed: int) -> tuple[Space, dict[str, nn.Module]]:
         config, member = f'configs/quickstart/{entry.key}_digits.py', folder / 'zoo' / entry.key
         if not (member / 'metrics.json').is_file():
             run_config(config, work_dir=member, options={'randomness.seed': seed, 'train_cfg.val_interval': 12})
-        entry.weights = str(Path((member / 'last_checkpoint').read_text().strip()).resolve())
-        members[entry.key] = MODELS.build(configured(config).model)
-        load_strictly(members[entry.key], weights_of(load_checkpoint(entry.weights), entry.weights), entry.weights)
+        entry.weights = str(last_checkpoint(member).resolve())
+        members[entry.key] = load_classifier(configured(config), entry.weights, 'cpu')
     splits = {split: (dict(split=split), 0, None) for split in ('train', 'val', 'test')}
     return Space(cfg, folder, seed, splits, iterations=4 * 38, budget=Budget(epochs=4), fitted=False), members
 

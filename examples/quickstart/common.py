@@ -9,10 +9,10 @@ from rich.table import Table
 from torch import nn
 
 from mmreuse.apis import evaluate
+from mmreuse.engine.classifiers import load_classifier
 from mmreuse.engine.run_config import configured, run_config
-from mmreuse.registry import MODELS
-from mmreuse.utils.files.io import load_checkpoint, read_json
-from mmreuse.utils.files.state_fit import load_strictly, weights_of
+from mmreuse.utils.files.io import read_json
+from mmreuse.utils.files.results import last_checkpoint
 
 CONFIGS = Path('configs/quickstart')
 METRIC = 'accuracy/top1'
@@ -50,15 +50,11 @@ class Trained:
 
     @property
     def checkpoint(self) -> Path:
-        return Path((self.folder / 'last_checkpoint').read_text().strip())
+        return last_checkpoint(self.folder)
 
     def build(self) -> nn.Module:
-        """The trained network, without what prepares its images."""
-        cfg = configured(self.config, options=self.options)
-        cfg.model.pop('data_preprocessor', None)
-        network = MODELS.build(cfg.model)
-        load_strictly(network, weights_of(load_checkpoint(self.checkpoint), self.checkpoint), self.checkpoint)
-        return network.eval()
+        """The trained network; from prepared images to scores."""
+        return load_classifier(configured(self.config, options=self.options), self.checkpoint, 'cpu')
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
