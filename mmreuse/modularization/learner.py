@@ -3,6 +3,7 @@ import copy
 import math
 from collections.abc import Collection, Iterator, Set
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -133,7 +134,7 @@ class _Problem:
                             'samples of others to be told from, several need samples of each.')
         return cls(images, original, labels, classes)
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """Return the hash of the samples and their labels."""
         return state_hash(dict(images=self.images, original=self.original))
@@ -194,8 +195,8 @@ class _Learner:
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         last = int(end * steps)
         gap = _INTERVAL * math.ceil((steps - last + 1) / (_LOOKS * _INTERVAL))
-        snapshots = Snapshots(folder, [state_hash(self.model), self.problem.hash, self.measured.hash, self.seed,
-                                       self.problem.classes, ratio, steps, lr, head_lr, end],
+        snapshots = Snapshots(folder, lambda: [state_hash(self.model), self.problem.hash, self.measured.hash, self.seed,
+                                               self.problem.classes, ratio, steps, lr, head_lr, end],
                               [optimizer, schedule, self.head])
         done, best, state = self._resume(snapshots)
         for step, places in enumerate(self._places(steps), 1):

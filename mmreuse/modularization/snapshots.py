@@ -1,7 +1,7 @@
 """Snapshots of a learning loop, from which a killed one resumes."""
 import hashlib
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,16 @@ class Snapshots:
 
     Args:
         folder: None: nothing is kept.
-        made_of: Settings, and hashes of networks and data, by which the file is named, so that no loop resumes another.
+        made_of: Returns settings, and hashes of networks and data, by which the file is named, so that no loop resumes
+            another; called where there is a folder.
         parts: What has a state dict, in its order.
     """
 
-    def __init__(self, folder: PathLike | None, made_of: Any, parts: Iterable[Any]) -> None:
-        name = hashlib.sha256(to_json(made_of, 'settings of the loop').encode()).hexdigest()[:16]
-        self.path = None if folder is None else Path(folder) / f'{name}.pth'
+    def __init__(self, folder: PathLike | None, made_of: Callable[[], Any], parts: Iterable[Any]) -> None:
+        self.path = None
+        if folder is not None:
+            text = to_json(made_of(), 'settings of the loop')
+            self.path = Path(folder) / f'{hashlib.sha256(text.encode()).hexdigest()[:16]}.pth'
         self.parts = list(parts)
         self.last = time.monotonic()
 
