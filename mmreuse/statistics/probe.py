@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError, DataError
+from mmreuse.utils.hooks import linear_calls
 
 #: Penalties, relative to the mean variance of a feature times the number of images.
 PENALTIES = tuple(10.0**power for power in range(-6, 3))
@@ -20,18 +21,13 @@ def head_inputs(network: nn.Module, images: Tensor) -> Tensor:
     Raises:
         ConfigError: There is no linear layer that reads one vector an image.
     """
-    read: list[Tensor] = []
-    handles = [module.register_forward_pre_hook(lambda _module, args: read.append(args[0]))
-               for module in network.modules() if isinstance(module, nn.Linear)]
-    try:
+    with linear_calls(network, 1) as calls:
         network(images)
-    finally:
-        for handle in handles:
-            handle.remove()
-    if not read or read[-1].dim() != 2:
+    read = calls[0][1][0] if calls else None
+    if read is None or read.dim() != 2:
         raise ConfigError(f'{type(network).__name__} has no linear layer at its end that reads one vector an image; no '
                           'head can be solved for.')
-    return read[-1]
+    return read
 
 
 def fit_head(features: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,5 @@
 """Hooks of modules that last as long as a block."""
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -13,6 +14,23 @@ def forward_hooks(hooks: Mapping[nn.Module, Callable]) -> Iterator[None]:
         for module, hook in hooks.items():
             stack.enter_context(module.register_forward_hook(hook))
         yield
+
+
+@contextmanager
+def linear_calls(model: nn.Module, most: int | None = None) -> Iterator[deque[tuple[nn.Linear, tuple, Any]]]:
+    """Give a queue that holds, once the model has run in the block, its linear layers, their inputs and outputs.
+
+    Args:
+        model: Any.
+        most: So many of the last calls are held; None for all.
+    """
+    calls: deque[tuple[nn.Linear, tuple, Any]] = deque(maxlen=most)
+
+    def note(*call: Any) -> None:
+        calls.append(call)
+
+    with forward_hooks({module: note for module in model.modules() if isinstance(module, nn.Linear)}):
+        yield calls
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from mmreuse.errors import ConfigError
 from mmreuse.modularization.structured.moments import ClassMoments
 from mmreuse.statistics import logits_of, solve_ridge
-from mmreuse.utils.hooks import forward_hooks
+from mmreuse.utils.hooks import linear_calls
 from mmreuse.utils.modes import evaluating
 
 #: Of the mean variance of the features.
@@ -33,20 +33,14 @@ def final_layer(network: nn.Module, inputs: tuple) -> FinalLayer:
     Raises:
         ConfigError: It ends in something else.
     """
-    outputs: dict[str, Tensor] = {}
-    names = {module: name for name, module in network.named_modules() if isinstance(module, nn.Linear)}
-
-    def note(module: nn.Module, args: tuple, output: Tensor) -> None:
-        outputs[names[module]] = output
-
-    with evaluating(network), forward_hooks(dict.fromkeys(names, note)):
+    with evaluating(network), linear_calls(network) as calls:
         scores = logits_of(network(*inputs))
-    name = next((name for name, output in outputs.items() if output.dim() == 2 and output.shape == scores.shape
-                 and torch.equal(output, scores)), None)
-    if name is None:
+    layer = next((layer for layer, _, output in calls if output.dim() == 2 and output.shape == scores.shape
+                  and torch.equal(output, scores)), None)
+    if layer is None:
         raise ConfigError(f'{type(network).__name__} does not end in a linear layer whose outputs are the scores of '
                           'classes (images, classes): no head can be solved for in its place.')
-    layer = network.get_submodule(name)
+    name = next(name for name, module in network.named_modules() if module is layer)
     return FinalLayer(name, layer.in_features, layer.out_features)
 
 

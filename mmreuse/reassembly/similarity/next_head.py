@@ -22,7 +22,7 @@ from mmreuse.reassembly.search.trellis import Assemblies, Choice
 from mmreuse.reassembly.zoo.outputs import as_seen_by, outputs_of
 from mmreuse.reassembly.zoo.structures import Block
 from mmreuse.reassembly.zoo.zoo import Preprocess, ZooEntry, build_member
-from mmreuse.utils.hooks import forward_hooks
+from mmreuse.utils.hooks import linear_calls
 
 
 def next_head_similarity(assemblies: Assemblies, zoo: Mapping[str, ZooEntry], images: Sequence[Tensor],
@@ -75,8 +75,6 @@ def _similarity(choice: Choice, before: Block, block: Block, own: Tensor, assemb
 
 def _ends_in_head(network: nn.Module, images: Tensor) -> bool:
     """Return whether what a network gives is what a linear layer of it gives."""
-    given: list[Tensor] = []
-    with forward_hooks({module: lambda _module, _inputs, output: given.append(output)
-                        for module in network.modules() if isinstance(module, nn.Linear)}):
+    with linear_calls(network, 1) as calls:
         output = network(images)
-    return bool(given) and output is given[-1]
+    return any(output is given for _, _, given in calls)
