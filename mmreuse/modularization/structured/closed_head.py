@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError
-from mmreuse.modularization.structured.moments import ClassMoments
+from mmreuse.modularization.structured.moments import ClassMoments, profile
 from mmreuse.statistics import logits_of, solve_ridge
 from mmreuse.utils.hooks import linear_calls
 from mmreuse.utils.modes import evaluating
@@ -65,6 +65,19 @@ def solve_head(moments: ClassMoments, labels: Tensor, count: int, ridge: float =
     cross = (means - mixed.mean) / count
     weight = solve_ridge(mixed.covariance, cross, ridge * mixed.covariance.diagonal().mean())
     return weight, 1 / count - weight @ mixed.mean
+
+
+def head_on(network: nn.Module, name: str, images: Tensor, labels: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Solve for a head on what a network's last linear layer reads, see :func:`solve_head`.
+
+    Args:
+        network: Run once.
+        name: Of the layer.
+        images: (N, ...).
+        labels: Of the images, (N,); negative ones are left out.
+        count: How many labels there are.
+    """
+    return solve_head(profile(network, images, labels, count, [name]).inputs[name], torch.arange(count), count)
 
 
 def balanced(rows: Tensor, labels: Tensor) -> Tensor:

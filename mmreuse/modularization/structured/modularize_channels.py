@@ -15,6 +15,7 @@ from mmreuse.modularization.structured.closed_head import (
     FinalLayer,
     balanced,
     final_layer,
+    head_on,
     set_head,
     solve_head,
 )
@@ -192,7 +193,7 @@ class Solver:
         if choice.blocks or choice.kept:
             calibrate(module, [Source.mapped(whole, maps)], own.images, ridge=self.recipe.ridge,
                       positions=self.recipe.positions, seed=self.recipe.seed)
-            self._solve_head(module)
+            set_head(module, base.final.name, *self._head_on(module))
         share = count_macs(module, base.graph.inputs) / count_macs(base.model, base.graph.inputs)
         record_change(module, 'modularize_channels', base.model, inputs=base.graph.inputs, share=share,
                       labels=list(self.problem.labels), groups=[list(group) for group in self.problem.groups],
@@ -248,11 +249,11 @@ class Solver:
         method = find_method(SALIENCIES, self.recipe.saliency)
         return channel_scores(graph, spaces, score_weights(method, listed_weights(graph.model), None))
 
-    def _solve_head(self, module: nn.Module) -> None:
+    def _head_on(self, module: nn.Module) -> tuple[Tensor, Tensor]:
         """Solve for the head on what the small network gives of all the problem's images."""
-        own, final, count = self.base.samples, self.base.final, len(self.problem.labels)
-        found = profile(module, own.images, self.problem.table(final.classes)[own.classes], count, [final.name])
-        set_head(module, final.name, *solve_head(found.inputs[final.name], torch.arange(count), count))
+        own, final = self.base.samples, self.base.final
+        labels = self.problem.table(final.classes)[own.classes]
+        return head_on(module, final.name, own.images, labels, len(self.problem.labels))
 
     def _report(self, whole: nn.Module, module: nn.Module, judged: Samples, validation: bool) -> ModuleReport:
         own = judged.of_problem(self.problem, self.base.final.classes, None, self.recipe.seed)

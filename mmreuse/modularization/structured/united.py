@@ -8,9 +8,8 @@ from torch import Tensor, nn
 
 from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.graph import copy_model, frozen_random
-from mmreuse.modularization.structured.closed_head import final_layer, set_head, solve_head
+from mmreuse.modularization.structured.closed_head import final_layer, head_on, set_head
 from mmreuse.modularization.structured.modularize_channels import Base, Choice, Recipe, Solver
-from mmreuse.modularization.structured.moments import profile
 from mmreuse.modularization.structured.problem import Problem, ProblemClasses
 from mmreuse.modularization.structured.samples import Samples
 from mmreuse.networks import Edit, open_network, record_change, record_edit, record_of
@@ -142,26 +141,28 @@ def join_modules(modules: Sequence[Reference], data: Data, classes: ProblemClass
         ConfigError: There are no modules, they prepare images differently, or there is no such class.
         DataError: A label has no images.
     """
-    networks = [copy_model(open_network(each)).eval() for each in modules]
+    networks = [open_network(each) for each in modules]
     if not networks or any(record_of(each).preprocessing != record_of(networks[0]).preprocessing for each in networks):
         raise ConfigError('join_modules: there must be modules, and all must prepare their images alike.')
-    samples = Samples.of(data, networks[0])
-    counts = samples.classes.bincount(minlength=len(names or ()))
-    problem = Problem.of('joined', classes, names or len(counts))
-    problem.check_counts(counts)
-    finals = [final_layer(network, (samples.images[:1],)) for network in networks]
+    problem, own = _labelled('joined', data, networks[0], classes, names)
+    first = own.images[:1]
+    finals = [final_layer(network, (first,)) for network in networks]
     features, heads = sum(final.features for final in finals), [final.name for final in finals]
     joined = _side_by_side([copy_model(each) for each in networks], heads, features, len(problem.labels)).eval()
-    own = samples.of_problem(problem, len(counts))
-    set_head(joined, 'head', *_solved(joined, 'head', own, len(problem.labels)))
-    record_edit(joined, 'join_modules', networks, inputs=samples.images[:1], heads=heads, features=features,
+    set_head(joined, 'head', *head_on(joined, 'head', own.images, own.classes, len(problem.labels)))
+    record_edit(joined, 'join_modules', networks, inputs=first, heads=heads, features=features,
                 labels=list(problem.labels))
     return set_record(joined, replace(record_of(joined), classes=list(problem.labels)))
 
 
-def _solved(network: nn.Module, head: str, own: Samples, labels: int) -> tuple[Tensor, Tensor]:
-    found = profile(network, own.images, own.classes, labels, [head])
-    return solve_head(found.inputs[head], torch.arange(labels), labels)
+def _labelled(name: str, data: Data, network: nn.Module, classes: ProblemClasses,
+              names: Sequence[str] | None) -> tuple[Problem, Samples]:
+    """Return the problem of some classes of data, and the images with its labels."""
+    samples = Samples.of(data, network)
+    counts = samples.classes.bincount(minlength=len(names or ()))
+    problem = Problem.of(name, classes, names or len(counts))
+    problem.check_counts(counts)
+    return problem, samples.of_problem(problem, len(counts))
 
 
 def take_away(network: Reference, labels: Sequence[int | str]) -> nn.Module:
@@ -200,15 +201,11 @@ def add_class(network: Reference, data: Data, classes: ProblemClasses, names: Se
     """
     network = open_network(network)
     final, known = _final(network)
-    samples = Samples.of(data, network)
-    counts = samples.classes.bincount(minlength=len(names or ()))
-    problem = Problem.of('added', classes, names or len(counts))
-    problem.check_counts(counts)
+    problem, own = _labelled('added', data, network, classes, names)
     if len(problem.labels) != final.classes + 1 or problem.rest:
         raise ConfigError(f'add_class: the network has the labels {known}, so classes must be {final.classes + 1}, the '
                           f'last being new; there are {len(problem.groups)}.')
-    own = samples.of_problem(problem, len(counts))
-    weight, bias = _solved(network, final.name, own, len(problem.labels))
+    weight, bias = head_on(network, final.name, own.images, own.classes, len(problem.labels))
     layer, twin = network.get_submodule(final.name), copy_model(network)
     set_head(twin, final.name, torch.cat([layer.weight.detach(), weight[-1:].to(layer.weight)]),
              torch.cat([layer.bias.detach(), bias[-1:].to(layer.bias)]))
