@@ -132,10 +132,8 @@ def modularize_channels(model: Reference, data: Data, problems: Mapping[str, Pro
     """
     recipe = Recipe(target, cost, blocks, saliency, multiple, minimum, samples, ridge, positions, seed)
     recipe.check()
-    base = Base.of(open_network(model), data, problems, recipe)
-    judged = base.samples if validation is None else Samples.of(validation, base.graph.model, 'validation')
-    made = forked(lambda number: Solver(base, base.problems[number], recipe).solve(judged, validation is not None),
-                  len(base.problems), processes)
+    base = Base.of(open_network(model), data, problems, recipe, validation)
+    made = forked(lambda number: Solver(base, base.problems[number], recipe).solve(), len(base.problems), processes)
     return {problem.name: module for problem, module in zip(base.problems, made, strict=True)}
 
 
@@ -143,17 +141,20 @@ def modularize_channels(model: Reference, data: Data, problems: Mapping[str, Pro
 class Base:
     """What all modules of a network share."""
     model: nn.Module
+    macs: int  # of the model
     graph: TracedModel  # of a copy
     final: FinalLayer
     spaces: list[str]  # that may shrink
     samples: Samples
+    judged: Samples  # that reports are about
+    judged_on: str
     problems: list[Problem]
     labels: Tensor  # (problems, atoms)
     profile: Profile  # by atom, see atoms_of
 
     @classmethod
     def of(cls, model: nn.Module, data: Data, problems: Mapping[str, ProblemClasses | Problem],
-           recipe: Recipe) -> 'Base':
+           recipe: Recipe, validation: Data | None) -> 'Base':
         """Trace a network and run it once over the images of all problems."""
         samples = Samples.of(data, model)
         inputs = inputs_for(model, torch.zeros_like(samples.images[:1]))
@@ -172,7 +173,10 @@ class Base:
         layers = list(dict.fromkeys([*readers(graph, spaces), final.name]))
         blocks = removable_blocks(graph.model, graph.inputs) if recipe.blocks else []
         found = profile(graph.model, samples.images, groups[samples.classes], labels.shape[1], layers, blocks)
-        return cls(model, graph, final, spaces, samples, chosen, labels, found)
+        judged, judged_on = (samples, 'training data') if validation is None else (
+            Samples.of(validation, graph.model, 'validation'), 'validation data')
+        return cls(model, count_macs(model, graph.inputs), graph, final, spaces, samples, judged, judged_on, chosen,
+                   labels, found)
 
 
 class Solver:
@@ -183,28 +187,26 @@ class Solver:
         self.labels = base.labels[base.problems.index(problem)]
         self.weights = balanced(base.profile.images.double(), self.labels)
 
-    def solve(self, judged: Samples, validation: bool, choice: Choice | None = None) -> nn.Module:
+    def solve(self, choice: Choice | None = None) -> nn.Module:
         """Return the module, with its record and report."""
-        base, own = self.base, self._samples(self.recipe.samples)
+        base, recipe = self.base, self.recipe
         whole = self._with_head(base.graph)
         choice = choice or self._choose(whole)
         maps = {name: Select(torch.tensor(kept)) for name, kept in choice.kept.items()}
         module = transform(without_blocks(whole, choice.blocks), maps)
         if choice.blocks or choice.kept:
-            calibrate(module, [Source.mapped(whole, maps)], own.images, ridge=self.recipe.ridge,
-                      positions=self.recipe.positions, seed=self.recipe.seed)
+            own = base.samples.of_problem(self.problem, base.final.classes, recipe.samples, recipe.seed)
+            calibrate(module, [Source.mapped(whole, maps)], own.images, ridge=recipe.ridge, positions=recipe.positions,
+                      seed=recipe.seed)
             set_head(module, base.final.name, *self._head_on(module))
-        share = count_macs(module, base.graph.inputs) / count_macs(base.model, base.graph.inputs)
+        share = count_macs(module, base.graph.inputs) / base.macs
         record_change(module, 'modularize_channels', base.model, inputs=base.graph.inputs, share=share,
                       labels=list(self.problem.labels), groups=[list(group) for group in self.problem.groups],
                       rest=self.problem.rest, blocks=list(choice.blocks), kept=choice.kept)
         set_record(module, replace(record_of(module), classes=list(self.problem.labels)))
-        module.report = self._report(whole.model, module.eval(), judged, validation)
+        module.report = self._report(whole.model, module.eval())
         module.report.warn()
         return module
-
-    def _samples(self, most: int | None = None) -> Samples:
-        return self.base.samples.of_problem(self.problem, self.base.final.classes, most, self.recipe.seed)
 
     def _with_head(self, graph: TracedModel) -> TracedModel:
         """Return the whole network with a head for the problem, solved for from the moments of the pass."""
@@ -223,8 +225,8 @@ class Solver:
         return Choice(blocks, {name: each.index.tolist() for name, each in maps.items()})
 
     def _maps_of_macs(self, whole: TracedModel, short: TracedModel) -> dict[str, Select]:
-        recipe, base = self.recipe, self.base
-        target = recipe.target * count_macs(base.model, whole.inputs) / count_macs(short.model, whole.inputs)
+        recipe = self.recipe
+        target = recipe.target * self.base.macs / count_macs(short.model, whole.inputs)
         if target >= 1:
             return {}
         scores = self._scores(short)
@@ -255,8 +257,8 @@ class Solver:
         labels = self.problem.table(final.classes)[own.classes]
         return head_on(module, final.name, own.images, labels, len(self.problem.labels))
 
-    def _report(self, whole: nn.Module, module: nn.Module, judged: Samples, validation: bool) -> ModuleReport:
-        own = judged.of_problem(self.problem, self.base.final.classes, None, self.recipe.seed)
+    def _report(self, whole: nn.Module, module: nn.Module) -> ModuleReport:
+        own = self.base.judged.of_problem(self.problem, self.base.final.classes, None, self.recipe.seed)
         predicted = {name: predict(network, own.images) for name, network in (('head only', whole), ('module', module))}
         return report_of(predicted, own.classes, self.problem.labels, count_params(module) / count_params(whole),
-                         'validation data' if validation else 'training data')
+                         self.base.judged_on)

@@ -63,9 +63,7 @@ def unite_modules(modules: Sequence[Reference], base: Reference, data: Data, *, 
     rest = any(each['rest'] for each in made)
     problem = Problem('united', tuple(groups), (*labels, 'rest') if rest else tuple(labels), rest)
     recipe = Recipe(target=1., samples=samples, ridge=ridge, positions=positions, seed=seed)
-    shared = Base.of(base, data, {'united': problem}, recipe)
-    judged = shared.samples if validation is None else Samples.of(validation, base, 'validation')
-    return Solver(shared, problem, recipe).solve(judged, validation is not None, _union(made))
+    return Solver(Base.of(base, data, {'united': problem}, recipe, validation), problem, recipe).solve(_union(made))
 
 
 def _settings(module: nn.Module) -> Mapping[str, Any]:
