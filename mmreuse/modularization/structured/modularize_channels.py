@@ -238,9 +238,11 @@ class Solver:
     def _maps_within(self, whole: TracedModel, short: TracedModel) -> dict[str, Select]:
         recipe = self.recipe
         cost = TABLED_COSTS[recipe.cost] if isinstance(recipe.cost, str) else recipe.cost
-        widths = candidate_widths(whole, self.base.spaces, recipe.multiple, recipe.minimum)
-        limit = recipe.target * cost_of(cost.tables(whole, widths), widths, {})
-        return choose_within(short, self._scores(short), cost, limit=limit, multiple=recipe.multiple,
+        budget = dict(target=recipe.target)
+        if short is not whole:  # the share is of the network with all its blocks
+            widths = candidate_widths(whole, self.base.spaces, recipe.multiple, recipe.minimum)
+            budget = dict(limit=recipe.target * cost_of(cost.tables(whole, widths), widths, {}))
+        return choose_within(short, self._scores(short), cost, **budget, multiple=recipe.multiple,
                              minimum=recipe.minimum, relative=recipe.saliency is not None)[0]
 
     def _scores(self, graph: TracedModel) -> dict[str, Tensor]:
