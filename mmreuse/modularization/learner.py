@@ -22,7 +22,7 @@ from mmreuse.modularization.report import recalls, report_of
 from mmreuse.modularization.snapshots import Snapshots
 from mmreuse.networks import open_network
 from mmreuse.networks.references import Reference
-from mmreuse.statistics import BATCH_SIZE, Data, batches, device_of, labelled, logits_of
+from mmreuse.statistics import BATCH_SIZE, Data, all_labelled, device_of, logits_of
 from mmreuse.utils.class_split import balanced_order
 from mmreuse.utils.files.io import PathLike, state_hash
 from mmreuse.utils.progress import progress
@@ -116,11 +116,7 @@ class _Problem:
     @classmethod
     def of(cls, data: Data, classes: list[int], what: str) -> '_Problem':
         """Return those of some data that the problem is about."""
-        pairs = [labelled(batch, nn.Identity()) for batch in batches(data)]
-        if not pairs:
-            raise DataError(f'modularize: {what} is empty.')
-        images, original = (torch.cat(parts) for parts in zip(*pairs, strict=True))
-        original = original.cpu()
+        images, original = all_labelled(data, nn.Identity(), f'modularize: {what}')
         labels = torch.full_like(original, len(classes))
         for number, label in enumerate(classes):
             labels[original == label] = number

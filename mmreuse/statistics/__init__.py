@@ -13,14 +13,22 @@ from mmreuse.statistics.moments import (
     SpaceMoments,
     least_squares,
 )
-from mmreuse.statistics.passes import device_of, image_batches, images_of, inputs_for, labelled, labelled_batches
+from mmreuse.statistics.passes import (
+    all_labelled,
+    device_of,
+    image_batches,
+    images_of,
+    inputs_for,
+    labelled,
+    labelled_batches,
+)
 from mmreuse.statistics.probe import fit_head, head_inputs, held_out_scores
 from mmreuse.statistics.ridge import solve_ridge
 
 __all__ = [
     'BATCH_SIZE', 'CachedLoader', 'ChannelMomentAccumulator', 'ChannelMoments', 'CrossMomentAccumulator',
-    'CrossMoments', 'Data', 'Grams', 'MIN_SAMPLES', 'MomentAccumulator', 'SpaceMoments', 'batches', 'collect',
-    'collect_bn', 'collect_taps', 'device_of', 'fit_head', 'head_inputs', 'held_out_scores', 'image_batches',
+    'CrossMoments', 'Data', 'Grams', 'MIN_SAMPLES', 'MomentAccumulator', 'SpaceMoments', 'all_labelled', 'batches',
+    'collect', 'collect_bn', 'collect_taps', 'device_of', 'fit_head', 'head_inputs', 'held_out_scores', 'image_batches',
     'images_of', 'inputs_for', 'labelled', 'labelled_batches', 'least_squares', 'logits_of', 'measured_norms',
     'repeatable', 'reset_bn', 'solve_ridge',
 ]

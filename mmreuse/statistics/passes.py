@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mmreuse.errors import DataError
 from mmreuse.graph import map_tensors
-from mmreuse.statistics.data import IMAGES, LABELS, as_labels, batches
+from mmreuse.statistics.data import IMAGES, LABELS, Data, as_labels, batches
 from mmreuse.utils.progress import progress
 
 
@@ -95,6 +95,24 @@ def labelled(batch: Any, model: nn.Module) -> tuple[Tensor, Tensor]:
     """Return the images and labels of a batch, on the model's device: see :func:`images_of` and :func:`labels_of`."""
     images = images_of(batch, model)
     return images, labels_of(batch, len(images)).to(images.device)
+
+
+def all_labelled(data: Data, model: nn.Module, what: str) -> tuple[Tensor, Tensor]:
+    """Return all images, on the model's device, and their labels, on the CPU.
+
+    Args:
+        data: Images and labels, see :func:`mmreuse.statistics.data.batches`.
+        model: The model that will see them.
+        what: The data, for the error.
+
+    Raises:
+        DataError: There are none.
+    """
+    pairs = [labelled(batch, model) for batch in batches(data)]
+    if not pairs:
+        raise DataError(f'{what} is empty.')
+    images, labels = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+    return images, labels.cpu()
 
 
 def own_samples(loader: Any) -> int | None:

@@ -4,10 +4,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mmreuse.errors import DataError
 from mmreuse.modularization.report import recalls
 from mmreuse.modularization.structured.problem import Problem
-from mmreuse.statistics import Data, batches, device_of, labelled, logits_of
+from mmreuse.statistics import Data, all_labelled, device_of, logits_of
 from mmreuse.utils.class_split import balanced_order
 from mmreuse.utils.modes import evaluating
 
@@ -25,11 +24,7 @@ class Samples:
         Raises:
             DataError: There are none.
         """
-        pairs = [labelled(batch, model) for batch in batches(data)]
-        if not pairs:
-            raise DataError(f'modularize_channels: {what} is empty.')
-        images, classes = (torch.cat(parts) for parts in zip(*pairs, strict=True))
-        return cls(images, classes.cpu())
+        return cls(*all_labelled(data, model, f'modularize_channels: {what}'))
 
     def of_problem(self, problem: Problem, count: int, most: int | None = None, seed: int = 0) -> 'Samples':
         """Return images with the labels of a problem; of the rest as many as of the class, evenly of its classes.
