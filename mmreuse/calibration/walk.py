@@ -200,7 +200,7 @@ class Walk:
             apart = self.images.held(batch, len(x)).to(device)
             for each, rows in ((seen, ~apart), (held, apart)):
                 each.add(x[rows].flatten(0, 1), t[rows].flatten(0, 1))
-        for each in {id(each): each for each in (seen, held)}.values():
+        for each in dict.fromkeys((seen, held)):
             each.reduce()
             if not each.finite:
                 raise DataError(f"calibrate: inputs or targets of '{problem.name}' are not finite. Check the networks "
