@@ -363,7 +363,7 @@ def _spanned(atoms: Atoms, labels: list[Label]) -> list[Label]:
     axis = parts[0].region[0]
     left = set(range(parts[0].shape[axis]))
     for label in labels:
-        if _moves(atoms, label) and (label.region is None or label.region[0] == axis):
+        if bool(atoms.settle(label.ids).any()) and (label.region is None or label.region[0] == axis):
             left -= set(range(*(label.region[1:] if label.region is not None else (0, len(left)))))
     return labels if not left else [label if label.region is None else _written_out(label) for label in labels]
 
@@ -386,21 +386,17 @@ def _joined(atoms: Atoms, labels: list[Label]) -> Label:
 
 
 def _same_axis(atoms: Atoms, first: Label, second: Label) -> bool:
-    labels, moving = (first, second), [_moves(atoms, label) for label in (first, second)]
+    settled = [atoms.settle(label.ids) for label in (first, second)]
+    moving = [bool(ids.any()) for ids in settled]  # any atom that is not pinned
     if not all(moving) and _apart(first.region, second.region):
         return False
-    a, b = (_dims(atoms.settle(label.ids) if moves else narrow(label.ids))
-            for label, moves in zip(labels, moving, strict=True))
+    a, b = (_dims(ids if moves else narrow(label.ids))
+            for label, ids, moves in zip((first, second), settled, moving, strict=True))
     if first.role == second.role:
         return bool(a & b)
     if 'accompany' in (first.role, second.role):
         return bool(a & b)
     return a == b and first.call != second.call
-
-
-def _moves(atoms: Atoms, label: Label) -> bool:
-    """Return whether a label holds any atom that is not pinned."""
-    return bool(atoms.settle(label.ids).any())
 
 
 def _apart(first: tuple[int, int, int] | None, second: tuple[int, int, int] | None) -> bool:
