@@ -1,5 +1,4 @@
 """Snapshots of a learning loop, from which a killed one resumes."""
-import hashlib
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 import torch
 
 from mmreuse.utils.files.atomic import atomic_path
-from mmreuse.utils.files.io import PathLike, load_checkpoint, to_json
+from mmreuse.utils.files.io import PathLike, load_checkpoint, short_hash
 
 #: Seconds between two of them.
 _SECONDS = 60
@@ -25,10 +24,7 @@ class Snapshots:
     """
 
     def __init__(self, folder: PathLike | None, made_of: Callable[[], Any], parts: Iterable[Any]) -> None:
-        self.path = None
-        if folder is not None:
-            text = to_json(made_of(), 'settings of the loop')
-            self.path = Path(folder) / f'{hashlib.sha256(text.encode()).hexdigest()[:16]}.pth'
+        self.path = None if folder is None else Path(folder) / f"{short_hash(made_of(), 'settings of the loop')}.pth"
         self.parts = list(parts)
         self.last = time.monotonic()
 

@@ -1,5 +1,4 @@
 """Training within a job: an ordinary run in the job's folder, which a killed job resumes."""
-import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -16,7 +15,7 @@ from mmreuse.errors import DataError
 from mmreuse.graph import tensors_in
 from mmreuse.statistics.cached_loader import CachedLoader
 from mmreuse.statistics.data import repeatable
-from mmreuse.utils.files.io import state_hash, to_json
+from mmreuse.utils.files.io import short_hash, state_hash
 
 #: Folder of the runs in that of the job.
 TRAINING = 'training'
@@ -117,4 +116,4 @@ def _fingerprint(network: nn.Module, loader: DataLoader, prepare: Callable[[Any]
         first = dict(enumerate(tensors_in(prepare(next(iter(loader))))))
     trained = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
     made_of = [state_hash(network), trained, state_hash(first), len(loader), settings]
-    return hashlib.sha256(to_json(made_of, 'settings of the training').encode()).hexdigest()[:16]
+    return short_hash(made_of, 'settings of the training')

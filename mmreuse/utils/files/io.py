@@ -44,6 +44,16 @@ def to_json(value: Any, where: PathLike, **options: Any) -> str:
                             f'undefined) before writing.') from error
 
 
+def short_hash(value: Any, what: str) -> str:
+    """Return 16 hex digits that tell values apart, for names of files.
+
+    Args:
+        value: As :func:`to_json` takes it.
+        what: Named in the error.
+    """
+    return hashlib.sha256(to_json(value, what).encode()).hexdigest()[:16]
+
+
 def _as_json(value: Any) -> Any:
     if isinstance(value, os.PathLike):
         return os.fspath(value)
