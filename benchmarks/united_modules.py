@@ -22,6 +22,7 @@ from modules import read
 from torch import Tensor, nn
 
 from mmreuse.modularization import join_modules, modularize_channels, take_away
+from mmreuse.modularization.structured.problem import Problem
 from mmreuse.modularization.structured.samples import Samples, balanced_accuracy
 from mmreuse.networks import open_network, save
 from mmreuse.utils.class_split import class_split
@@ -33,11 +34,8 @@ OTHERS = [label for label in range(10) if label not in (CAT, DOG)]
 
 def among(data: tuple[Tensor, Tensor], groups: list[list[int]]) -> tuple[Tensor, Tensor]:
     """Those images whose class is in a group, and the number of the group."""
-    labels = torch.full((10,), -1)
-    for number, group in enumerate(groups):
-        labels[group] = number
-    own = labels[data[1]] >= 0
-    return data[0][own], labels[data[1][own]]
+    labels = Problem.of('', groups, 10).table(10)[data[1]]
+    return data[0][labels >= 0], labels[labels >= 0]
 
 
 def row(network: nn.Module, test: tuple[Tensor, Tensor], groups: list[list[int]], since: float) -> dict[str, Any]:
