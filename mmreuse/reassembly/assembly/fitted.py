@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmreuse.graph import Layout, copy_model
+from mmreuse.graph import copy_model
 from mmreuse.reassembly.assembly.assembly import ComponentCache, Step
 from mmreuse.reassembly.assembly.joint import Features, Joint
 from mmreuse.reassembly.assembly.stitching_init import RIDGE, fit_joint, take_over_stem
@@ -56,11 +56,10 @@ class FittedCache(ComponentCache):
         run = [*before, fitted] if stem else list(before)
 
         def arrive(images: Tensor) -> Features:
-            x, size, layout = images, tuple(images.shape[2:]), 'nchw'
+            x, size = images, tuple(images.shape[2:])
             for each in run:
                 x, size = each(x, size)
-                layout = _layout_behind(each, layout)
-            return x, size, layout
+            return x, size, step.layout  # a stem gives maps and gets them
 
         joint = Joint(arrive, find_entry(self.zoo, block.model), following.module.first,
                       None if stem else fitted.module, self.preprocess, following)
@@ -70,8 +69,3 @@ class FittedCache(ComponentCache):
             fit_joint(joint, self.images, None, RIDGE)
         self.kept.keep(key, fitted, sum(parameter.nbytes for parameter in fitted.parameters()))
         return fitted
-
-
-def _layout_behind(step: Step, layout: Layout) -> Layout:
-    """Return the layout of what a piece hands on; stems hand on maps."""
-    return getattr(step, 'target', getattr(step.module, 'out_layout', layout))
