@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from mmreuse.engine.runners.dery import FeatureExtractionRunner, PartitionRunner, SimilarityRunner
 from mmreuse.engine.runners.reassembly import ReassemblyRunner
-from mmreuse.engine.studies.equal_cost import prune_to_budget
+from mmreuse.engine.studies.equal_cost import equal_cost_networks
 from mmreuse.reassembly.assembly.assembly import ComponentCache
 from mmreuse.reassembly.assembly.fitted import FittedCache
 from mmreuse.reassembly.search.assembly_milp import AssemblyMILP
@@ -73,17 +73,13 @@ class Space:
         """Return what else the budget buys: the best member within it, and the best of the others, pruned to it."""
         images = self.data['train'][0][:512]
         ranked = sorted(members, key=lambda name: -accuracy(members[name], self.data['val']))
-        fits = {name: count_params(net) <= self.bounds.max_params
-                and count_macs(net, images[:1]) <= self.bounds.max_flops for name, net in members.items()}
-        found = {}
-        for name in [each for each in ranked if fits[each]][:1]:
-            found[f'{name}, a member within the budget'] = members[name]
-        for name in [each for each in ranked if not fits[each]][:1]:
-            found[f'{name}, pruned to the budget'] = prune_to_budget(
-                members[name], images, params=self.bounds.max_params, macs=self.bounds.max_flops)
+        found = equal_cost_networks({name: members[name] for name in ranked}, images, params=self.bounds.max_params,
+                                    macs=self.bounds.max_flops)
+        named = {f'{name}, {"a member within" if net is members[name] else "pruned to"} the budget': net
+                 for name, net in found.items()}
         return {name: dict(params=count_params(net), macs=count_macs(net, images[:1]),
                            before=100 * accuracy(net, self.data['test']), pick=self.trained(name, net)['test'])
-                for name, net in found.items()}
+                for name, net in named.items()}
 
     def _load(self, name: str, options: dict, first: int, end: int | None) -> Labelled:
         data = self.stage.cfg.data

@@ -8,7 +8,7 @@ from mmengine.config import Config
 
 from mmreuse.datasets import Digits
 from mmreuse.engine.run_config import learning_curve, run_config
-from mmreuse.engine.studies.equal_cost import prune_to_budget
+from mmreuse.engine.studies.equal_cost import equal_cost_networks
 from mmreuse.reassembly.assembly.emit import load_candidates
 from mmreuse.reassembly.partition.files import load_partition
 from mmreuse.reassembly.search.bounds import Bounds
@@ -54,20 +54,18 @@ def reassemble_digits(folder: Path, report: Report) -> None:
 def _of_equal_cost(zoo: Sequence[Trained], bounds: Bounds, folder: Path) -> list[Trained]:
     """What else the budget buys, fine-tuned alike: the best net within it, and the best of the others, pruned to it."""
     images = _digits()
-    nets = {member.name: member.build() for member in zoo}
-    fits = {name: count_params(net) <= bounds.max_params and count_macs(net, images[:1]) <= bounds.max_flops
-            for name, net in nets.items()}
-    ranked = sorted(zoo, key=lambda member: -member.validation)
+    ranked = {member.name: member for member in sorted(zoo, key=lambda member: -member.validation)}
+    nets = {name: member.build() for name, member in ranked.items()}
     runs = []
-    for member in [each for each in ranked if fits[each.name]][:1]:
-        runs.append(Trained(f'{member.name}, trained on', member.config, folder / 'member',
-                            {'load_from': str(member.checkpoint.resolve())}))
-    for member in [each for each in ranked if not fits[each.name]][:1]:
-        pruned = prune_to_budget(nets[member.name], images, params=bounds.max_params, macs=bounds.max_flops)
+    for name, net in equal_cost_networks(nets, images, params=bounds.max_params, macs=bounds.max_flops).items():
+        if net is nets[name]:
+            runs.append(Trained(f'{name}, trained on', ranked[name].config, folder / 'member',
+                                {'load_from': str(ranked[name].checkpoint.resolve())}))
+            continue
         target = (folder / 'pruned.pth').resolve()
         with atomic_path(target) as path:
-            torch.save(dict(state_dict=pruned.state_dict()), path)
-        runs.append(Trained(f'{member.name}, pruned to the budget', member.config, folder / 'pruned', {
+            torch.save(dict(state_dict=net.state_dict()), path)
+        runs.append(Trained(f'{name}, pruned to the budget', ranked[name].config, folder / 'pruned', {
             'model.type': 'NarrowClassifier', 'model.input_size': (3, 8, 8), 'load_from': str(target)}))
     return runs
 
