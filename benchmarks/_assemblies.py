@@ -1,6 +1,7 @@
 """What may be assembled from a small zoo within a budget, and what it reaches when it is trained."""
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -35,6 +36,8 @@ class Space:
         budget: Batch size and rate.
         fitted: Whether trainings start from joints that are fitted.
     """
+    #: The best member within the budget; the best of the others, pruned to it.
+    OTHERWISE = ('member within the budget', 'member pruned to the budget')
 
     def __init__(self, cfg: Config, folder: Path, seed: int, splits: Mapping[str, tuple[dict, int, int | None]], *,
                  iterations: int, budget: Budget, fitted: bool) -> None:
@@ -60,26 +63,29 @@ class Space:
             return ComponentCache(*facts, seed=self.seed)
         return FittedCache(self.data['train'][0][:256].split(64), self.preprocess, *facts, seed=self.seed)
 
-    def trained(self, name: str, network: nn.Module) -> dict[str, float]:
+    def trained(self, name: str, make: Callable[[], nn.Module]) -> dict[str, float]:
         """Train a network, unless that was done; return its accuracy on the splits that it was not trained on (%)."""
         path = self.folder / f'trained-{self.iterations}' / f'{name}.json'
         if not path.is_file():
+            network = make()
             train_briefly(network, *self.data['train'], self.iterations, self.budget, self.seed)
             write_json(path, {split: 100 * accuracy(network, images) for split, images in self.data.items()
                               if split != 'train'})
         return read_json(path)
 
-    def baselines(self, members: Mapping[str, nn.Module]) -> dict[str, dict[str, float]]:
-        """Return what else the budget buys: the best member within it, and the best of the others, pruned to it."""
-        images = self.data['train'][0][:512]
+    def otherwise(self, members: Mapping[str, nn.Module]) -> dict[str, tuple[str, nn.Module]]:
+        """Return what else the budget buys, and of which member it is, by its name in :attr:`OTHERWISE`."""
         ranked = sorted(members, key=lambda name: -accuracy(members[name], self.data['val']))
-        found = equal_cost_networks({name: members[name] for name in ranked}, images, params=self.bounds.max_params,
-                                    macs=self.bounds.max_flops)
-        named = {f'{name}, {"a member within" if net is members[name] else "pruned to"} the budget': net
-                 for name, net in found.items()}
-        return {name: dict(params=count_params(net), macs=count_macs(net, images[:1]),
-                           before=100 * accuracy(net, self.data['test']), pick=self.trained(name, net)['test'])
-                for name, net in named.items()}
+        found = equal_cost_networks({name: members[name] for name in ranked}, self.data['train'][0][:512],
+                                    params=self.bounds.max_params, macs=self.bounds.max_flops)
+        return {self.OTHERWISE[net is not members[name]]: (name, net) for name, net in found.items()}
+
+    def row(self, name: str, net: nn.Module) -> dict[str, Any]:
+        """Train a member, or what was made of it; return what it costs and reaches (%)."""
+        image = self.data['train'][0][:1]
+        return dict(params=count_params(net), macs=count_macs(net, image),
+                    before=100 * accuracy(net, self.data['test']), pick=self.trained(name, lambda: net)['test'],
+                    member=name)
 
     def _load(self, name: str, options: dict, first: int, end: int | None) -> Labelled:
         data = self.stage.cfg.data

@@ -2,22 +2,23 @@
 
     python benchmarks/scores.py --out benchmarks/results/scores.json
 
-Every assembly within the budget of a config (CIFAR: six of them, evenly spaced) is trained, alike and for a short
+Every assembly within the budget of a config (CIFAR: fifteen of them, drawn at random) is trained, alike and for a short
 while; this is the ground truth. Each score ranks them without: ``tau`` is Kendall's between score and test accuracy
 (``tau_val``: accuracy on validation images, on which options are chosen), ``pick`` the test accuracy of the assembly
 that the score puts first, ``regret`` how far that is below the best, ``seconds`` the processor time of all scores. Of
 equal scores the one that is enumerated first goes ahead. ``random``: what to expect of a random order. ``halving``:
-the places after successive halving within a share of the cost of training all. Members and a pruned member: the budget
+the places after successive halving within a share of the cost of training all. A member and a pruned member: the budget
 spent otherwise, trained alike (``before``: accuracy before that).
 
 Digits: the zoo of configs/quickstart, trained anew from each seed; joints random, four epochs. CIFAR-10-JPEG: the zoo
-of configs/dery/cifar_resnets, 512 images for the similarity; joints fitted, one epoch of 1000 images. What was finished
-is kept under work_dirs/scores.
+of configs/dery/cifar_resnets, 512 images for the similarity; joints fitted, one epoch of 1000 images. Every training
+and every case is kept under work_dirs/scores as soon as it is measured: stopped and started again, this goes on.
 """
 import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -76,16 +77,16 @@ class Judge:
 
     Args:
         space: What they are of.
-        count: How many of them, evenly spaced; None for all.
+        count: How many of them, drawn at random; None for all.
     """
 
     def __init__(self, space: Space, count: int | None = None) -> None:
         self.space, candidates = space, space.candidates()
-        chosen = range(len(candidates)) if count is None else np.linspace(0, len(candidates) - 1, count).round()
-        self.candidates = [candidates[int(number)] for number in chosen]
+        chosen = np.random.default_rng(space.seed).permutation(len(candidates))[:count]
+        self.candidates = [candidates[number] for number in sorted(chosen)]
         pieces = space.pieces(space.fitted)
         names = [f'{genotype_hash(each.genotype)}-{"fitted" if space.fitted else "random"}' for each in self.candidates]
-        found = [space.trained(name, copy_model(pieces.build(each.genotype)))
+        found = [space.trained(name, lambda each=each: copy_model(pieces.build(each.genotype)))
                  for name, each in zip(names, self.candidates, strict=True)]
         self.test, self.val = (np.array([each[split] for each in found]) for split in ('test', 'val'))
 
@@ -138,11 +139,11 @@ class Judge:
         return [places[each.genotype] for each in self.candidates]
 
 
-def compare(space: Space, members: dict[str, nn.Module], count: int | None, teacher: str, shares: Sequence[float],
-            images: int) -> dict[str, dict[str, float]]:
-    """Judge all scores of a space, and spend its budget otherwise."""
-    judge = Judge(space, count)
-    scores = {
+def compare(space: Space, members: dict[str, nn.Module], count: int | None, teacher: str, share: float, images: int,
+            ) -> dict[str, dict[str, float]]:
+    """Judge all scores of a space, and spend its budget otherwise; return the cases, each measured unless it was."""
+    judge, otherwise = Judge(space, count), cache(lambda: space.otherwise(members))
+    measures = {'random': judge.random} | {name: lambda score=score: judge.judge(score) for name, score in {
         'parameters': lambda: [each.params for each in judge.candidates],
         'NASWOT': lambda: judge.proxy('naswot', False, 160),
         'ridge probe, joints random': lambda: judge.proxy('ridge_probe', False, images),
@@ -150,20 +151,16 @@ def compare(space: Space, members: dict[str, nn.Module], count: int | None, teac
         f'agreement with {teacher}': lambda: judge.agreement(teacher, images),
         'first guess, CKA': lambda: judge.guess(False),
         'first guess, next head': lambda: judge.guess(True),
-        **{f'halving, {share:.0%} of the cost': lambda share=share: judge.halving(share) for share in shares}}
-    found = {name: judge.judge(each) for name, each in scores.items()}
-    best = int(judge.test.argmax())
-    return {'random': judge.random(), **found, 'the best': dict(
-        pick=float(judge.test[best]), regret=0., params=judge.candidates[best].params,
-        macs=judge.candidates[best].flops), **space.baselines(members)}
-
-
-def kept(name: str, make: Callable[[], dict]) -> dict[str, dict[str, float]]:
-    """Return the cells of a space, measured unless that was done; the name goes before each."""
-    path = WORK / name / 'scores.json'
-    if not path.is_file():
-        write_json(path, make())
-    return {f'{name}: {case}': cell for case, cell in read_json(path).items()}
+        f'halving, {share:.0%} of the cost': lambda: judge.halving(share),
+        'the best assembly': lambda: judge.test}.items()}
+    measures |= {case: lambda case=case: space.row(*otherwise()[case]) for case in Space.OTHERWISE}
+    path = space.folder / 'scores.json'
+    found = read_json(path) if path.is_file() else {}
+    for case, measure in measures.items():
+        if case not in found:
+            found[case] = measure()
+            write_json(path, found)
+    return found
 
 
 def main() -> None:
@@ -171,10 +168,12 @@ def main() -> None:
     args = parse_args(__doc__)
     torch.set_num_threads(1)
     results = {}
-    for seed in SEEDS:
-        results |= kept(f'digits-{seed}', lambda seed=seed: compare(*digits(seed), None, 'resnet', (0.25, ), 512))
-    results |= kept('cifar', lambda: compare(*cifar(0), 6, 'resnet56', (0.5, ), 512))
-    write(args.out, results)
+    for name, spaces, count, teacher, share in (
+            *((f'digits-{seed}', partial(digits, seed), None, 'resnet', 0.25) for seed in SEEDS),
+            ('cifar', partial(cifar, 0), 15, 'resnet56', 0.5)):
+        cases = compare(*spaces(), count, teacher, share, 512)
+        results |= {f'{name}: {case}': cell for case, cell in cases.items()}
+        write(args.out, results)
 
 
 if __name__ == '__main__':
