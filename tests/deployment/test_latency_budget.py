@@ -9,8 +9,9 @@ from mmreuse.deployment.latency_budget import Budget, LatencyCost, measure_table
 from mmreuse.deployment.latency_budget import table as latency_table
 from mmreuse.deployment.latency_budget.layers import layers_of
 from mmreuse.engine.jobs import find_job
-from mmreuse.errors import ConfigError, InfeasibleError
+from mmreuse.errors import ConfigError, InfeasibleError, SpaceError
 from mmreuse.graph import Select, transform, verified
+from mmreuse.models.backbones import CifarResNet
 from mmreuse.networks import record_of
 from mmreuse.pruning import prune_channels
 from mmreuse.pruning.channels.channels import PruneChannelsEdit
@@ -45,6 +46,20 @@ class Net(nn.Module):
         x = x + self.inner(x)
         x = torch.cat([self.left(x).relu(), self.right(x).relu()], 1)
         return self.head(self.grouped(x).flatten(1))
+
+
+class Joined(nn.Module):
+    """A stream of two spaces side by side, which one layer writes and another reads and writes."""
+
+    def __init__(self):
+        super().__init__()
+        self.left, self.right = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(3, 8, 1)
+        self.inner, self.outer = nn.Conv2d(24, 16, 3, padding=1), nn.Conv2d(16, 24, 3, padding=1)
+        self.head = nn.Linear(24, 5)
+
+    def forward(self, x):
+        x = torch.cat([self.left(x), self.right(x)], 1).relu()
+        return self.head((x + self.outer(self.inner(x).relu())).mean((2, 3)))
 
 
 def make_net():
@@ -97,6 +112,43 @@ def test_a_network_is_the_sum_of_its_layers(monkeypatch):
         2e-3 * count_macs(narrow, (IMAGE,)) + 1, rel=0.02)
 
 
+@pytest.mark.parametrize('cells', [latency_table._CELLS, 1])
+def test_layers_may_write_several_spaces(monkeypatch, cells):
+    by_size(monkeypatch)
+    monkeypatch.setattr(latency_table, '_CELLS', cells)  # one table of all widths, or pairs, exact where time is linear
+    torch.manual_seed(0)
+    graph = verified(Joined().eval(), (IMAGE,))
+    candidates = candidate_widths(graph, ['left', 'right', 'inner'], 4)
+    outer, = (each for each in layers_of(graph, (IMAGE,), candidates) if each.name == 'outer')
+    assert set(outer.writes) == {'left', 'right'} and outer.reads == ('inner',)
+    assert max(len(names) for names, _ in latency_table._addends(outer, candidates)) == (3 if cells > 1 else 2)
+    table = measure_table(graph, candidates, 'torch')
+    widths = dict(left=4, right=8, inner=12)
+    narrow = transform(graph, {name: Select(torch.arange(width)) for name, width in widths.items()})
+    assert cost_of(table.costs, candidates, widths) == pytest.approx(
+        1e-3 * count_macs(narrow, (IMAGE,)) + 1, rel=1e-6)
+
+
+def test_a_width_that_padding_fixes_is_named_before_layers_are_timed(monkeypatch):
+    seen, net = by_size(monkeypatch), CifarResNet(depth=8, num_classes=5).eval()
+    graph = verified(net, (IMAGE,))
+    assert measure_table(graph, {'conv1': [8, 16], 'layer2.0.conv1': [8, 32]}, 'torch').error < 0.05
+    with pytest.raises(SpaceError, match='layer2'):
+        measure_table(graph, candidate_widths(graph, ['conv1', 'layer2.0.conv2'], 8), 'torch')
+    assert len(seen) == 2
+
+
+def test_times_are_measured_again_once_the_code_that_times_has_changed(monkeypatch, tmp_path):
+    seen, net = by_size(monkeypatch), make_net()
+    graph = verified(net, (IMAGE,))
+    for _ in range(2):
+        measure_table(graph, {'stem.0': [8, 16]}, 'torch', cache=tmp_path)
+    assert len(seen) == 2
+    monkeypatch.setattr(latency_table, 'timing_code', lambda: 'other')
+    measure_table(graph, {'stem.0': [8, 16]}, 'torch', cache=tmp_path)
+    assert len(seen) == 4
+
+
 def test_milliseconds_are_a_budget_and_are_kept(monkeypatch, tmp_path):
     seen, net = by_size(monkeypatch), make_net()
     cost, options = LatencyCost('torch', cache=tmp_path), dict(multiple=4, exclude=['grouped.*'])
@@ -143,7 +195,7 @@ def test_a_job_of_a_config_keeps_within_milliseconds(monkeypatch, tmp_path):
 @pytest.mark.parametrize('budget, match', [
     (dict(), 'nothing given'), (dict(target=0.5, max_macs=1e6), 'max_macs and target'),
     (dict(target=0.5, engine='torch'), "cost='latency'"), (dict(max_latency=1., engine='onnx'), 'onnx'),
-    (dict(target=50.), 'target = 50.0')])
+    (dict(target=50.), 'target = 50.0'), (dict(max_latency=-1.), 'max_latency = -1.0')])
 def test_budgets_that_make_no_sense(budget, match):
     with pytest.raises(ConfigError, match=match):
         Budget(**budget).options()

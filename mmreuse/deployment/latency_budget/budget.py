@@ -50,13 +50,17 @@ class Budget:
         """Return it as ``target``, ``cost`` and ``limit`` of :func:`mmreuse.pruning.prune_channels`.
 
         Raises:
-            ConfigError: There is not one budget but none or several, or an engine without a latency, or no such engine.
+            ConfigError: There is not one budget but none or several, one out of range, an engine without a latency, or
+                no such engine.
         """
         limits = {key: value for key, value in vars(self).items() if key.startswith('max_') and value is not None}
         if len(limits) + (self.target is not None) != 1:
             given = [*limits, *(['target'] if self.target is not None else [])]
             raise ConfigError(f"{' and '.join(given) or 'nothing'} given as a budget: one of target (a share of "
                               '`cost`), max_latency (milliseconds), max_macs, max_params and max_bytes is needed.')
+        for key, value in limits.items():
+            if not value > 0:
+                raise ConfigError(f'{key} = {value} is not above 0. It is the most that the network may cost.')
         if self.target is not None and not 0 < self.target < 1:
             raise ConfigError(f"target = {self.target} is not in (0, 1). It is the share of the network's cost that is "
                               'left, e.g. 0.5.')

@@ -2,6 +2,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,13 @@ from scipy.optimize import lsq_linear
 from torch import Tensor, nn
 
 from mmreuse.deployment.latency_budget.layers import Layer, LayerShape, layers_of
-from mmreuse.deployment.latency_budget.timing import engine_version, machine, time_beside_first, time_together
+from mmreuse.deployment.latency_budget.timing import (
+    engine_version,
+    machine,
+    time_beside_first,
+    time_together,
+    timing_code,
+)
 from mmreuse.errors import ConfigError, DataError
 from mmreuse.graph import Select, TracedModel, transform
 from mmreuse.pruning.channels.widths import CostTable, cost_of
@@ -26,6 +33,8 @@ Candidates = Mapping[str, Sequence[int]]
 
 #: Networks that the correction is fitted on: of these shares of every width, and of so many random ones.
 _SHARES, _RANDOM = (1., 0.75, 0.5, 0.), 4
+#: Combinations of widths at which a layer of more than two spaces is timed at most.
+_CELLS = 256
 _TIMES = 'times.json'
 
 
@@ -76,15 +85,16 @@ def measure_table(graph: TracedModel, candidates: Candidates, engine: MethodLike
         batch_size: Images a pass.
         threads: That the engine may use.
         repeats: Passes of each that count.
-        cache: Folder where times are kept, by engine and version, processor, threads, network and widths.
+        cache: Folder where times are kept, by engine and version, the code that times, processor, threads, network and
+            widths.
 
     Returns:
         LatencyTable: For :func:`mmreuse.pruning.channels.widths.choose_widths`.
 
     Raises:
-        ConfigError: There is no such engine, it is not installed, a number is out of range, or a layer writes too many
-            spaces.
-        ArtefactError: A layer or network cannot be exported.
+        ConfigError: There is no such engine, it is not installed, or a number is out of range.
+        ArtefactError: A layer or network cannot be exported; the operator is named.
+        SpaceError: The network's code fixes one of the widths.
         DataError: The machine was too busy to tell a difference.
     """
     if batch_size < 1 or threads < 1 or repeats < 1:
@@ -104,12 +114,14 @@ def measure_table(graph: TracedModel, candidates: Candidates, engine: MethodLike
         whole = {number: lambda widths=widths: (_narrow(graph, widths), inputs)
                  for number, widths in enumerate(networks)}
         options = dict(engine=engine, threads=threads, repeats=repeats)
-        return dict(layers=list(time_together(alone, **options).values()),
-                    networks=list(time_beside_first(whole, **options).values()))
+        # Networks first: what the code of one does not let shrink shows before hundreds of layers are timed.
+        return dict(networks=list(time_beside_first(whole, **options).values()),
+                    layers=list(time_together(alone, **options).values()))
 
-    key = dict(engine=engine.name, version=engine_version(engine), options=dict(engine.options), machine=machine(),
-               threads=threads, repeats=repeats, inputs=[[list(each.shape), str(each.dtype)] for each in inputs],
-               network=str(graph.model), layers=list(map(repr, shapes)), networks=networks)
+    key = dict(code=timing_code(), engine=engine.name, version=engine_version(engine), options=dict(engine.options),
+               machine=machine(), threads=threads, repeats=repeats,
+               inputs=[[list(each.shape), str(each.dtype)] for each in inputs], network=str(graph.model),
+               layers=list(map(repr, shapes)), networks=networks)
     times = measure() if cache is None else read_json(StageCache(cache).get(
         'latency_tables', key, lambda folder: write_json(folder / _TIMES, measure())) / _TIMES)
     tables = _layer_tables(layers, candidates, dict(zip(shapes, times['layers'], strict=True)))
@@ -123,17 +135,20 @@ def _batch(tensor: Tensor, size: int) -> Tensor:
 def _addends(layer: Layer, candidates: Candidates) -> list[tuple[tuple[str, ...], int]]:
     """Return the spaces of the tables whose sum is a layer's time, and how often each counts.
 
-    That is one table of all the layer's spaces, where these are one or two. What reads more of them, behind a
-    concatenation, is taken for linear in what it reads.
+    That is one table of all the layer's spaces, where these are one or two or have few widths together. What reads or
+    writes more of them, behind a concatenation or a shortcut that pads, is taken for linear in each that it reads and
+    in each that it writes: then pairs of them, what they have in common left out, make up the whole.
     """
     writes = tuple(name for name in layer.writes if name in candidates)
     reads = tuple(name for name in layer.reads if name in candidates and name not in writes)
-    if len(writes) + len(reads) <= 2:
-        return [((*writes, *reads), 1)]
-    if len(writes) > 1:
-        raise ConfigError(f"layer '{layer.name}' writes {len(writes)} spaces and reads {len(reads)}, more than a "
-                          'table holds. Exclude some from what may shrink.')
-    return [*(((*writes, name), 1) for name in reads), (writes, 1 - len(reads))]
+    names = (*writes, *reads)
+    if len(names) <= 2 or prod(len(candidates[name]) for name in names) <= _CELLS:
+        return [(names, 1)]
+    outputs, inputs = ([(name,) for name in side] or [()] for side in (writes, reads))
+    addends = [((*one, *other), 1) for one in outputs for other in inputs]
+    addends += [(one, 1 - len(inputs)) for one in outputs] + [(other, 1 - len(outputs)) for other in inputs]
+    addends.append(((), (len(outputs) - 1) * (len(inputs) - 1)))
+    return [(names, count) for names, count in addends if count]
 
 
 def _shapes(layer: Layer, names: Sequence[str], candidates: Candidates) -> np.ndarray:
@@ -155,9 +170,11 @@ def _written(layers: Sequence[Layer], candidates: Candidates) -> list[CostTable]
     """Return how many numbers layers write."""
     found = []
     for layer in layers:
-        names = tuple(name for name in layer.writes if name in candidates)
-        outputs = np.vectorize(lambda shape: float(shape.outputs), otypes=[float])(_shapes(layer, names, candidates))
-        found.append(CostTable(names, layer.places * outputs))
+        writes = [name for name in layer.writes if name in candidates]
+        for names, count in [*(((name,), 1) for name in writes), ((), 1 - len(writes))]:
+            outputs = np.vectorize(lambda shape: float(shape.outputs), otypes=[float])(
+                _shapes(layer, names, candidates))
+            found.append(CostTable(names, count * layer.places * outputs))
     return found
 
 

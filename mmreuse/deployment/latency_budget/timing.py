@@ -1,4 +1,5 @@
 """Milliseconds of many small networks on an engine."""
+import hashlib
 import platform
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,9 +11,11 @@ from typing import Any
 
 from torch import nn
 
+from mmreuse.deployment import engines, export, latency, worker
 from mmreuse.deployment.engines import Call
 from mmreuse.deployment.latency import torch_threads
 from mmreuse.registry import Method
+from mmreuse.utils.cost import latency as cost_latency
 from mmreuse.utils.cost.latency import time_in_turns
 
 #: Networks that are ready to run at the same time, and take turns; of engines that start a process for each, fewer.
@@ -99,3 +102,10 @@ def engine_version(engine: Method) -> str:
         return version(engine.name)
     except PackageNotFoundError:
         return ''
+
+
+def timing_code() -> str:
+    """Return a hash of the code that builds layers, hands them to engines and times them."""
+    files = [Path(__file__), Path(__file__).with_name('layers.py'), *(Path(module.__file__) for module in (
+        engines, export, latency, worker, cost_latency))]
+    return hashlib.sha256(b''.join(each.read_bytes() for each in files)).hexdigest()[:16]
