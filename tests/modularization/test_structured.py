@@ -1,5 +1,6 @@
 """Structured modules: what is chosen, what is solved for, and their files."""
 import copy
+import os
 
 import pytest
 import timm
@@ -13,6 +14,7 @@ from mmreuse.modularization import modularize_channels
 from mmreuse.modularization.structured.closed_head import balanced, solve_head
 from mmreuse.modularization.structured.moments import ClassMoments
 from mmreuse.modularization.structured.saliency import elimination_losses
+from mmreuse.pruning.channels.tabled_cost import TABLED_COSTS, TabledCost
 from mmreuse.utils.cost.complexity import count_macs
 
 PROBLEMS = dict(three=[3], groups=[[0, 6, 8], [1, 7]])
@@ -43,6 +45,22 @@ def test_a_budget_of_parameters(digits_net):
     module = modularize_channels(net, (images[:300], labels[:300]), dict(three=[3]), target=.5, cost='params', blocks=1,
                                  samples=64)['three']
     assert .35 < module.report.ratio <= .51
+
+
+def test_what_is_measured_is_measured_in_turn(digits_net):
+    net, (images, labels), _ = digits_net
+    processes = []
+
+    class Measured(TabledCost):
+        name, unit = 'time', 'ms'
+
+        def tables(self, graph, candidates):
+            processes.append(os.getpid())
+            return TABLED_COSTS['params'].tables(graph, candidates)
+
+    made = modularize_channels(net, (images[:300], labels[:300]), dict(three=[3], four=[4]), target=.5, cost=Measured(),
+                               samples=64, processes=2)
+    assert list(made) == ['three', 'four'] and processes == [os.getpid()] * 2
 
 
 @pytest.mark.slow
