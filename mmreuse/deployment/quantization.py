@@ -16,7 +16,7 @@ from mmreuse.calibration import Source, calibrate
 from mmreuse.deployment.export import export_onnx
 from mmreuse.deployment.latency import time_processes
 from mmreuse.deployment.onnx_notes import write_notes
-from mmreuse.deployment.process import EngineProcess
+from mmreuse.deployment.process import EngineProcess, require
 from mmreuse.deployment.rounding import LEVELS, round_weights
 from mmreuse.errors import ConfigError
 from mmreuse.graph import copy_model
@@ -27,12 +27,15 @@ from mmreuse.statistics.passes import image_batches
 from mmreuse.utils.cost.complexity import count_macs, count_params
 from mmreuse.utils.cost.latency import Latency
 from mmreuse.utils.files.atomic import atomic_path
+from mmreuse.utils.names import refuse_other
 from mmreuse.utils.tables import Rows, Tabular
 
 #: Penalty, over the inputs' variance, at which a regression leaves weights as they are and solves for biases alone.
 _BIASES_ALONE = 1e8
 #: Images that pass through a network at once while ranges are measured.
 _BATCH = 16
+#: Engines that run ONNX files.
+_ENGINES = ('onnxruntime', 'openvino', 'deepsparse')
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,7 @@ def quantize(network: Reference, path: str | Path, images: Data | None, *, sampl
     if images is None:
         raise ConfigError('int8 needs calibration images, which say what ranges activations have. Give some hundred, '
                           'of the kind that the network will see; labels are not used.')
+    check_engines(engines)
     network, tools = open_network(network), _tools()
     calibration = torch.cat([each for each, in image_batches(images, [network], samples, 'calibration images')])
     levels = LEVELS // 2 + 1 if _saturates() else LEVELS
@@ -130,6 +134,13 @@ def quantize(network: Reference, path: str | Path, images: Data | None, *, sampl
             refuse_without_gain(compared)
         found = Quantization(Path(path), (number.stat().st_size, file.stat().st_size), compared)
     return rounded, found
+
+
+def check_engines(engines: Sequence[str]) -> None:
+    """Raise :class:`ConfigError` where an engine does not run ONNX files, or is not installed."""
+    for engine in engines:
+        refuse_other('int8: engine', engine, _ENGINES)
+        require(engine)
 
 
 def round_network(network: nn.Module, images: Tensor, levels: int = LEVELS, correct: bool = True) -> nn.Module:

@@ -8,6 +8,7 @@ from torch import nn
 from mmreuse.deployment import quantize as quantize_network
 from mmreuse.deployment.export_network import FORMATS
 from mmreuse.deployment.export_network import export as export_network
+from mmreuse.deployment.quantization import check_engines
 from mmreuse.engine.jobs.job import example
 from mmreuse.errors import ConfigError
 from mmreuse.registry import JOBS
@@ -36,15 +37,19 @@ def export(networks: Sequence[nn.Module], *, images: Iterable, folder: Path,
     return networks[0]
 
 
+_INT8_ENGINES = ('onnxruntime', 'openvino')
+
+
 def _check_int8(options: Mapping[str, Any]) -> None:
     if Path(options.get('file', 'network_int8.onnx')).suffix != '.onnx':
         raise ConfigError(f"file = '{options['file']}' does not end in .onnx, the format of int8 networks.")
+    check_engines(options.get('engines', _INT8_ENGINES))
 
 
 @JOBS.register_module(needs=('images', 'folder'), check=_check_int8, equal_cost='nothing is chosen')
 def quantize(networks: Sequence[nn.Module], *, images: Iterable, folder: Path, file: str = 'network_int8.onnx',
              samples: int | None = None, correct: bool = True,
-             engines: Sequence[str] = ('onnxruntime', 'openvino'), slower: bool = False) -> nn.Module:
+             engines: Sequence[str] = _INT8_ENGINES, slower: bool = False) -> nn.Module:
     """Write an int8 file of a network, see :func:`mmreuse.deployment.quantize`.
 
     Args:

@@ -172,7 +172,7 @@ def choose_channels(graph: TracedModel, scores: Mapping[str, Tensor], target: fl
     lowest = measure(smallest)
     if lowest > target:
         raise InfeasibleError(f'the smallest network allowed costs {lowest:.3f} of the dense one, more than '
-                              f'target={target}. Ask for {ceil(100 * lowest) / 100}, or lower minimum or '
+                              f'target={target:.4g}. Ask for {ceil(100 * lowest) / 100}, or lower minimum or '
                               'multiple, or let more spaces shrink.')
     if cost is macs_share:
         predict = predict_macs(graph)
