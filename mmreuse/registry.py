@@ -241,7 +241,8 @@ MERGERS = MethodRegistry(
     given=('weights', 'task_vectors', 'matrices', 'task_matrices', 'grams', 'fisher'))
 RENORMALIZERS = MethodRegistry(
     'renormalizer', ('mmreuse.renormalization', 'mmreuse.calibration'),
-    given=('samples', 'ends', 'sources', 'owners', 'targets', 'moments', 'weights', 'layers', 'validation', 'score'))
+    given=('samples', 'ends', 'sources', 'owners', 'targets', 'moments', 'weights', 'layers', 'validation', 'score',
+           'scores'))
 SALIENCIES = MethodRegistry('saliency', 'mmreuse.pruning.saliencies', given=('fisher',))
 ATTACKS = MethodRegistry('attack', 'mmreuse.robustness.attacks')
 ENGINES = MethodRegistry('engine', 'mmreuse.deployment.engines', given=('threads', 'folder'))

@@ -1,6 +1,7 @@
-# The whole merge of two ResNet-20 calibrated on 1000 images without labels, beside its controls.
+# The whole merge of two ResNet-20 calibrated on 1000 images without labels, its last layer refitted too, and controls.
 # --cfg-options split_seed=1: the nets of another division of the classes.
 _base_ = ['./zipit_resnet20-2x_cifar10-jpeg-5+5.py']
 
 runner_type = 'RepairRunner'
-repair = dict(renormalizers=[[dict(type='reset', samples=2000), dict(type='calibrate', samples=1000)]])
+_calibrated = [dict(type='reset', samples=2000), dict(type='calibrate', samples=1000)]
+repair = dict(renormalizers=[_calibrated, [*_calibrated, dict(type='head', samples=1000)]])

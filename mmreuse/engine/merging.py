@@ -2,6 +2,7 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from mmreuse.distillation.teachers import surest
 from mmreuse.engine.evaluation import evaluate
 from mmreuse.engine.training.replay import OwnDraws, fresh_loader
 from mmreuse.engine.unwrap_model import model_of
@@ -22,6 +24,7 @@ from mmreuse.merging.merge import fill_trunk, match_and_refit, renormalize
 from mmreuse.merging.shared.agreement import TaskImages
 from mmreuse.merging.shared.merge_shared import Mergers, Scale
 from mmreuse.models.classifiers import MergedClassifier
+from mmreuse.renormalization import Scores
 from mmreuse.statistics import SpaceMoments, collect
 from mmreuse.statistics.moment_files import load_moments, save_moments
 from mmreuse.utils.configs.methods import MethodLike, method_name
@@ -243,9 +246,10 @@ def renormalize_merged(model: MergedClassifier, images: MatchingImages, renormal
         dict[str, float]: Seconds, as ``metrics.json`` names them.
     """
     started = time.perf_counter()
+    apart = dict(owners=model.owners, scores=Scores(model.scores, model.source_scores, partial(
+        surest, tasks=model.tasks))) if len(model.tasks) > 1 else {}
     for renormalizer in renormalizers:
-        renormalize(model.merged, images, renormalizer, model.graphs, model.matchings, score=score,
-                    owners=model.owners if len(model.tasks) > 1 else None)
+        renormalize(model.merged, images, renormalizer, model.graphs, model.matchings, score=score, **apart)
     return {'merge/renormalization_seconds': time.perf_counter() - started}
 
 

@@ -35,7 +35,7 @@ from mmreuse.merging.shared.agreement import TaskImages
 from mmreuse.merging.shared.merge_shared import Mergers, Scale, find_variants, merge_shared
 from mmreuse.networks.record import record_edit, record_of, set_record, shapes_of
 from mmreuse.registry import RENORMALIZERS
-from mmreuse.renormalization import Score, apply_renormalizers, find_served
+from mmreuse.renormalization import Score, Scores, apply_renormalizers, find_served
 from mmreuse.statistics import SpaceMoments, collect, inputs_for
 from mmreuse.utils.configs.methods import find_method, method_name
 from mmreuse.utils.modes import evaluating
@@ -242,7 +242,7 @@ def _written_once(space: FeatureSpace) -> bool:
 def renormalize(merged: MergedModel, loader: Iterable, renormalizer: str | dict | Callable,
                 graphs: Sequence[TracedModel], matchings: Mapping[str, Matching], *, samples: int | None = None,
                 owners: Owners | None = None, validation: Iterable | None = None,
-                score: Score | None = None) -> Any:
+                score: Score | None = None, scores: Scores | None = None) -> Any:
     """Renormalize a merged model, in place.
 
     What every model keeps of its own in front has the right statistics and stays as it is.
@@ -259,6 +259,7 @@ def renormalize(merged: MergedModel, loader: Iterable, renormalizer: str | dict 
         owners: Number of the model whose task each image is of, or what tells it from images; None: all know all.
         validation: Labelled batches, for renormalizers that choose by them.
         score: From a network to how good it is, in place of accuracy on ``validation``.
+        scores: How images become scores of all classes, where models are of different tasks.
 
     Returns:
         What the renormalizer returned.
@@ -272,7 +273,8 @@ def renormalize(merged: MergedModel, loader: Iterable, renormalizer: str | dict 
     sources = _sources(merged, graphs, matchings) if 'sources' in method.needs else None
     with _fronts_aside(merged):
         return apply_renormalizers(merged, loader, [method], samples=samples, ends=ends, sources=sources,
-                                   owners=owners, validation=validation, score=score, layers=r'(joins|trunk)\..*')[0]
+                                   owners=owners, validation=validation, score=score, scores=scores,
+                                   layers=r'(joins|trunk)\..*')[0]
 
 
 @contextmanager

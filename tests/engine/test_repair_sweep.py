@@ -58,3 +58,10 @@ def test_distillation_has_a_row_every_some_steps(folder, tmp_path):
         rows(folder, tmp_path, controls=['rndom'])
     with pytest.raises(ConfigError, match='steps must be at least 1'):
         rows(folder, tmp_path, distill=dict(lr=1.))
+
+
+def test_the_last_layer_is_refitted_to_the_scores_of_all(folder, tmp_path):
+    plain, refitted = rows(folder, tmp_path, controls=False, renormalizers=[
+        ['reset'], ['reset', dict(type='head', samples=100)]])
+    assert refitted['repair'] == 'reset + head(samples=100)' and refitted['images'] == 100
+    assert refitted['joint'] != plain['joint']
