@@ -15,7 +15,7 @@ from mmreuse.statistics.data import BATCH_SIZE, Data
 from mmreuse.utils.configs.methods import MethodLike, options_of
 
 
-@options_of(distill_network, without=('steps', 'seed', 'watch'))
+@options_of(distill_network, without=('steps', 'seed', 'watch', 'goals'))
 def distill(network: Reference, sources: Sequence[Reference], images: Data, *, steps: int = 200,
             teachers: Sequence[MethodLike] | None = None, controls: bool = True, seed: int = 0,
             **options: Any) -> tuple[nn.Module, Comparison]:
@@ -41,7 +41,7 @@ def distill(network: Reference, sources: Sequence[Reference], images: Data, *, s
         controls: Do the same from random weights, from each source and from their plain average, and solve for heads on
             the features of each source and of all. What is reached there, too, is not owed to the network.
         seed: Of the order of images and of random weights.
-        **options: Of :func:`mmreuse.distillation.distill`: ``lr``, ``batch_size``, ``every``, ``weight_decay``.
+        **options: Of :func:`mmreuse.distillation.distill`: ``lr``, ``batch_size``, ``every``, ``views``, ``amp``, ...
 
     Returns:
         tuple: A copy of the network, and what was reached.

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mmreuse.distillation.objective import Objective, Scoring
+from mmreuse.distillation.views import Goals, Known, Views
 from mmreuse.errors import ConfigError, DataError
 from mmreuse.statistics.data import BATCH_SIZE
 from mmreuse.utils.draws import Draws, warm_cosine
@@ -47,11 +48,13 @@ class DistillationReport(Tabular):
 
 def distill(network: nn.Module, objective: Objective, images: Tensor, held_out: Tensor, *, steps: int = 200,
             lr: float = 1e-3, weight_decay: float = 0.01, batch_size: int = BATCH_SIZE, every: int = 20,
-            seed: int = 0, watch: Callable[[int], None] | None = None) -> DistillationReport:
+            views: int = 1, amp: bool = False, seed: int = 0, goals: Goals | None = None,
+            watch: Callable[[int], None] | None = None) -> DistillationReport:
     """Distil a network in place; no labels are used.
 
-    AdamW, at a rate that rises for a tenth of the steps and falls along a cosine to nothing. The state
-    that agrees with the sources on most held-out images is kept, of equal ones the earliest.
+    AdamW, at a rate that rises for a tenth of the steps and falls along a cosine to nothing. The state that agrees with
+    the sources on most held-out images is kept, of equal ones the earliest. However many steps there are, the sources
+    are asked about every view of an image once.
 
     Args:
         network: Whose parameters are trained.
@@ -63,7 +66,11 @@ def distill(network: nn.Module, objective: Objective, images: Tensor, held_out: 
         weight_decay: Of AdamW.
         batch_size: Images a step.
         every: How often the network is compared with its sources, in steps.
-        seed: Of the order of the images.
+        views: Of each image, see :class:`~mmreuse.distillation.views.Views`; of many steps on few images they keep the
+            network from learning the images by heart.
+        amp: Compute in bfloat16 where that is safe.
+        seed: Of the order of the images, and of their views.
+        goals: What the sources say of the views of this seed, where that is known or asked for elsewhere.
         watch: Called with the number of steps whenever the network is compared, before the first one as well.
 
     Raises:
@@ -75,6 +82,8 @@ def distill(network: nn.Module, objective: Objective, images: Tensor, held_out: 
         network.parameters(), lr=lr, weight_decay=weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_cosine(step, steps))
     order, best, losses = Draws(len(images), batch_size, seed), None, []
+    shown = Views(images, views, seed)
+    goals = goals or Known(objective.scoring.sources, shown)
     with kept_modes(network):
         for step in progress(range(steps + 1), 'distillation'):
             if step % every == 0 or step == steps:
@@ -90,7 +99,12 @@ def distill(network: nn.Module, objective: Objective, images: Tensor, held_out: 
                 break
             started = time.perf_counter()
             network.train()
-            loss = sum(objective.losses(images[order.draw()]).values())
+            places = order.draw()
+            numbers = torch.randint(views, places.shape, generator=order.generator) if views > 1 else \
+                torch.zeros_like(places)
+            batch = shown.take(places, numbers)
+            with torch.autocast(batch.device.type, torch.bfloat16, enabled=amp):
+                loss = sum(objective.losses(batch, goals(places, numbers, batch)).values())
             losses.append(loss.item())
             if not torch.isfinite(loss):
                 raise DataError(f'distill: the loss is {losses[-1]} in step {step + 1}. Lower lr, or check that the '

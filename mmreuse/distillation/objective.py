@@ -10,6 +10,7 @@ from mmreuse.calibration import Source
 from mmreuse.errors import ConfigError
 from mmreuse.evaluation.tasks import Tasks, joint_prediction
 from mmreuse.models.classifiers.sources import Scatter
+from mmreuse.modularization.structured.problem import asked_alike
 from mmreuse.registry import TEACHERS, Method
 from mmreuse.statistics.data import logits_of
 from mmreuse.utils.configs.methods import MethodLike, find_method
@@ -54,7 +55,8 @@ def plain_scoring(network: nn.Module, sources: Sequence[nn.Module], image: Tenso
     """Return the scoring of plain networks.
 
     Sources have the same classes if the network has as many outputs as each; otherwise each has its own, and the
-    network scores them in their order, in one output or in one for each source.
+    network scores them in their order, in one output or in one for each source. Of a structured module they are asked
+    about the labels of its problem.
 
     Args:
         network: The changed network.
@@ -64,6 +66,7 @@ def plain_scoring(network: nn.Module, sources: Sequence[nn.Module], image: Tenso
     Raises:
         ConfigError: The outputs do not fit each other.
     """
+    sources = [asked_alike(source, network, image) for source in sources]
     with torch.no_grad(), evaluating(network):
         output, given = network(image), [logits_of(source.eval()(image)) for source in sources]
     if shapes := [tuple(each.shape) for each in given if each.dim() != 2]:
@@ -119,15 +122,22 @@ class Objective:
         teachers = ['surest' if several else 'joint'] if self.teachers is None else self.teachers
         return [find_method(TEACHERS, teacher) for teacher in teachers]
 
-    def losses(self, images: Tensor) -> dict[str, Tensor]:
-        """Return ``loss_<teacher>`` on images (B, ...), prepared; labels play no part."""
+    def losses(self, images: Tensor, goal: Tensor | None = None) -> dict[str, Tensor]:
+        """Return ``loss_<teacher>`` on images, prepared; labels play no part.
+
+        Args:
+            images: (B, ...).
+            goal: What the sources say of them, (B, N, C), where that is known.
+        """
         methods = self.methods
         layers = [method.options.get('layers') for method in methods if 'features' in method.needs]
         features: dict[str, tuple[Tensor, list[Tensor]]] = {}
         with self._compared(images, layers[0], features) if layers else ExitStack():
             own = self.scoring.own(images)
-        with torch.no_grad():
-            goal = self.scoring.sources(images)
+        own = own.to(torch.promote_types(own.dtype, torch.float32))  # losses of probabilities want more than bfloat16
+        if goal is None:
+            with torch.no_grad():
+                goal = self.scoring.sources(images)
         given = dict(tasks=self.scoring.tasks_of(own), rule=self.scoring.rule, features=features)
         return {f'loss_{method.name}': method(own, goal, **method.accepted(given)) for method in methods}
 

@@ -1,13 +1,20 @@
 """Target problems by classes of the original network."""
-from collections.abc import Collection, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from mmreuse.errors import ConfigError, DataError
+from mmreuse.errors import ArtefactError, ConfigError, DataError
+from mmreuse.networks import structure_of
+from mmreuse.statistics import logits_of
 from mmreuse.utils.class_split import class_ids
+from mmreuse.utils.modes import evaluating
 
+#: Edit by which structured modules are made.
+MADE = 'modularize_channels'
 #: Some classes, by id or name; or groups of them, each of which is one label. A single one is told from the rest.
 ProblemClasses = Sequence[int | str | Sequence[int | str]]
 
@@ -59,6 +66,18 @@ class Problem:
             labels[list(group)] = number
         return labels
 
+    def scores(self, scores: Tensor) -> Tensor:
+        """Return what scores of all classes say of the labels, as log-odds (..., labels).
+
+        The logarithm of the mean probability of a label's classes: a label of many classes counts as much as another.
+
+        Args:
+            scores: Of the network, (..., classes).
+        """
+        table = self.table(scores.shape[-1]).to(scores.device)
+        return torch.stack([scores[..., own].logsumexp(-1) - math.log(int(own.sum()))
+                            for own in (table == label for label in range(len(self.labels)))], -1)
+
     def check_counts(self, counts: Tensor) -> None:
         """Raise :class:`DataError` where a label has no images.
 
@@ -70,6 +89,63 @@ class Problem:
         if absent:
             raise DataError(f"problem '{self.name}': there are no images of {', '.join(absent)}. Give images of every "
                             'label; one class needs images of others to be told from.')
+
+
+class ProblemNetwork(nn.Module):
+    """A network of many classes that scores the labels of a problem, see :meth:`Problem.scores`.
+
+    Args:
+        network: Scores its classes.
+        problem: Of classes of the network.
+    """
+
+    def __init__(self, network: nn.Module, problem: Problem) -> None:
+        super().__init__()
+        self.network, self.problem = network, problem
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Score the labels, (N, labels)."""
+        return self.problem.scores(logits_of(self.network(images)))
+
+
+def problem_of(module: nn.Module) -> Problem:
+    """Return the problem that a structured module was made for, whatever was done to it since.
+
+    Raises:
+        ArtefactError: It is no module of :func:`~mmreuse.modularization.modularize_channels`, or one of a module that
+            does not have all classes as its labels.
+    """
+    made = [node for node in _line(structure_of(module)) if node['edit'] == MADE]
+    if not made:
+        raise ArtefactError(f'a {type(module).__name__} that was never changed by {MADE} is no structured module: '
+                            'it is not known which classes its labels stand for.')
+    if any(node['rest'] or node['groups'] != [[number] for number in range(len(node['groups']))] for node in made[1:]):
+        raise ArtefactError(f"the module was made of a module for {made[1]['labels']}, whose labels are not the "
+                            'classes of the original. Make it of the original, or of a module of all its classes.')
+    return Problem('module', tuple(map(tuple, made[0]['groups'])), tuple(made[0]['labels']), made[0]['rest'])
+
+
+def asked_alike(source: nn.Module, network: nn.Module, image: Tensor) -> nn.Module:
+    """Return a source that scores what a network does: of a structured module, the labels of its problem.
+
+    Args:
+        source: Scores labels, or the classes that they stand for.
+        network: Any; of one that is no structured module the source is returned as it is.
+        image: One, (1, ...).
+    """
+    if not any(node['edit'] == MADE for node in _line(structure_of(network))):
+        return source
+    problem = problem_of(network)
+    with torch.no_grad(), evaluating(source):
+        classes = logits_of(source(image)).shape[-1]
+    return source if classes == len(problem.labels) else ProblemNetwork(source, problem)
+
+
+def _line(structure: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Go from the last edit of a network to the first, along what was changed."""
+    while 'edit' in structure:
+        yield structure
+        structure = structure['of'][0]
 
 
 def problems_of(problems: Mapping[str, 'ProblemClasses | Problem'], known: Sequence[str] | int) -> list[Problem]:

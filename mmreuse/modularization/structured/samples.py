@@ -49,11 +49,15 @@ class Samples:
 
 
 @torch.no_grad()
+def scores_on(network: nn.Module, images: Tensor) -> Tensor:
+    """Return the scores (N, labels) of images, on the CPU."""
+    with evaluating(network):
+        return torch.cat([logits_of(network(part.to(device_of(network)))).cpu() for part in images.split(256)])
+
+
 def predict(network: nn.Module, images: Tensor) -> Tensor:
     """Return the label of every image, (N,), on the CPU."""
-    with evaluating(network):
-        return torch.cat([logits_of(network(part.to(device_of(network)))).argmax(1).cpu()
-                          for part in images.split(256)])
+    return scores_on(network, images).argmax(1)
 
 
 def balanced_accuracy(network: nn.Module, samples: Samples, labels: int) -> float:
