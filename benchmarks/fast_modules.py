@@ -6,14 +6,13 @@ Ten problems of one class against the rest and three of groups, see ``benchmarks
 300 training images of each class; 4400 others of each class come without labels.
 
 ``head only``: the whole network, a head in closed form on the labels; ``own scores``: the whole network's class scores,
-each label the mean of its classes; ``own scores, offsets``: and an offset for each label, fitted to the labels.
+each label the mean of its classes; ``offsets``: with a factor and an offset for each label, fitted to the labels.
 ``shared``: one small network (blocks removed, channels narrowed, calibrated) that is distilled for all classes
-(``mmreuse.distillation.modules``), with a head in closed form for each problem. ``modules``: the shared network
-distilled further for each problem, with offsets; ``int8``: ``modules`` in integers on ONNX Runtime.
+(``mmreuse.distillation.modules``), with heads in closed form, or ``offsets``. ``modules``: the shared network distilled
+further for each problem, with offsets. ``int8``: in integers on ONNX Runtime.
 
-With ``--controls``, of the same structure and with heads in closed form: ``random start``: ``shared`` from random
-weights; ``L1``: channels chosen by the sum of their absolute weights, trained on the labels; ``scratch``: random
-weights, trained likewise.
+With ``--controls``, of the same structure: ``random start``: ``shared`` from random weights; ``scratch``: random
+weights trained on the labels; ``L1``: channels chosen by the sum of their absolute weights, trained likewise.
 
 Accuracy is the mean recall of the labels, in percent, on all test images of a problem's labels (of the rest as many as
 of the class), which choose nothing; ``validation`` is that on 300 further training images of each class.
@@ -25,8 +24,10 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from _common import write
@@ -46,7 +47,7 @@ from mmreuse.modularization import modularize_channels
 from mmreuse.modularization.report import recalls
 from mmreuse.modularization.structured.offsets import Offsets
 from mmreuse.modularization.structured.problem import Problem, ProblemNetwork
-from mmreuse.modularization.structured.samples import Samples, balanced_accuracy
+from mmreuse.modularization.structured.samples import Samples, balanced_accuracy, scores_on
 from mmreuse.statistics import head_inputs
 from mmreuse.utils.cost.complexity import count_macs, count_params
 from mmreuse.utils.draws import Draws, warm_cosine
@@ -87,15 +88,17 @@ class Bench:
         return {name: 100 * balanced_accuracy(module, Samples(*data).of_problem(self.problems[name], 10),
                                               len(self.problems[name].labels)) for name, module in modules.items()}
 
-    def add(self, name: str, make: Callable[[], Modules], whole: bool = False) -> None:
-        """Measure modules, unless that is done; those of the whole network read its features in place of images."""
+    def add(self, name: str, make: Callable[[], Modules], trunk: nn.Module | None = None,
+            read: Callable[[Tensor], Tensor] | None = None) -> None:
+        """Measure modules, unless that is done; those on a trunk are given what is read of images in place of these."""
         if name in self.results:
             return
         start, modules = time.process_time(), make()
         spent, validation, test = time.process_time() - start, self.validation, self.test
-        one = self.net if whole else modules['cat']
-        if whole:
-            validation, test = ((features(self.net, images), classes) for images, classes in (validation, test))
+        one = trunk or modules['cat']
+        if trunk is not None:
+            read = read or partial(features, trunk)
+            validation, test = ((read(images), classes) for images, classes in (validation, test))
         found = self.accuracies(modules, test)
         image = self.test[0][:1]
         self.results[name] = found | dict(
@@ -129,83 +132,108 @@ def trained(network: nn.Module, data: Images, steps: int) -> nn.Module:
     return network.eval()
 
 
-def whole_network(bench: Bench) -> None:
-    """Add the references: heads on the whole network."""
-    heads = modularize_channels(bench.net, bench.labelled, bench.problems, target=1)
-    bench.add('head only', lambda: {name: module.linear for name, module in heads.items()}, whole=True)
-    bench.add('own scores', lambda: {name: ProblemNetwork(bench.net.linear, problem)
-                                     for name, problem in bench.problems.items()}, whole=True)
-    scores = bench.net.linear(features(bench.net, bench.labelled[0])).detach()
-
-    def fitted(problem: Problem) -> nn.Module:
-        scored = ProblemNetwork(bench.net.linear, problem)
-        head = nn.Linear(len(problem.labels), len(problem.labels), bias=False)
-        head.weight.data = torch.eye(len(problem.labels))
-        offsets = Offsets.fit(problem.scores(scores), problem.table(10)[bench.labelled[1]])
-        return offsets.put_into(nn.Sequential(scored, head), '1')
-
-    bench.add('own scores, offsets', lambda: {name: fitted(problem) for name, problem in bench.problems.items()},
-              whole=True)
-
-
-def distilled(bench: Bench, folder: Path) -> dict[str, nn.Module]:
-    """Add the shared network and the modules made of it; return these."""
-    images, args = bench.unlabelled(), bench.args
-    options = dict(views=4, amp=True, cache_dir=folder)
-
-    def learn(start: nn.Module) -> nn.Module:
-        return distil_modules(dict(all=start), bench.net, images, steps=args.steps, lr=3e-3, every=args.steps,
-                              teachers=[dict(type='joint', temperature=4.)], **options)[0]['all']
-
-    def headed(network: nn.Module) -> Modules:
-        return modularize_channels(network, bench.labelled, bench.problems, target=1)
-
-    start = modularize_channels(bench.net, bench.labelled, dict(all=list(range(10))), **bench.recipe)['all']
-    small = learn(start)
-    bench.add('shared', lambda: headed(small))
-    if args.controls:
-        bench.add('random start', lambda: headed(learn(random_start(start))))
-        bench.add('scratch', lambda: headed(trained(random_start(start), bench.labelled, args.label_steps)))
-        smallest = modularize_channels(bench.net, bench.labelled, dict(all=list(range(10))), saliency='magnitude',
-                                       **bench.recipe)['all']
-        bench.add('L1', lambda: headed(trained(smallest, bench.labelled, args.label_steps)))
-    heads = headed(small)
-    modules, _ = distil_modules(heads, bench.net, images, steps=args.own_steps, every=args.own_steps,
-                                labelled=bench.labelled, **options)
-    bench.add('modules', lambda: modules)
+def on_scores(bench: Bench, network: nn.Module, offsets: bool = True) -> Modules:
+    """Modules that read scores of all classes of a network: those of their labels, with offsets from its scores."""
+    modules = {name: nn.Sequential(ProblemNetwork(nn.Identity(), problem), nn.Linear(*[len(problem.labels)] * 2))
+               for name, problem in bench.problems.items()}
+    images, classes = bench.labelled
+    scores = scores_on(network, images)
+    for name, problem in bench.problems.items():
+        last = modules[name][1]
+        last.weight.data, last.bias.data = torch.eye(len(problem.labels)), torch.zeros(len(problem.labels))
+        if offsets:
+            Offsets.fit(problem.scores(scores), problem.table(10)[classes]).put_into(modules[name], '1')
     return modules
 
 
-def in_integers(bench: Bench, modules: Modules, folder: Path) -> None:
-    """Add the modules in int8, as ONNX Runtime runs them."""
-    if 'int8' in bench.results:
+def headed(bench: Bench, network: nn.Module) -> Modules:
+    """Heads in closed form on the features of a network."""
+    return {name: module.linear for name, module in modularize_channels(
+        network, bench.labelled, bench.problems, target=1).items()}
+
+
+def references(bench: Bench) -> None:
+    """Add heads on the whole network."""
+    net, read = bench.net, partial(scores_on, bench.net)
+    bench.add('head only', lambda: headed(bench, net), net)
+    bench.add('own scores', lambda: on_scores(bench, net, offsets=False), net, read)
+    bench.add('own scores, offsets', lambda: on_scores(bench, net), net, read)
+
+
+class Shared:
+    """One small network of all classes, and what is learnt without labels.
+
+    Args:
+        bench: The bench.
+    """
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench, self.images = bench, bench.unlabelled()
+        self.start = self._narrow()
+
+    def _narrow(self, **options: str) -> nn.Module:
+        bench, every = self.bench, dict(all=list(range(10)))
+        return modularize_channels(bench.net, bench.labelled, every, **bench.recipe, **options)['all']
+
+    def learn(self, modules: Modules, steps: int, **options: Any) -> Modules:
+        """Distil modules from the whole network."""
+        return distil_modules(modules, self.bench.net, self.images, steps=steps, every=steps, views=4, amp=True,
+                              cache_dir=self.bench.args.cache, **options)[0]
+
+    def small(self, start: nn.Module) -> nn.Module:
+        """Distil a small network for all classes."""
+        return self.learn(dict(all=start), self.bench.args.steps, lr=3e-3,
+                          teachers=[dict(type='joint', temperature=4.)])['all']
+
+    def controls(self) -> None:
+        """Add networks of the same structure that start or learn otherwise."""
+        bench, steps = self.bench, self.bench.args.label_steps
+        for name, make in (
+                ('random start', lambda: self.small(random_start(self.start))),
+                ('scratch', lambda: trained(random_start(self.start), bench.labelled, steps)),
+                ('L1', lambda: trained(self._narrow(saliency='magnitude'), bench.labelled, steps))):
+            if f'{name}, offsets' not in bench.results:
+                network = make()
+                bench.add(name, partial(headed, bench, network), network)
+                bench.add(f'{name}, offsets', partial(on_scores, bench, network), network, partial(scores_on, network))
+
+
+def in_integers(network: nn.Module, path: Path, calibration: Tensor, images: Tensor) -> Tensor:
+    """Write a network in int8, and return what ONNX Runtime computes with it."""
+    quantize(network, path, calibration, engines=[])
+    with closing(EngineProcess('onnxruntime', path, [images[:100].numpy()], 1)) as engine:
+        return torch.from_numpy(engine.over(images.numpy()))
+
+
+def timed(bench: Bench, network: nn.Module, folder: Path) -> None:
+    """Add milliseconds on ONNX Runtime of the whole network and the small one, in float32 and int8, in turns."""
+    if 'latency' in bench.results:
         return
-    calibration, start, found = bench.labelled[0][::12], time.process_time(), {}
-    for name, module in modules.items():
-        quantize(module, folder / f'{name}.onnx', calibration, engines=[])
-        samples = Samples(*bench.test).of_problem(bench.problems[name], 10)
-        images = samples.images.numpy()
-        with closing(EngineProcess('onnxruntime', folder / f'{name}.onnx', [images[:100]], 1)) as engine:
-            predicted = torch.from_numpy(engine.over(images)).argmax(1)
-        labels = len(bench.problems[name].labels)
-        found[name] = 100 * statistics.fmean(recalls(predicted, samples.classes, labels))
-    bench.results['int8'] = found | dict(mean=statistics.fmean(list(found.values())[:10]),
-                                         seconds=time.process_time() - start)
+    quantize(bench.net, folder / 'whole.onnx', bench.labelled[0][::12], engines=[])
+    networks = {'whole': bench.net, 'small': network, 'whole, int8': folder / 'whole.onnx',
+                'small, int8': folder / 'small.onnx'}
+    table = measure_deployment(networks, bench.test[0][:16], engines=['onnxruntime'], rounds=bench.args.rounds)
+    rows = {row['network']: {key: value for key, value in row.items() if key.startswith(('ms_', 'memory', 'file'))}
+            for row in table.cells}
+    for row in rows.values():
+        row |= {f'times as fast, batch {batch}': rows['whole'][f'ms_{batch}'] / row[f'ms_{batch}'] for batch in (1, 16)}
+    bench.results['latency'] = rows
     write(bench.args.out, bench.results)
 
 
-def timed(bench: Bench, module: nn.Module, folder: Path) -> None:
-    """Add milliseconds on ONNX Runtime: of the network and of the module for cats, in float32 and int8, in turns."""
-    for name, network in (('whole', bench.net), ('cat', module)):
-        quantize(network, folder / f'{name}.onnx', bench.labelled[0][::12], engines=[])
-    networks = {'whole': bench.net, 'module': module, 'whole, int8': folder / 'whole.onnx',
-                'module, int8': folder / 'cat.onnx'}
-    table = measure_deployment(networks, bench.test[0][:16], engines=['onnxruntime'], rounds=60)
-    bench.results['latency'] = {row['network']: {key: value for key, value in row.items()
-                                                 if key.startswith(('ms_', 'memory', 'file'))} for row in table.cells}
-    rows = bench.results['latency']
-    for row in rows.values():
-        row |= {f'times as fast, batch {batch}': rows['whole'][f'ms_{batch}'] / row[f'ms_{batch}'] for batch in (1, 16)}
+def own_modules(bench: Bench, shared: Shared, small: nn.Module, folder: Path) -> None:
+    """Add modules that are distilled further, each for its problem; and these in int8."""
+    heads = modularize_channels(small, bench.labelled, bench.problems, target=1)
+    modules = shared.learn(heads, bench.args.own_steps, labelled=bench.labelled)
+    bench.add('modules', lambda: modules)
+    if 'modules, int8' in bench.results:
+        return
+    found = {}
+    for name, module in modules.items():
+        samples, labels = Samples(*bench.test).of_problem(bench.problems[name], 10), len(bench.problems[name].labels)
+        scores = in_integers(module, folder / f'{name}.onnx', bench.labelled[0][::12], samples.images)
+        found[name] = 100 * statistics.fmean(recalls(scores.argmax(1), samples.classes, labels))
+    bench.results['modules, int8'] = found | dict(mean=statistics.fmean(list(found.values())[:10]))
     write(bench.args.out, bench.results)
 
 
@@ -213,18 +241,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--network', choices=RECIPES, default='resnet20')
     parser.add_argument('--steps', type=int, default=6000, help='of distillation for all classes')
-    parser.add_argument('--own-steps', type=int, default=400, help='of distillation for each problem')
+    parser.add_argument('--own-steps', type=int, default=200, help='of distillation for each problem; 0 for none')
     parser.add_argument('--label-steps', type=int, default=3000, help='of training on labels')
     parser.add_argument('--controls', action='store_true', help='random start, scratch and L1 as well')
+    parser.add_argument('--rounds', type=int, default=60, help='of timing')
     parser.add_argument('--cache', type=Path, default=Path('work_dirs/cache'), help='finished networks')
     parser.add_argument('--out', help='write the results to this JSON file as well; what it has is not done again')
     bench = Bench(parser.parse_args())
     torch.set_num_threads(1)
-    whole_network(bench)
-    modules = distilled(bench, bench.args.cache)
+    references(bench)
+    shared = Shared(bench)
+    small = shared.small(shared.start)
+    bench.add('shared', partial(headed, bench, small), small)
+    bench.add('shared, offsets', partial(on_scores, bench, small), small, partial(scores_on, small))
     with TemporaryDirectory() as folder:
-        in_integers(bench, modules, Path(folder))
-        timed(bench, modules['cat'], Path(folder))
+        path = Path(folder, 'small.onnx')
+        bench.add('shared, offsets, int8', partial(on_scores, bench, small), small,
+                  partial(in_integers, small, path, bench.labelled[0][::12]))
+        timed(bench, small, Path(folder))
+        if bench.args.controls:
+            shared.controls()
+        if bench.args.own_steps:
+            own_modules(bench, shared, small, Path(folder))
 
 
 if __name__ == '__main__':

@@ -1,6 +1,7 @@
 """Structured modules learn, without labels, what the network that they were made of says of their problems."""
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from mmreuse.errors import ConfigError
 from mmreuse.graph import copy_model
 from mmreuse.modularization.structured.closed_head import final_layer, set_head
 from mmreuse.modularization.structured.offsets import Offsets
-from mmreuse.modularization.structured.problem import Problem, ProblemNetwork, problem_of
+from mmreuse.modularization.structured.problem import Problem, problem_of
 from mmreuse.modularization.structured.samples import Samples, scores_on
 from mmreuse.networks import open_network, record_edit, structure_of
 from mmreuse.networks.references import Reference
@@ -99,7 +100,7 @@ class Lesson:
     def teach(self, module: nn.Module) -> DistillationReport:
         """Distil a module in place, from a head that is solved for."""
         problem, options = problem_of(module), dict(self.options)
-        fitted = self._offsets(ProblemNetwork(self.base, problem), problem)
+        fitted = self._fit(problem, lambda: problem.scores(self._known))
 
         def goals(*view: Tensor) -> Tensor:
             return fitted(problem.scores(self.asked(*view)))
@@ -111,16 +112,22 @@ class Lesson:
         scoring = replace(same_classes(module, []), sources=sources)
         report = distill(module, Objective(scoring, options.pop('teachers')), self.images, self.held_out, goals=goals,
                          **options)
-        self._offsets(module, problem).put_into(module, self._head(module))
+        self._fit(problem, lambda: scores_on(module, self.labelled.images)).put_into(module, self._head(module))
         return report
 
-    def _offsets(self, network: nn.Module, problem: Problem) -> Offsets:
-        """Return offsets that fit what a network says of a problem to the labels, if there are any."""
+    @cached_property
+    def _known(self) -> Tensor:
+        """What the base says of the images with labels."""
+        return scores_on(self.base, self.labelled.images)
+
+    def _fit(self, problem: Problem, scores: Callable[[], Tensor]) -> Offsets:
+        """Return offsets that fit scores of the images with labels to these; without any, offsets that change nothing.
+        """
         if self.labelled is None:
             return Offsets(1., torch.zeros(len(problem.labels)))
         classes = self.labelled.classes
         table = problem.table(1 + max(int(classes.max()), *map(max, problem.groups)))
-        return Offsets.fit(scores_on(network, self.labelled.images), table[classes])
+        return Offsets.fit(scores(), table[classes])
 
     def _head(self, module: nn.Module) -> str:
         return final_layer(module, (self.images[:1].to(device_of(module)),)).name
