@@ -1,13 +1,16 @@
-"""Prune networks to shares of their measured latency, and set Torch-Pruning on the same budgets beside.
+r"""Prune networks to shares of their measured latency, and set Torch-Pruning on the same budgets beside.
 
     pip install torch-pruning==1.6.1        # not a requirement
     python benchmarks/latency_budget.py resnet20 --weights data/weights/cifar10_resnet20.safetensors --out resnet20.json
+    python tools/train.py configs/woodfisher/vgg11-bn_8-epochs_cifar10-jpeg.py --amp
+    python benchmarks/latency_budget.py vgg11 --weights work_dirs/vgg11-bn_8-epochs_cifar10-jpeg/epoch_8.pth \
+        --out vgg11-bn.json
 
 Widths are those of the integer program under milliseconds of ONNX Runtime, one thread. Rows have what was predicted and
 what is measured, in turns with the original, and the accuracy as pruned, calibrated on some images without labels, and
 distilled from the original on some more. Torch-Pruning's default importance removes the same share of every layer,
 the smallest that keeps within the budget when measured, in steps of a twentieth; it is distilled alike. Nothing is
-chosen on test images. Networks and data are those of ``benchmarks/pruning.py``. An EfficientNet-Lite0 has random
+chosen on test images. Data are those of ``benchmarks/pruning.py``, and so is the ViT. An EfficientNet-Lite0 has random
 weights here and is timed only, at 64 pixels. Rows that the file holds are kept.
 """
 import argparse
@@ -20,7 +23,7 @@ from pathlib import Path
 import timm
 import torch
 from mmengine.registry import DefaultScope
-from pruning import RESNETS, SHOWN, Data, _removed, accuracy, corrections, digits, folders, vgg, vit
+from pruning import RESNETS, Classifier, Data, _removed, accuracy, corrections, digits, folders, vit
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -29,13 +32,14 @@ from mmreuse.deployment import LatencyCost, compare_latency
 from mmreuse.distillation import Objective, distill, plain_scoring
 from mmreuse.errors import InfeasibleError
 from mmreuse.graph import copy_model, transform
+from mmreuse.models.backbones import CifarVGG
 from mmreuse.pruning.channels.channels import select_channels
 from mmreuse.renormalization import apply_renormalizers
 from mmreuse.utils.cost.complexity import count_macs
-from mmreuse.utils.files.io import write_json
+from mmreuse.utils.files.io import load_checkpoint, write_json
 
 
-def latencies(net: nn.Module, pruned: nn.Module, like: Tensor, batch: int, repeats: int = 100) -> dict[str, float]:
+def latencies(net: nn.Module, pruned: nn.Module, like: Tensor, batch: int, repeats: int = 300) -> dict[str, float]:
     """Milliseconds of both, in turns: the 10th percentile, and the median."""
     image = torch.randn(batch, *like.shape[1:], generator=torch.Generator().manual_seed(0))
     found, = compare_latency(dict(dense=net, pruned=pruned), image, ['onnxruntime'], repeats=repeats).values()
@@ -86,19 +90,26 @@ def distilled(net: nn.Module, start: nn.Module, images: Tensor, steps: int) -> n
     return student.eval()
 
 
+def vgg(weights: Path) -> nn.Module:
+    """The VGG-11-BN of half width of ``configs/woodfisher``."""
+    net = Classifier(CifarVGG(depth=11, width=32, norm='bn', last_pool='avg', init='vgg_init'), 256)
+    net.load_state_dict({key.replace('head.fc.', 'head.'): value
+                         for key, value in load_checkpoint(weights)['state_dict'].items()})
+    return net.eval()
+
+
 UNTRAINED = 'efficientnet-lite0'
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('net', choices=(*RESNETS, 'vgg11', 'vit', UNTRAINED))
-    parser.add_argument('--weights', type=Path, help='of a ResNet')
+    parser.add_argument('--weights', type=Path, help='of a ResNet or the VGG')
     parser.add_argument('--data', type=Path, default=Path('data/cifar10_jpeg'))
     parser.add_argument('--shares', nargs='+', type=float, default=[0.7, 0.5, 0.3])
     parser.add_argument('--batches', nargs='+', type=int, default=[1, 16])
     parser.add_argument('--images', type=int, default=400, help='number of training images that calibrate')
     parser.add_argument('--unlabelled', type=int, default=2000, help='number of training images that distil')
-    parser.add_argument('--train', type=int, default=SHOWN['vgg11'], help='labelled images that train the VGG here')
     parser.add_argument('--steps', type=int, default=150, help='of distillation; 0 for none')
     parser.add_argument('--multiple', type=int, default=8, help='of widths')
     parser.add_argument('--test', type=int, default=2000, help='number of test images')
@@ -120,17 +131,17 @@ def measure(args: argparse.Namespace) -> None:
         train, test = digits('train'), digits('test')
         net = vit(train)
     else:
-        shown = args.train if args.net == 'vgg11' else max(args.unlabelled, args.images)
-        train = folders(args.data, 'train', shown)
+        train = folders(args.data, 'train', max(args.unlabelled, args.images))
         test = folders(args.data, 'test', args.test)
-        net = vgg(train) if args.net == 'vgg11' else RESNETS[args.net](args.weights, 'all')
+        net = vgg(args.weights) if args.net == 'vgg11' else RESNETS[args.net](args.weights, 'all')
     image, loader = torch.zeros_like(train[0][:1]), DataLoader(TensorDataset(*(x[:args.images] for x in train)), 100)
     prune = {'mmreuse': lambda share, batch: ours(net, image, share, batch, loader, args)}
     if args.torch_pruning:
         prune['Torch-Pruning'] = lambda share, batch: theirs(net, image, share, batch)
     rows = json.loads(args.out.read_text())['rows'] if args.out.exists() else []
     settings = {key: value for key, value in vars(args).items() if not isinstance(value, Path)}
-    settings |= dict(test=len(test[1]), unlabelled=min(args.unlabelled, len(train[1])), dense=accuracy(net, test))
+    if args.net != UNTRAINED:
+        settings |= dict(test=len(test[1]), unlabelled=min(args.unlabelled, len(train[1])), dense=accuracy(net, test))
     for batch in args.batches:
         for share in args.shares:
             for name, function in prune.items():

@@ -233,7 +233,7 @@ def _removed(net: nn.Module, image: Tensor, share: float, budget: str = 'all') -
     """The same share of every layer's channels, by Torch-Pruning's default importance."""
     import torch_pruning
     pruned = copy_model(net)
-    held, options = [each for name, each in pruned.named_modules() if name == 'head'], {}
+    held, options = [each for name, each in pruned.named_modules() if name in ('head', 'classifier')], {}
     if budget == 'inner' and isinstance(pruned, Classifier) and isinstance(pruned.backbone, CifarResNet):
         held += [each for name, each in pruned.named_modules()
                  if isinstance(each, nn.Conv2d) and not ('layer' in name and name.endswith('conv1'))]

@@ -77,7 +77,8 @@ def by_size(monkeypatch, noise=0.):
         return {key: (1e-3 * count_macs(net, inputs) + 1) * (1 + noise * rng.standard_normal())
                 for key, (net, inputs) in built.items()}
 
-    monkeypatch.setattr(latency_table, 'time_together', pretend)
+    monkeypatch.setattr(latency_table, 'time_together', lambda networks, engine, **_: {
+        key: (each, each) for key, each in pretend(networks, engine).items()})
     monkeypatch.setattr(latency_table, 'time_beside_first', pretend)
     return seen
 
@@ -110,6 +111,23 @@ def test_a_network_is_the_sum_of_its_layers(monkeypatch):
     narrow = transform(graph, {name: Select(torch.arange(width)) for name, width in widths.items()})
     assert cost_of(table.costs, candidates, widths) == pytest.approx(
         2e-3 * count_macs(narrow, (IMAGE,)) + 1, rel=0.02)
+
+
+def test_weights_that_do_not_stay_in_the_cache_count_as_they_do_in_the_network(monkeypatch):
+    """Here whole networks take what their layers take that find the cache full, but for the calls of these."""
+    graph = verified(make_net(), (IMAGE,))
+    candidates = candidate_widths(graph, ['stem.0', 'inner.0', 'left', 'right'], 4)
+
+    def cold(net):
+        return 1e-4 * sum(each.numel() for each in net.parameters())
+
+    monkeypatch.setattr(latency_table, 'time_beside_first', lambda networks, *_, **__: {
+        key: cold(make()[0]) + 0.1 for key, make in networks.items()})
+    monkeypatch.setattr(latency_table, 'time_together', lambda networks, *_, **__: {
+        key: (cold(make()[0]) + 0.01, 0.01) for key, make in networks.items()})
+    table = measure_table(graph, candidates, 'torch')
+    assert table.error < 1e-3 and table.cold == pytest.approx(1., rel=0.01) and table.rate < 1e-3
+    assert 'not in the cache' in str(table)
 
 
 @pytest.mark.parametrize('cells', [latency_table._CELLS, 1])

@@ -42,16 +42,19 @@ _TIMES = 'times.json'
 class LatencyTable(Tabular):
     """Milliseconds of a network's layers at candidate widths, corrected by those of whole networks.
 
-    ``milliseconds = scale * (sum of layers) + rate * (numbers that layers write) + offset``: what is between layers is
-    not timed by itself, and mostly takes time by the number; what a call costs is the same for all.
+    ``milliseconds = warm * (sum of warm layers) + cold * (sum of cold layers) + rate * (numbers that layers write) +
+    offset``: the weights of a small network stay in the processor's cache from one pass to the next, those of a large
+    one do not; what is between layers is not timed by itself, and mostly takes time by the number; what a call costs is
+    the same for all.
 
     Attributes:
         costs: The tables of layers and of what they write, times their factors, and the offset.
-        scale, rate, offset: Of the correction; neither of the first two is below 0.
+        warm, cold, rate, offset: Of the correction; only the last may be below 0.
         networks: What it was fitted on: milliseconds as predicted and as measured.
     """
     costs: tuple[CostTable, ...]
-    scale: float
+    warm: float
+    cold: float
     rate: float
     offset: float
     networks: tuple[dict[str, float], ...]
@@ -67,8 +70,9 @@ class LatencyTable(Tabular):
 
     def notes(self) -> Sequence[str]:
         """Say how good the correction is."""
-        return [f'{self.scale:.3g} x the sum of the layers + {1e6 * self.rate:.3g} ms for a million numbers written '
-                f'{self.offset:+.3g} ms, off by at most {self.error:.1%} for {len(self.networks)} networks']
+        return [f'{self.warm:.3g} x the sum of the layers, their weights in the cache, + {self.cold:.3g} x it, these '
+                f'not in the cache, + {1e6 * self.rate:.3g} ms for a million numbers written {self.offset:+.3g} ms, '
+                f'off by at most {self.error:.1%} for {len(self.networks)} networks']
 
 
 def measure_table(graph: TracedModel, candidates: Candidates, engine: MethodLike = 'onnxruntime', *,
@@ -108,7 +112,7 @@ def measure_table(graph: TracedModel, candidates: Candidates, engine: MethodLike
             shapes |= {shape: layer for shape in _shapes(layer, names, candidates).flat if shape not in shapes}
     networks = _networks(candidates)
 
-    def measure() -> dict[str, list[float]]:
+    def measure() -> dict[str, list]:
         logger.info('timing %d layers and %d networks on %s', len(shapes), len(networks), engine.name)
         alone = {shape: lambda shape=shape: (shapes[shape].build(shape), (shape.example(),)) for shape in shapes}
         whole = {number: lambda widths=widths: (_narrow(graph, widths), inputs)
@@ -124,8 +128,9 @@ def measure_table(graph: TracedModel, candidates: Candidates, engine: MethodLike
                layers=list(map(repr, shapes)), networks=networks)
     times = measure() if cache is None else read_json(StageCache(cache).get(
         'latency_tables', key, lambda folder: write_json(folder / _TIMES, measure())) / _TIMES)
-    tables = _layer_tables(layers, candidates, dict(zip(shapes, times['layers'], strict=True)))
-    return _corrected(tables, _written(layers, candidates), candidates, networks, np.array(times['networks']))
+    cold, warm = (_layer_tables(layers, candidates, dict(zip(shapes, column, strict=True)))
+                  for column in zip(*times['layers'], strict=True))
+    return _corrected((warm, cold, _written(layers, candidates)), candidates, networks, np.array(times['networks']))
 
 
 def _batch(tensor: Tensor, size: int) -> Tensor:
@@ -192,21 +197,30 @@ def _narrow(graph: TracedModel, widths: Mapping[str, int]) -> nn.Module:
                              if width < graph.spaces[name].size}).cpu()
 
 
-def _corrected(layers: Sequence[CostTable], written: Sequence[CostTable], candidates: Candidates,
-               networks: Sequence[Mapping[str, int]], measured: np.ndarray) -> LatencyTable:
-    """Fit the correction, by least squares of relative errors."""
-    sums = np.array([[cost_of(layers, candidates, widths), 1., cost_of(written, candidates, widths)]
-                     for widths in networks])
-    used = min(3, max(1, len(networks) - 1))  # fewer numbers than networks, so that the error says something
-    bounds = np.array([0., -np.inf, 0.])[:used], np.inf
+def _corrected(parts: Sequence[Sequence[CostTable]], candidates: Candidates, networks: Sequence[Mapping[str, int]],
+               measured: np.ndarray) -> LatencyTable:
+    """Fit the correction, by least squares of relative errors.
+
+    Args:
+        parts: Tables of warm layers, of cold ones, and of what they write.
+        candidates: Widths by space.
+        networks: Widths of whole networks.
+        measured: Their milliseconds, (number of networks,).
+    """
+    warm, cold, written = ([cost_of(tables, candidates, widths) for widths in networks] for tables in parts)
+    sums = np.array([warm, np.ones(len(networks)), cold, written]).T
+    used = min(4, max(1, len(networks) - 1))  # fewer numbers than networks, so that the error says something
+    bounds = np.array([0., -np.inf, 0., 0.])[:used], np.inf
     found = lsq_linear(sums[:, :used] / measured[:, None], np.ones(len(sums)), bounds, method='bvls').x
-    scale, offset, rate = map(float, (*found, 0., 0.)[:3])
-    if len(networks) > 1 and not scale + rate > 0:
+    factors = np.zeros(4)
+    factors[:used] = found
+    if len(networks) > 1 and not factors[[0, 2, 3]].sum() > 0:
         raise DataError('whole networks were not slower where their layers are. Time them again on a machine that is '
                         'less busy, or with more repeats.')
+    warm, offset, cold, rate = factors.tolist()
     members = sum(networks[0].values())
     rows = [{'members kept': sum(widths.values()) / members, 'predicted': own, 'measured': time}
-            for widths, own, time in zip(networks, (sums[:, :used] @ found).tolist(), measured.tolist(), strict=True)]
+            for widths, own, time in zip(networks, (sums @ factors).tolist(), measured.tolist(), strict=True)]
     costs = [CostTable(table.spaces, factor * table.costs)
-             for factor, tables in ((scale, layers), (rate, written)) for table in tables]
-    return LatencyTable((*costs, CostTable((), np.array(offset))), scale, rate, offset, tuple(rows))
+             for factor, tables in zip((warm, cold, rate), parts, strict=True) if factor for table in tables]
+    return LatencyTable((*costs, CostTable((), np.array(offset))), warm, cold, rate, offset, tuple(rows))

@@ -4,6 +4,7 @@ import platform
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
+from math import ceil
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -22,12 +23,15 @@ from mmreuse.utils.cost.latency import time_in_turns
 AT_ONCE, PROCESSES = 256, {'openvino': 8, 'deepsparse': 8}
 
 
+#: Turns of a pair.
+_ROUNDS = 5
+
 #: By key, functions that return a network and its inputs.
 Networks = Mapping[Hashable, Callable[[], tuple[nn.Module, tuple[Any, ...]]]]
 
 
 def time_together(networks: Networks, engine: Method, *, threads: int, repeats: int,
-                  warmup: int = 5) -> dict[Hashable, float]:
+                  warmup: int = 5) -> dict[Hashable, tuple[float, float]]:
     """Time one pass of networks, all of which take turns, as the layers of a network do.
 
     Args:
@@ -38,15 +42,15 @@ def time_together(networks: Networks, engine: Method, *, threads: int, repeats: 
         warmup: Passes that do not.
 
     Returns:
-        dict: Milliseconds, the 10th percentile, which other work on the machine hardly changes.
+        dict: Milliseconds, the 10th percentile, which other work on the machine hardly changes: of calls that find the
+        cache full of what the others left there, and of calls right behind these, for which weights are in the cache.
     """
     found, keys, most = {}, list(networks), PROCESSES.get(engine.name, AT_ONCE)
     for first in range(0, len(keys), most):
         with _prepared({key: networks[key] for key in keys[first:first + most]}, engine, threads) as calls:
-            # Twice each time: the first call brings weights into the cache, where a small network's stay.
             times = _milliseconds({(key, again): call for key, call in calls.items() for again in (False, True)},
                                   repeats, warmup)
-            found |= {key: times[key, True] for key in calls}
+            found |= {key: (times[key, False], times[key, True]) for key in calls}
     return found
 
 
@@ -55,17 +59,22 @@ def time_beside_first(networks: Networks, engine: Method, *, threads: int, repea
     """Time one pass of networks, each in turn with the first, as one compares two afterwards.
 
     Where many take turns, none finds its weights in the cache. What the machine does meanwhile counts for the first one
-    as well, so that times are its time times a ratio.
+    as well, so that times are its time times a ratio; it changes from second to second how much of the cache other
+    work leaves, so that each pair has several turns, and its ratio is the median.
 
-    Args and returns: As :func:`time_together`.
+    Args: As of :func:`time_together`.
+
+    Returns:
+        dict: Milliseconds.
     """
     with _prepared(networks, engine, threads) as calls:
         first, *others = calls
-        pairs = [_milliseconds({key: calls[key] for key in (first, other)}, repeats, warmup) for other in others]
-        if not pairs:
+        if not others:
             return _milliseconds(calls, repeats, warmup)
-    usual = median(pair[first] for pair in pairs)
-    ratios = {other: pair[other] / pair[first] for other, pair in zip(others, pairs, strict=True)}
+        pairs = [{other: _milliseconds({key: calls[key] for key in (first, other)}, ceil(repeats / _ROUNDS), warmup)
+                  for other in others} for _ in range(_ROUNDS)]
+    usual = median(pair[first] for each in pairs for pair in each.values())
+    ratios = {other: median(each[other][other] / each[other][first] for each in pairs) for other in others}
     return {key: usual * ratio for key, ratio in {first: 1., **ratios}.items()}
 
 
