@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from mmreuse import apis
-from mmreuse.deployment.latency_budget import Budget, LatencyCost, measure_table
+from mmreuse.deployment.latency_budget import Budget, LatencyCost, measure_table, timing
 from mmreuse.deployment.latency_budget import table as latency_table
 from mmreuse.deployment.latency_budget.layers import layers_of
 from mmreuse.engine.jobs import find_job
@@ -17,6 +17,8 @@ from mmreuse.pruning import prune_channels
 from mmreuse.pruning.channels.channels import PruneChannelsEdit
 from mmreuse.pruning.channels.tabled_cost import candidate_widths
 from mmreuse.pruning.channels.widths import cost_of
+from mmreuse.registry import ENGINES
+from mmreuse.utils.configs.methods import find_method
 from mmreuse.utils.cost.complexity import count_macs
 
 IMAGE = torch.zeros(1, 3, 8, 8)
@@ -229,6 +231,23 @@ def test_layers_are_timed_on_engines(engine):
     table = measure_table(graph, {'0': [8, 64]}, engine, batch_size=4, repeats=20)
     small, large = (cost_of(table.costs, {'0': [8, 64]}, {'0': width}) for width in (8, 64))
     assert 0 < small < large
+
+
+def test_parts_that_are_timed_one_after_the_other_count_as_if_the_machine_was_as_busy(monkeypatch):
+    loads, parts = iter((1., 3., 2., 5.)), []
+
+    def busy(calls, repeats, warmup):
+        load = next(loads)
+        parts.append([key for key, again in calls if again])
+        return {(key, again): load * key * (1 if again else 4) for key, again in calls}
+
+    monkeypatch.setattr(timing, '_milliseconds', busy)
+    monkeypatch.setattr(timing, 'AT_ONCE', 16)
+    networks = {number: lambda: (nn.Identity(), (IMAGE,)) for number in range(1, 51)}
+    found = timing.time_together(networks, find_method(ENGINES, 'torch'), threads=1, repeats=1)
+    assert len(parts) == 4 and all(len(part) <= 16 for part in parts)
+    assert set(parts[0]) & set(parts[1]) == set(parts[2]) & set(parts[3]) != set()
+    assert {key: pytest.approx((10. * key, 2.5 * key)) for key in networks} == found
 
 
 @pytest.mark.parametrize('options, match', [

@@ -1,7 +1,7 @@
 """Milliseconds of many small networks on an engine."""
 import hashlib
 import platform
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from math import ceil
@@ -10,6 +10,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from mmreuse.deployment import engines, export, latency, worker
@@ -34,6 +35,9 @@ def time_together(networks: Networks, engine: Method, *, threads: int, repeats: 
                   warmup: int = 5) -> dict[Hashable, tuple[float, float]]:
     """Time one pass of networks, all of which take turns, as the layers of a network do.
 
+    Where there are too many to be loaded at the same time, an eighth of each part are the same in all, and say how busy
+    the machine was.
+
     Args:
         networks: Any number.
         engine: Of :data:`mmreuse.registry.ENGINES`.
@@ -45,13 +49,29 @@ def time_together(networks: Networks, engine: Method, *, threads: int, repeats: 
         dict: Milliseconds, the 10th percentile, which other work on the machine hardly changes: of calls that find the
         cache full of what the others left there, and of calls right behind these, for which weights are in the cache.
     """
-    found, keys, most = {}, list(networks), PROCESSES.get(engine.name, AT_ONCE)
-    for first in range(0, len(keys), most):
-        with _prepared({key: networks[key] for key in keys[first:first + most]}, engine, threads) as calls:
+    keys, most = list(networks), PROCESSES.get(engine.name, AT_ONCE)
+    beside = keys[::ceil(8 * len(keys) / most)] if len(keys) > most else []
+    rest, size = [key for key in keys if key not in set(beside)], most - len(beside)
+    found = []
+    for first in range(0, max(1, len(rest)), size):
+        own = {key: networks[key] for key in (*beside, *rest[first:first + size])}
+        with _prepared(own, engine, threads) as calls:
             times = _milliseconds({(key, again): call for key, call in calls.items() for again in (False, True)},
                                   repeats, warmup)
-            found |= {key: (times[key, False], times[key, True]) for key in calls}
-    return found
+        found.append({key: np.array([times[key, again] for again in (False, True)]) for key in own})
+    return {key: tuple(time.tolist()) for times in _alike(found, beside) for key, time in times.items()}
+
+
+def _alike(found: Sequence[Mapping[Hashable, np.ndarray]], beside: Sequence[Hashable]) -> Iterator[dict]:
+    """Yield times as if all had been measured while the machine was as busy as it was in the median.
+
+    Args:
+        found: By part of the networks; each has those that are ``beside`` all others.
+        beside: None where there is one part.
+    """
+    sums = [sum(times[key] for key in beside) if beside else np.ones(2) for times in found]
+    for times, own in zip(found, sums, strict=True):
+        yield {key: time * np.median(sums, 0) / own for key, time in times.items()}
 
 
 def time_beside_first(networks: Networks, engine: Method, *, threads: int, repeats: int,
