@@ -247,7 +247,7 @@ def test_parts_that_are_timed_one_after_the_other_count_as_if_the_machine_was_as
     found = timing.time_together(networks, find_method(ENGINES, 'torch'), threads=1, repeats=1)
     assert len(parts) == 4 and all(len(part) <= 16 for part in parts)
     assert set(parts[0]) & set(parts[1]) == set(parts[2]) & set(parts[3]) != set()
-    assert {key: pytest.approx((10. * key, 2.5 * key)) for key in networks} == found
+    assert {key: pytest.approx((10. * key, 2.5 * key)) for key in networks} == found and list(found) == list(networks)
 
 
 @pytest.mark.parametrize('options, match', [

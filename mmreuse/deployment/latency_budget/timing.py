@@ -46,8 +46,9 @@ def time_together(networks: Networks, engine: Method, *, threads: int, repeats: 
         warmup: Passes that do not.
 
     Returns:
-        dict: Milliseconds, the 10th percentile, which other work on the machine hardly changes: of calls that find the
-        cache full of what the others left there, and of calls right behind these, for which weights are in the cache.
+        dict: Milliseconds, in the order of the networks, the 10th percentile, which other work on the machine hardly
+        changes: of calls that find the cache full of what the others left there, and of calls right behind these, for
+        which weights are in the cache.
     """
     keys, most = list(networks), PROCESSES.get(engine.name, AT_ONCE)
     beside = keys[::ceil(8 * len(keys) / most)] if len(keys) > most else []
@@ -59,7 +60,8 @@ def time_together(networks: Networks, engine: Method, *, threads: int, repeats: 
             times = _milliseconds({(key, again): call for key, call in calls.items() for again in (False, True)},
                                   repeats, warmup)
         found.append({key: np.array([times[key, again] for again in (False, True)]) for key in own})
-    return {key: tuple(time.tolist()) for times in _alike(found, beside) for key, time in times.items()}
+    known = {key: tuple(time.tolist()) for times in _alike(found, beside) for key, time in times.items()}
+    return {key: known[key] for key in keys}
 
 
 def _alike(found: Sequence[Mapping[Hashable, np.ndarray]], beside: Sequence[Hashable]) -> Iterator[dict]:
