@@ -84,9 +84,12 @@ def theirs(net: nn.Module, image: Tensor, share: float, batch: int) -> dict:
 
 
 def distilled(net: nn.Module, start: nn.Module, images: Tensor, steps: int) -> nn.Module:
-    """The network after a short distillation from the original; a tenth of the images says which state is kept."""
-    student, held = copy_model(start), len(images) // 10
-    distill(student, Objective(plain_scoring(student, [net], images[:1])), images[held:], images[:held], steps=steps)
+    """The network after a short distillation from the original.
+
+    The last tenth of the images, which is not among those that calibrate, says which state is kept.
+    """
+    student, rest = copy_model(start), len(images) - len(images) // 10
+    distill(student, Objective(plain_scoring(student, [net], images[:1])), images[:rest], images[rest:], steps=steps)
     return student.eval()
 
 
