@@ -1,9 +1,30 @@
 """Packaging of mmreuse: ``pip install -e .`` (the OpenMMLab stack: ``requirements/mminstall.txt``)."""
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
+#: What stands beside the package in a checkout, and in mmreuse/.mim of an installed one.
+SHIPPED = ('configs', 'tools', 'model-index.yml')
+
+
+class BuildWithConfigs(build_py):
+    """Also puts configs and tools into the package, where ``mmreuse.utils.files.paths.shipped`` finds them."""
+
+    def run(self) -> None:
+        super().run()
+        if self.editable_mode:
+            return
+        folder = Path(self.build_lib) / 'mmreuse' / '.mim'
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        for name in SHIPPED:
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns('__pycache__', '*.png'))
+            else:
+                shutil.copy(ROOT / name, folder / name)
 
 
 def requirements(name: str) -> list[str]:
@@ -28,7 +49,9 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.11',
     packages=find_packages(include=['mmreuse', 'mmreuse.*']),
-    package_data={'mmreuse.datasets': ['*.json']},
+    package_data={'mmreuse': ['py.typed'], 'mmreuse.datasets': ['*.json']},
+    entry_points={'console_scripts': ['mmreuse = mmreuse.__main__:main']},
+    cmdclass={'build_py': BuildWithConfigs},
     install_requires=requirements('runtime'),
     extras_require={name: requirements(name)
                     for name in ('deepsparse', 'deploy', 'docs', 'lint', 'mminstall', 'tests')},

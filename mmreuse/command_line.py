@@ -1,5 +1,6 @@
 """The main of all command lines in ``tools/``; torch is imported after the arguments are read, so --help is quick."""
 import sys
+import warnings
 from argparse import Action, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 require_openmmlab()
+# mmcv without compiled operators says so at every start; nothing here uses them.
+warnings.filterwarnings('ignore', 'Fail to import ``MultiScaleDeformableAttention``')
 
 
 class ToolParser(ArgumentParser):

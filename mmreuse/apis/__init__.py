@@ -1,4 +1,5 @@
 """The calls of a notebook: each takes networks and data, and returns a network and a result that prints as a table."""
+from mmreuse.apis.checking import check
 from mmreuse.apis.distillation import distill
 from mmreuse.apis.merging import merge
 from mmreuse.apis.modularization import modularize
@@ -10,5 +11,5 @@ from mmreuse.deployment import quantize
 from mmreuse.deployment.export_network import export
 from mmreuse.networks import describe, load, save
 
-__all__ = ['calibrate', 'describe', 'distill', 'evaluate', 'export', 'load', 'merge', 'modularize', 'prune',
+__all__ = ['calibrate', 'check', 'describe', 'distill', 'evaluate', 'export', 'load', 'merge', 'modularize', 'prune',
            'prune_channels', 'quantize', 'reassemble', 'renormalize', 'save', 'train']

@@ -1,7 +1,10 @@
 """Bases: networks of known libraries, by name and arguments."""
 import importlib
+import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -87,11 +90,16 @@ class Torchvision(Library):
 
 @BASES.register_module(name='mmpretrain')
 class MMPretrain(Library):
-    """Model configs of mmpretrain, and of what mmreuse registers beside it: the options are the config."""
+    """Model configs of mmpretrain, and of what mmreuse registers beside it: the options are the config.
+
+    A name of mmpretrain's model zoo alone stands for the config there.
+    """
 
     def build(self, name: str, options: Mapping[str, Any]) -> nn.Module:
         import mmpretrain.models  # noqa: F401 (fills the registries)
         from mmengine.registry import init_default_scope
+        if not options and MODELS.get(name) is None:
+            name, options = _of_model_zoo(name)
         cfg = _without_init(dict(options, type=name))
         _check_types(cfg)
         refuse_code(cfg, f'the model config of {name}')
@@ -125,15 +133,17 @@ class Transformers(Library):
 
 @BASES.register_module(name='python')
 class Python(Library):
-    """The user's own code: ``package.module:callable``."""
+    """The user's own code: ``package.module:callable``, or ``path/file.py:callable``."""
 
     def build(self, name: str, options: Mapping[str, Any]) -> nn.Module:
-        module, _, attribute = name.partition(':')
+        module, _, attribute = name.rpartition(':')
         try:
-            builder = getattr(importlib.import_module(module), attribute)
+            builder = getattr(_module_of_file(module) if module.endswith('.py') else importlib.import_module(module),
+                              attribute)
         except Exception as error:  # a module of somebody's own may raise anything while it is imported
             raise ArtefactError(f"the network's own code '{name}' cannot be imported ({error}). Put the folder that "
-                                f"holds {module.split('.')[0]} on PYTHONPATH, or install its package.") from error
+                                f"holds {module.split('.')[0]} on PYTHONPATH, install its package, or name the file: "
+                                'FILE.py:FUNCTION.') from error
         network = builder(**options)
         if not isinstance(network, nn.Module):
             raise ArtefactError(f"'{name}' gives a {type(network).__name__}, not a network.")
@@ -224,6 +234,23 @@ def recognise(network: nn.Module) -> dict[str, Any] | None:
         if found := library().recognise(network):
             return dict(base=name, **found)
     return None
+
+
+def _of_model_zoo(name: str) -> tuple[str, dict[str, Any]]:
+    """Return type and options of a model of mmpretrain's zoo."""
+    from mmpretrain.apis.model import ModelHub, list_models
+    if name.lower() not in ModelHub._models_dict and name not in list_models():
+        raise ArtefactError(f"mmpretrain has no model '{name}'. {nearest(name, list_models())}")
+    options = ModelHub.get(name).config.model.to_dict()
+    return options.pop('type'), options
+
+
+def _module_of_file(path: str) -> ModuleType:
+    """Import a Python file by its path."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def _shapes(network: nn.Module) -> dict[str, torch.Size]:

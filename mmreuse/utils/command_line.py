@@ -1,6 +1,8 @@
 """Arguments that tools share; nothing here waits for torch to be imported."""
+import ast
 from argparse import SUPPRESS, ArgumentParser, Namespace
 from collections.abc import Sequence
+from typing import Any
 
 from mmengine.config import DictAction
 
@@ -21,6 +23,26 @@ class OptionAction(DictAction):
             if not _balanced(value):
                 parser.error(f"{option_string} '{pair}': brackets are not balanced. A list is written key=\"[a,b]\".")
         super().__call__(parser, namespace, values, option_string)
+
+
+def split_options(given: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+    """Return names, and the values of ``KEY=VALUE`` pairs, which may stand between them."""
+    names, options = [], {}
+    for each in given:
+        key, equals, value = each.partition('=')
+        if equals and key.isidentifier():
+            options[key] = _literal(value)
+        else:
+            names.append(each)
+    return names, options
+
+
+def _literal(value: str) -> Any:
+    """Return numbers, lists and dictionaries as such; names in brackets need no quotes."""
+    try:
+        return ast.literal_eval(value)
+    except (SyntaxError, ValueError):
+        return DictAction._parse_iterable(value)
 
 
 def add_config_arguments(parser: ArgumentParser) -> None:

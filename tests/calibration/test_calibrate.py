@@ -203,6 +203,17 @@ def test_layers_that_cannot_be_followed_are_named_and_left():
     assert 'reflect' in str(report)
 
 
+def test_channels_of_a_source_that_were_not_followed_are_left():
+    """Of a narrower network whose choice of channels is forgotten what writes into the stream is refitted."""
+    network = tiny()
+    narrow = prune_channels(network, SMALL[:1], 0.6)
+    before = error(narrow, network, SMALL)
+    report = calibrate(narrow, [Source(network)], SMALL)
+    changed = [name for name, reason in report.left.items() if 'which are which' in reason]
+    assert changed and set(report.fits) - set(changed)
+    assert error(narrow, network, SMALL) < before
+
+
 @pytest.mark.parametrize('options, data, kind, message', [
     (dict(ridge=-1), IMAGES, ConfigError, 'ridge=-1'), (dict(positions=0), IMAGES, ConfigError, 'positions=0'),
     (dict(layers=['nowhere']), IMAGES, ConfigError, 'nowhere'), (dict(), IMAGES[:8], DataError, '8 images are too few'),

@@ -15,6 +15,7 @@ from mmengine.config import Config
 from mmreuse.errors import ConfigError
 from mmreuse.utils.configs.components import refuse_code
 from mmreuse.utils.configs.references import referred_names, resolve_references
+from mmreuse.utils.files.paths import shipped
 from mmreuse.utils.names import nearest
 
 _CODE, _DATA = ('.py',), ('.yml', '.yaml', '.json')
@@ -47,7 +48,7 @@ def read_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
         ConfigError: The file or one of its bases is missing, does not parse, includes itself or raises when it is
             executed; a YAML or JSON file asks for code; or a reference or the variant stands for nothing.
     """
-    path = Path(path)
+    path = shipped(path)
     _find_file(path)
     if is_data(path):
         merged, text = _read_data(path, ())
@@ -82,9 +83,10 @@ def _choose_variant(cfg: Config) -> None:
 
 def referred_variables(path: str | Path) -> set[str]:
     """Return what a config is derived from: the names in references of it and its bases, and its variants."""
+    path = shipped(path)
     if is_data(path):
         return referred_names(json.dumps(_read_data(Path(path), ())[0], default=str)) | _VARIANTS
-    return _VARIANTS | {name for _, tree in _sources(Path(path), ()) for node in ast.walk(tree)
+    return _VARIANTS | {name for _, tree in _sources(path, ()) for node in ast.walk(tree)
             if isinstance(node, ast.Constant) and isinstance(node.value, str) for name in referred_names(node.value)}
 
 
@@ -99,10 +101,11 @@ def unused_variables(path: str | Path) -> set[str]:
     What only helps to write a config stays in it under its name, ``train_pipeline`` for instance. Bases may set what
     some of the configs that inherit from them do without.
     """
+    path = shipped(path)
     if is_data(path):
-        return {key for key in _read_data(Path(path), ())[0].keys() - referred_variables(path)
+        return {key for key in _read_data(path, ())[0].keys() - referred_variables(path)
                 if not key.startswith('_')}
-    trees = [tree for _, tree in _sources(Path(path), ())]
+    trees = [tree for _, tree in _sources(path, ())]
     names = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Name)]
     used = {name.id for name in names if isinstance(name.ctx, ast.Load)}
     used |= {name for tree in trees for name in _OF_BASE.findall(ast.unparse(tree))} | referred_variables(path)

@@ -1,4 +1,5 @@
-# The whole merge of two ResNet-20, calibrated and distilled for one epoch without labels; and controls.
+# The whole merge of two ResNet-20, calibrated, its last layer refitted, and distilled for one epoch without labels.
+# Controls beside it.
 # --cfg-options split_seed=1: the nets of another division of the classes.
 _base_ = ['./zipit_resnet20_tiny-imagenet32-100+100.py']
 
