@@ -31,8 +31,8 @@ lint: env  ## check style and the direction of imports
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/lint-imports
 
-bench: env  ## run the benchmarks, reference algorithm beside ours
-	for script in benchmarks/[a-z]*.py; do $(PY) $$script || exit 1; done
+bench: env  ## run the benchmarks of minutes, reference beside ours, and compare with the committed ratios
+	$(THREADS) $(PY) benchmarks
 
 docs: env  ## build the documentation into docs/_build
 	$(PY) -m pip install --quiet -r requirements/docs.txt

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 
 from mmreuse.utils.files.io import write_json
@@ -20,14 +22,17 @@ def measure(reference: Callable[[], Any], ours: Callable[[], Any], repeats: int 
         repeats: Runs of each.
 
     Returns:
-        dict: Median seconds ``reference_s`` and ``ours_s``, and ``ratio = reference_s / ours_s``.
+        dict: Median seconds ``reference_s`` and ``ours_s``, ``ratio = reference_s / ours_s``, and the least and the
+            largest ratio of a turn, ``ratio_low`` and ``ratio_high``.
     """
     reference_times, our_times = [], []
     for _ in range(repeats):
         reference_times.append(_seconds(reference))
         our_times.append(_seconds(ours))
     reference_s, ours_s = statistics.median(reference_times), statistics.median(our_times)
-    return dict(reference_s=reference_s, ours_s=ours_s, ratio=reference_s / ours_s)
+    ratios = [one / other for one, other in zip(reference_times, our_times, strict=True)]
+    return dict(reference_s=reference_s, ours_s=ours_s, ratio=reference_s / ours_s, ratio_low=min(ratios),
+                ratio_high=max(ratios))
 
 
 def _seconds(function: Callable[[], Any]) -> float:
@@ -44,12 +49,18 @@ def parse_args(description: str) -> argparse.Namespace:
 
 
 def write(out: str | None, results: Mapping[str, Mapping[str, Any]]) -> None:
-    """Print the results as a table, one case a row, and write them to ``out`` if given."""
+    """Print the results, as a table with one case a row where the terminal is wide enough; write them if ``out``."""
     columns = list(dict.fromkeys(column for result in results.values() for column in result))
-    table = Table('case', *columns)
+    table, console = Table('case', *columns), Console()
     for case, result in results.items():
         table.add_row(case, *(_cell(result.get(column)) for column in columns))
-    Console().print(table)
+    if console.measure(table, options=console.options.update(max_width=10_000)).maximum <= console.width:
+        console.print(table)
+    else:
+        for case, result in results.items():
+            console.print(f'[bold]{escape(case)}[/bold]')
+            cells = [f'{column}\u00a0{_cell(value)}' for column, value in result.items()]
+            console.print(Padding(escape('  '.join(cells)), (0, 0, 0, 2)))
     if out:
         write_json(out, results)
 

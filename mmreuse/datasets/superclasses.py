@@ -3,7 +3,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmreuse.errors import ConfigError
-from mmreuse.utils.files.io import read_json
+from mmreuse.utils.files.io import read_json, read_text
 from mmreuse.utils.names import nearest
 
 #: Of every class of CIFAR-100 its coarse label, as in the data set's files.
@@ -46,7 +46,7 @@ def superclasses(of: str) -> dict[str, list[int | str]]:
 
     Raises:
         ConfigError: There is no such data set or file.
-        ArtefactError: A JSON file cannot be read.
+        ArtefactError: The file cannot be read.
     """
     if of == 'cifar100':
         return {name: [label for label, coarse in enumerate(_CIFAR100_COARSE) if coarse == number]
@@ -60,7 +60,7 @@ def superclasses(of: str) -> dict[str, list[int | str]]:
                           'superclasses.')
     if path.suffix == '.json':
         return read_json(path)
-    lines = [line.split(',', 1) for line in path.read_text(encoding='utf-8').splitlines() if ',' in line]
+    lines = [line.split(',', 1) for line in read_text(path).splitlines() if ',' in line]
     return {name: members.split() for name, members in lines}
 
 

@@ -10,7 +10,7 @@ from mmpretrain.datasets import categories
 from torch import Tensor
 
 from mmreuse.errors import ArtefactError, ConfigError, DataError
-from mmreuse.utils.files.io import PathLike, load_tensors
+from mmreuse.utils.files.io import PathLike, load_tensors, read_text
 from mmreuse.utils.names import nearest
 
 #: The prompt of *ZipIt!*: one, without a final dot.
@@ -42,12 +42,13 @@ def class_names(source: str) -> list[str]:
 
     Raises:
         ConfigError: There is neither such a list nor such a file.
+        ArtefactError: The file is no text.
         DataError: A line is empty, or two classes have one name.
     """
     if source in KNOWN_CLASSES:
         lines = list(KNOWN_CLASSES[source])
     elif Path(source).is_file():
-        lines = [line.split('\t')[-1] for line in Path(source).read_text(encoding='utf-8').splitlines()]
+        lines = [line.split('\t')[-1] for line in read_text(source).splitlines()]
     else:
         raise ConfigError(f"'{source}' is neither a file of class names nor a known list. "
                           f'{nearest(source, KNOWN_CLASSES)}')
@@ -137,7 +138,7 @@ def read_vectors(path: PathLike, key: str | None = None) -> Tensor:
             # Mapped, a file that is shorter than its header says is refused before memory is given.
             return torch.from_numpy(np.array(np.load(path, allow_pickle=False, mmap_mode='r')))
     except (OSError, ValueError, TypeError) as error:
-        raise ArtefactError(f'{path}: cannot be read as class vectors ({error})') from error
+        raise ArtefactError(f'{path}: cannot be read as class vectors ({error}). Make or fetch it again.') from error
     raise ArtefactError(f"{path}: class vectors are read from .csv, .npy and .safetensors, not from '{path.suffix}'")
 
 

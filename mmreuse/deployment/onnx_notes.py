@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mmreuse.errors import ArtefactError
+
 _KEY = 'mmreuse'
 
 
@@ -23,7 +25,18 @@ def write_notes(path: Path, notes: Mapping[str, Any]) -> None:
 
 
 def read_notes(path: Path) -> dict[str, Any]:
-    """Return the notes of a file; of one that has none, nothing."""
+    """Return the notes of a file; of one that has none, nothing.
+
+    Raises:
+        ArtefactError: It is missing, damaged or no ONNX file.
+    """
     import onnx
-    found = {each.key: each.value for each in onnx.load(str(path), load_external_data=False).metadata_props}
-    return json.loads(found.get(_KEY, '{}'))
+    from google.protobuf.message import DecodeError
+    try:
+        found = {each.key: each.value for each in onnx.load(str(path), load_external_data=False).metadata_props}
+        notes = json.loads(found.get(_KEY, '{}'))
+    except (DecodeError, OSError, ValueError, RecursionError) as error:
+        raise ArtefactError(f'{path}: is damaged, or no ONNX file ({error}). Export the network again.') from error
+    if not isinstance(notes, dict):
+        raise ArtefactError(f'{path}: is damaged, its notes are none of mmreuse. Export the network again.')
+    return notes

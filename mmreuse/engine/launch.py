@@ -17,11 +17,13 @@ from mmengine.runner import Runner
 from mmreuse.engine.configs.config_check import check_config
 from mmreuse.engine.configs.data_check import check_data
 from mmreuse.engine.configs.options import load_config
+from mmreuse.engine.failures import paragraph, runs_now
 from mmreuse.engine.training.interruption import Interrupted, signals_end_runs
 from mmreuse.errors import ArtefactError, ConfigError, MMReuseError
 from mmreuse.networks import is_network_file
 from mmreuse.registry import RUNNERS
 from mmreuse.utils.configs.keys import drop_helpers
+from mmreuse.utils.cost.memory import limit_memory
 from mmreuse.utils.files.atomic import remedy_for
 from mmreuse.utils.files.io import read_json, write_json
 
@@ -42,6 +44,7 @@ def prepare(args: Namespace) -> Config:
         ConfigError: See :func:`load_config`.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    limit_memory(getattr(args, 'memory_limit', None))
     cfg = load_config(args.config, args.cfg_options)
     drop_helpers(cfg)
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs', Path(args.config).stem))
@@ -51,6 +54,7 @@ def prepare(args: Namespace) -> Config:
     for name, seed in (('seed', cfg.get('seed')), ('randomness.seed', (cfg.get('randomness') or {}).get('seed'))):
         if seed is not None and (not isinstance(seed, int) or seed not in _SEEDS):
             raise ConfigError(f'{args.config}: {name} = {seed!r} must be an integer from 0 to {_SEEDS[-1]}.')
+    runs_now(cfg)
     _set_launcher(cfg, args.launcher)
     _set_loader_defaults(cfg)
     return cfg
@@ -163,7 +167,8 @@ def add_metrics(folder: str, prefix: str, metrics: Mapping[str, float]) -> dict[
 
 @contextmanager
 def reported_errors() -> Iterator[None]:
-    """Turn errors that mmreuse raises on purpose, and what the environment does, into one message and exit status 1.
+    """Turn errors that mmreuse raises on purpose, what the environment does, and what goes wrong within a component of
+    the config, into one message and exit status 1.
 
     After SIGINT or SIGTERM the message says how to go on, and the status is 128 and the signal's number.
     """
@@ -171,10 +176,7 @@ def reported_errors() -> Iterator[None]:
         with signals_end_runs():
             yield
     except MMReuseError as error:
-        kind, message = type(error).__name__, str(error)
-        if message.startswith('Caught '):  # in a loader's worker, which sends its traceback along
-            message = message.rpartition(f'{kind}: ')[2].strip()
-        sys.exit(f'{kind}: {message}')
+        sys.exit(paragraph(error))
     except Interrupted as end:
         print(end, file=sys.stderr)
         sys.exit(end.status)
@@ -182,9 +184,11 @@ def reported_errors() -> Iterator[None]:
         raise
     except OSError as error:
         sys.exit(f'{type(error).__name__}: {remedy_for(error)}')
-    except RuntimeError as error:
-        if not (is_distributed() and _NO_ANSWER.search(str(error))):
-            raise
+    except Exception as error:
+        if not (is_distributed() and isinstance(error, RuntimeError) and _NO_ANSWER.search(str(error))):
+            if (message := paragraph(error)) is None:
+                raise
+            sys.exit(message)
         sys.exit(f'{type(error).__name__}: process {get_rank()} of {get_world_size()} has no answer from another one, '
                  'which has ended (its own message says why) or stands still for longer than '
                  f'env_cfg.dist_cfg.timeout seconds (default {TIMEOUT}): {str(error).splitlines()[0]}')
@@ -202,7 +206,7 @@ def _set_launcher(cfg: Config, launcher: str) -> None:
     env = cfg.get('env_cfg') or {}
     dist = {'timeout': TIMEOUT, **(env.get('dist_cfg') or {})}
     if not isinstance(dist['timeout'], int | float) or not dist['timeout'] > 0:
-        raise ConfigError(f'{cfg.filename}: env_cfg.dist_cfg.timeout = {dist["timeout"]!r} is no number of seconds.')
+        raise ConfigError(f'{cfg.filename}: env_cfg.dist_cfg.timeout = {dist["timeout"]!r}: give a number of seconds.')
     cfg.env_cfg = {**env, 'dist_cfg': dist}
     if launcher != 'pytorch' or torch.cuda.is_available():
         return
@@ -215,8 +219,8 @@ def _set_loader_defaults(cfg: Config) -> None:
     """Fill in what every loader wants: workers that stay, pinned memory for CUDA, batches made by the workers."""
     stages = [stage for stage in cfg.get('stages') or () if isinstance(stage, Mapping)]
     for loader in (part.get(name) for part in (cfg, *stages) for name in _LOADERS):
-        if loader is not None:
-            loader.setdefault('persistent_workers', loader.get('num_workers', 0) > 0)
+        if isinstance(loader, Mapping):  # else the check of the config says so
+            loader.setdefault('persistent_workers', loader.get('num_workers', 0) != 0)
             loader.setdefault('pin_memory', torch.cuda.is_available())
             loader.setdefault('collate_fn', dict(type='default_collate'))
 

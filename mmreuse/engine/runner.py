@@ -103,6 +103,19 @@ class SafeRunner(Runner):
             built.number_batches()
         return built
 
+    def _build_param_scheduler(self, scheduler: Any, optim_wrapper: Any) -> list:
+        """Build schedules as mmengine's method does; one that begins when training is over has no effect.
+
+        mmengine lets one without an end last until then, which it refuses where it is not behind the beginning.
+        """
+        found = []
+        for each in scheduler if isinstance(scheduler, list | tuple) else [scheduler]:
+            if isinstance(each, Mapping) and 'end' not in each:
+                length = self.max_epochs if each.get('by_epoch', True) else self.max_iters
+                each = {**each, 'end': max(length, each.get('begin', 0) + 1)}
+            found.append(each)
+        return super()._build_param_scheduler(found, optim_wrapper)
+
     def load_or_resume(self) -> None:
         """Load or resume; with ``resume=True`` a damaged last checkpoint gives way to the newest valid one.
 

@@ -204,7 +204,8 @@ def _check_scores(scores: Tensor, tasks: int, rule: str) -> None:
     if outputs not in (1, tasks) and rule != 'mean':
         raise ConfigError(f'{outputs} outputs cannot serve {tasks} tasks: one for all or one per task is needed')
     if (scores.isnan() | scores.isposinf()).any():
-        raise DataError('scores are NaN or infinite: the network does not compute anything that can be ranked')
+        raise DataError('scores are NaN or infinite: the network does not compute anything that can be ranked. Check '
+                        'its weights.')
 
 
 def _best_class(scores: Tensor, allowed: Tensor) -> Tensor:

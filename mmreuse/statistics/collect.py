@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from mmreuse.errors import ConfigError, DataError, SpaceError
 from mmreuse.statistics.moments import MomentAccumulator, SpaceMoments
-from mmreuse.statistics.passes import image_batches
+from mmreuse.statistics.passes import device_of, image_batches
 from mmreuse.statistics.taps import PositionSampler, TapLike, describe, observed, rows_of
+from mmreuse.utils.cost.memory import require_memory
 from mmreuse.utils.modes import evaluating
 from mmreuse.utils.names import nearest
 
@@ -46,6 +47,12 @@ def collect(
     graphs = list(graphs) if isinstance(graphs, (list, tuple)) else [graphs]
     if spaces is None:
         spaces = [name for name, space in graphs[0].spaces.items() if space.taps]
+    sizes = [sum(graph.spaces[name].size for graph in graphs) for name in spaces
+             if all(name in graph.spaces for graph in graphs)]
+    # Scatters in float64; of the largest space also the products of a batch, in float32 and added up.
+    needed = 8 * sum(size ** 2 for size in sizes) + 12 * max(sizes, default=0) ** 2
+    if device_of(graphs[0].model).type == 'cpu':
+        require_memory(needed, f'moments of {len(sizes)} spaces', 'Match fewer spaces, up to a stop.')
     return collect_taps(
         [graph.model for graph in graphs], loader, [_last_taps(graph, spaces) for graph in graphs], **options)
 

@@ -96,7 +96,8 @@ class _Accumulator(ABC, Generic[Moments]):
         shifted = rows - shift
         products = self._products(shifted, shifted)
         if not torch.isfinite(products.sum()):
-            raise DataError('features are not finite (NaN or infinity, or squares beyond float32).')
+            raise DataError('features are not finite (NaN or infinity, or squares beyond float32). Check the weights '
+                            'of the network and the images.')
         # The shift is the mean only up to rounding; the remainder is corrected in float64.
         remainder = shifted.sum(0).to(self.mean) / count
         difference = shift.to(self.mean) + remainder - self.mean

@@ -61,7 +61,7 @@ def images_of(batch: Any, model: nn.Module) -> Tensor:
         raise DataError(f'a batch of type {type(batch).__name__} holds no images. Yield tensors, (images, labels) '
                         f"tuples or dicts with 'inputs'.")
     if images.ndim == 0 or len(images) == 0:
-        raise DataError(f'a batch is empty (shape {tuple(images.shape)}).')
+        raise DataError(f'a batch is empty (shape {tuple(images.shape)}). Give images in every batch.')
     if not images.is_floating_point():
         raise DataError(f'images are {images.dtype}, not floating point. Normalise them in the data set or give the '
                         f'model a data_preprocessor.')

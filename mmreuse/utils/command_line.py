@@ -1,12 +1,27 @@
 """Arguments that tools share; nothing here waits for torch to be imported."""
 import ast
-from argparse import SUPPRESS, ArgumentParser, Namespace
+import re
+from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from typing import Any
 
 from mmengine.config import DictAction
 
 _BRACKETS = {'(': ')', '[': ']'}
+_MEMORY = re.compile(r'(\d+(?:\.\d+)?)\s*((?:[KMGT]?B)?)', re.IGNORECASE)
+_UNITS = {'': 1e9, 'B': 1., 'KB': 1e3, 'MB': 1e6, 'GB': 1e9, 'TB': 1e12}
+
+
+def memory(text: str) -> float:
+    """Return bytes of a text such as ``2GB``, ``500MB`` or ``2`` (gigabytes).
+
+    Raises:
+        ArgumentTypeError: It is none above 0.
+    """
+    found = _MEMORY.fullmatch(text.strip())
+    if found is None or not float(found[1]) > 0:
+        raise ArgumentTypeError(f"'{text}' is no amount of memory: give gigabytes, or such as 500MB")
+    return float(found[1]) * _UNITS[found[2].upper()]
 
 
 class OptionAction(DictAction):
@@ -52,6 +67,8 @@ def add_config_arguments(parser: ArgumentParser) -> None:
     parser.add_argument('--cfg-options', nargs='+', action=OptionAction, metavar='KEY=VALUE',
                         help='override the config, e.g. train_cfg.max_epochs=3 key="[a,b]"')
     parser.add_argument('--seed', type=int, help='random seed (default: of the config)')
+    parser.add_argument('--memory-limit', type=memory, metavar='GB', help='that the process may '
+                        'take in all, such as 2 or 500MB (default: what the machine has)')
 
 
 def add_arguments(parser: ArgumentParser) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 from mmreuse.errors import ConfigError
 
+_LONGEST = 120  # letters of a value in a message
+
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return a sentence with the known names most like ``name``, or with the first twenty of all."""
@@ -14,6 +16,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if close:
         return 'Nearest: ' + ', '.join(f"'{candidate}'" for candidate in close) + '.'
     return 'Known: ' + ', '.join(f"'{candidate}'" for candidate in known[:20]) + (', ...' if known[20:] else '.')
+
+
+def shown(value: Any) -> str:
+    """Return a value as Python would write it, with its middle left out where it is long."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f'{text[:_LONGEST // 2]}...{text[-_LONGEST // 4:]}'
 
 
 def refuse_unknown(owner: str, given: Iterable[str], known: Collection[str], what: str = 'option') -> None:
@@ -46,7 +54,7 @@ def refuse_other(what: str, value: Any, known: Collection[Any]) -> None:
     """
     if value not in known:
         owner, _, option = what.rpartition(': ')
-        raise ConfigError(f"{owner and owner + ': '}there is no {option} {value!r}. "
+        raise ConfigError(f"{owner and owner + ': '}there is no {option} {shown(value)}. "
                           f'{nearest(str(value), map(str, known))}')
 
 

@@ -1,9 +1,11 @@
 """What a job needs is held against what there is."""
 import logging
+from argparse import ArgumentTypeError
 
 import pytest
 
 from mmreuse.errors import ConfigError
+from mmreuse.utils import command_line
 from mmreuse.utils.cost import memory
 from mmreuse.utils.cost.memory import available_memory, require_memory
 
@@ -45,3 +47,28 @@ def test_too_much_is_refused_unless_told(monkeypatch, caplog):
     monkeypatch.delenv('MMREUSE_IGNORE_MEMORY')
     monkeypatch.setattr(memory, 'available_memory', lambda: None)
     require_memory(2**32, 'cut 9 nets', 'Take fewer.')
+
+
+def test_a_limit_counts_what_the_process_has(monkeypatch):
+    monkeypatch.setattr(memory, 'resident_memory', lambda: 600)
+    try:
+        memory.limit_memory(1000)
+        assert memory.available_memory() == 400
+        with pytest.raises(ConfigError, match='Take less'):
+            memory.require_memory(500, 'a job', 'Take less.')
+        memory.limit_memory(100)
+        assert memory.available_memory() == 0
+    finally:
+        memory.limit_memory(None)
+    assert memory.available_memory() != 0
+
+
+@pytest.mark.parametrize('text, bytes_', [('2', 2e9), ('500MB', 5e8), ('1.5 gb', 1.5e9), ('7B', 7)])
+def test_limits_are_read(text, bytes_):
+    assert command_line.memory(text) == bytes_
+
+
+@pytest.mark.parametrize('text', ['', '0', '-1', 'GB', 'nan', '2 apples'])
+def test_other_limits_are_refused(text):
+    with pytest.raises(ArgumentTypeError, match='no amount of memory'):
+        command_line.memory(text)

@@ -18,7 +18,7 @@ from mmreuse.engine.configs.number_check import check_numbers
 from mmreuse.errors import ConfigError
 from mmreuse.utils.configs.components import check_keywords, find_component, parameters_of, registered_names
 from mmreuse.utils.configs.keys import check_keys
-from mmreuse.utils.names import misspells, nearest, refuse_unknown
+from mmreuse.utils.names import misspells, nearest, refuse_unknown, shown
 
 _METHODS = (ours.SIMILARITIES, ours.PROXIES, ours.MATCHERS, ours.MERGERS, ours.RENORMALIZERS, ours.SALIENCIES,
             ours.ATTACKS, ours.ENGINES, ours.JOBS)
@@ -134,7 +134,7 @@ class _Check:
         elif kind in _METHODS and isinstance(value, str):
             self.find(place, value, kind, None)
         elif kind is not None and expected and kind not in _METHODS and isinstance(value, str | int | float):
-            raise ConfigError(f'{place} = {value!r}: expected dict(type=...), a {kind.name}.')
+            raise ConfigError(f'{place} = {shown(value)}: expected dict(type=...), a {kind.name}.')
 
     def walk_mapping(self, place: str, key: str, value: Mapping, kind: Registry | None, expected: bool) -> None:
         """Check a component or a section, and all below it."""
@@ -154,7 +154,7 @@ class _Check:
         if name is None:
             if self.partial:
                 return
-            raise ConfigError(f"{place}: there is no 'type', which says what {kind.name} this is.")
+            raise ConfigError(f"{place}: there is no 'type', which says what {kind.name} this is. Add type='...'.")
         component = self.find(f'{place}.type', name, kind, value.get('_scope_'))
         given = {name: each for name, each in value.items() if name not in ('type', '_scope_')}
         if kind is None:
@@ -175,7 +175,7 @@ class _Check:
             ConfigError: There is none.
         """
         if not isinstance(name, str) and not callable(name):
-            raise ConfigError(f'{place} = {name!r}: expected the name of a {kind.name if kind else "component"}.')
+            raise ConfigError(f'{place} = {shown(name)}: expected the name of a {kind.name if kind else "component"}.')
         component = find_component(name, kind, scope)
         if component is None:
             what = kind.name if kind is not None else 'component'
@@ -186,7 +186,7 @@ class _Check:
 
     def check_dict(self, place: str, value: Any) -> None:
         if not isinstance(value, Mapping):
-            raise ConfigError(f'{place} = {value!r}: expected dict(...).')
+            raise ConfigError(f'{place} = {shown(value)}: expected dict(...).')
 
     def check_section(self, place: str, value: Any, known: Collection[str]) -> None:
         """Check a section whose keys are all known."""
@@ -200,7 +200,7 @@ class _Check:
     def check_stages(self, place: str, value: Any) -> None:
         """Check the stages of a pipeline, each as a config of its own."""
         if not isinstance(value, list | tuple) or not value:
-            raise ConfigError(f'{place} = {value!r}: expected a list of dict(name=..., job=dict(type=...), ...).')
+            raise ConfigError(f'{place} = {shown(value)}: expected a list of dict(name=..., job=dict(type=...), ...).')
         for number, stage in enumerate(value):
             own = f'{place}[{number}]'
             self.check_section(own, stage, _STAGE)
@@ -232,7 +232,8 @@ class _Check:
         if self.values.get('runner_type', 'Runner') != 'Runner':
             return
         if 'model' not in self.values:
-            raise ConfigError(f'{self.file}: there is no model, and no runner_type that would do without.')
+            raise ConfigError(f'{self.file}: there is no model, and no runner_type that would do without. Add '
+                              'model=dict(type=...).')
         for keys in _TOGETHER:
             if 'train_cfg' in keys and not self.trains():
                 keys = keys[:2]  # no optimizer
@@ -282,12 +283,12 @@ class _Check:
         key = 'max_epochs' if by_epoch else 'max_iters'
         length = training.get(key)
         if length is not None and (isinstance(length, bool) or not isinstance(length, int)):
-            raise ConfigError(f'{self.file}: train_cfg.{key} = {length!r} is no whole number.')
+            raise ConfigError(f'{self.file}: train_cfg.{key} = {shown(length)}: give a whole number.')
         for place, each in _components(f'{self.file}: param_scheduler', self.values.get('param_scheduler')):
             begin, end = each.get('begin', 0), each.get('end', math.inf)
             for key, number in (('begin', begin), ('end', end)):
                 if isinstance(number, bool) or not isinstance(number, int | float):
-                    raise ConfigError(f'{place}.{key} = {number!r} is no number of epochs or iterations.')
+                    raise ConfigError(f'{place}.{key} = {shown(number)}: give a number of epochs or iterations.')
             if not begin < end:
                 raise ConfigError(f'{place}: begin = {begin} is not before end = {end}.')
             if length and each.get('by_epoch', True) == by_epoch and begin >= length:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmreuse.errors import ConfigError
+from mmreuse.utils.names import shown
 
 #: Numbers that must be above zero wherever they are given, alone or in lists.
 _POSITIVE = ('batch_size', 'batch_sizes', 'num_batches', 'num_samples', 'minibatch', 'samples', 'num_candidates',
@@ -11,6 +12,9 @@ _POSITIVE = ('batch_size', 'batch_sizes', 'num_batches', 'num_samples', 'minibat
 _NOT_NEGATIVE = ('num_workers', 'lr', 'weight_decay', 'momentum', 'max_epochs', 'max_iters')
 _WHOLE = ('batch_size', 'batch_sizes', 'num_batches', 'num_samples', 'minibatch', 'samples', 'num_candidates',
           'num_workers', 'num_classes', 'max_epochs', 'max_iters', 'val_interval', 'seed')
+#: Never a section of their own.
+_ALONE = ('batch_size', 'num_batches', 'num_samples', 'num_workers', 'num_classes', 'max_epochs', 'max_iters',
+          'val_interval', 'lr', 'weight_decay')
 _MAX_SEED = 2 ** 32 - 1
 
 
@@ -21,6 +25,8 @@ def check_numbers(place: str, key: str, value: Any) -> None:
         ConfigError: A number is NaN, no number, no whole number, zero or below it, or too large for a seed.
     """
     if isinstance(value, Mapping):
+        if key in _ALONE:
+            raise ConfigError(f'{place} = {shown(value)}: give a number.')
         for name, each in value.items():
             if name != 'args':  # of a library's constructor
                 check_numbers(f'{place}.{name}', str(name), each)
@@ -30,10 +36,12 @@ def check_numbers(place: str, key: str, value: Any) -> None:
     elif isinstance(value, float) and math.isnan(value):
         raise ConfigError(f'{place} is not a number (NaN). Give a finite one.')
     elif isinstance(value, str) and key in (*_POSITIVE, *_NOT_NEGATIVE):
-        raise ConfigError(f"{place} = '{value}' is a text. Give a number.")
+        raise ConfigError(f'{place} = {shown(value)} is a text. Give a number.')
+    elif isinstance(value, bool) and key in (*_POSITIVE, *_NOT_NEGATIVE):
+        raise ConfigError(f'{place} = {value}: give a number.')
     elif isinstance(value, int | float) and not isinstance(value, bool):
-        if key in _WHOLE and value != int(value):
-            raise ConfigError(f'{place} = {value} is no whole number.')
+        if key in _WHOLE and (math.isinf(value) or value != int(value)):
+            raise ConfigError(f'{place} = {value} is no whole number. Give one.')
         if key in _POSITIVE and value <= 0:
             raise ConfigError(f'{place} = {value}: give a number above 0.')
         if key in _NOT_NEGATIVE and value < 0:

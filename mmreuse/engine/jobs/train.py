@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mmreuse.engine.jobs.job import Classes
 from mmreuse.engine.training.train_in_folder import train_in_folder
-from mmreuse.errors import ConfigError
+from mmreuse.errors import ConfigError, DataError
 from mmreuse.graph import copy_model
 from mmreuse.networks import create, record_edit
 from mmreuse.registry import JOBS
@@ -50,13 +50,17 @@ def train(networks: Sequence[nn.Module], *, labelled: Iterable, seed: int = 0, f
         paramwise_cfg: Of mmengine's optimizer constructor: other rates and decays for some parameters.
 
     Raises:
-        DataError: The loss is not finite.
+        DataError: The loss is not finite, or a label is none of the outputs.
     """
     network = copy_model(networks[0]) if networks else _new(model, seed)
 
     def loss(batch: tuple[Tensor, Tensor]) -> Tensor:
         inputs, labels = labelled_batch(batch, network)
-        return F.cross_entropy(logits_of(network(inputs)), labels)
+        scores = logits_of(network(inputs))
+        if int(labels.max()) >= scores.shape[1]:
+            raise DataError(f'a label is {int(labels.max())}, and the network has outputs for 0 to '
+                            f'{scores.shape[1] - 1}. Give it as many outputs as there are classes, or mend the labels.')
+        return F.cross_entropy(scores, labels)
 
     train_in_folder(network, labelled, loss, folder, epochs=epochs, optimizer=optimizer, paramwise_cfg=paramwise_cfg,
                     seed=seed)

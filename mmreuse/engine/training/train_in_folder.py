@@ -87,7 +87,7 @@ def train_in_folder(network: nn.Module, data: Iterable, loss: Loss, folder: Path
             JSON-encodable.
 
     Raises:
-        DataError: The loss is not finite.
+        DataError: The loss is not finite, or the weights are not in the end.
     """
     cached = isinstance(data, CachedLoader)
     loader = repeatable(data.loader if cached else data)
@@ -108,6 +108,9 @@ def train_in_folder(network: nn.Module, data: Iterable, loss: Loss, folder: Path
         default_hooks=hooks, randomness=dict(seed=seed), resume=True, default_scope='mmreuse',
         experiment_name=f'{run}_{id(network)}')
     runner.train()
+    if not all(parameter.isfinite().all() for parameter in network.parameters()):
+        raise DataError('weights are not finite after the last step: training has diverged. Lower optimizer.lr, and '
+                        'check that images are normalised.')
 
 
 def _fingerprint(network: nn.Module, loader: DataLoader, prepare: Callable[[Any], Any], settings: Any) -> str:

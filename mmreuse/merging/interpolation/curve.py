@@ -43,7 +43,7 @@ def points(number: int, ends: int = 2) -> list[Weights]:
         ConfigError: There are fewer than two points or ends.
     """
     if number < 2 or ends < 2:
-        raise ConfigError(f'{number} points between {ends} ends: a curve has at least two of each.')
+        raise ConfigError(f'{number} points between {ends} ends: a curve has at least two of each. Give more.')
     steps = number - 1
     # Where ends - 1 bars stand among the steps says how many steps each end gets.
     bars = [(-1, *chosen, steps + ends - 1) for chosen in combinations(range(steps + ends - 1), ends - 1)]

@@ -13,6 +13,7 @@ from mmreuse.pruning.fisher.layers import factors, groups_of, layers_of
 from mmreuse.pruning.fisher.storage import Kept, PerSampleGradients, Products
 from mmreuse.pruning.weights import copy_permanent
 from mmreuse.statistics import batches, labelled, logits_of
+from mmreuse.utils.cost.memory import require_memory
 from mmreuse.utils.hooks import forward_hooks
 from mmreuse.utils.modes import evaluating
 from mmreuse.utils.progress import progress
@@ -87,8 +88,13 @@ def per_sample_gradients(
             calls = _observe(model, layers, images, labels, loss, len(images) / average)
             if not stored:
                 _prove(model, parameters, calls, images, labels, loss, average)
-                stored = {name: _storage(parameter, [call for call in calls if call.name == name], samples, average,
-                                         len(images), masks.get(name)) for name, parameter in parameters.items()}
+                own = {name: [call for call in calls if call.name == name] for name in parameters}
+                needed = sum(_bytes(parameter, own[name], samples, average, len(images))
+                             for name, parameter in parameters.items())
+                if not next(iter(parameters.values())).is_cuda:
+                    require_memory(needed, f'gradients of {samples} samples', 'Take fewer samples, or fewer modules.')
+                stored = {name: _storage(parameter, own[name], samples, average, len(images), masks.get(name))
+                          for name, parameter in parameters.items()}
             for call in calls:
                 _require_finite(call, rows)
                 stored[call.name].add(call.layer, call.inputs, call.grads, rows, here)
@@ -162,13 +168,24 @@ def _storage(parameter: nn.Parameter, calls: Sequence[Call], samples: int, avera
              mask: Tensor | None) -> Kept | Products:
     """Room for the gradients by one weight: for themselves, or for their factors if these are smaller."""
     mask = None if mask is None else mask.flatten()
-    if len(calls) == 1 and groups_of(calls[0].layer) == 1:
-        inputs, grads = calls[0].inputs, calls[0].grads
-        if average * (inputs.numel() + grads.numel()) / images < parameter.numel():
-            rooms = (each.new_empty(samples * average * len(each) // images, *each.shape[1:])
-                     for each in (inputs, grads))
-            return Products(calls[0].layer, *rooms, samples, mask)
+    if _factors_take(calls, average, images) < parameter.numel():
+        rooms = (each.new_empty(samples * average * len(each) // images, *each.shape[1:])
+                 for each in (calls[0].inputs, calls[0].grads))
+        return Products(calls[0].layer, *rooms, samples, mask)
     return Kept(parameter.detach().new_zeros(samples, parameter.numel()), mask)
+
+
+def _factors_take(calls: Sequence[Call], average: int, images: int) -> float:
+    """Return the numbers of a row of a layer's factors; infinity where they do not stand for its gradients."""
+    if len(calls) != 1 or groups_of(calls[0].layer) != 1:
+        return float('inf')
+    return average * (calls[0].inputs.numel() + calls[0].grads.numel()) / images
+
+
+def _bytes(parameter: nn.Parameter, calls: Sequence[Call], samples: int, average: int, images: int) -> int:
+    """Return what :func:`_storage` takes."""
+    numbers = min(parameter.numel(), _factors_take(calls, average, images))
+    return int(samples * numbers * parameter.element_size())
 
 
 def _require_finite(call: Call, rows: slice) -> None:

@@ -157,8 +157,10 @@ def _parse_preprocess(name: str, value: Mapping[str, Any] | Preprocess) -> Prepr
     for option in ('mean', 'std'):
         if option in values:
             numbers = tuple(values[option]) if isinstance(values[option], list | tuple) else ()
-            if not numbers or not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
-                raise ConfigError(f'{name}: preprocess.{option} = {values[option]!r} must be one number per channel.')
+            if len(numbers) not in (1, 3) or not all(isinstance(number, int | float) and math.isfinite(number)
+                                                     for number in numbers):
+                raise ConfigError(f'{name}: preprocess.{option} = {values[option]!r} must be one number for each of '
+                                  'three channels.')
             values[option] = numbers
     if 0 in values.get('std', ()):
         raise ConfigError(f"{name}: preprocess.std = {values['std']} divides by 0.")

@@ -14,7 +14,7 @@ from mmengine.utils import get_object_from_string
 
 import mmreuse.registry as registries
 from mmreuse.errors import ConfigError
-from mmreuse.utils.names import misspells, nearest
+from mmreuse.utils.names import misspells, nearest, shown
 
 _SUPER = re.compile(r'super\(.*\)\.__init__')
 #: Packages whose registries may be named in a config.
@@ -153,7 +153,8 @@ def check_keywords(place: str, component: Callable, given: Mapping[str, Any], *,
     if getattr(component, '__module__', '').startswith('mmreuse.'):
         for key, hint in _hints(component).items():
             if key in given and not _fits(given[key], hint):
-                raise ConfigError(f'{place}.{key} = {given[key]!r} is no {_words(hint)}, which {name} takes.')
+                raise ConfigError(f'{place}.{key} = {shown(given[key])}: {name} takes {_words(hint)}. Give one of that '
+                                  'kind.')
 
 
 @cache
@@ -238,4 +239,6 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _words(hint: Any) -> str:
-    return getattr(hint, '__name__', str(hint)) if not get_args(hint) else str(hint).replace('typing.', '')
+    if not get_args(hint):
+        return getattr(hint, '__name__', str(hint))
+    return re.sub(r'\b(\w+\.)+', '', str(hint))

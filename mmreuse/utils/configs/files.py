@@ -195,6 +195,9 @@ def _read_data(path: Path, above: tuple[Path, ...]) -> tuple[dict[str, Any], str
                           'are data and hold no Python objects; write a Python config if you need them.') from error
     if not isinstance(values, Mapping) or not all(isinstance(key, str) for key in values):
         raise ConfigError(f'{path}: must hold keys and their values, such as "model: ...".')
+    if not _fits(values, 100 * len(text) + 10_000):
+        raise ConfigError(f'{path}: stands for far more than its {len(text)} letters, as its aliases repeat one '
+                          'another. Write out what they stand for.')
     values = _with_environment(dict(values))
     for key in ('custom_imports', 'trust_checkpoint'):
         if values.get(key):
@@ -216,6 +219,21 @@ def _read_data(path: Path, above: tuple[Path, ...]) -> tuple[dict[str, Any], str
         texts.append(own_text)
     merged = _guarded(path, lambda: Config._merge_a_into_b(values, merged))
     return merged, '\n'.join([*texts, str(path), text])
+
+
+def _fits(value: Any, most: int) -> bool:
+    """Return whether a value has no more than so many parts, with every alias written out; without doing that."""
+    known: dict[int, float] = {}
+
+    def parts(each: Any) -> float:
+        if not isinstance(each, Mapping | list):
+            return 1
+        if id(each) not in known:
+            known[id(each)] = float('inf')  # of what holds itself
+            known[id(each)] = 1 + sum(map(parts, each.values() if isinstance(each, Mapping) else each))
+        return known[id(each)]
+
+    return parts(value) <= most
 
 
 def _with_environment(value: Any) -> Any:

@@ -11,9 +11,23 @@ _GIB = 2**30
 _CGROUPS = (('memory.max', 'memory.current'), ('memory/memory.limit_in_bytes', 'memory/memory.usage_in_bytes'))
 
 
+class _State:
+    limit: float | None = None  # bytes that this process may have in all
+
+
+def limit_memory(limit: float | None) -> None:
+    """Let stages keep to what a process may have in all, in bytes; None for what the machine has.
+
+    What they ask for is refused, or streamed where that is possible; what libraries take beside it is not stopped.
+    """
+    _State.limit = limit
+
+
 def available_memory(root: Path = Path('/')) -> int | None:
-    """Return the bytes that a process may still take, within the limit of its container; None if that is not known."""
+    """Return the bytes that a process may still take, within its limits; None if that is not known."""
     found = []
+    if _State.limit is not None:
+        found.append(max(0, int(_State.limit) - resident_memory()))
     try:
         lines = (root / 'proc/meminfo').read_text().splitlines()
         found += [int(line.split()[1]) * 1024 for line in lines if line.startswith('MemAvailable:')]
@@ -26,6 +40,14 @@ def available_memory(root: Path = Path('/')) -> int | None:
         except (OSError, ValueError):  # not there, or 'max'
             continue
     return min(found, default=None)
+
+
+def resident_memory() -> int:
+    """Return the bytes that this process has in memory; 0 where the system does not say."""
+    try:
+        return int(Path('/proc/self/statm').read_text().split()[1]) * os.sysconf('SC_PAGE_SIZE')
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 def require_memory(needed: int, what: str, remedy: str, log: logging.Logger = logger) -> None:

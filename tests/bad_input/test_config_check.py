@@ -79,7 +79,7 @@ def test_other_values_and_missing_ones_raise_nothing_else(config, kind):
     (dict(optim_wrapper=dict(optimizer=dict(lr='fast'))), "lr = 'fast' is a text"),
     (dict(randomness=dict(seed=-1)), 'seeds are whole numbers from 0 to'),
     (dict(randomness=dict(seed=2 ** 32)), 'seeds are whole numbers from 0 to'),
-    (dict(model=dict(backbone=dict(depth=2.5))), 'model.backbone.depth = 2.5 is no int'),
+    (dict(model=dict(backbone=dict(depth=2.5))), 'model.backbone.depth = 2.5: CifarResNet takes int'),
     (dict(test_evaluator=dict(type='mmpretrain.Acuracy')), "Nearest: 'mmpretrain.Accuracy'"),
     (dict(test_dataloader=dict(dataset=dict(splits='val'))), "Digits takes no 'splits'. Nearest: 'split'"),
     (dict(test_dataloader=dict(sampler=dict(type='Sampler'))), "there is no data sampler 'Sampler'"),

@@ -1,0 +1,99 @@
+"""Run many cases of bad input and tell how they end.
+
+    python tests/bad_input/fuzz.py --cases 2000 --out tests/bad_input/results.json
+    python tests/bad_input/fuzz.py --only 1234 --verbose
+
+Each case is made of the seed and its number alone, so that ``--only`` runs it again. Ctrl-C ends a run with the counts
+of what was done.
+"""
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+from bad_artefacts import bad_artefact  # noqa: E402
+from bad_command_lines import bad_command_line  # noqa: E402
+from bad_configs import bad_config, bad_text, other_config  # noqa: E402
+from bad_data import bad_file, bad_folder  # noqa: E402
+from bad_numbers import bad_numbers  # noqa: E402
+from cases import Verdict, run_case  # noqa: E402
+from workspace import Workspace  # noqa: E402
+
+#: Kinds of cases; their numbers go round in this order.
+KINDS = dict(config=bad_config, other=other_config, text=bad_text, artefact=bad_artefact, folder=bad_folder,
+             file=bad_file, command=bad_command_line, numbers=bad_numbers)
+ROUND = ['config', 'artefact', 'command', 'other', 'text', 'file', 'config', 'other', 'numbers', 'text',
+         'other', 'config', 'command', 'file', 'text', 'folder', 'config', 'other', 'artefact', 'text']
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--cases', type=int, default=2000)
+    parser.add_argument('--first', type=int, default=0, help='number of the first case')
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--only', type=int, nargs='+', help='numbers of the cases to run')
+    parser.add_argument('--kind', choices=KINDS, help='only cases of this kind')
+    parser.add_argument('--folder', type=Path, help='where to work; what was trained there is used again')
+    parser.add_argument('--out', type=Path, help='JSON file for the counts')
+    parser.add_argument('--verbose', action='store_true', help='print every ending')
+    args = parser.parse_args()
+    numbers = args.only or range(args.first, args.first + args.cases)
+    if args.kind:
+        numbers = [number for number in numbers if ROUND[number % len(ROUND)] == args.kind]
+    with tempfile.TemporaryDirectory() as folder:
+        workspace = Workspace((args.folder or Path(folder)).resolve())
+        workspace.prepare()
+        started = time.time()
+        verdicts = []
+        try:
+            for number in numbers:
+                kind = ROUND[number % len(ROUND)]
+                verdict = run_case(kind, KINDS[kind], args.seed, number, workspace)
+                verdicts.append(verdict)
+                if args.verbose or verdict.faults:
+                    tell(verdict, args.verbose)
+        except KeyboardInterrupt:
+            print(f'Ended before case {number}; what follows is of the cases before it.')
+    found = summary(verdicts, args.seed, time.time() - started)
+    print(json.dumps(found, indent=1))
+    if args.out:
+        args.out.write_text(json.dumps(found, indent=1) + '\n')
+
+
+def tell(verdict: Verdict, whole: bool) -> None:
+    """Print what became of a case."""
+    print(f'{verdict.number} {verdict.kind}: {verdict.what}\n    {verdict.ending.kind} in '
+          f'{verdict.ending.seconds:.1f} s: {verdict.ending.message}', flush=True)
+    for fault in verdict.faults:
+        print(f'    FAULT {fault}', flush=True)
+    if whole and verdict.ending.kind not in ('result', 'refused'):
+        print(verdict.ending.output[-3000:])
+
+
+def share(values: Iterable[bool]) -> str:
+    """Return how many of some values are true."""
+    values = list(values)
+    return f'{sum(values)} of {len(values)}'
+
+
+def summary(verdicts: list[Verdict], seed: int, seconds: float) -> dict:
+    """Return counts by kind of case and ending, and the cases with faults."""
+    return dict(
+        seed=seed, cases=len(verdicts), seconds=round(seconds),
+        changed_key_named={kind: share(each.precise for each in verdicts
+                                       if each.kind == kind and each.ending.kind == 'refused')
+                           for kind in ('config', 'other')},
+        endings={kind: dict(sorted(Counter(each.ending.kind for each in verdicts if each.kind == kind).items()))
+                 for kind in dict.fromkeys(each.kind for each in verdicts)},
+        slowest=round(max(each.ending.seconds for each in verdicts), 1),
+        faults=[dict(number=each.number, kind=each.kind, what=each.what, faults=each.faults)
+                for each in verdicts if each.faults])
+
+
+if __name__ == '__main__':
+    main()
