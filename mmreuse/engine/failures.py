@@ -22,8 +22,8 @@ _BUILT = ('obj_cls', 'scheduler_cls', 'cls')
 _MOST = 3  # places that are named where one component stands at several
 
 
-def runs_now(cfg: Config) -> None:
-    """Note the config that errors from now on belong to."""
+def runs_now(cfg: Config | None) -> None:
+    """Note the config that errors from now on belong to; None before there is one."""
     _CURRENT.set(cfg)
 
 

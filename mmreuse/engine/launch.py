@@ -172,6 +172,7 @@ def reported_errors() -> Iterator[None]:
 
     After SIGINT or SIGTERM the message says how to go on, and the status is 128 and the signal's number.
     """
+    runs_now(None)
     try:
         with signals_end_runs():
             yield

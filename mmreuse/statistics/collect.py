@@ -47,14 +47,13 @@ def collect(
     graphs = list(graphs) if isinstance(graphs, (list, tuple)) else [graphs]
     if spaces is None:
         spaces = [name for name, space in graphs[0].spaces.items() if space.taps]
-    sizes = [sum(graph.spaces[name].size for graph in graphs) for name in spaces
-             if all(name in graph.spaces for graph in graphs)]
+    taps = [_last_taps(graph, spaces) for graph in graphs]
+    sizes = [sum(graph.spaces[name].size for graph in graphs) for name in spaces]
     # Scatters in float64; of the largest space also the products of a batch, in float32 and added up.
     needed = 8 * sum(size ** 2 for size in sizes) + 12 * max(sizes, default=0) ** 2
     if device_of(graphs[0].model).type == 'cpu':
         require_memory(needed, f'moments of {len(sizes)} spaces', 'Match fewer spaces, up to a stop.')
-    return collect_taps(
-        [graph.model for graph in graphs], loader, [_last_taps(graph, spaces) for graph in graphs], **options)
+    return collect_taps([graph.model for graph in graphs], loader, taps, **options)
 
 
 def _last_taps(graph: Any, names: Sequence[str]) -> dict[str, TapLike]:

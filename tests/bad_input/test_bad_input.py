@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 
 import pytest
+import torch
 from bad_configs import bad_text, other_config
 from bad_data import bad_file
 from bad_numbers import bad_numbers
@@ -14,10 +15,14 @@ from fuzz import KINDS
 from hostile_walk import readers, walk
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from torch import nn
 from workspace import Workspace, write_config
 
 from mmreuse.engine.failures import paragraph, runs_now
+from mmreuse.engine.jobs import find_job
+from mmreuse.errors import ArtefactError, DataError
 from mmreuse.registry import MODELS
+from mmreuse.utils.files.io import load_checkpoint
 
 
 @pytest.fixture(scope='module')
@@ -56,6 +61,23 @@ def test_more_cases_of_each_kind(kind, tmp_path_factory, request):
 @pytest.mark.slow
 def test_all_hostile_files_harm_no_reader(tmp_path):
     assert not walk(None, tmp_path, 0.)['faults']
+
+
+def test_no_job_starts_with_weights_that_are_not_finite():
+    network = nn.Linear(2, 2)
+    network.weight.data[0, 0] = float('nan')
+    with pytest.raises(DataError, match="'compact' cannot start: 'weight' of network 0 is not finite"):
+        find_job(dict(type='compact'))([network], images=[torch.zeros(1, 2)])
+
+
+def test_a_changed_byte_of_a_checkpoint_is_found(tmp_path):
+    file = tmp_path / 'net.pth'
+    torch.save(dict(a=torch.full((64,), 1.)), file)
+    data = bytearray(file.read_bytes())
+    data[data.index(torch.ones(4).numpy().tobytes()) + 9] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(ArtefactError, match='net.pth: is damaged .checksum'):
+        load_checkpoint(file)
 
 
 class TestFailures:

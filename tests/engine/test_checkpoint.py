@@ -324,3 +324,12 @@ def test_make_plain_keeps_values_and_names_what_it_drops():
     values, counts = checkpoint['message_hub']['log_scalars']['loss'].data
     assert values.tolist() == [1, 2] and counts.tolist() == [1, 3]
     assert checkpoint['message_hub']['resumed_keys'] == dict(loss=True, iter=True)
+
+
+def test_a_schedule_that_begins_behind_the_end_does_nothing(tmp_path):
+    runner = make_runner(tmp_path, epochs=1)
+    runner.param_schedulers = dict(type='LinearLR', begin=3)
+    runner.train()
+    schedule, = runner.param_schedulers
+    assert (schedule.begin, schedule.end) == (3, 4)
+    assert runner.optim_wrapper.get_lr()['lr'] == [.1]

@@ -179,7 +179,7 @@ def test_spaces_of_traced_networks_are_what_their_last_reader_sees():
 
 def test_unknown_and_unobservable_spaces_are_named():
     graph = SimpleNamespace(model=make_net(), spaces={
-        'inner': SimpleNamespace(taps=(tap('0', 6), tap('2', 6)), group='permutation'),
+        'inner': SimpleNamespace(taps=(tap('0', 6), tap('2', 6)), size=6, group='permutation'),
         'blind': SimpleNamespace(taps=(), group='permutation')})
     assert list(collect(graph, make_batches())) == ['inner']
     with pytest.raises(SpaceError, match="'iner' is not a feature space.*'inner'"):

@@ -91,7 +91,7 @@ def per_sample_gradients(
                 own = {name: [call for call in calls if call.name == name] for name in parameters}
                 needed = sum(_bytes(parameter, own[name], samples, average, len(images))
                              for name, parameter in parameters.items())
-                if not next(iter(parameters.values())).is_cuda:
+                if images.device.type == 'cpu':
                     require_memory(needed, f'gradients of {samples} samples', 'Take fewer samples, or fewer modules.')
                 stored = {name: _storage(parameter, own[name], samples, average, len(images), masks.get(name))
                           for name, parameter in parameters.items()}

@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import os
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -214,10 +215,11 @@ def _check_archive(path: PathLike, checksums: bool) -> None:
             needed = sum(record.file_size for record in archive.infolist())
             fits = needed <= Path(path).stat().st_size
             damaged = archive.testzip() if fits and checksums else None
-    except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError, EOFError, ValueError):
+    except (zipfile.BadZipFile, zlib.error, struct.error, OSError, RuntimeError, EOFError, ValueError):
         return  # of the older format, or damaged: torch says so
     if damaged is not None:
-        raise ArtefactError(f"{path}: is damaged (checksum of '{damaged}'). Fetch or make it again.")
+        raise ArtefactError(f"{path}: is damaged (checksum of '{damaged}'). Fetch or make it again; if it was saved "
+                            'without checksums, save it with them.')
     if not fits:
         raise ArtefactError(f'{path}: asks for {needed} bytes and has {Path(path).stat().st_size}. It is damaged, or '
                             'made to exhaust the memory; torch writes no such files.')
