@@ -45,6 +45,8 @@ def readers() -> dict[str, Callable[[Path], Any]]:
     """Return the public functions of mmreuse that read the one file they are given, by their import path."""
     found = {}
     for info in pkgutil.walk_packages(mmreuse.__path__, 'mmreuse.'):
+        if info.name.endswith('__main__'):
+            continue
         module = importlib.import_module(info.name)
         for name, function in vars(module).items():
             if inspect.isfunction(function) and function.__module__ == info.name and not name.startswith('_') \
