@@ -1,6 +1,6 @@
 """Hand hostile files to everything that reads files, found by walking signatures, parsers and configs.
 
-    python tests/bad_input/hostile_walk.py --out tests/bad_input/hostile_files.json
+    python tests/bad_input/hostile_walk.py --out hostile.json
 
 Nothing may be executed or written outside, memory has to stay near the file's size, and each ends in a result or in an
 error of mmreuse that names the file.
