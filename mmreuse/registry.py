@@ -13,11 +13,7 @@ from typing import Any
 from mmengine import registry as root
 from mmengine.registry import Registry
 
-from mmreuse.errors import DataError
-
 SCOPE = 'mmreuse'
-#: Endings of the names of parameters and statistics; other buffers, such as masks, may hold infinity.
-_NUMBERS = ('weight', 'bias', 'running_mean', 'running_var')
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,19 +84,6 @@ class Job(Method):
     classes: Callable[[Mapping[str, Any], Sequence[Any], Any], Any] = _of_the_first
     equal_cost: Callable[..., Any] | str = 'none is known'
     check: Callable[[Mapping[str, Any]], None] | None = None
-
-    def __call__(self, networks: Sequence[Any], **given: Any) -> Any:
-        """Do the job.
-
-        Raises:
-            DataError: A weight, or a statistic of a batch norm, is not finite.
-        """
-        for number, network in enumerate(networks):
-            for name, tensor in network.state_dict().items():
-                if name.endswith(_NUMBERS) and tensor.is_floating_point() and not tensor.isfinite().all():
-                    raise DataError(f"the job '{self.name}' cannot start: '{name}' of network {number} is not finite. "
-                                    'Its training has diverged or its file is wrong; give another network.')
-        return super().__call__(networks, **given)
 
 
 class MethodRegistry(Registry):

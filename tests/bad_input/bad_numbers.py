@@ -11,7 +11,7 @@ from workspace import Workspace
 
 from mmreuse import create
 from mmreuse.engine.jobs import find_job
-from mmreuse.engine.jobs.job import check_count
+from mmreuse.engine.jobs.job import check_count, check_weights
 from mmreuse.registry import JOBS, MATCHERS, MERGERS, RENORMALIZERS, SALIENCIES
 
 _CLASSES = 4
@@ -48,6 +48,7 @@ def _do(name: str, options: dict[str, Any], what: str, seed: int, folder: Path) 
         images, labels, size = _IMAGES[what](images, labels)
     batches = list(zip(images.split(size), labels.split(size), strict=True))
     check_count(job, len(networks))
+    check_weights(job, networks)
     given = dict(images=[each for each, _ in batches], labelled=batches, validation=batches, seed=0, folder=folder)
     made = job(networks, **job.accepted(given)).eval()
     with torch.no_grad():

@@ -19,7 +19,7 @@ from torch import nn
 from workspace import Workspace, write_config
 
 from mmreuse.engine.failures import paragraph, runs_now
-from mmreuse.engine.jobs import find_job
+from mmreuse.engine.jobs.job import check_weights, find_job
 from mmreuse.errors import ArtefactError, DataError
 from mmreuse.registry import MODELS
 from mmreuse.utils.files.io import load_checkpoint
@@ -67,7 +67,7 @@ def test_no_job_starts_with_weights_that_are_not_finite():
     network = nn.Linear(2, 2)
     network.weight.data[0, 0] = float('nan')
     with pytest.raises(DataError, match="'compact' cannot start: 'weight' of network 0 is not finite"):
-        find_job(dict(type='compact'))([network], images=[torch.zeros(1, 2)])
+        check_weights(find_job(dict(type='compact')), [network])
 
 
 def test_a_changed_byte_of_a_checkpoint_is_found(tmp_path):

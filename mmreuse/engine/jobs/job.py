@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mmreuse.distillation.controls import redraw
-from mmreuse.errors import ConfigError
+from mmreuse.errors import ConfigError, DataError
 from mmreuse.networks import record_of
 from mmreuse.networks.record import zeros_of
 from mmreuse.registry import JOBS, Job
@@ -18,6 +18,8 @@ from mmreuse.utils.names import nearest
 
 #: Names of the outputs of a network in their order, or how many there are.
 Classes = Sequence[str] | int
+#: Endings of the names of weights and statistics; other buffers, such as masks, may hold infinity.
+_NUMBERS = ('weight', 'bias', 'running_mean', 'running_var')
 
 
 def find_job(cfg: Mapping[str, Any], place: str = 'job') -> Job:
@@ -55,6 +57,15 @@ def check_count(job: Job, count: int) -> None:
         wanted = f'{least}' if most == least else f'{least} or more' if most is None else f'{least} to {most}'
         raise ConfigError(f"the job '{job.name}' takes {wanted} network{'s' * (wanted != '1')}, and networks has "
                           f'{count}.')
+
+
+def check_weights(job: Job, networks: Sequence[nn.Module]) -> None:
+    """Raise :class:`DataError` if a weight of a network, or a statistic of a batch norm, is not finite."""
+    for number, network in enumerate(networks):
+        for name, tensor in network.state_dict().items():
+            if name.endswith(_NUMBERS) and tensor.is_floating_point() and not tensor.isfinite().all():
+                raise DataError(f"the job '{job.name}' cannot start: '{name}' of network {number} is not finite. Its "
+                                'training has diverged or its file is wrong; give another network.')
 
 
 def equal_cost_network(job: Job, networks: Sequence[nn.Module], result: nn.Module, *, seed: int,

@@ -15,7 +15,15 @@ from torch.utils.data import DataLoader
 from mmreuse.engine.classifiers import plain
 from mmreuse.engine.configs.data_check import classes_of, labels_of
 from mmreuse.engine.evaluation import evaluate
-from mmreuse.engine.jobs.job import Classes, calibrated_from_random, check_count, equal_cost_network, example, find_job
+from mmreuse.engine.jobs.job import (
+    Classes,
+    calibrated_from_random,
+    check_count,
+    check_weights,
+    equal_cost_network,
+    example,
+    find_job,
+)
 from mmreuse.engine.runners.class_places import class_places, known_places
 from mmreuse.engine.runners.stage import StageRunner
 from mmreuse.engine.training.train_in_folder import TRAINING
@@ -234,6 +242,7 @@ class NetworkRunner(StageRunner):
     def execute(self) -> dict[str, Any]:
         """Do the job, write the network, measure it and its baselines."""
         networks = [self._named(number).to(self.device) for number in range(len(self.references))]
+        check_weights(self.job, networks)
         images = labelled = validation = None
         seer = self._seen(networks[0] if networks else nn.Identity())
         if self.cfg.get('train_dataloader') is not None:

@@ -239,7 +239,8 @@ def load_arrays(path: PathLike) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
     except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise ArtefactError(f'{path}: is damaged, or no .npz file of numbers ({error}).') from error
+        raise ArtefactError(f'{path}: is damaged, or no .npz file of numbers ({error}). Fetch or make it '
+                            'again.') from error
 
 
 def _check_array(archive: zipfile.ZipFile, record: zipfile.ZipInfo) -> None:
