@@ -137,7 +137,7 @@ def read_vectors(path: PathLike, key: str | None = None) -> Tensor:
         if path.suffix == '.npy':
             # Mapped, a file that is shorter than its header says is refused before memory is given.
             return torch.from_numpy(np.array(np.load(path, allow_pickle=False, mmap_mode='r')))
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, EOFError, ValueError, TypeError) as error:
         raise ArtefactError(f'{path}: cannot be read as class vectors ({error}). Make or fetch it again.') from error
     raise ArtefactError(f"{path}: class vectors are read from .csv, .npy and .safetensors, not from '{path.suffix}'")
 

@@ -168,3 +168,9 @@ def test_tool_leaves_nothing_behind_a_mistake(main, tmp_path):
     with pytest.raises(SystemExit, match='10 classes need as many vectors'):
         main('cifar10', '--vectors', tmp_path / 'v.npy', '--out', tmp_path / 'out')
     assert not (tmp_path / 'out').exists()
+
+
+def test_an_empty_file_of_vectors_is_refused(tmp_path):
+    (tmp_path / 'vectors.npy').touch()
+    with pytest.raises(ArtefactError, match='vectors.npy: cannot be read as class vectors'):
+        read_vectors(tmp_path / 'vectors.npy')
