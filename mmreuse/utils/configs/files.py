@@ -120,7 +120,8 @@ def _find_file(path: Path) -> None:
         similar = {str(file): file.name for file in Path('configs').glob('*/**/*.py')}
         close = get_close_matches(path.name, similar.values(), n=3)
         hint = [file for file, name in similar.items() if name in close]
-        raise ConfigError(f'{path}: there is no such file.' + (f' Nearest: {", ".join(hint[:3])}.' if hint else ''))
+        raise ConfigError(f'{path}: there is no such file. '
+                          + (f'Nearest: {", ".join(hint[:3])}.' if hint else 'Give the path of a config.'))
     if path.suffix not in (*_CODE, *_DATA):
         raise ConfigError(f"{path}: configs end in {', '.join((*_CODE, *_DATA))}, not in '{path.suffix}'.")
 
