@@ -1,6 +1,6 @@
 """Figure of ``modules.py`` and ``fast_modules.py``: mean accuracy of ten binary problems against speed.
 
-    python benchmarks/modules_figure.py --network resnet20 --out configs/seam/results/modules_resnet20.png
+    python benchmarks/modules_figure.py --network resnet20
 """
 import argparse
 import json
@@ -16,7 +16,7 @@ BINARY = 10
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--network', default='resnet20')
-    parser.add_argument('--out', required=True)
+    parser.add_argument('--out', type=Path, help='by default beside the results')
     args = parser.parse_args()
     closed, fast = (json.loads((RESULTS / f'{name}_{args.network}.json').read_text()) for name in
                     ('modules', 'fast_modules'))
@@ -33,7 +33,7 @@ def main() -> None:
     axes.legend(loc='lower right')
     axes.set_xlim(right=1.2 * axes.get_xlim()[1])
     axes.grid(alpha=0.3)
-    axes.figure.savefig(args.out, dpi=110)
+    axes.figure.savefig(args.out or RESULTS / f'modules_{args.network}.png', dpi=110)
 
 
 def binary(row: dict) -> float:
