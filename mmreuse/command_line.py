@@ -1,4 +1,5 @@
 """The main of all command lines in ``tools/``; torch is imported after the arguments are read, so --help is quick."""
+import shlex
 import sys
 import warnings
 from argparse import Action, ArgumentParser, Namespace, RawDescriptionHelpFormatter
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmreuse.utils.command_line import OptionAction, add_arguments
+from mmreuse.utils.processes.interruption import signals_end_runs
 from mmreuse.utils.setup_env import require_openmmlab
 
 if TYPE_CHECKING:
@@ -65,11 +67,22 @@ def add_matcher(parser: ArgumentParser, default: Mapping[str, Any] | None = None
 
 
 def run_tool(run: Callable[[Namespace], None], args: Namespace) -> None:
-    """Run a tool; what goes wrong on purpose ends in one message."""
-    from mmreuse.engine.launch import leave_process_group, reported_errors
-    with reported_errors():
-        run(args)
-        leave_process_group()
+    """Run a tool; what goes wrong on purpose ends in one message, and a signal in one line that says how to go on."""
+    with signals_end_runs(_goes_on(args)):
+        from mmreuse.engine.launch import leave_process_group, reported_errors
+        with reported_errors():
+            run(args)
+            leave_process_group()
+
+
+def _goes_on(args: Namespace) -> str:
+    """Return the command that goes on from what this one has done."""
+    own = [word for word in sys.argv if word != '--overwrite']
+    if getattr(args, 'resume', 'auto') != 'auto':
+        own.append('--resume')
+    # The command of the launcher is not known to the processes that it starts.
+    return shlex.join(['python', *own]) if getattr(args, 'launcher', 'none') == 'none' else (
+        f'the same launcher and {shlex.join(own)}')
 
 
 def save_weights(out: Path, tensors: 'Mapping[str, Tensor]', **provenance: Any) -> None:

@@ -44,9 +44,10 @@ class EngineProcess:
             environment = {key: value for key, value in environment.items() if key not in ('PYTHONPATH', 'PYTHONHOME')}
         self._here, there = Pipe()
         # By its path, not as a fork or a copy of this process: that would run the script that we are called from again.
+        # In a session of its own, since a Ctrl-C is for this process, which ends it.
         try:
             self._process = subprocess.Popen([self.python, str(_WORKER), str(there.fileno())], stdin=subprocess.DEVNULL,
-                                             pass_fds=[there.fileno()], env=environment)
+                                             pass_fds=[there.fileno()], env=environment, start_new_session=True)
         except OSError as error:
             raise ConfigError(broken(engine, self.python, error)) from error
         there.close()

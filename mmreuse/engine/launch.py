@@ -18,7 +18,6 @@ from mmreuse.engine.configs.config_check import check_config
 from mmreuse.engine.configs.data_check import check_data
 from mmreuse.engine.configs.options import load_config
 from mmreuse.engine.failures import paragraph, runs_now
-from mmreuse.engine.training.interruption import Interrupted, signals_end_runs
 from mmreuse.errors import ArtefactError, ConfigError, MMReuseError
 from mmreuse.networks import is_network_file
 from mmreuse.registry import RUNNERS
@@ -26,6 +25,7 @@ from mmreuse.utils.configs.keys import drop_helpers
 from mmreuse.utils.cost.memory import limit_memory
 from mmreuse.utils.files.atomic import remedy_for
 from mmreuse.utils.files.io import read_json, write_json
+from mmreuse.utils.processes.interruption import undivided
 
 #: Seconds that a process waits for the others, unless ``env_cfg.dist_cfg.timeout`` says otherwise.
 TIMEOUT = 1800
@@ -99,10 +99,11 @@ def run(runner: Any) -> dict[str, Any]:
     if not isinstance(runner, Runner):
         return runner.run()
     check_data(runner)
-    runner.train()
-    metrics = training_metrics(runner)
-    if is_main_process():
-        write_json(Path(runner.work_dir) / 'metrics.json', metrics)
+    with undivided():  # from the last iteration to the metrics
+        runner.train()
+        metrics = training_metrics(runner)
+        if is_main_process():
+            write_json(Path(runner.work_dir) / 'metrics.json', metrics)
     return metrics
 
 
@@ -169,18 +170,12 @@ def add_metrics(folder: str, prefix: str, metrics: Mapping[str, float]) -> dict[
 def reported_errors() -> Iterator[None]:
     """Turn errors that mmreuse raises on purpose, what the environment does, and what goes wrong within a component of
     the config, into one message and exit status 1.
-
-    After SIGINT or SIGTERM the message says how to go on, and the status is 128 and the signal's number.
     """
     runs_now(None)
     try:
-        with signals_end_runs():
-            yield
+        yield
     except MMReuseError as error:
         sys.exit(paragraph(error))
-    except Interrupted as end:
-        print(end, file=sys.stderr)
-        sys.exit(end.status)
     except BrokenPipeError:
         raise
     except OSError as error:

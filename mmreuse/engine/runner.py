@@ -14,8 +14,7 @@ from torch import nn
 
 from mmreuse.engine.network_files import makes_network, remove_networks, write_networks
 from mmreuse.engine.training.checkpoint import backend_for, find_resumable
-from mmreuse.engine.training.interruption import at_safe_points
-from mmreuse.engine.training.loops import Replayable
+from mmreuse.engine.training.loops import Replayable, remove_interrupted
 from mmreuse.engine.training.replay import end_workers
 from mmreuse.engine.unwrap_model import parameters_may_change
 from mmreuse.networks.bases import record_config
@@ -23,6 +22,9 @@ from mmreuse.registry import RUNNERS
 from mmreuse.utils.files.atomic import sole_use
 from mmreuse.utils.files.safe_loading import trusting
 from mmreuse.utils.files.state_fit import load_strictly, load_what_fits, weights_of
+from mmreuse.utils.processes.interruption import undivided
+
+_NOTICE = 'the run ends after this iteration and saves a checkpoint; once more, and it ends at once.'
 
 
 @RUNNERS.register_module(name='Runner')
@@ -61,7 +63,7 @@ class SafeRunner(Runner):
             ArtefactError: Another run is training there.
             Interrupted: A signal ended the run.
         """
-        with sole_use(self.work_dir) if is_main_process() else nullcontext(), at_safe_points():
+        with sole_use(self.work_dir) if is_main_process() else nullcontext(), undivided(_NOTICE):
             try:
                 leaves_network = makes_network(self)
                 if leaves_network:
@@ -69,6 +71,7 @@ class SafeRunner(Runner):
                 model = super().train() if self.trains else self._initialise_only()
                 if leaves_network:
                     write_networks(self)
+                remove_interrupted(self.work_dir)
                 return model
             finally:
                 for loop in (self._train_loop, self._val_loop):

@@ -1,6 +1,7 @@
 """What the environment does to a command ends in one paragraph."""
 import errno
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -8,8 +9,10 @@ from argparse import Namespace
 
 import pytest
 
+from mmreuse.command_line import run_tool
 from mmreuse.engine import launch
 from mmreuse.errors import ConfigError
+from mmreuse.utils.files.atomic import atomic_write
 
 LAUNCHED = ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT')
 
@@ -57,20 +60,50 @@ def test_errors_of_the_system_are_reported():
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_a_command_at_once_with_its_status_and_one_line(number, capsys):
+@pytest.mark.parametrize('options, typed, goes_on', [
+    ({}, 'tools/x.py c.py --overwrite', 'python tools/x.py c.py'),
+    (dict(resume=None), "tools/train.py 'my c.py'", "python tools/train.py 'my c.py' --resume"),
+    (dict(resume='a.pth'), 'tools/train.py c.py --resume a.pth', 'python tools/train.py c.py --resume a.pth --resume'),
+    (dict(resume='auto'), 'tools/train.py c.py --resume', 'python tools/train.py c.py --resume'),
+    (dict(launcher='pytorch'), 'tools/x.py c.py', 'the same launcher and tools/x.py c.py'),
+])
+def test_a_signal_ends_a_command_with_its_status_and_the_line_that_goes_on(number, options, typed, goes_on, capfd,
+                                                                          monkeypatch):
+    monkeypatch.setattr(sys, 'argv', shlex.split(typed))
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(SystemExit) as end, launch.reported_errors():
-        os.kill(os.getpid(), number)
+    with pytest.raises(SystemExit) as end:
+        run_tool(lambda args: os.kill(os.getpid(), number), Namespace(**options))
     assert end.value.code == 128 + number
-    said = capsys.readouterr().err
-    assert said.startswith(signal.Signals(number).name) and said.count('\n') == 1
+    assert capfd.readouterr().err == (f'{signal.Signals(number).name}: ended; what was finished or saved is whole. '
+                                      f'Go on with: {goes_on}\n')
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_signal_waits_for_the_end_of_a_block_and_a_second_one_does_not(tmp_path, capfd):
+    done = []
+
+    def written(args):
+        with atomic_write(tmp_path / 'a') as file:
+            for _ in range(args.signals):
+                os.kill(os.getpid(), signal.SIGTERM)
+                done.append(args.signals)
+            file.write('whole')
+        done.append('more')
+
+    for signals in (2, 1):
+        with pytest.raises(SystemExit) as end:
+            run_tool(written, Namespace(signals=signals))
+        assert end.value.code == 143
+        assert [path.name for path in tmp_path.iterdir()] == ([] if signals == 2 else ['a'])
+    assert done == [2, 1] and (tmp_path / 'a').read_text() == 'whole'
+    assert capfd.readouterr().err.count('\n') == 2
 
 
 def test_a_process_that_stands_still_does_not_hold_the_others_for_ever(tmp_path):
     code = f"""import os, time
 from argparse import Namespace
 from mmengine.dist import barrier
+from mmreuse.command_line import run_tool
 from mmreuse.engine import launch
 with launch.reported_errors():
     launch.prepare(Namespace(config={str(tmp_path / 'c.py')!r}, work_dir=None, cfg_options={{}}, seed=None,

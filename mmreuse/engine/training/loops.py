@@ -5,17 +5,24 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.dataset import InfiniteSampler
-from mmengine.dist import barrier, get_rank
+from mmengine.dist import barrier, get_rank, is_main_process
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 from torch import nn
 
-from mmreuse.engine.training.interruption import Interrupted, requested
 from mmreuse.engine.training.replay import number_batches, seed_everything, seed_for
 from mmreuse.engine.unwrap_model import resumed
 from mmreuse.registry import LOOPS
-from mmreuse.utils.files.atomic import atomic_write
+from mmreuse.utils.files.atomic import PathLike, atomic_write
+from mmreuse.utils.files.results import last_checkpoint
+from mmreuse.utils.processes.interruption import Interrupted, requested
 
 INTERRUPTED = 'interrupted.pth'
+
+
+def remove_interrupted(folder: PathLike) -> None:
+    """Remove what an earlier end has saved, once a run has ended and saved its last checkpoint."""
+    if is_main_process() and last_checkpoint(folder) != Path(folder) / INTERRUPTED:
+        (Path(folder) / INTERRUPTED).unlink(missing_ok=True)
 
 
 class Replayable:
@@ -75,9 +82,7 @@ class Replayable:
             with atomic_write(folder / 'last_checkpoint') as file:
                 file.write(str(folder / INTERRUPTED))
         barrier()  # a launcher ends all processes as soon as one has ended
-        resume = '' if self.runner._resume else ' with --resume'
-        raise Interrupted(number, f'ended after iteration {self._iter}, saved as {folder / INTERRUPTED}. The same '
-                          f'command{resume} goes on from there.')
+        raise Interrupted(number, f'after iteration {self._iter}, saved as {folder / INTERRUPTED}')
 
 
 @LOOPS.register_module(name='EpochBasedTrainLoop')

@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from mmreuse.errors import ArtefactError
+from mmreuse.utils.processes.interruption import undivided
 
 PathLike = str | os.PathLike
 
@@ -48,12 +49,17 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
 
     Parent folders are made. If the block raises, the temporary file goes and whatever
     was at ``path`` before stays. Two writers at once never mix: the last to finish wins.
-    What killed writers left in the folder is removed.
+    What killed writers left in the folder is removed. A first SIGINT or SIGTERM waits for the end of the block.
 
     Yields:
         Path: Where to write; an empty file.
     """
-    path = Path(path)
+    with undivided(), _replacing(Path(path)) as temporary:
+        yield temporary
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     if (os.getpid(), path.parent) not in _cleared:
         _cleared.add((os.getpid(), path.parent))

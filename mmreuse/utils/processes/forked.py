@@ -1,8 +1,11 @@
 """Independent calls in processes that share what was computed before them."""
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait
 from typing import Any
 
 import torch
@@ -15,6 +18,8 @@ _calls: list[Callable[[int], Any]] = []
 
 def forked(call: Callable[[int], Any], count: int, processes: int) -> list[Any]:
     """Return what a function gives for 0, ..., count - 1, computed in several processes of one thread each.
+
+    They end with this process, however it ends, and at once when it is interrupted.
 
     Args:
         call: May use anything that is in memory on the CPU; what it returns is pickled.
@@ -31,18 +36,30 @@ def forked(call: Callable[[int], Any], count: int, processes: int) -> list[Any]:
     if 'fork' not in multiprocessing.get_all_start_methods() or torch.cuda.is_initialized():
         raise ConfigError(f'processes={processes} needs an operating system that forks, and no GPU in use. Take 1.')
     _calls.append(call)
+    others = set(multiprocessing.active_children())
     try:
-        with ProcessPoolExecutor(processes, multiprocessing.get_context('fork'), _one_thread) as pool:
-            return list(pool.map(_called, range(count)))
+        with ProcessPoolExecutor(processes, multiprocessing.get_context('fork'), _begin) as pool:
+            try:
+                return list(pool.map(_called, range(count)))
+            except KeyboardInterrupt:
+                for child in set(multiprocessing.active_children()) - others:
+                    child.kill()  # the pool would wait for what they compute
+                raise
     except BrokenProcessPool as error:
         raise MMReuseError(f'one of {processes} processes died, maybe for want of memory. Take fewer.') from error
     finally:
         _calls.pop()
 
 
-def _one_thread() -> None:
+def _begin() -> None:
     # Threads of OpenMP do not outlive a fork; with one there are none.
     torch.set_num_threads(1)
+    threading.Thread(target=_end_with, args=[multiprocessing.parent_process()], daemon=True).start()
+
+
+def _end_with(parent: Any) -> None:
+    wait([parent.sentinel])
+    os._exit(1)
 
 
 def _called(number: int) -> Any:

@@ -1,0 +1,1 @@
+"""Processes: how they end, and how they share work."""

@@ -1,0 +1,111 @@
+"""SIGINT and SIGTERM end a command at the next safe point, and one line says how to go on.
+
+Without torch, so that a signal that comes while torch is imported is answered, too.
+"""
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal ended a run.
+
+    Args:
+        number: Of the signal.
+        where: What was done by then, as in 'SIGTERM: ended <where>'.
+
+    Attributes:
+        status: With which the process ends.
+    """
+
+    def __init__(self, number: int, where: str = '') -> None:
+        ended = f'ended {where}' if where else 'ended'
+        super().__init__(f'{signal.Signals(number).name}: {ended}; what was finished or saved is whole. '
+                         f'Go on with: {_State.command}')
+        self.status = 128 + number
+
+
+class _State:
+    process: int | None = None  # where handlers are installed; workers inherit them, and leave the answer to it
+    command: str = 'the same command'
+    waiting: int = 0  # blocks around that a first signal does not divide
+    notice: str = ''
+    seen: bool = False
+    pending: int | None = None  # a signal that waits for the end of such a block
+
+
+@contextmanager
+def signals_end_runs(command: str = 'the same command') -> Iterator[None]:
+    """Let SIGINT and SIGTERM end the process with one line and the status 128 and the signal's number.
+
+    Args:
+        command: What goes on from where the run is then.
+
+    Raises:
+        SystemExit: A signal came.
+    """
+    before = {number: signal.signal(number, _handle) for number in _SIGNALS}
+    _State.process, _State.command = os.getpid(), command
+    try:
+        yield
+    except Interrupted as end:
+        print(end, file=sys.stderr)
+        sys.exit(end.status)
+    finally:
+        _State.process, _State.pending, _State.seen = None, None, False
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def undivided(notice: str = '') -> Iterator[None]:
+    """Let a first signal wait for the end of the block, or for somebody in it who calls :func:`requested`.
+
+    Args:
+        notice: What is said as soon as the signal comes, where the block may take long.
+
+    Raises:
+        Interrupted: The block is done, and a signal came meanwhile.
+    """
+    _State.waiting += 1
+    _State.notice, outer = notice or _State.notice, _State.notice
+    try:
+        yield
+    finally:
+        _State.waiting -= 1
+        _State.notice = outer
+    if not _State.waiting and _State.pending is not None:
+        number, _State.pending = _State.pending, None
+        raise Interrupted(number)
+
+
+def requested() -> int | None:
+    """Return the number of the signal that asked this process, or any process of the run, to stop; once.
+
+    Whoever calls it ends the run by :class:`Interrupted` then. All processes of a run call it together.
+    """
+    from mmengine.dist import all_reduce, is_distributed
+    number, _State.pending = _State.pending or 0, None
+    if is_distributed():
+        import torch
+        wish = torch.tensor(number, device='cuda' if torch.distributed.get_backend() == 'nccl' else 'cpu')
+        all_reduce(wish, 'max')
+        number = int(wish)
+    return number or None
+
+
+def _handle(number: int, frame: FrameType | None) -> None:
+    if os.getpid() != _State.process:
+        return
+    again, _State.seen = _State.seen, True
+    if _State.waiting and not again:
+        _State.pending = number
+        if _State.notice:  # not by print: what the signal has come into may be one
+            os.write(2, f'{signal.Signals(number).name}: {_State.notice}\n'.encode())
+        return
+    raise Interrupted(number)

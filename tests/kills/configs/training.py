@@ -1,0 +1,4 @@
+_base_ = ['./_base_.py']
+
+model = {{_base_._model}}
+default_hooks = dict(checkpoint=dict(save_best='accuracy/top1'))

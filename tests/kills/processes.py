@@ -1,0 +1,113 @@
+"""Command lines as forks of a process that has imported everything, and how they end.
+
+Torch and OpenMMLab take seconds to import, most of the time of a short run; a fork has them at once.
+"""
+import ctypes
+import multiprocessing.util
+import os
+import runpy
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+_SUBREAPER = 36  # of prctl: orphans become our children, so that we see them end
+
+
+def adopt_orphans() -> None:
+    """Let processes whose parent dies become children of this one."""
+    ctypes.CDLL(None, use_errno=True).prctl(_SUBREAPER, 1)
+
+
+def fork(call: Callable[[], None], folder: Path, log: Path) -> int:
+    """Start a call as a process that ends as Python does, with a group of its own.
+
+    Args:
+        call: What the process does.
+        folder: Where it works.
+        log: Gets what it says.
+
+    Returns:
+        int: Its number.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if child := os.fork():
+        return child
+    status = 1
+    try:
+        os.setsid()
+        os.chdir(folder)
+        out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(out, 1)
+        os.dup2(out, 2)
+        sys.stdout, sys.stderr = (open(number, 'w', buffering=1, closefd=False) for number in (1, 2))
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        status = _status(call)
+        threading._shutdown()
+        multiprocessing.util._exit_function()
+        sys.stdout.flush()
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    finally:
+        os._exit(status)
+
+
+def _status(call: Callable[[], None]) -> int:
+    try:
+        call()
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def command(words: Sequence[str]) -> Callable[[], None]:
+    """Return what runs a command line ``python WORDS`` in this process."""
+    def call() -> None:
+        sys.argv = list(words)
+        runpy.run_path(words[0], run_name='__main__')
+    return call
+
+
+def wait_for(process: int, seconds: float) -> int | None:
+    """Wait for a process.
+
+    Returns:
+        int | None: Its status, negative where a signal killed it; None where it still runs.
+    """
+    until = time.monotonic() + seconds
+    while True:
+        ended, status = os.waitpid(process, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() >= until:
+            return None
+        time.sleep(0.002)
+
+
+def left_over(group: int, seconds: float) -> bool:
+    """Return whether processes of a group are there after so many seconds; they are killed then."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            while os.waitpid(-group, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            pass
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return False
+        time.sleep(0.01)
+    os.killpg(group, signal.SIGKILL)
+    return True
