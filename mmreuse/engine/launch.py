@@ -25,7 +25,6 @@ from mmreuse.utils.configs.keys import drop_helpers
 from mmreuse.utils.cost.memory import limit_memory
 from mmreuse.utils.files.atomic import remedy_for
 from mmreuse.utils.files.io import read_json, write_json
-from mmreuse.utils.processes.interruption import undivided
 
 #: Seconds that a process waits for the others, unless ``env_cfg.dist_cfg.timeout`` says otherwise.
 TIMEOUT = 1800
@@ -99,11 +98,10 @@ def run(runner: Any) -> dict[str, Any]:
     if not isinstance(runner, Runner):
         return runner.run()
     check_data(runner)
-    with undivided():  # from the last iteration to the metrics
-        runner.train()
-        metrics = training_metrics(runner)
-        if is_main_process():
-            write_json(Path(runner.work_dir) / 'metrics.json', metrics)
+    runner.train()
+    metrics = training_metrics(runner)
+    if is_main_process():
+        write_json(Path(runner.work_dir) / 'metrics.json', metrics)
     return metrics
 
 

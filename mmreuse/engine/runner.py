@@ -63,7 +63,8 @@ class SafeRunner(Runner):
             ArtefactError: Another run is training there.
             Interrupted: A signal ended the run.
         """
-        with sole_use(self.work_dir) if is_main_process() else nullcontext(), undivided(_NOTICE):
+        with (sole_use(self.work_dir) if is_main_process() else nullcontext(),
+              undivided(_NOTICE) if self.trains else nullcontext()):
             try:
                 leaves_network = makes_network(self)
                 if leaves_network:

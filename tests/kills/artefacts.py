@@ -15,7 +15,7 @@ from mmreuse.utils.files.io import load_arrays, load_checkpoint, load_tensors, r
 #: Logs, locks, and reports that show times. They may differ between two runs.
 _LOGS = re.compile(r'(.*/)?(\d{8}_\d{6}/.*|vis_data/.*|[^/]*\.log|[^/]*\.log\.json|\.lock|\.[^/]*\.lock|report\.html)')
 #: Keys and columns of times, and of what says how a run was started; they may differ, too.
-_TIMES = re.compile(r'(.*[/_])?(latency.*|speedup|time|data_time|started|wall_s|seconds|cfg|experiment_name|resume)')
+_TIMES = re.compile(r'(.*[/_])?(latency.*|speedup|time|data_time|eta|started|wall_s|seconds|cfg|experiment_name|resume)')
 
 
 def files_of(folder: Path) -> dict[str, Path]:
@@ -37,8 +37,15 @@ def damaged(folder: Path) -> list[str]:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Return a hash of what is in each file of a run."""
-    return {name: hashlib.sha256(repr(content(path)).encode()).hexdigest() for name, path in files_of(folder).items()}
+    """Return what is in each file of a run, as a text; of large values a hash."""
+    return {name: repr(content(path)) for name, path in files_of(folder).items()}
+
+
+def difference(one: str, other: str) -> str:
+    """Return where two contents begin to differ."""
+    place = next((number for number, pair in enumerate(zip(one, other, strict=False)) if len(set(pair)) > 1),
+                 min(len(one), len(other)))
+    return ' against '.join(repr(text[max(place - 60, 0):place + 60]) for text in (one, other))
 
 
 def content(path: Path) -> Any:
@@ -54,14 +61,20 @@ def content(path: Path) -> Any:
     if path.suffix in ('.pth', '.pt'):
         return _timeless(load_checkpoint(path))
     if path.suffix == '.npz':
-        return {name: array.tobytes() for name, array in load_arrays(path).items()}
+        return {name: _hash(array.tobytes()) for name, array in load_arrays(path).items()}
     if path.suffix == '.csv':
         with open(path, newline='', encoding='utf-8') as file:
             return [_timeless(row) for row in csv.DictReader(file)]
     if path.suffix == '.png':
         with Image.open(path) as image:
-            return image.size, image.tobytes()
-    return path.read_bytes()
+            return image.size, _hash(image.tobytes())
+    if path.suffix == '.py':  # mmengine's record of the config says whether the run was resumed
+        return [line for line in path.read_text().splitlines() if not line.startswith('resume = ')]
+    return _hash(path.read_bytes())
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _without_hashes(value: Mapping[str, Any]) -> Any:

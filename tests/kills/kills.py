@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from artefacts import contents, damaged
+from artefacts import contents, damaged, difference
 from kinds import KINDS, RUNS, make_sources, prepare
 from processes import adopt_orphans, command, fork, left_over, wait_for
 
@@ -92,8 +92,9 @@ class Harness:
             ends[-1].problems.append(f'unfinished: status {status}, {self._said()[-600:]}')
         else:
             found = contents(self.folder / RUNS)
-            ends[-1].problems += [f'bytes: {name} {_difference(name, found, self.alone[kind])}' for name in sorted(
-                {*found, *self.alone[kind]}) if found.get(name) != self.alone[kind].get(name)]
+            alone = self.alone[kind]
+            ends[-1].problems += [f'bytes: {name}: {difference(found.get(name, "nothing"), alone.get(name, "nothing"))}'
+                                  for name in sorted({*found, *alone}) if found.get(name) != alone.get(name)]
         if 'Traceback' in self._said():
             ends[-1].problems.append(f'traceback: {self._said()[-1500:]}')
         yield from ends
@@ -142,10 +143,6 @@ class Harness:
         status = wait_for(process, float('inf'))
         left_over(process, WORKERS)
         return status
-
-
-def _difference(name: str, found: dict[str, str], alone: dict[str, str]) -> str:
-    return 'is too much' if name not in alone else 'is missing' if name not in found else 'has another content'
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from mmreuse.engine.unwrap_model import model_of
+from mmreuse.engine.unwrap_model import model_of, resumed
 from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.merging import barrier, curve, points
 from mmreuse.models.classifiers import ClassifierPair
@@ -54,7 +54,7 @@ class NetCheckpointHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Write the start."""
         nets_of(runner)
-        if runner.epoch == 0:
+        if not resumed(runner):
             self._write(runner, 0)
 
     def after_train_epoch(self, runner: Runner) -> None:
@@ -85,7 +85,7 @@ class ParameterDistanceHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Remember the starts."""
         nets = nets_of(runner)
-        if runner.epoch == 0:
+        if not resumed(runner):
             self.starts = [_flat(net).clone() for net in nets]
             return
         paths = [net_checkpoint(runner.work_dir, number, 0) for number in range(1, len(nets) + 1)]
@@ -160,7 +160,7 @@ class InterpolationHook(Hook):
         steps = int(1 / self.fraction + 1e-9)
         self.due = {int(step * self.fraction * runner.max_epochs + 1e-9) for step in range(1, steps + 1)}
         self.due.add(runner.max_epochs)
-        if runner.epoch == 0:
+        if not resumed(runner):
             self._probe(runner, 0)
 
     def after_train_epoch(self, runner: Runner) -> None:

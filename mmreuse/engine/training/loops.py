@@ -91,7 +91,22 @@ class ReplayableEpochLoop(Replayable, EpochBasedTrainLoop):
 
     def run(self) -> nn.Module:
         """Train; see :meth:`Replayable.initialise_only` for no epochs."""
-        return super().run() if self._max_epochs else self.initialise_only()
+        if not self._max_epochs:
+            return self.initialise_only()
+        self.runner.call_hook('before_train')
+        if self._iter and self._iter == self._epoch * len(self.dataloader):
+            self._validate_if_due()  # the checkpoint was saved before that
+        while self._epoch < self._max_epochs and not self.stop_training:
+            self.run_epoch()
+            self._validate_if_due()
+        self.runner.call_hook('after_train')
+        return self.runner.model
+
+    def _validate_if_due(self) -> None:
+        self._decide_current_val_interval()
+        if (self.runner.val_loop is not None and self._epoch >= self.val_begin
+                and (self._epoch % self.val_interval == 0 or self._epoch == self._max_epochs)):
+            self.runner.val_loop.run()
 
     def run_epoch(self) -> None:
         """Run an epoch, or what is left of it."""
@@ -119,19 +134,24 @@ class ReplayableIterLoop(Replayable, IterBasedTrainLoop):
         self.runner.call_hook('before_train')
         self.runner.call_hook('before_train_epoch')
         batches = self._endless()
+        if self._iter:
+            self._validate_if_due()  # the checkpoint was saved before that
         while self._iter < self._max_iters and not self.stop_training:
             self.runner.model.train()
             batch = next(batches)
             self.seed_step()
             self.run_iter(batch)
             self.end_if_asked()
-            self._decide_current_val_interval()
-            if (self.runner.val_loop is not None and self._iter >= self.val_begin
-                    and (self._iter % self.val_interval == 0 or self._iter == self._max_iters)):
-                self.runner.val_loop.run()
+            self._validate_if_due()
         self.runner.call_hook('after_train_epoch')
         self.runner.call_hook('after_train')
         return self.runner.model
+
+    def _validate_if_due(self) -> None:
+        self._decide_current_val_interval()
+        if (self.runner.val_loop is not None and self._iter >= self.val_begin
+                and (self._iter % self.val_interval == 0 or self._iter == self._max_iters)):
+            self.runner.val_loop.run()
 
     def _endless(self) -> Iterator[Any]:
         sampler = self.dataloader.sampler
