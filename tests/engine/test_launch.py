@@ -79,6 +79,19 @@ def test_a_signal_ends_a_command_with_its_status_and_the_line_that_goes_on(numbe
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_who_catches_everything_does_not_hide_a_signal(capfd):
+    def careless(args):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except BaseException as error:
+            raise SyntaxError('Failed to format the config file') from error
+
+    with pytest.raises(SystemExit) as end:
+        run_tool(careless, Namespace())
+    assert end.value.code == 143
+    assert capfd.readouterr().err.startswith('SIGTERM: ended; ')
+
+
 def test_a_signal_waits_for_the_end_of_a_block_and_a_second_one_does_not(tmp_path, capfd):
     done = []
 

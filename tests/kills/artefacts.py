@@ -37,8 +37,8 @@ def damaged(folder: Path) -> list[str]:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Return what is in each file of a run, as a text; of large values a hash."""
-    return {name: repr(content(path)) for name, path in files_of(folder).items()}
+    """Return what is in each file of a run, wherever its folder lies, as a text; of large values a hash."""
+    return {name: repr(content(path)).replace(f'{folder}/', '') for name, path in files_of(folder).items()}
 
 
 def difference(one: str, other: str) -> str:
@@ -70,7 +70,7 @@ def content(path: Path) -> Any:
             return image.size, _hash(image.tobytes())
     if path.suffix == '.py':  # mmengine's record of the config says whether the run was resumed
         return [line for line in path.read_text().splitlines() if not line.startswith('resume = ')]
-    return _hash(path.read_bytes())
+    return _hash(path.read_bytes()) if path.suffix else path.read_text()
 
 
 def _hash(content: bytes) -> str:

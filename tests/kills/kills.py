@@ -1,12 +1,11 @@
 """End runs of every kind by SIGKILL, SIGTERM and SIGINT at random moments, and look at what is left.
 
-    python tests/kills/kills.py --kills 200 --seed 0 --out docs/en/kills.json
+    python tests/kills/kills.py --kills 16 --seed 0 --out docs/en/kills.json
 
 After each end every file has to be whole, no process may be left, and SIGINT and SIGTERM give their status and one line
 that says how to go on. The same command, for trainings with --resume, has to go on then, and leave the files that a run
 left alone leaves, with the same content but for logs and times. Half of the runs are ended once more on the way.
 """
-import json
 import os
 import random
 import shutil
@@ -21,12 +20,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
 from artefacts import contents, damaged, difference
 from kinds import KINDS, RUNS, make_sources, prepare
-from processes import adopt_orphans, command, fork, left_over, wait_for
+from processes import be_ready, command, fork, left_over, wait_for
 
-import mmreuse.apis  # noqa: F401 (what runs would import, forks have then)
+from mmreuse.utils.files.io import read_json, write_json
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 #: Seconds that a run may take to end after a signal: an iteration, a checkpoint, data workers that notice.
@@ -63,8 +61,7 @@ class Harness:
     """
 
     def __init__(self, folder: Path) -> None:
-        adopt_orphans()
-        torch.set_num_threads(1)  # threads do not outlive a fork
+        be_ready()
         self.folder, self.log = folder, folder / 'said'
         prepare(folder)
         if self._run(make_sources):
@@ -95,8 +92,7 @@ class Harness:
             alone = self.alone[kind]
             ends[-1].problems += [f'bytes: {name}: {difference(found.get(name, "nothing"), alone.get(name, "nothing"))}'
                                   for name in sorted({*found, *alone}) if found.get(name) != alone.get(name)]
-        if 'Traceback' in self._said():
-            ends[-1].problems.append(f'traceback: {self._said()[-1500:]}')
+        ends[-1].problems += _tracebacks(self._said())
         yield from ends
 
     def _end(self, kind: str, again: bool, number: signal.Signals, at: float) -> End:
@@ -119,7 +115,7 @@ class Harness:
 
     def _wrongly_said(self, number: signal.Signals, status: int | None) -> list[str]:
         said = self._said()
-        problems = [f'traceback: {said[-1500:]}'] if 'Traceback' in said else []
+        problems = _tracebacks(said)
         if status == 0 or number == signal.SIGKILL and status == -number:
             return problems
         if status != 128 + number:
@@ -145,6 +141,11 @@ class Harness:
         return status
 
 
+def _tracebacks(said: str) -> list[str]:
+    place = said.find('Traceback')
+    return [] if place < 0 else [f'traceback: {said[place:place + 3000]}']
+
+
 @contextmanager
 def harness() -> Iterator[Harness]:
     """Give a harness in a temporary folder, whose name has a space and a letter that is not ASCII."""
@@ -152,62 +153,53 @@ def harness() -> Iterator[Harness]:
         yield Harness(Path(folder) / 'here')
 
 
-def run(kills: int, seed: int, kinds: Sequence[str]) -> tuple[list[End], dict[str, float]]:
-    """End so many runs, spread evenly over kinds and signals.
-
-    Returns:
-        tuple: The ends, and seconds that a run of each kind takes.
-    """
-    draws = random.Random(seed)
+def run(harness: Harness, kind: str, kills: int, seed: int) -> list[End]:
+    """End so many runs of a kind; the moments depend on seed and kind alone."""
+    draws = random.Random(f'{seed} {kind}')
+    harness.leave_alone(kind)
+    print(f'{kind}: {harness.length[kind]:.1f} s, {len(harness.alone[kind])} files', flush=True)
     ends: list[End] = []
-    with harness() as runs:
-        for kind in kinds:
-            runs.leave_alone(kind)
-            print(f'{kind}: {runs.length[kind]:.1f} s, {len(runs.alone[kind])} files', flush=True)
-        while len(ends) < kills:
-            for kind in kinds:
-                if len(ends) >= kills:
-                    break
-                number = 1 + draws.randrange(2)
-                moments = [(SIGNALS[(len(ends) + each) % 3], draws.random()) for each in range(number)]
-                for end in runs.end_and_go_on(kind, moments):
-                    ends.append(end)
-                    print(f'{len(ends):4} {end.kind}: {end.signal} at {end.at} s, status {end.status} '
-                          f'{end.seconds} s later', *end.problems, sep='\n       ', flush=True)
-    return ends, runs.length
+    while len(ends) < kills:
+        number = min(1 + draws.randrange(2), kills - len(ends))
+        moments = [(SIGNALS[(len(ends) + each) % 3], draws.random()) for each in range(number)]
+        for end in harness.end_and_go_on(kind, moments):
+            ends.append(end)
+            print(f'{len(ends):4} {end.signal} at {end.at} s, status {end.status} {end.seconds} s later',
+                  *end.problems, sep='\n       ', flush=True)
+    return ends
 
 
-def summary(ends: Sequence[End], lengths: dict[str, float]) -> list[dict[str, object]]:
-    """Count ends and problems by kind."""
-    rows = []
-    for kind, length in lengths.items():
-        own = [end for end in ends if end.kind == kind]
-        counts = Counter(end.signal for end in own)
-        problems = Counter(problem.split(':')[0] for end in own for problem in set(end.problems))
-        rows.append(dict(
-            kind=kind, seconds=round(length, 1), **{number.name: counts[number.name] for number in SIGNALS},
-            finished_before=sum(end.status == 0 for end in own),
-            slowest_end=max((end.seconds for end in own), default=0.), problems=dict(problems)))
-    return rows
+def summary(kind: str, length: float, ends: Sequence[End]) -> dict[str, object]:
+    """Count ends and problems of a kind."""
+    signals = Counter(end.signal for end in ends)
+    problems = Counter(problem for end in ends for problem in {each.split(':')[0] for each in end.problems})
+    return dict(kind=kind, seconds=round(length, 1), **{number.name: signals[number.name] for number in SIGNALS},
+                finished=sum(end.status == 0 for end in ends), slowest_end=max(end.seconds for end in ends),
+                problems=dict(problems))
 
 
 def main() -> None:
     parser = ArgumentParser(description=__doc__.partition('\n')[0])
-    parser.add_argument('--kills', type=int, default=200)
+    parser.add_argument('--kills', type=int, default=16, help='of each kind (default: %(default)s)')
     parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--kinds', nargs='+', choices=KINDS, default=list(KINDS), metavar='KIND')
-    parser.add_argument('--out', type=Path, help='gets the table as JSON')
+    parser.add_argument('--kinds', nargs='+', choices=KINDS, default=list(KINDS), metavar='KIND',
+                        help=f'default: all, {", ".join(KINDS)}')
+    parser.add_argument('--out', type=Path, help='gets a row for each kind, as JSON; rows of other kinds stay')
     args = parser.parse_args()
-    started = time.monotonic()
-    ends, lengths = run(args.kills, args.seed, args.kinds)
-    rows = summary(ends, lengths)
-    for row in rows:
-        print(row)
-    if args.out:
-        result = dict(command=f'python tests/kills/kills.py --kills {args.kills} --seed {args.seed}', kills=len(ends),
-                      seconds=round(time.monotonic() - started), rows=rows)
-        args.out.write_text(json.dumps(result, indent=2) + '\n')
-    if any(end.problems for end in ends):
+    found = []
+    with harness() as runs:
+        for kind in args.kinds:
+            ends = run(runs, kind, args.kills, args.seed)
+            row = summary(kind, runs.length[kind], ends)
+            found += ends
+            print(row, flush=True)
+            if args.out:
+                known = read_json(args.out)['rows'] if args.out.is_file() else []
+                rows = {each['kind']: each for each in [*known, row]}
+                write_json(args.out, dict(
+                    command=f'python tests/kills/kills.py --kills {args.kills} --seed {args.seed}',
+                    rows=[rows[each] for each in KINDS if each in rows]))
+    if any(end.problems for end in found):
         sys.exit('There are problems, see above.')
 
 

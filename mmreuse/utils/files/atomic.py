@@ -32,6 +32,7 @@ _UNWRITABLE = 'It may not be written by this user or on this disk: pass another 
 _REMEDIES = {
     errno.ENOSPC: 'The disk is full: free space, or pass a --work-dir on another one. What was finished is whole.',
     errno.EDQUOT: 'Your share of the disk is full: free space, or pass a --work-dir on another one.',
+    errno.EFBIG: 'Files may not grow so large: raise the limit (ulimit -f), or pass a --work-dir on another disk.',
     errno.EROFS: _UNWRITABLE, errno.EACCES: _UNWRITABLE, errno.EPERM: _UNWRITABLE,
     errno.ENOENT: 'Check the path, or run first what writes it.',
     errno.EEXIST: 'Something else lies where a folder has to be: remove it or pass another path.',

@@ -28,6 +28,7 @@ class Interrupted(KeyboardInterrupt):
         super().__init__(f'{signal.Signals(number).name}: {ended}; what was finished or saved is whole. '
                          f'Go on with: {_State.command}')
         self.status = 128 + number
+        _State.raised = self
 
 
 class _State:
@@ -37,6 +38,7 @@ class _State:
     notice: str = ''
     seen: bool = False
     pending: int | None = None  # a signal that waits for the end of such a block
+    raised: Interrupted | None = None
 
 
 @contextmanager
@@ -53,11 +55,14 @@ def signals_end_runs(command: str = 'the same command') -> Iterator[None]:
     _State.process, _State.command = os.getpid(), command
     try:
         yield
-    except Interrupted as end:
-        print(end, file=sys.stderr)
-        sys.exit(end.status)
+    except BaseException:
+        # What else comes is the work of who has caught it: mmengine, for one, makes a SyntaxError of all.
+        if _State.raised is None:
+            raise
+        print(_State.raised, file=sys.stderr)
+        sys.exit(_State.raised.status)
     finally:
-        _State.process, _State.pending, _State.seen = None, None, False
+        _State.process, _State.pending, _State.raised, _State.seen = None, None, None, False
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -1,5 +1,5 @@
-# The table of merges: every matcher and stop.
+# The table of merges: two matchers, two stops.
 _base_ = ['./merge.py']
 
 runner_type = 'MergingRunner'
-merging = dict(matchers=['identity', 'permute', 'zip'], stops=['none', 'backbone.layer1'], sources=True)
+merging = dict(matchers=['identity', 'permute'], stops=['none', 'backbone.layer1'])
