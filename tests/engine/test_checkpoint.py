@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import Runner, save_checkpoint
 from small_training import make_runner
@@ -264,6 +265,43 @@ def test_best_is_kept_while_later_ones_are_worse(tmp_path):
     assert {path.name for path in tmp_path.glob('*.pth')} == {'epoch_3.pth', 'epoch_4.pth', 'best_acc_epoch_2.pth'}
     info = torch.load(tmp_path / 'epoch_4.pth', weights_only=True)['message_hub']['runtime_info']
     assert type(info['best_score']) is float and info['best_score'] == .9
+
+
+class Killed(Hook):
+    """Ends the run before or within the validation of an epoch."""
+
+    def __init__(self, epoch, point):
+        self.epoch, self.point = epoch, point
+
+    def before_val(self, runner):
+        self._end(runner, 'before')
+
+    def after_val_epoch(self, runner, metrics=None):
+        self._end(runner, 'after')
+
+    def _end(self, runner, point):
+        if (runner.epoch, point) == (self.epoch, self.point):
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize('point, scores', [('before', (.4, .3)), ('after', (.3,)), ('after', (.4, .3))])
+def test_a_kill_between_checkpoint_and_validation_loses_no_best(tmp_path, point, scores):
+    """Epoch 2 is the best; where the checkpoint was written again for that, it is not validated once more."""
+    def run(name, scores, hooks=(), **options):
+        runner = make_runner(tmp_path / name, epochs=3, scores=scores, custom_hooks=list(hooks), **options,
+                             checkpoint=dict(type='CheckpointHook', interval=1, save_best='acc', rule='greater'))
+        runner.train()
+        return sorted(path.name for path in (tmp_path / name).glob('*.pth')), {
+            name: buffer.data[0].tolist() for name, buffer in runner.message_hub.log_scalars.items() if 'acc' in name}
+
+    alone = run('alone', (.1, .4, .3))
+    assert 'best_acc_epoch_2.pth' in alone[0] and len(alone[1]['val/acc']) == 3
+    # Behind the checkpoint hook the checkpoint knows of its validation, before it does not.
+    hook = Killed(2, point)
+    hook.priority = 'LOWEST' if len(scores) == 1 else 'VERY_HIGH'
+    with pytest.raises(KeyboardInterrupt):
+        run('killed', (.1, .4, .3), [hook])
+    assert run('killed', scores, resume=True) == alone
 
 
 def test_ema_is_saved_and_resumed(tmp_path):

@@ -103,6 +103,29 @@ def test_a_run_that_is_stopped_equals_one_left_alone(loop, sampler, workers, tmp
         assert not (work_dir / 'interrupted.pth').exists()
 
 
+class Look(Hook):
+    """Goes through the training data by itself after every epoch, as hooks do that measure."""
+
+    def __init__(self):
+        self.seen = {}
+
+    def after_train_epoch(self, runner):
+        self.seen[runner.epoch] = torch.stack([x.double().sum() for x, _ in runner.train_dataloader])
+
+
+@pytest.mark.parametrize('iteration', [8, 9, 11, 12])
+def test_hooks_of_a_run_that_is_resumed_see_the_same_data(iteration, tmp_path):
+    """Whether the run was stopped within an epoch of six iterations or at its end."""
+    looks = Look(), Look(), Look()
+    trained(tmp_path / 'whole', BY_EPOCH, hooks=[looks[0]])
+    with signals_end_runs(), pytest.raises(Interrupted):
+        trained(tmp_path / 'stopped', BY_EPOCH, hooks=[Stop(iteration), looks[1]])
+    trained(tmp_path / 'stopped', BY_EPOCH, hooks=[looks[2]], resume=True)
+    assert list(looks[2].seen) == [1, 2]
+    for epoch, seen in {**looks[1].seen, **looks[2].seen}.items():
+        assert len(seen) == 6 and torch.equal(seen, looks[0].seen[epoch])
+
+
 def test_other_seeds_give_other_weights(tmp_path):
     assert not same(*(trained(tmp_path / str(seed), BY_EPOCH, seed=seed) for seed in (3, 4)))
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from artefacts import contents, damaged, difference
-from kinds import KINDS, RUNS, make_sources, prepare
+from kinds import KINDS, RUNS, SOURCES, make_sources, prepare
 from processes import be_ready, command, fork, left_over, wait_for
 
 from mmreuse.utils.files.io import read_json, write_json
@@ -64,15 +64,15 @@ class Harness:
         be_ready()
         self.folder, self.log = folder, folder / 'said'
         prepare(folder)
-        if self._run(make_sources):
-            raise RuntimeError(self.log.read_text())
         self.alone: dict[str, dict[str, str]] = {}
         self.length: dict[str, float] = {}
 
     def leave_alone(self, kind: str) -> None:
         """Do a run without an end by signal, for its length and what it leaves."""
-        started = time.monotonic()
         self._fresh()
+        if KINDS[kind].sources and not (self.folder / SOURCES).is_dir() and self._run(make_sources):
+            raise RuntimeError(self.log.read_text())
+        started = time.monotonic()
         if self._run(command(KINDS[kind].command(again=False))):
             raise RuntimeError(f'{kind}: {self.log.read_text()}')
         self.length[kind] = time.monotonic() - started
@@ -115,7 +115,8 @@ class Harness:
 
     def _wrongly_said(self, number: signal.Signals, status: int | None) -> list[str]:
         said = self._said()
-        problems = _tracebacks(said)
+        # What data workers say whose process was killed is theirs.
+        problems = [] if number == signal.SIGKILL else _tracebacks(said)
         if status == 0 or number == signal.SIGKILL and status == -number:
             return problems
         if status != 128 + number:

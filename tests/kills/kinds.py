@@ -16,6 +16,8 @@ ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = Path('tests/kills/configs')
 #: Below the folder of a harness: everything that a run writes, which works there.
 RUNS = Path('work_dirs')
+#: What they start from.
+SOURCES = Path('sources')
 
 
 @dataclass(frozen=True)
@@ -27,11 +29,13 @@ class Kind:
         config: In ``tests/kills/configs/``.
         arguments: More of the command line.
         resumes: Whether ``--resume`` makes the command go on; the others do that by themselves.
+        sources: Whether it starts from the networks of :func:`make_sources`.
     """
     tool: str
     config: str
     arguments: Sequence[str] = ()
     resumes: bool = False
+    sources: bool = True
 
     def command(self, again: bool) -> list[str]:
         """Return the command line behind ``python``, from the folder that :func:`prepare` has made."""
@@ -40,9 +44,9 @@ class Kind:
 
 
 KINDS = {
-    'training': Kind('train.py', 'training', resumes=True),
-    'training, two workers': Kind('train.py', 'workers', resumes=True),
-    'pair': Kind('train.py', 'pair', resumes=True),
+    'training': Kind('train.py', 'training', resumes=True, sources=False),
+    'training, two workers': Kind('train.py', 'workers', resumes=True, sources=False),
+    'pair': Kind('train.py', 'pair', resumes=True, sources=False),
     'merge': Kind('train.py', 'merge', resumes=True),
     'calibrate': Kind('train.py', 'calibrate'),
     'distil': Kind('train.py', 'distil'),
@@ -52,7 +56,7 @@ KINDS = {
     'prune': Kind('pruning/prune.py', 'prune'),
     'prune channels': Kind('pruning/prune_channels.py', 'channels'),
     'features to reassembly': Kind('dery/run_pipeline.py', 'dery'),
-    'pipeline': Kind('train.py', 'pipeline'),
+    'pipeline': Kind('train.py', 'pipeline', sources=False),
 }
 
 
@@ -65,14 +69,13 @@ def prepare(folder: Path) -> None:
 
 def make_sources() -> None:
     """Write the networks that runs start from, with random weights, into the working directory."""
-    sources = Path('sources')
-    sources.mkdir()
+    SOURCES.mkdir()
     init_default_scope('mmreuse')
 
     def save(name: str, config: str, model: Callable[[Config], dict] = lambda cfg: cfg.model, **options: int) -> None:
-        torch.manual_seed(len(list(sources.iterdir())))
+        torch.manual_seed(len(list(SOURCES.iterdir())))
         cfg = configured(CONFIGS / f'{config}.py', options=options)
-        torch.save(dict(state_dict=MODELS.build(model(cfg)).state_dict()), sources / f'{name}.pth')
+        torch.save(dict(state_dict=MODELS.build(model(cfg)).state_dict()), SOURCES / f'{name}.pth')
 
     save('trained', 'training')
     save('net1', 'pair', lambda cfg: cfg.model.classifier)
@@ -81,4 +84,4 @@ def make_sources() -> None:
     save('half1', 'half', part=1)
     launch.run(launch.build_runner(configured(CONFIGS / 'nets.py', 'nets')))
     for name in 'ab':
-        shutil.copy(f'nets/{name}/network.safetensors', sources / f'{name}.safetensors')
+        shutil.copy(f'nets/{name}/network.safetensors', SOURCES / f'{name}.safetensors')

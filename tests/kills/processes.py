@@ -28,13 +28,9 @@ _SUBREAPER = 36  # of prctl: orphans become our children, so that we see them en
 
 
 def be_ready() -> None:
-    """Import what runs import, keep to one thread, since others do not outlive a fork, and adopt orphans.
-
-    The configs that mmengine writes into logs and checkpoints are not laid out nicely: that would take half of the time.
-    """
+    """Import what runs import, keep to one thread, since others do not outlive a fork, and adopt orphans."""
     for name in (*_LATER, *(module.name for module in pkgutil.walk_packages(mmreuse.__path__, 'mmreuse.'))):
         import_module(name)
-    mmengine.config.config.FormatCode = lambda text, **_: (text, True)
     torch.set_num_threads(1)
     ctypes.CDLL(None, use_errno=True).prctl(_SUBREAPER, 1)
 
@@ -89,8 +85,12 @@ def _status(call: Callable[[], None]) -> int:
 
 
 def command(words: Sequence[str]) -> Callable[[], None]:
-    """Return what runs a command line ``python WORDS`` in this process."""
+    """Return what runs a command line ``python WORDS`` in this process.
+
+    Configs in logs and checkpoints are not laid out nicely: mmengine would take half of a short run's time for that.
+    """
     def call() -> None:
+        mmengine.config.config.FormatCode = lambda text, **_: (text, True)
         sys.argv = list(words)
         runpy.run_path(words[0], run_name='__main__')
     return call

@@ -1,4 +1,4 @@
-"""What the environment does to a run ends in one paragraph, and the run goes on afterwards as if nothing had happened."""
+"""What the environment does to a run ends in one paragraph; the run goes on afterwards as if nothing had happened."""
 import errno
 import os
 import resource
@@ -112,9 +112,10 @@ def test_a_disk_that_fills_up(place, alone):
 def test_a_disk_that_is_read_only(place):
     with small_disk(place.folder / RUNS, '50m'):
         subprocess.run(['mount', '-o', 'remount,ro', str(place.folder / RUNS)], check=True)
-        assert ended_in_one_paragraph(*place.train(), 'Read-only file system', 'pass another folder, such as --work-dir')
+        assert ended_in_one_paragraph(*place.train(), 'Read-only file system', 'pass another folder')
 
 
+@pytest.mark.slow
 def test_files_that_may_not_grow(place, alone):
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (30000, 30000))  # noqa: E731
     assert ended_in_one_paragraph(*place.train(before=limit), 'File too large', 'ulimit -f')
@@ -160,6 +161,7 @@ def test_a_second_run_in_the_folder_is_refused(place):
     assert set(files_of(place.folder / RUNS)) <= {'run/training.py'}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('days', [-400, 400])
 def test_a_clock_that_jumps(days, place, alone):
     """Back or ahead within the first run, and to another day until the second."""

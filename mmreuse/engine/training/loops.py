@@ -36,15 +36,15 @@ class Replayable:
             self._built_with = self.runner.seed
             self._batches = number_batches(self.dataloader, get_rank())
 
-    def begin_pass(self, skip: int) -> Iterator[Any]:
-        """Return the batches of a pass over the data, without the first ``skip``."""
+    def begin_pass(self, first: int, skip: int) -> Iterator[Any]:
+        """Return the batches of a pass over the data, the first of which has a number, without so many at its start."""
         seed = self.runner.seed
         sampler = self.dataloader.sampler
         if getattr(sampler, 'seed', None) == self._built_with:
             sampler.seed = seed  # where the config has none, it is the checkpoint's that counts
         if self._batches is None:
             return islice(self.dataloader, skip, None)
-        self._batches.begin(seed, self._iter, skip)
+        self._batches.begin(seed, first, skip)
         return iter(self.dataloader)
 
     def initialise_only(self) -> nn.Module:
@@ -66,6 +66,12 @@ class Replayable:
     def seed_step(self) -> None:
         """Seed what the next training step draws."""
         seed_everything(seed_for(self.runner.seed, get_rank(), self._iter, 'step'))
+
+    def validate(self) -> None:
+        """Validate, unless the checkpoint that the run goes on from was saved after that."""
+        if self.runner.val_loop is not None and self.runner.message_hub.get_info('validated', None) != self._iter:
+            self.runner.message_hub.update_info('validated', self._iter)
+            self.runner.val_loop.run()
 
     def end_if_asked(self) -> None:
         """Save a checkpoint and end the run, if a signal asked for it.
@@ -95,7 +101,7 @@ class ReplayableEpochLoop(Replayable, EpochBasedTrainLoop):
             return self.initialise_only()
         self.runner.call_hook('before_train')
         if self._iter and self._iter == self._epoch * len(self.dataloader):
-            self._validate_if_due()  # the checkpoint was saved before that
+            self._validate_if_due()  # the checkpoint may have been saved before that
         while self._epoch < self._max_epochs and not self.stop_training:
             self.run_epoch()
             self._validate_if_due()
@@ -104,9 +110,9 @@ class ReplayableEpochLoop(Replayable, EpochBasedTrainLoop):
 
     def _validate_if_due(self) -> None:
         self._decide_current_val_interval()
-        if (self.runner.val_loop is not None and self._epoch >= self.val_begin
-                and (self._epoch % self.val_interval == 0 or self._epoch == self._max_epochs)):
-            self.runner.val_loop.run()
+        if self._epoch >= self.val_begin and (
+                self._epoch % self.val_interval == 0 or self._epoch == self._max_epochs):
+            self.validate()
 
     def run_epoch(self) -> None:
         """Run an epoch, or what is left of it."""
@@ -115,7 +121,9 @@ class ReplayableEpochLoop(Replayable, EpochBasedTrainLoop):
         length = len(self.dataloader)
         done = self._iter - self._epoch * length
         done = done if 0 <= done <= length else 0  # other batches than in the run that was stopped
-        for number, batch in enumerate(self.begin_pass(done) if done < length else (), done):
+        # Hooks may go through the data as well, even where nothing is left of the epoch.
+        batches = self.begin_pass(self._iter - done, done if done < length else 0)
+        for number, batch in enumerate(batches if done < length else (), done):
             self.seed_step()
             self.run_iter(number, batch)
             self.end_if_asked()
@@ -135,7 +143,7 @@ class ReplayableIterLoop(Replayable, IterBasedTrainLoop):
         self.runner.call_hook('before_train_epoch')
         batches = self._endless()
         if self._iter:
-            self._validate_if_due()  # the checkpoint was saved before that
+            self._validate_if_due()  # the checkpoint may have been saved before that
         while self._iter < self._max_iters and not self.stop_training:
             self.runner.model.train()
             batch = next(batches)
@@ -149,9 +157,9 @@ class ReplayableIterLoop(Replayable, IterBasedTrainLoop):
 
     def _validate_if_due(self) -> None:
         self._decide_current_val_interval()
-        if (self.runner.val_loop is not None and self._iter >= self.val_begin
-                and (self._iter % self.val_interval == 0 or self._iter == self._max_iters)):
-            self.runner.val_loop.run()
+        if self._iter >= self.val_begin and (
+                self._iter % self.val_interval == 0 or self._iter == self._max_iters):
+            self.validate()
 
     def _endless(self) -> Iterator[Any]:
         sampler = self.dataloader.sampler
@@ -160,5 +168,5 @@ class ReplayableIterLoop(Replayable, IterBasedTrainLoop):
         for number in count(passes):
             if hasattr(sampler, 'set_epoch'):
                 sampler.set_epoch(number)
-            yield from self.begin_pass(skip)
+            yield from self.begin_pass(self._iter - skip, skip)
             skip = 0

@@ -60,19 +60,20 @@ class NumberedBatches:
         self.seed = self.iteration = self.skip = 0
 
     def begin(self, seed: int, iteration: int, skip: int) -> None:
-        """Set the number of the next pass.
+        """Set the number of the next pass. Further ones, which hooks make meanwhile, skip nothing.
 
         Args:
             seed: Of the run.
-            iteration: Number of its first batch, those that are skipped left out.
+            iteration: Number of its first batch, whether or not that is skipped.
             skip: Batches at its beginning that were seen before.
         """
         self.seed, self.iteration, self.skip = seed, iteration, skip
 
     def __iter__(self) -> Iterator[SeededBatch]:
-        for number, indices in enumerate(self.batches, self.iteration - self.skip):
-            if number >= self.iteration:
-                yield SeededBatch(indices, seed_for(self.seed, self.rank, number, 'batch'))
+        skip, self.skip = self.skip, 0
+        for number, indices in enumerate(self.batches):
+            if number >= skip:
+                yield SeededBatch(indices, seed_for(self.seed, self.rank, self.iteration + number, 'batch'))
 
     def __len__(self) -> int:
         return len(self.batches)

@@ -35,8 +35,8 @@ from mmreuse.registry import EDITS, SALIENCIES
 from mmreuse.statistics import Data, inputs_for
 from mmreuse.utils.configs.methods import MethodLike, find_method, method_name
 from mmreuse.utils.cost.complexity import count_macs, count_params
-from mmreuse.utils.processes.forked import forked
 from mmreuse.utils.names import refuse_other
+from mmreuse.utils.processes.forked import forked
 
 
 @EDITS.register_module(name='modularize_channels')
