@@ -13,9 +13,9 @@ from PIL import Image
 from mmreuse.utils.files.io import load_arrays, load_checkpoint, load_tensors, read_json, state_hash
 
 #: Logs, locks, and reports that show times. They may differ between two runs.
-_LOGS = re.compile(r'(.*/)?(\d{8}_\d{6}/.*|vis_data/.*|[^/]*\.log|[^/]*\.log\.json|\.lock|\.[^/]*\.lock|report\.html)')
+_LOGS = re.compile(r'(.*/)?(\d{8}_\d{6}/.*|vis_data/.*|[^/]*\.log|\.lock|\.[^/]*\.lock|report\.html)')
 #: Keys and columns of times, and of what says how a run was started; they may differ, too.
-_TIMES = re.compile(r'(.*[/_])?(latency.*|speedup|time|data_time|eta|started|wall_s|seconds|cfg|experiment_name|resume)')
+_TIMES = re.compile(r'(.*[/_])?(latency.*|speedup|time|eta|started|wall_s|seconds|cfg|experiment_name|resume)')
 
 
 def files_of(folder: Path) -> dict[str, Path]:

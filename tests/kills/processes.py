@@ -58,7 +58,7 @@ def fork(call: Callable[[], None], folder: Path, log: Path) -> int:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(out, 1)
         os.dup2(out, 2)
-        sys.stdout, sys.stderr = (open(number, 'w', buffering=1, closefd=False) for number in (1, 2))
+        sys.stdout, sys.stderr = (os.fdopen(number, 'w', buffering=1, closefd=False) for number in (1, 2))
         signal.signal(signal.SIGINT, signal.default_int_handler)
         status = _status(call)
         threading._shutdown()

@@ -1,0 +1,176 @@
+"""Runs of several processes leave what one process leaves, and end together."""
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from artefacts import files_of
+from kinds import CONFIGS, KINDS, ROOT, RUNS, SOURCES, make_sources, prepare
+from processes import be_ready, command, fork, left_over, wait_for
+
+from mmreuse.utils.files.io import load_checkpoint, load_tensors, read_json
+
+#: Images of a batch, shared out.
+BATCH = 32
+TRAINING = ['tools/train.py', str(CONFIGS / 'layer_norm.py'), '--work-dir', str(RUNS / 'run')]
+
+
+class Group:
+    """A folder that runs of several processes work in.
+
+    Args:
+        folder: Does not exist yet.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        be_ready()
+        self.folder = folder
+        prepare(folder)
+        self.number = 0
+
+    def start(self, words: Sequence[str], processes: int) -> list[int]:
+        """Start a command line in so many processes, as a launcher does."""
+        self.number += 1
+        port = 20000 + (os.getpid() * 7 + self.number) % 20000
+        shutil.rmtree(self.folder / RUNS, ignore_errors=True)
+
+        def rank(number: int) -> None:
+            os.environ.update(RANK=str(number), LOCAL_RANK=str(number), WORLD_SIZE=str(processes),
+                              MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
+            command([words[0], *words[1:2], '--launcher', 'pytorch', *words[2:]])()
+
+        for number in range(processes):
+            self.log(number).unlink(missing_ok=True)
+        return [fork(lambda number=number: rank(number), self.folder, self.log(number))
+                for number in range(processes)]
+
+    def log(self, rank: int) -> Path:
+        return self.folder / f'said{rank}'
+
+    def run(self, words: Sequence[str], processes: int) -> dict[str, Path]:
+        """Run a command line in so many processes to its end; return its files."""
+        for number, process in enumerate(self.start(words, processes)):
+            assert wait_for(process, 300) == 0, self.log(number).read_text()[-3000:]
+        kept = self.folder / f'{Path(words[1]).stem}-{processes}'
+        shutil.copytree(self.folder / RUNS, kept)
+        return files_of(kept)
+
+
+@pytest.fixture(scope='module')
+def group(tmp_path_factory):
+    return Group(tmp_path_factory.mktemp('group') / 'here')
+
+
+def numbers(path: Path) -> dict[str, Any]:
+    """Return what is in a file of tensors or JSON, by name."""
+    if path.suffix == '.safetensors':
+        return load_tensors(path)[0]
+    if path.suffix == '.pth':
+        return load_checkpoint(path)['state_dict']
+    return _flat(read_json(path)) if path.suffix == '.json' else {}
+
+
+def _flat(value: Any, name: str = '') -> dict[str, Any]:
+    items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    return {key: item for own, each in items for key, item in _flat(each, f'{name}/{own}').items()} or {name: value}
+
+
+def difference(one: Mapping[str, Path], other: Mapping[str, Path], ignored: Sequence[str] = ()) -> float:
+    """Return the largest difference of numbers in files of equal names, relative to the largest number of a tensor.
+
+    All else in the files has to be equal, but for values whose name holds an ignored word.
+    """
+    assert one.keys() == other.keys()
+    largest = 0.
+    for name in one:
+        first, second = numbers(one[name]), numbers(other[name])
+        assert first.keys() == second.keys(), name
+        for key, value in first.items():
+            if any(word in f'{name}/{key}' for word in ignored):
+                continue
+            if isinstance(value, torch.Tensor | float):
+                pair = [torch.as_tensor(each, dtype=torch.float64) for each in (value, second[key])]
+                apart = float((pair[0] - pair[1]).abs().max() / pair[1].abs().max().clamp(min=1e-3)) if len(
+                    pair[0].flatten()) else 0.
+                assert math.isfinite(apart), (name, key)
+                largest = max(largest, apart)
+            else:
+                assert value == second[key], (name, key, value, second[key])
+    return largest
+
+
+def trained(group: Group, processes: int) -> dict[str, Path]:
+    return group.run([*TRAINING, '--cfg-options', f'train_dataloader.batch_size={BATCH // processes}'], processes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('processes', [2, 4])
+def test_a_training_of_several_processes_equals_that_of_one(group, processes):
+    """The same images make a step, and gradients are averaged; sums are of another order."""
+    alone = group.folder / 'layer_norm-1'
+    one = files_of(alone) if alone.is_dir() else trained(group, 1)
+    several = trained(group, processes)
+    checkpoints = [{name: path for name, path in files.items() if 'epoch_3' in name} for files in (one, several)]
+    assert difference(*checkpoints) < 1e-4
+
+
+#: Kinds that several processes may run together: what is compared exactly, and to which difference of numbers.
+TOGETHER = {'merge': 1e-4, 'calibrate': 1e-3, 'features to reassembly': 1e-4}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('processes', [2, 4])
+@pytest.mark.parametrize('kind', TOGETHER)
+def test_stages_of_several_processes_equal_those_of_one(group, kind, processes):
+    if not (group.folder / SOURCES).is_dir():
+        assert wait_for(fork(make_sources, group.folder, group.log(0)), 300) == 0
+    alone = group.folder / f'{KINDS[kind].config}-1'
+    one = files_of(alone) if alone.is_dir() else group.run(KINDS[kind].command(again=False), 1)
+    several = group.run(KINDS[kind].command(again=False), processes)
+    apart = difference(one, several, ignored=('latency', 'wall_s', 'started', 'manifest.json', 'hashes.json', 'time'))
+    print(f'{kind}, {processes} processes: {apart:.1e}')
+    assert apart < TOGETHER[kind]
+
+
+def test_a_process_that_dies_ends_the_others(group):
+    """Without a launcher that would end them: they say so themselves."""
+    processes = group.start([*TRAINING, '--cfg-options', 'train_cfg.max_epochs=1000'], 2)
+    until = time.monotonic() + 120
+    while not list((group.folder / RUNS).rglob('epoch_1.pth')) and time.monotonic() < until:
+        time.sleep(0.05)
+    os.kill(processes[1], signal.SIGKILL)
+    wait_for(processes[1], 10)
+    started = time.monotonic()
+    status = wait_for(processes[0], 60)
+    said = group.log(0).read_text()
+    assert status == 1, said[-3000:]
+    assert 'process 0 of 2 has no answer from another one' in said and 'Traceback' not in said, said[-3000:]
+    assert time.monotonic() - started < 60 and not left_over(processes[0], 10)
+
+
+@pytest.mark.slow
+def test_a_rank_of_torchrun_that_dies_ends_the_job(group):
+    shutil.rmtree(group.folder / RUNS, ignore_errors=True)
+    words = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2', *TRAINING[:2],
+             '--launcher', 'pytorch', *TRAINING[2:], '--cfg-options', 'train_cfg.max_epochs=1000']
+    environment = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES='')
+    job = subprocess.Popen(words, cwd=group.folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                           text=True, start_new_session=True)
+    until = time.monotonic() + 180
+    while not list((group.folder / RUNS).rglob('epoch_1.pth')) and time.monotonic() < until:
+        time.sleep(0.2)
+    children = subprocess.run(['ps', '-o', 'pid=', '--ppid', str(job.pid)], capture_output=True, text=True, check=True)
+    os.kill(int(children.stdout.split()[-1]), signal.SIGKILL)
+    started = time.monotonic()
+    _, said = job.communicate(timeout=60)
+    assert job.returncode != 0 and time.monotonic() - started < 60
+    assert 'SIGKILL' in said or 'exitcode' in said
+    assert not left_over(job.pid, 15)
