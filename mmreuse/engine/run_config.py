@@ -1,5 +1,6 @@
 """Run a config from Python, as ``tools/train.py`` does from a command line, and read what its run logged."""
 import json
+import math
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -67,12 +68,16 @@ def configured(config: str | Path, work_dir: str | Path | None = None,
 def learning_curve(work_dir: str | Path, key: str) -> list[tuple[int, float]]:
     """Return the validation metric ``key`` of the last run in ``work_dir``: (epoch, value) points.
 
+    Where it was resumed, what it had logged before belongs to it.
+
     Raises:
         ArtefactError: There is no log of a run with such a metric.
     """
-    logs = sorted(Path(work_dir).glob('*/vis_data/scalars.json'))
-    records = [json.loads(line) for line in logs[-1].read_text().splitlines()] if logs else []
-    points = [(record['step'], record[key]) for record in records if key in record and 'lr' not in record]
+    points: dict[int, float] = {}
+    for log in sorted(Path(work_dir).glob('*/vis_data/scalars.json')):
+        records = [json.loads(line) for line in log.read_text().splitlines()]
+        found = {record['step']: record[key] for record in records if key in record and 'lr' not in record}
+        points = {step: value for step, value in points.items() if step < min(found, default=math.inf)} | found
     if not points:
         raise ArtefactError(f"{work_dir}: no run there has logged '{key}'.")
-    return points
+    return list(points.items())

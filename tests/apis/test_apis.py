@@ -22,6 +22,19 @@ def test_train_then_evaluate_then_read_the_curve(tmp_path, repository, monkeypat
         learning_curve(tmp_path, 'accuracy/top5')
 
 
+def test_the_curve_of_a_resumed_run_is_whole(tmp_path):
+    def log(name, steps):
+        path = tmp_path / name / 'vis_data/scalars.json'
+        path.parent.mkdir(parents=True)
+        path.write_text(''.join(f'{{"acc": {10 * step + int(name)}, "step": {step}}}\n' for step in steps))
+
+    log('1', [1, 2, 3, 4, 5])
+    log('2', [1, 2, 3])  # begun anew
+    log('3', [3, 4])  # resumed from the second epoch
+    log('4', [])  # ended before the first validation
+    assert learning_curve(tmp_path, 'acc') == [(1, 12), (2, 22), (3, 33), (4, 43)]
+
+
 def test_errors_name_the_nearest(tmp_path, repository, monkeypatch):
     monkeypatch.chdir(repository)
     with pytest.raises(ConfigError, match='resnet_digits'):

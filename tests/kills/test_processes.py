@@ -1,22 +1,19 @@
 """Runs of several processes leave what one process leaves, and end together."""
-import math
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from artefacts import files_of
+from comparison import difference
 from kinds import CONFIGS, KINDS, ROOT, RUNS, SOURCES, make_sources, prepare
 from processes import be_ready, command, fork, left_over, wait_for
-
-from mmreuse.utils.files.io import load_checkpoint, load_tensors, read_json
 
 #: Images of a batch, shared out.
 BATCH = 32
@@ -52,6 +49,11 @@ class Group:
         return [fork(lambda number=number: rank(number), self.folder, self.log(number))
                 for number in range(processes)]
 
+    def prepare_sources(self) -> None:
+        """Make what runs start from, once."""
+        if not (self.folder / SOURCES).is_dir():
+            assert wait_for(fork(make_sources, self.folder, self.log(0)), 300) == 0, self.log(0).read_text()[-3000:]
+
     def log(self, rank: int) -> Path:
         return self.folder / f'said{rank}'
 
@@ -67,44 +69,6 @@ class Group:
 @pytest.fixture(scope='module')
 def group(tmp_path_factory):
     return Group(tmp_path_factory.mktemp('group') / 'here')
-
-
-def numbers(path: Path) -> dict[str, Any]:
-    """Return what is in a file of tensors or JSON, by name."""
-    if path.suffix == '.safetensors':
-        return load_tensors(path)[0]
-    if path.suffix == '.pth':
-        return load_checkpoint(path)['state_dict']
-    return _flat(read_json(path)) if path.suffix == '.json' else {}
-
-
-def _flat(value: Any, name: str = '') -> dict[str, Any]:
-    items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
-    return {key: item for own, each in items for key, item in _flat(each, f'{name}/{own}').items()} or {name: value}
-
-
-def difference(one: Mapping[str, Path], other: Mapping[str, Path], ignored: Sequence[str] = ()) -> float:
-    """Return the largest difference of numbers in files of equal names, relative to the largest number of a tensor.
-
-    All else in the files has to be equal, but for values whose name holds an ignored word.
-    """
-    assert one.keys() == other.keys()
-    largest = 0.
-    for name in one:
-        first, second = numbers(one[name]), numbers(other[name])
-        assert first.keys() == second.keys(), name
-        for key, value in first.items():
-            if any(word in f'{name}/{key}' for word in ignored):
-                continue
-            if isinstance(value, torch.Tensor | float):
-                pair = [torch.as_tensor(each, dtype=torch.float64) for each in (value, second[key])]
-                apart = float((pair[0] - pair[1]).abs().max() / pair[1].abs().max().clamp(min=1e-3)) if len(
-                    pair[0].flatten()) else 0.
-                assert math.isfinite(apart), (name, key)
-                largest = max(largest, apart)
-            else:
-                assert value == second[key], (name, key, value, second[key])
-    return largest
 
 
 def trained(group: Group, processes: int) -> dict[str, Path]:
@@ -130,16 +94,50 @@ TOGETHER = {'merge': 1e-4, 'calibrate': 1e-3, 'features to reassembly': 1e-4}
 @pytest.mark.parametrize('processes', [2, 4])
 @pytest.mark.parametrize('kind', TOGETHER)
 def test_stages_of_several_processes_equal_those_of_one(group, kind, processes):
-    if not (group.folder / SOURCES).is_dir():
-        assert wait_for(fork(make_sources, group.folder, group.log(0)), 300) == 0
+    group.prepare_sources()
     alone = group.folder / f'{KINDS[kind].config}-1'
     one = files_of(alone) if alone.is_dir() else group.run(KINDS[kind].command(again=False), 1)
     several = group.run(KINDS[kind].command(again=False), processes)
-    apart = difference(one, several, ignored=('latency', 'wall_s', 'started', 'manifest.json', 'hashes.json', 'time'))
+    apart = difference(one, several)
     print(f'{kind}, {processes} processes: {apart:.1e}')
     assert apart < TOGETHER[kind]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize('kind', [*TOGETHER, 'prune'])
+def test_threads_make_no_difference(group, kind):
+    """What is chosen is the same: partition, matching, masks; sums are of another order."""
+    found = []
+    for threads in (1, 2):
+        group.prepare_sources()
+        shutil.rmtree(group.folder / RUNS, ignore_errors=True)
+
+        def call(threads: int = threads) -> None:
+            torch.set_num_threads(threads)
+            command(KINDS[kind].command(again=False))()
+
+        assert wait_for(fork(call, group.folder, group.log(0)), 300) == 0, group.log(0).read_text()[-3000:]
+        kept = group.folder / f'{KINDS[kind].config}-{threads}-threads'
+        shutil.copytree(group.folder / RUNS, kept)
+        found.append(files_of(kept))
+    apart = difference(*found)
+    print(f'{kind}, 2 threads: {apart:.1e}')
+    assert apart < TOGETHER.get(kind, 1e-4)
+
+
+def test_data_workers_make_no_difference(group):
+    """Not in a single bit."""
+    found = []
+    for name in ('training', 'training, two workers'):
+        shutil.rmtree(group.folder / RUNS, ignore_errors=True)
+        call = command([*KINDS[name].command(again=False), '--cfg-options', 'train_cfg.max_epochs=1'])
+        assert wait_for(fork(call, group.folder, group.log(0)), 300) == 0, group.log(0).read_text()[-3000:]
+        shutil.copy(group.folder / RUNS / 'run/epoch_1.pth', kept := group.folder / f'{name}.pth')
+        found.append({'epoch_1.pth': kept})
+    assert difference(*found) == 0
+
+
+@pytest.mark.slow
 def test_a_process_that_dies_ends_the_others(group):
     """Without a launcher that would end them: they say so themselves."""
     processes = group.start([*TRAINING, '--cfg-options', 'train_cfg.max_epochs=1000'], 2)
