@@ -9,13 +9,18 @@ import torch
 from mmreuse.utils.files.io import load_checkpoint, load_tensors, read_json
 
 #: Words of names whose values differ between any two runs: times, and hashes of files that hold them.
-DIFFERENT = ('latency', 'wall_s', 'started', 'time', 'speedup', 'manifest.json', 'hashes.json')
+DIFFERENT = ('latency', 'wall_s', 'started', 'time', 'seconds', 'speedup', 'manifest.json', 'hashes.json')
 
 
-def difference(one: Mapping[str, Path], other: Mapping[str, Path]) -> float:
+def difference(one: Mapping[str, Path], other: Mapping[str, Path], without: Sequence[str] = ()) -> float:
     """Return the largest difference of numbers in files of equal names, relative to the largest number of a tensor.
 
     All else in the files, such as integers and names, has to be equal, but for what is :data:`DIFFERENT`.
+
+    Args:
+        one: Files by name.
+        other: Likewise.
+        without: Words of further names that are left out.
     """
     assert one.keys() == other.keys()
     largest = 0.
@@ -23,7 +28,7 @@ def difference(one: Mapping[str, Path], other: Mapping[str, Path]) -> float:
         first, second = _numbers(one[name]), _numbers(other[name])
         assert first.keys() == second.keys(), name
         for key, value in first.items():
-            if any(word in f'{name}/{key}' for word in DIFFERENT):
+            if any(word in f'{name}/{key}' for word in (*DIFFERENT, *without)):
                 continue
             if isinstance(value, torch.Tensor | float):
                 apart = _apart(value, second[key])

@@ -62,7 +62,7 @@ class Group:
         for number, process in enumerate(self.start(words, processes)):
             assert wait_for(process, 300) == 0, self.log(number).read_text()[-3000:]
         kept = self.folder / f'{Path(words[1]).stem}-{processes}'
-        shutil.copytree(self.folder / RUNS, kept)
+        shutil.copytree(self.folder / RUNS / 'run', kept)  # and not the cache, which keeps parts of processes apart
         return files_of(kept)
 
 
@@ -82,12 +82,13 @@ def test_a_training_of_several_processes_equals_that_of_one(group, processes):
     alone = group.folder / 'layer_norm-1'
     one = files_of(alone) if alone.is_dir() else trained(group, 1)
     several = trained(group, processes)
-    checkpoints = [{name: path for name, path in files.items() if 'epoch_3' in name} for files in (one, several)]
-    assert difference(*checkpoints) < 1e-4
+    apart = difference(*({'epoch_3.pth': files['epoch_3.pth']} for files in (one, several)))
+    print(f'training, {processes} processes: {apart:.1e}')
+    assert apart < 1e-5
 
 
-#: Kinds that several processes may run together: what is compared exactly, and to which difference of numbers.
-TOGETHER = {'merge': 1e-4, 'calibrate': 1e-3, 'features to reassembly': 1e-4}
+#: Kinds that several processes may run together (jobs and sweeps refuse), and how far their numbers may be apart.
+TOGETHER = {'merge': 1e-5, 'features to reassembly': 1e-5}
 
 
 @pytest.mark.slow
@@ -98,13 +99,14 @@ def test_stages_of_several_processes_equal_those_of_one(group, kind, processes):
     alone = group.folder / f'{KINDS[kind].config}-1'
     one = files_of(alone) if alone.is_dir() else group.run(KINDS[kind].command(again=False), 1)
     several = group.run(KINDS[kind].command(again=False), processes)
-    apart = difference(one, several)
+    # Batch norms are reset layer by layer, each behind norms that see a batch of their own process.
+    apart = difference(one, several, without=['running_', 'val/'])
     print(f'{kind}, {processes} processes: {apart:.1e}')
     assert apart < TOGETHER[kind]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('kind', [*TOGETHER, 'prune'])
+@pytest.mark.parametrize('kind', [*TOGETHER, 'calibrate', 'prune'])
 def test_threads_make_no_difference(group, kind):
     """What is chosen is the same: partition, matching, masks; sums are of another order."""
     found = []
@@ -122,7 +124,7 @@ def test_threads_make_no_difference(group, kind):
         found.append(files_of(kept))
     apart = difference(*found)
     print(f'{kind}, 2 threads: {apart:.1e}')
-    assert apart < TOGETHER.get(kind, 1e-4)
+    assert apart < 1e-4
 
 
 def test_data_workers_make_no_difference(group):

@@ -66,6 +66,6 @@ class FittedCache(ComponentCache):
         if stem:
             take_over_stem(joint, fitted.module, self.images[0])
         else:
-            fit_joint(joint, self.images, None, RIDGE)
+            fit_joint(joint, self.images, None, RIDGE, shared=False)  # the main process searches
         self.kept.keep(key, fitted, sum(parameter.nbytes for parameter in fitted.parameters()))
         return fitted

@@ -137,8 +137,12 @@ def take_over_stem(joint: Joint, stem: nn.Sequential, images: Tensor) -> None:
     stem.load_state_dict(before)
 
 
-def fit_joint(joint: Joint, loader: Iterable, samples: int | None, ridge: float) -> None:
-    """Fit the stitching layer of a joint in place, see :func:`stitch_by_least_squares`."""
+def fit_joint(joint: Joint, loader: Iterable, samples: int | None, ridge: float, shared: bool = True) -> None:
+    """Fit the stitching layer of a joint in place, see :func:`stitch_by_least_squares`.
+
+    Of several processes all call it, each with its share of the images, unless ``shared=False`` says that this one is
+    alone.
+    """
     adapter = joint.adapter
     stride = adapter.adapter.stride
     size_x, size_y = adapter.adapter.in_channels * stride**2, adapter.adapter.out_channels
@@ -153,7 +157,8 @@ def fit_joint(joint: Joint, loader: Iterable, samples: int | None, ridge: float)
             rows, size = _patches(to_layout(x, size, layout, 'nchw'), stride)
         y = joint.wanted(images, size).movedim(1, -1).flatten(0, 2)
         accumulator.update(rows, torch.where(y < 0, y / slope, y))
-    accumulator.reduce()
+    if shared:
+        accumulator.reduce()
     solve = _solve_linear if linear else _solve_tokens if adapter.work_layout == 'nlc' else _solve_maps
     solve(adapter, accumulator.result(), ridge)
 

@@ -64,7 +64,7 @@ def _similarity(choice: Choice, before: Block, block: Block, own: Tensor, assemb
     front.to(images[0].device)
     adapter = build_adapter(choice.adapter).to(images[0].device).eval()
     joint = Joint(arrive, zoo[block.model], assemblies.nodes[block.model][block.first], adapter, preprocess, front)
-    fit_joint(joint, images, None, RIDGE)
+    fit_joint(joint, images, None, RIDGE, shared=False)  # the main process searches
     stitched = torch.cat([joint.ends(batch, joint.arriving(batch)) for batch in images])
     if _ends_in_head(joint.source, as_seen_by(joint.entry, images[0][:2], preprocess)):
         divergence = F.kl_div(stitched.log_softmax(1), own.log_softmax(1), reduction='batchmean', log_target=True)
