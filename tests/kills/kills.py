@@ -1,6 +1,6 @@
 """End runs of every kind by SIGKILL, SIGTERM and SIGINT at random moments, and look at what is left.
 
-    python tests/kills/kills.py --kills 16 --seed 0 --out docs/en/kills.json
+    python tests/kills/kills.py --kills 8 --seed 0 --out docs/en/kills.json
 
 After each end every file has to be whole, no process may be left, and SIGINT and SIGTERM give their status and one line
 that says how to go on. The same command, for trainings with --resume, has to go on then, and leave the files that a run

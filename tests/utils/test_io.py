@@ -225,6 +225,19 @@ def test_tensors_come_back_with_metadata(tmp_path):
     assert (tmp_path / 'x.safetensors').stat().st_mode & 0o777 == 0o666 & ~_umask()
 
 
+def test_equal_content_gives_equal_bytes(tmp_path):
+    """Whatever the order of names, and in which safetensors writes metadata."""
+    tensors = {name: torch.arange(3.) for name in 'abc'}
+    metadata = {f'key ü {number}': dict(number=number) for number in range(8)}
+    found = set()
+    for turn in range(6):
+        path = tmp_path / f'{turn}.safetensors'
+        save_tensors(path, tensors, metadata if turn % 2 else dict(reversed(metadata.items())))
+        found.add(path.read_bytes())
+        assert load_tensors(path)[1] == metadata
+    assert len(found) == 1
+
+
 def test_metadata_of_others_stays_text(tmp_path):
     from safetensors.torch import save_file
     save_file({'x': torch.zeros(1)}, tmp_path / 'x.safetensors', metadata={'format': 'pt'})

@@ -130,6 +130,19 @@ def save_tensors(path: PathLike, tensors: Mapping[str, Tensor], metadata: Mappin
         owned[name] = tensor.clone() if shared else tensor
     with atomic_path(path) as temporary:
         save_file(owned, temporary, metadata=encoded)
+        _sort_metadata(temporary)
+
+
+def _sort_metadata(path: Path) -> None:
+    """Put the metadata of a safetensors file, which are in random order, into one, lest its hash differ every time."""
+    with open(path, 'r+b') as file:
+        length = int.from_bytes(file.read(8), 'little')
+        header = json.loads(file.read(length))
+        header['__metadata__'] = dict(sorted(header.get('__metadata__', {}).items()))
+        text = json.dumps(header, separators=(',', ':'), ensure_ascii=False).encode()
+        if len(text) <= length:  # of other spelling it would have to move all tensors
+            file.seek(8)
+            file.write(text.ljust(length))
 
 
 def load_tensors(path: PathLike, device: str | torch.device = 'cpu') -> tuple[dict[str, Tensor], dict[str, Any]]:
