@@ -69,9 +69,12 @@ def run_case(kind: str, make: Callable[[Workspace, random.Random, Path], Case], 
 
 
 def _listing(folder: Path) -> set[tuple[str, float]]:
-    """Return names and times of the files below a folder, without those of cases."""
-    return {(path, os.lstat(path).st_mtime) for place, folders, files in os.walk(folder) if 'cases' not in folders
-            or not folders.remove('cases') for path in (os.path.join(place, name) for name in files)}
+    """Return names and times of the files below a folder, without those of cases and the cache that runs share."""
+    found = set()
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if name not in ('cases', 'cache')]
+        found |= {(path, os.lstat(path).st_mtime) for path in (os.path.join(place, name) for name in files)}
+    return found
 
 
 def _faults(case: Case, ending: Ending) -> Sequence[str]:

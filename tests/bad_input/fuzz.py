@@ -8,6 +8,7 @@ of what was done.
 """
 import argparse
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -42,6 +43,8 @@ def main() -> None:
     parser.add_argument('--out', type=Path, help='JSON file for the counts')
     parser.add_argument('--verbose', action='store_true', help='print every ending')
     args = parser.parse_args()
+    for each in (signal.SIGINT, signal.SIGTERM):  # a background job ignores the first
+        signal.signal(each, signal.default_int_handler)
     numbers = args.only or range(args.first, args.first + args.cases)
     if args.kind:
         numbers = [number for number in numbers if ROUND[number % len(ROUND)] == args.kind]

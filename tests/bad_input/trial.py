@@ -105,7 +105,8 @@ def _child(call: Callable[[], Any], folder: Path, log: Path, writing: int) -> No
     """Make the call, tell how it ended through a pipe, and end the process."""
     try:
         os.setpgid(0, 0)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_DFL)
         stream = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         os.dup2(stream, 1)
         os.dup2(stream, 2)

@@ -28,7 +28,8 @@ def published_checkpoints(folder: str | Path, name: str) -> dict[str, Path]:
         if _FOLDER.fullmatch(path.parent.name):
             found[path.parent.name] = path
     if not found:
-        raise ArtefactError(f'{folder}: there is no <class ids>/{name}_v0.pth.tar.')
+        raise ArtefactError(f'{folder}: there is no <class ids>/{name}_v0.pth.tar. Name the folder and the model that '
+                            'the original program wrote.')
     return found
 
 

@@ -45,7 +45,7 @@ def load_networks(arguments: Sequence[str]) -> dict[str, nn.Module | Path]:
         config, _, checkpoint = argument.partition('=')
         if Path(argument).suffix == _ONNX:
             if not Path(argument).is_file():
-                raise ConfigError(f'there is no file {argument}.')
+                raise ConfigError(f'there is no file {argument}. Check the path.')
             network: nn.Module | Path = Path(argument)
         else:
             network = build_source(config if is_network_file(config) else dict(config=config), number).model
