@@ -3,11 +3,13 @@ import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from datetime import datetime, timedelta
 from typing import Any
 
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
 from mmengine.hooks import Hook
+from mmengine.logging import MessageHub
 from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, CheckpointLoader, Runner
 from torch import nn
@@ -24,6 +26,7 @@ from mmreuse.utils.files.safe_loading import trusting
 from mmreuse.utils.files.state_fit import load_strictly, load_what_fits, weights_of
 from mmreuse.utils.processes.interruption import undivided
 
+_STAMP = '%Y%m%d_%H%M%S'  # as mmengine writes it
 _NOTICE = 'the run ends after this iteration and saves a checkpoint; once more, and it ends at once.'
 
 
@@ -53,6 +56,18 @@ class SafeRunner(Runner):
             optim_wrapper, param_scheduler = {}, None  # mmengine asks for one wherever there is a train_cfg
         super().__init__(*args, train_cfg=train_cfg, optim_wrapper=optim_wrapper, param_scheduler=param_scheduler,
                          **options)
+
+    def setup_env(self, env_cfg: dict) -> None:
+        """Set up the environment; a run that begins within the second of another one is named by the next second.
+
+        mmengine finds logger, visualizer and message hub by the name of the config and that second: two runs of one
+        config in one process would share them, and write into the folder of the first.
+        """
+        super().setup_env(env_cfg)
+        taken = {name[-len(self._timestamp):] for name in MessageHub._instance_dict}
+        while self._timestamp in taken:
+            begun = datetime.strptime(self._timestamp, _STAMP)
+            self._timestamp = (begun + timedelta(seconds=1)).strftime(_STAMP)
 
     def train(self) -> nn.Module:
         """Train; nobody else trains in the work_dir meanwhile, and signals wait for the end of an iteration.

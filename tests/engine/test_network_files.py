@@ -1,4 +1,6 @@
 """Runs whose hooks make a network leave it as a network file, which loads without the config and its weights."""
+import time
+
 import pytest
 import torch
 from job_nets import DIGITS, PREPROCESSING, model
@@ -68,3 +70,12 @@ def test_a_run_that_is_ended_leaves_no_network_of_an_earlier_one(tmp_path):
 def test_a_network_that_cannot_be_rebuilt_is_in_the_checkpoint_only(tmp_path):
     make_runner(tmp_path, epochs=1, custom_hooks=[dict(type='PruneHook', sparsity=0.5)]).train()
     assert (tmp_path / 'epoch_1.pth').is_file() and not list(tmp_path.glob('*.safetensors'))
+
+
+def test_two_runs_of_a_second_share_neither_log_nor_visualizer(tmp_path, monkeypatch):
+    now = time.time()
+    monkeypatch.setattr('mmengine.runner.runner.time.time', lambda: now)
+    first, second = (make_runner(tmp_path / name, epochs=1) for name in 'ab')
+    assert first.timestamp != second.timestamp and first.visualizer is not second.visualizer
+    second.train()
+    assert next((tmp_path / 'b').glob('*/vis_data/scalars.json')).read_text()
