@@ -56,7 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(f"mmreuse: there is no command '{name}'. {nearest(name, COMMANDS)}\n\n{usage()}")
     else:
         tool, first, _ = COMMANDS[name]
-        sys.argv = [f'mmreuse {name}', *first, *rest]
+        # Under the name of the tool itself, so that these arguments are those of a command that can be given again.
+        itself = next(known for known, (other, own, _) in COMMANDS.items() if other == tool and not own)
+        sys.argv = [f'mmreuse {itself}', *first, *rest]
         runpy.run_path(str(shipped(f'tools/{tool}')), run_name='__main__')
 
 

@@ -80,9 +80,11 @@ def _goes_on(args: Namespace) -> str:
     own = [word for word in sys.argv if word != '--overwrite']
     if getattr(args, 'resume', 'auto') != 'auto':
         own.append('--resume')
+    program, *words = own
+    own = [*program.split(), *words] if program.startswith('mmreuse ') else ['python', program, *words]
     # The command of the launcher is not known to the processes that it starts.
-    return shlex.join(['python', *own]) if getattr(args, 'launcher', 'none') == 'none' else (
-        f'the same launcher and {shlex.join(own)}')
+    return shlex.join(own) if getattr(args, 'launcher', 'none') == 'none' else (
+        f'the same launcher and {shlex.join(own[1:])}')
 
 
 def save_weights(out: Path, tensors: 'Mapping[str, Tensor]', **provenance: Any) -> None:

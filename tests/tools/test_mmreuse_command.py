@@ -3,6 +3,7 @@ import os
 import re
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from mmreuse.__main__ import COMMANDS, main
+from mmreuse.command_line import _goes_on
 from mmreuse.networks import load
 from mmreuse.utils.configs.files import read_config
 from mmreuse.utils.files.io import read_json
@@ -100,6 +102,17 @@ def test_a_network_is_checked_by_name_and_by_file(command, tmp_path: Path, capsy
         'make = Net\n')
     command('check', f'{tmp_path}/other.py:make', '--input-size', '8', images=False)
     assert 'other.py:4): control flow' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(('given', 'again'), [
+    (['prune', 'a b.safetensors', '--images', 'x'], "mmreuse job prune_channels 'a b.safetensors' --images x"),
+    (['merge', 'a.pth', 'b.pth'], 'mmreuse job merge a.pth b.pth'), (['run', 'x.py'], 'mmreuse train x.py')])
+def test_what_a_signal_says_to_go_on_with_is_a_command(monkeypatch: pytest.MonkeyPatch, given, again) -> None:
+    said = []
+    monkeypatch.setattr('runpy.run_path', lambda *_, **__: said.append(_goes_on(Namespace())))
+    monkeypatch.setattr(sys, 'argv', [])
+    main(given)
+    assert said == [again]
 
 
 def test_a_command_that_is_not_there_names_the_nearest() -> None:
