@@ -67,9 +67,17 @@ class Replayable:
         """Seed what the next training step draws."""
         seed_everything(seed_for(self.runner.seed, get_rank(), self._iter, 'step'))
 
-    def validate(self) -> None:
-        """Validate, unless the checkpoint that the run goes on from was saved after that."""
-        if self.runner.val_loop is not None and self.runner.message_hub.get_info('validated', None) != self._iter:
+    def validate_if_due(self, done: int, last: int) -> None:
+        """Validate, unless it is too early, or the checkpoint that the run goes on from was saved after that.
+
+        Args:
+            done: Epochs or iterations, whichever the loop counts.
+            last: How many there will be.
+        """
+        self._decide_current_val_interval()
+        due = done >= self.val_begin and (done % self.val_interval == 0 or done == last)
+        if due and self.runner.val_loop is not None and (
+                self.runner.message_hub.get_info('validated', None) != self._iter):
             self.runner.message_hub.update_info('validated', self._iter)
             self.runner.val_loop.run()
 
@@ -101,18 +109,12 @@ class ReplayableEpochLoop(Replayable, EpochBasedTrainLoop):
             return self.initialise_only()
         self.runner.call_hook('before_train')
         if self._iter and self._iter == self._epoch * len(self.dataloader):
-            self._validate_if_due()  # the checkpoint may have been saved before that
+            self.validate_if_due(self._epoch, self._max_epochs)  # the checkpoint may have been saved before that
         while self._epoch < self._max_epochs and not self.stop_training:
             self.run_epoch()
-            self._validate_if_due()
+            self.validate_if_due(self._epoch, self._max_epochs)
         self.runner.call_hook('after_train')
         return self.runner.model
-
-    def _validate_if_due(self) -> None:
-        self._decide_current_val_interval()
-        if self._epoch >= self.val_begin and (
-                self._epoch % self.val_interval == 0 or self._epoch == self._max_epochs):
-            self.validate()
 
     def run_epoch(self) -> None:
         """Run an epoch, or what is left of it."""
@@ -143,23 +145,17 @@ class ReplayableIterLoop(Replayable, IterBasedTrainLoop):
         self.runner.call_hook('before_train_epoch')
         batches = self._endless()
         if self._iter:
-            self._validate_if_due()  # the checkpoint may have been saved before that
+            self.validate_if_due(self._iter, self._max_iters)  # the checkpoint may have been saved before that
         while self._iter < self._max_iters and not self.stop_training:
             self.runner.model.train()
             batch = next(batches)
             self.seed_step()
             self.run_iter(batch)
             self.end_if_asked()
-            self._validate_if_due()
+            self.validate_if_due(self._iter, self._max_iters)
         self.runner.call_hook('after_train_epoch')
         self.runner.call_hook('after_train')
         return self.runner.model
-
-    def _validate_if_due(self) -> None:
-        self._decide_current_val_interval()
-        if self._iter >= self.val_begin and (
-                self._iter % self.val_interval == 0 or self._iter == self._max_iters):
-            self.validate()
 
     def _endless(self) -> Iterator[Any]:
         sampler = self.dataloader.sampler
