@@ -12,6 +12,7 @@ from mmreuse.networks import Edit, record_edit, record_of
 from mmreuse.networks.record import set_record
 from mmreuse.registry import EDITS
 from mmreuse.statistics import logits_of
+from mmreuse.utils.minimise import minimised
 
 
 class ModuleHead(nn.Module):
@@ -186,17 +187,11 @@ def fit_head(head: ModuleHead, logits: Tensor, labels: Tensor, decay: float = 1e
     if not torch.isfinite(logits).all():
         raise DataError('fit_head: the network gives logits that are not finite. Check its checkpoint.')
     inputs = logits.detach().double().relu()
-    weight, bias = (parameter.detach().double().clone().requires_grad_() for parameter in head.linear.parameters())
-    optimizer = torch.optim.LBFGS([weight, bias], max_iter=steps, line_search_fn='strong_wolfe')
 
-    def objective() -> Tensor:
-        optimizer.zero_grad()
-        loss = cross_entropy(inputs @ weight.T + bias, labels) + decay / 2 * weight.square().sum()
-        loss.backward()
-        return loss
+    def objective(weight: Tensor, bias: Tensor) -> Tensor:
+        return cross_entropy(inputs @ weight.T + bias, labels) + decay / 2 * weight.square().sum()
 
-    with torch.enable_grad():
-        optimizer.step(objective)
+    weight, bias = minimised(objective, [each.double() for each in head.linear.parameters()], steps)
     with torch.no_grad():
         head.linear.weight.copy_(weight)
         head.linear.bias.copy_(bias)

@@ -7,6 +7,7 @@ from torch.nn.functional import cross_entropy
 
 from mmreuse.errors import DataError
 from mmreuse.modularization.structured.closed_head import set_head
+from mmreuse.utils.minimise import minimised
 
 #: Keeps the numbers finite where scores tell all labels apart.
 _DECAY = 1e-4
@@ -19,7 +20,6 @@ class Offsets:
     offsets: Tensor
 
     @classmethod
-    @torch.enable_grad()
     def fit(cls, scores: Tensor, labels: Tensor, steps: int = 100) -> 'Offsets':
         """Minimise the cross-entropy of labels, each of which counts as much as another, however frequent it is.
 
@@ -40,18 +40,13 @@ class Offsets:
             raise DataError(f'offsets cannot be fitted: of the labels there are {counts.tolist()} images, each needs '
                             'some, and scores must be finite. Check the labels, and the checkpoint.')
         parameters = [torch.ones((), dtype=torch.float64), torch.zeros(scores.shape[1], dtype=torch.float64)]
-        factor, offsets = (each.to(scores.device).requires_grad_() for each in parameters)
-        optimizer = torch.optim.LBFGS([factor, offsets], max_iter=steps, line_search_fn='strong_wolfe')
 
-        def objective() -> Tensor:
-            optimizer.zero_grad()
+        def objective(factor: Tensor, offsets: Tensor) -> Tensor:
             loss = cross_entropy(factor * scores + offsets, labels, 1 / counts.double())
-            loss = loss + _DECAY / 2 * (factor.square() + offsets.square().sum())
-            loss.backward()
-            return loss
+            return loss + _DECAY / 2 * (factor.square() + offsets.square().sum())
 
-        optimizer.step(objective)
-        return cls(factor.item(), offsets.detach())
+        factor, offsets = minimised(objective, [each.to(scores.device) for each in parameters], steps)
+        return cls(factor.item(), offsets)
 
     def __call__(self, scores: Tensor) -> Tensor:
         """Return scores (..., labels) with the factor and the offsets."""

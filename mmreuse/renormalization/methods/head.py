@@ -12,6 +12,7 @@ from mmreuse.errors import ConfigError, DataError
 from mmreuse.registry import RENORMALIZERS
 from mmreuse.statistics import image_batches
 from mmreuse.utils.hooks import linear_calls
+from mmreuse.utils.minimise import minimised
 from mmreuse.utils.modes import evaluating
 from mmreuse.utils.tables import Rows, Tabular
 
@@ -19,7 +20,6 @@ from mmreuse.utils.tables import Rows, Tabular
 PENALTIES = (0.1, 1., 10., 100., 1000., float('inf'))
 #: Fewer held-out images cannot tell one penalty from another.
 LEAST_HELD_OUT = 16
-_ITERATIONS = 100
 
 
 @dataclass(frozen=True)
@@ -88,11 +88,11 @@ def refit_head(network: nn.Module, loader: Iterable, *, samples: int | None = No
     report = HeadReport(len(inputs))
 
     def fit(part: slice, penalty: float) -> list[Tensor]:
-        def loss(weights: Sequence[Tensor]) -> Tensor:
+        def loss(*weights: Tensor) -> Tensor:
             change = (weights[0] - start[0]).square().sum() / len(start[0])
             return missed(weights, part) + penalty * unit * change
 
-        return start if penalty == float('inf') else _minimised(loss, start)
+        return start if penalty == float('inf') else minimised(loss, start)
 
     def missed(weights: Sequence[Tensor], part: slice) -> Tensor:
         with _run_as(network, lambda features: F.linear(features, *weights)):
@@ -138,19 +138,3 @@ def _run_as(network: nn.Module, function: Callable[[Tensor], Tensor]) -> Iterato
         yield
     finally:
         del network.forward
-
-
-@torch.enable_grad()
-def _minimised(loss_of: Callable[[Sequence[Tensor]], Tensor], start: Sequence[Tensor]) -> list[Tensor]:
-    """Return what L-BFGS comes to from a start."""
-    weights = [each.clone().requires_grad_() for each in start]
-    optimizer = torch.optim.LBFGS(weights, max_iter=_ITERATIONS, line_search_fn='strong_wolfe')
-
-    def step() -> Tensor:
-        optimizer.zero_grad()
-        loss = loss_of(weights)
-        loss.backward()
-        return loss
-
-    optimizer.step(step)
-    return [each.detach() for each in weights]
