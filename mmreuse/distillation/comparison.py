@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from mmreuse.distillation.controls import ENSEMBLE, HEAD, closed_form_heads
-from mmreuse.distillation.distill import LEAST_HELD_OUT, agreement
+from mmreuse.distillation.distill import agreement
 from mmreuse.distillation.objective import Scoring, plain_scoring
 from mmreuse.errors import ConfigError
-from mmreuse.statistics.data import Data, repeatable
+from mmreuse.statistics.data import LEAST_HELD_OUT, Data, repeatable
 from mmreuse.statistics.passes import image_batches
 from mmreuse.utils.cost.complexity import count_macs
 from mmreuse.utils.tables import Rows, Tabular

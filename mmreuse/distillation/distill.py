@@ -9,14 +9,11 @@ from torch import Tensor, nn
 from mmreuse.distillation.objective import Objective, Scoring
 from mmreuse.distillation.views import Goals, Known, Views
 from mmreuse.errors import ConfigError, DataError
-from mmreuse.statistics.data import BATCH_SIZE
+from mmreuse.statistics.data import BATCH_SIZE, LEAST_HELD_OUT
 from mmreuse.utils.draws import Draws, warm_cosine
 from mmreuse.utils.modes import evaluating, kept_modes
 from mmreuse.utils.progress import progress
 from mmreuse.utils.tables import Rows, Tabular
-
-#: Fewer held-out images cannot tell one state from another.
-LEAST_HELD_OUT = 16
 
 
 @dataclass

@@ -14,6 +14,8 @@ Data = Tensor | np.ndarray | tuple | list | Dataset | Iterable
 
 #: For data that come without batches.
 BATCH_SIZE = 64
+#: Fewer held-out images cannot tell one state or penalty from another.
+LEAST_HELD_OUT = 16
 #: Keys of images and labels in batches that are dicts: mmengine's, Hugging Face's, and what people call them.
 IMAGES, LABELS = ('inputs', 'pixel_values', 'images', 'image'), ('labels', 'label', 'targets', 'target')
 

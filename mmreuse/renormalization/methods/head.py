@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from mmreuse.errors import ConfigError, DataError
 from mmreuse.registry import RENORMALIZERS
 from mmreuse.statistics import image_batches
+from mmreuse.statistics.data import LEAST_HELD_OUT
 from mmreuse.utils.hooks import linear_calls
 from mmreuse.utils.minimise import minimised
 from mmreuse.utils.modes import evaluating
@@ -18,8 +19,6 @@ from mmreuse.utils.tables import Rows, Tabular
 
 #: What is tried for a change of the weights, in units of the features' mean variance; an infinite one is no change.
 PENALTIES = (0.1, 1., 10., 100., 1000., float('inf'))
-#: Fewer held-out images cannot tell one penalty from another.
-LEAST_HELD_OUT = 16
 
 
 @dataclass(frozen=True)
