@@ -90,7 +90,6 @@ def _goes_on(args: Namespace) -> str:
 def save_weights(out: Path, tensors: 'Mapping[str, Tensor]', **provenance: Any) -> None:
     """Write converted weights with what they were made of, and print the file and its hash."""
     from mmreuse.utils.files.io import file_hash, save_tensors
-    # One metadata key: safetensors writes several in random order, and the file's hash would differ every time.
     save_tensors(out, tensors, metadata=dict(provenance=provenance))
     print(f'{out}  {file_hash(out)}')
 
