@@ -3,7 +3,7 @@
     python benchmarks                  # those of minutes, as make bench does
     python benchmarks zip cka          # these
     python benchmarks --all            # the slow ones too (hours)
-    python benchmarks --table          # run nothing; write docs/en/benchmarks.md from what is committed
+    python benchmarks --table          # run nothing; write docs/en/reference/benchmarks.md from what is committed
 
 A ratio below nine tenths of the committed one is warned of. Results of this run go to --out-dir, one JSON file a
 benchmark; what is to be committed is copied from there to benchmarks/results.
@@ -18,7 +18,7 @@ from typing import Any
 
 FOLDER = Path(__file__).resolve().parent
 RESULTS = FOLDER / 'results'
-PAGE = FOLDER.parent / 'docs' / 'en' / 'benchmarks.md'
+PAGE = FOLDER.parent / 'docs' / 'en' / 'reference' / 'benchmarks.md'
 #: Below this share of the committed ratio a benchmark has become worse.
 SHARE = 0.9
 #: These take more than ten minutes, train networks, or need data or weights.

@@ -194,7 +194,7 @@ class NetworkRunner(StageRunner):
 
     def _check(self) -> None:
         if missing := [key for key in ('job', 'test_dataloader', 'test_evaluator') if self.cfg.get(key) is None]:
-            raise ConfigError(f'NetworkRunner needs the key {missing[0]}. See docs/en/pipelines.md.')
+            raise ConfigError(f'NetworkRunner needs the key {missing[0]}. See docs/en/reference/pipelines.md.')
         check_count(self.job, len(self.references))
         for need, key in (('images', _LOADERS[0]), ('labelled', _LOADERS[0]), ('validation', _LOADERS[1])):
             if need in self.job.required and self.cfg.get(key) is None:

@@ -79,7 +79,7 @@ class StageRunner(ABC):
         if missing:
             raise ConfigError(
                 f'{self.file}: {type(self).__name__} needs the keys {", ".join(missing)}. '
-                'See docs/en/algorithms/dery.md for what each holds.')
+                'See docs/en/explanation/algorithms/dery.md for what each holds.')
 
     @abstractmethod
     def execute(self) -> dict[str, Any]:
