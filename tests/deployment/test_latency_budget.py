@@ -9,11 +9,12 @@ from mmreuse.deployment.latency_budget import Budget, LatencyCost, measure_table
 from mmreuse.deployment.latency_budget import table as latency_table
 from mmreuse.deployment.latency_budget.layers import layers_of
 from mmreuse.engine.jobs import find_job
-from mmreuse.errors import ConfigError, InfeasibleError, SpaceError
+from mmreuse.errors import ConfigError, DataError, InfeasibleError, SpaceError
 from mmreuse.graph import Select, transform, verified
 from mmreuse.models.backbones import CifarResNet
 from mmreuse.networks import record_of
 from mmreuse.pruning import prune_channels
+from mmreuse.pruning.channels import tabled_cost
 from mmreuse.pruning.channels.channels import PruneChannelsEdit
 from mmreuse.pruning.channels.tabled_cost import candidate_widths
 from mmreuse.pruning.channels.widths import cost_of
@@ -178,9 +179,36 @@ def test_milliseconds_are_a_budget_and_are_kept(monkeypatch, tmp_path):
     assert made['share'] <= 0.6 and made['unit'] == 'ms' and made['cost'] == 'latency on torch, batch 1'
     assert made['predicted'] == pytest.approx(1e-3 * count_macs(narrow, (IMAGE,)) + 1, rel=0.02)
     again = prune_channels(net, IMAGE, cost=cost, limit=0.6 * dense, **options)
-    assert len(seen) == 2 and count_macs(again, (IMAGE,)) <= 1.02 * count_macs(narrow, (IMAGE,))
+    assert len(seen) == 3 and count_macs(again, (IMAGE,)) <= 1.02 * count_macs(narrow, (IMAGE,))
     with pytest.raises(InfeasibleError, match=r'at most 0.5 ms: the least possible is \d'):
         prune_channels(net, IMAGE, cost=cost, limit=0.5, **options)
+
+
+def test_a_budget_is_kept_where_networks_do_not_take_what_their_layers_do(monkeypatch):
+    """Layers take 1 + n / 1000 ms for n products, whole networks 2 + (n / 1000) ** 0.7."""
+    net = make_net()
+
+    def whole(net):
+        return 2 + (1e-3 * count_macs(net, (IMAGE,))) ** 0.7
+
+    by_size(monkeypatch)
+    monkeypatch.setattr(latency_table, 'time_beside_first', lambda networks, *_, **__: {
+        key: whole(make()[0]) for key, make in networks.items()})
+    def error(target):
+        narrow = prune_channels(net, IMAGE, target, cost=LatencyCost('torch'), multiple=2, exclude=['grouped.*'])
+        assert whole(narrow) <= 1.03 * target * whole(net)
+        return abs(record_of(narrow).structure['predicted'] / whole(narrow) - 1)
+
+    assert max(error(target) for target in (0.75, 0.6, 0.55)) < 0.03
+    monkeypatch.setattr(tabled_cost, '_CORRECTIONS', 0)
+    assert max(error(target) for target in (0.75, 0.6, 0.55)) > 0.04
+
+
+def test_a_narrower_network_that_is_not_faster_is_no_correction(monkeypatch):
+    by_size(monkeypatch)
+    monkeypatch.setattr(LatencyCost, 'measure', lambda *_: (1., 2.))
+    with pytest.raises(DataError, match='less busy'):
+        prune_channels(make_net(), IMAGE, 0.6, cost=LatencyCost('torch'), multiple=4, exclude=['grouped.*'])
 
 
 def test_a_notebook_gets_what_was_predicted_beside_what_is_measured(monkeypatch, tmp_path):

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmreuse.deployment.latency_budget.table import measure_table
+from mmreuse.deployment.latency_budget.table import measure_table, time_narrowed
 from mmreuse.graph import TracedModel
 from mmreuse.pruning.channels.tabled_cost import TabledCost
 from mmreuse.pruning.channels.widths import CostTable
@@ -41,7 +41,10 @@ class LatencyCost(TabledCost):
 
     def tables(self, graph: TracedModel, candidates: Mapping[str, Sequence[int]]) -> Sequence[CostTable]:
         """Time the layers; see :class:`TabledCost`."""
-        table = measure_table(graph, candidates, self.engine, batch_size=self.batch_size, threads=self.threads,
-                              repeats=self.repeats, cache=self.cache)
+        table = measure_table(graph, candidates, **vars(self))
         logger.info('%s: %s', self.name, table.notes()[0])
         return table.costs
+
+    def measure(self, graph: TracedModel, widths: Mapping[str, int]) -> tuple[float, float]:
+        """Time the network and a narrower one; see :class:`TabledCost`."""
+        return time_narrowed(graph, widths, **vars(self))

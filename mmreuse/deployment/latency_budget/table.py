@@ -1,9 +1,10 @@
 """The time of a network at any width, from the times of its layers."""
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from mmreuse.deployment.latency_budget.timing import (
 from mmreuse.errors import ConfigError, DataError
 from mmreuse.graph import Select, TracedModel, transform
 from mmreuse.pruning.channels.widths import CostTable, cost_of
-from mmreuse.registry import ENGINES
+from mmreuse.registry import ENGINES, Method
 from mmreuse.utils.configs.methods import MethodLike, find_method
 from mmreuse.utils.files.cache import StageCache
 from mmreuse.utils.files.io import read_json, write_json
@@ -122,15 +123,44 @@ def measure_table(graph: TracedModel, candidates: Candidates, engine: MethodLike
         return dict(networks=list(time_beside_first(whole, **options).values()),
                     layers=list(time_together(alone, **options).values()))
 
-    key = dict(code=timing_code(), engine=engine.name, version=engine_version(engine), options=dict(engine.options),
-               machine=machine(), threads=threads, repeats=repeats,
-               inputs=[[list(each.shape), str(each.dtype)] for each in inputs], network=str(graph.model),
-               layers=list(map(repr, shapes)), networks=networks)
-    times = measure() if cache is None else read_json(StageCache(cache).get(
-        'latency_tables', key, lambda folder: write_json(folder / _TIMES, measure())) / _TIMES)
+    key = _key(graph, inputs, engine, threads, repeats) | dict(layers=list(map(repr, shapes)), networks=networks)
+    times = _kept(cache, 'latency_tables', key, measure)
     cold, warm = (_layer_tables(layers, candidates, dict(zip(shapes, column, strict=True)))
                   for column in zip(*times['layers'], strict=True))
     return _corrected((warm, cold, _written(layers, candidates)), candidates, networks, np.array(times['networks']))
+
+
+def time_narrowed(graph: TracedModel, widths: Mapping[str, int], engine: MethodLike = 'onnxruntime', *,
+                  batch_size: int = 1, threads: int = 1, repeats: int = 100,
+                  cache: str | Path | None = None) -> tuple[float, float]:
+    """Return milliseconds of a network, and of it with fewer members in some spaces, in turns.
+
+    Args: As of :func:`measure_table`.
+    """
+    engine = find_method(ENGINES, engine)
+    inputs = tuple(_batch(each, batch_size) for each in graph.inputs)
+
+    def measure() -> list[float]:
+        both = {number: lambda each=each: (_narrow(graph, each), inputs) for number, each in enumerate(({}, widths))}
+        return list(time_beside_first(both, engine=engine, threads=threads, repeats=repeats).values())
+
+    key = _key(graph, inputs, engine, threads, repeats) | dict(widths=dict(widths))
+    whole, narrowed = _kept(cache, 'narrowed_latencies', key, measure)
+    return whole, narrowed
+
+
+def _key(graph: TracedModel, inputs: Sequence[Tensor], engine: Method, threads: int, repeats: int) -> dict[str, Any]:
+    """Return what times depend on, but for the widths."""
+    return dict(code=timing_code(), engine=engine.name, version=engine_version(engine), options=dict(engine.options),
+                machine=machine(), threads=threads, repeats=repeats,
+                inputs=[[list(each.shape), str(each.dtype)] for each in inputs], network=str(graph.model))
+
+
+def _kept(cache: str | Path | None, stage: str, key: Mapping[str, Any], measure: Callable[[], Any]) -> Any:
+    """Return what was measured, once for each key where there is a cache."""
+    if cache is None:
+        return measure()
+    return read_json(StageCache(cache).get(stage, key, lambda folder: write_json(folder / _TIMES, measure())) / _TIMES)
 
 
 def _batch(tensor: Tensor, size: int) -> Tensor:
