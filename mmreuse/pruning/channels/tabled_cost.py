@@ -123,8 +123,9 @@ def _through(tables: Sequence[CostTable], predicted: tuple[float, float], measur
     same = predicted[0] == predicted[1]  # nothing had to go
     slope = measured[0] / predicted[0] if same else (measured[0] - measured[1]) / (predicted[0] - predicted[1])
     if not slope > 0:
-        raise DataError(f'a network that should cost {predicted[1]:.4g}, of {predicted[0]:.4g}, costs {measured[1]:.4g} '
-                        f'of {measured[0]:.4g} when measured. Measure on a machine that is less busy, or ask for less.')
+        raise DataError(f'a network that should cost {predicted[1]:.4g} of {predicted[0]:.4g} costs '
+                        f'{measured[1]:.4g} of {measured[0]:.4g} when measured. Measure on a less busy machine, or ask '
+                        'for less.')
     return [*(CostTable(table.spaces, slope * table.costs) for table in tables),
             CostTable((), np.array(measured[0] - slope * predicted[0]))]
 
