@@ -28,6 +28,7 @@ from mmreuse.engine.training.checkpoint import (
 )
 from mmreuse.errors import ArtefactError
 from mmreuse.utils.files.atomic import atomic_write
+from mmreuse.utils.files.io import load_checkpoint
 
 
 @pytest.fixture(scope='module')
@@ -286,13 +287,21 @@ class Killed(Hook):
 
 @pytest.mark.parametrize('point, scores', [('before', (.4, .3)), ('after', (.3,)), ('after', (.4, .3))])
 def test_a_kill_between_checkpoint_and_validation_loses_no_best(tmp_path, point, scores):
-    """Epoch 2 is the best; where the checkpoint was written again for that, it is not validated once more."""
+    """Epoch 2 is the best; where the checkpoint was written again for that, it is not validated once more.
+
+    What earlier checkpoints tell of the run is the same as well.
+    """
     def run(name, scores, hooks=(), **options):
         runner = make_runner(tmp_path / name, epochs=3, scores=scores, custom_hooks=list(hooks), **options,
                              checkpoint=dict(type='CheckpointHook', interval=1, save_best='acc', rule='greater'))
         runner.train()
-        return sorted(path.name for path in (tmp_path / name).glob('*.pth')), {
-            name: buffer.data[0].tolist() for name, buffer in runner.message_hub.log_scalars.items() if 'acc' in name}
+        files = sorted((tmp_path / name).glob('*.pth'))
+        infos = [load_checkpoint(file)['message_hub']['runtime_info'] for file in files]
+        told = [[info.get(key) for key in ('epoch', 'iter', 'validated', 'best_score', 'best_ckpt', 'last_ckpt')]
+                for info in infos]
+        return [file.name for file in files], {
+            name: buffer.data[0].tolist() for name, buffer in runner.message_hub.log_scalars.items() if 'acc' in name
+        }, str(told).replace(str(tmp_path / name), '')
 
     alone = run('alone', (.1, .4, .3))
     assert 'best_acc_epoch_2.pth' in alone[0] and len(alone[1]['val/acc']) == 3

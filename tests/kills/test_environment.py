@@ -148,10 +148,7 @@ def test_the_disk_is_full_at_any_file(place, alone):
             assert ended_in_one_paragraph(status, said, 'The disk is full')
             assert not list((place.folder / RUNS).rglob('.*.tmp'))
             assert place.train('--resume')[0] == 0
-        left = place.left
-        assert set(left) == set(alone), number
-        # The record of an earlier epoch's run may differ where it was validated after the run went on.
-        assert left['run/epoch_2.pth'] == alone['run/epoch_2.pth'], number
+        assert place.left == alone, number
     assert number > 4
 
 

@@ -1,4 +1,5 @@
 """Checkpoints that a kill cannot spoil and a load cannot exploit."""
+from pathlib import Path
 from typing import Any
 
 from mmengine.dist import master_only
@@ -23,11 +24,15 @@ class CheckpointHook(MMEngineCheckpointHook):
     """
 
     def before_train(self, runner: Runner) -> None:
-        """Choose the atomic backend, which also clears what killed writers left."""
+        """Choose the atomic backend, which also clears what killed writers left, and find the last checkpoint."""
         if self.backend_args is None and self.file_client_args is None:
             self.backend_args = backend_for(self.out_dir or runner.work_dir)
         super().before_train(runner)
         self.file_backend = _RemovesLater(self.file_backend)
+        # mmengine forgets it in a resumed run, and would not save again what a late validation adds to it.
+        last = runner.message_hub.get_info('last_ckpt', None)
+        if last is not None:
+            self.last_ckpt = self.file_backend.join_path(self.out_dir, Path(last).name)
 
     def initialise_only(self, runner: Runner) -> None:
         """Save the network of a run that trains nothing, as that of epoch 0."""

@@ -78,7 +78,9 @@ class Replayable:
         due = done >= self.val_begin and (done % self.val_interval == 0 or done == last)
         if due and self.runner.val_loop is not None and (
                 self.runner.message_hub.get_info('validated', None) != self._iter):
-            self.runner.message_hub.update_info('validated', self._iter)
+            # What the best checkpoint says; mmengine has these only of a run that was resumed just here.
+            for name, value in dict(epoch=self._epoch, iter=self._iter, validated=self._iter).items():
+                self.runner.message_hub.update_info(name, value)
             self.runner.val_loop.run()
 
     def end_if_asked(self) -> None:
