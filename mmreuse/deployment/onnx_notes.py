@@ -33,8 +33,8 @@ def read_notes(path: Path) -> dict[str, Any]:
     import onnx
     from google.protobuf.message import DecodeError
     try:
-        found = {each.key: each.value for each in onnx.load(str(path), load_external_data=False).metadata_props}
-        notes = json.loads(found.get(_KEY, '{}'))
+        model = onnx.load(str(path), format='protobuf', load_external_data=False)  # whatever its name says
+        notes = json.loads({each.key: each.value for each in model.metadata_props}.get(_KEY, '{}'))
     except (DecodeError, OSError, ValueError, RecursionError) as error:
         raise ArtefactError(f'{path}: is damaged, or no ONNX file ({error}). Export the network again.') from error
     if not isinstance(notes, dict):

@@ -156,7 +156,7 @@ def _complete(stored: Mapping[str, Tensor], delta: Mapping[str, Any], base: nn.M
 
 def _rebuild(about: Mapping[str, Any], tensors: Mapping[str, Tensor], path: PathLike, trust_code: bool) -> nn.Module:
     try:
-        with BoundedMemory(sum(tensor.nbytes for tensor in tensors.values())):
+        with BoundedMemory(tensors.values()):
             return rebuild(about['structure'], trust_code=trust_code)
     except ArtefactError as error:
         raise ArtefactError(f'{path}: {error}') from error

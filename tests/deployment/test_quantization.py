@@ -9,7 +9,7 @@ from mmreuse.deployment.onnx_notes import read_notes
 from mmreuse.deployment.quantization import Compared, refuse_without_gain, round_network
 from mmreuse.deployment.rounding import round_weights
 from mmreuse.engine.jobs import find_job
-from mmreuse.errors import ConfigError
+from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.models.backbones import CifarResNet
 from mmreuse.networks import describe, load, save
 from mmreuse.utils.cost.latency import Latency
@@ -133,3 +133,10 @@ def test_the_job_hands_on_the_rounded_network(net, tools, tmp_path):
     assert (tmp_path / 'network_int8.onnx').is_file()
     found = codes(rounded.conv1.weight, 127)
     assert torch.allclose(found, found.round(), atol=1e-3) and not torch.equal(rounded.conv1.weight, net.conv1.weight)
+
+
+def test_notes_of_what_is_no_onnx_file_are_refused_whatever_its_name(tmp_path):
+    path = tmp_path / 'made.json'  # onnx goes by the name: it would read a network written as JSON
+    path.write_text('{"model": {}}')
+    with pytest.raises(ArtefactError, match='made.json: is damaged, or no ONNX file'):
+        read_notes(path)

@@ -232,6 +232,8 @@ def edited(saved, path, change):
      'far more than the tensors of the file'),
     (lambda about: about.update(structure=dict(base='mmpretrain', name='CifarResNet', options=dict(
         depth=20, width=10 ** 5))), 'far more than the tensors of the file'),
+    (lambda about: about.update(structure=dict(base='mmpretrain', name='CifarResNet', options=dict(
+        depth=6 * 10 ** 6 + 2, width=1))), 'makes more than 21472 tensors'),
     (lambda about: about.update(metrics=[]), "lacks 'metrics'"),
     (lambda about: about['structure']['sizes']['attributes'].update({'no.module': dict(a=1)}), "no module 'no.module'"),
     (lambda about: about['structure']['sizes']['shapes'].update({'conv1.weight': [10 ** 6, 10 ** 6, 3, 3]}),
