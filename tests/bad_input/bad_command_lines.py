@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
+from unittest.mock import patch
 
 from bad_data import png_bomb
 from cases import Case
@@ -54,20 +55,17 @@ def tools() -> list[str]:
 @cache
 def parser_of(name: str) -> argparse.ArgumentParser:
     """Return the parser of a tool, which it makes when it starts."""
-    before = argparse.ArgumentParser.parse_args
     found = []
 
-    def parse_args(self: argparse.ArgumentParser, *_: object) -> None:
+    def stop(self: argparse.ArgumentParser, *_: object) -> None:
         found.append(self)
         raise _Parser
 
-    argparse.ArgumentParser.parse_args = parse_args
     try:
-        tool(name)
+        with patch.multiple(argparse.ArgumentParser, parse_args=stop, parse_intermixed_args=stop):
+            tool(name)
     except _Parser:
         return found[0]
-    finally:
-        argparse.ArgumentParser.parse_args = before
     raise RuntimeError(f'{name} parses no arguments')
 
 

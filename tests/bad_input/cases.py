@@ -51,7 +51,7 @@ class Verdict:
 
 
 def run_case(kind: str, make: Callable[[Workspace, random.Random, Path], Case], seed: int, number: int,
-             workspace: Workspace, timeout: float = 60.) -> Verdict:
+             workspace: Workspace, timeout: float = 120.) -> Verdict:
     """Make a case of a seed and a number, run and judge it."""
     folder = workspace.folder / 'cases' / str(number)
     shutil.rmtree(folder, ignore_errors=True)

@@ -4,7 +4,7 @@
     python tests/bad_input/fuzz.py --only 1234 --verbose
 
 Each case is made of the seed and its number alone, so that ``--only`` runs it again. Ctrl-C ends a run with the counts
-of what was done.
+of what was done; with the same ``--out`` the next one goes on behind them.
 """
 import argparse
 import json
@@ -13,7 +13,6 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -35,17 +34,20 @@ ROUND = ['config', 'artefact', 'command', 'other', 'text', 'file', 'config', 'ot
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--cases', type=int, default=2000)
-    parser.add_argument('--first', type=int, default=0, help='number of the first case')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--only', type=int, nargs='+', help='numbers of the cases to run')
     parser.add_argument('--kind', choices=KINDS, help='only cases of this kind')
     parser.add_argument('--folder', type=Path, help='where to work; what was trained there is used again')
-    parser.add_argument('--out', type=Path, help='JSON file for the counts')
+    parser.add_argument('--out', type=Path, help='JSON file for the counts; cases that it knows are not run again')
     parser.add_argument('--verbose', action='store_true', help='print every ending')
     args = parser.parse_args()
     for each in (signal.SIGINT, signal.SIGTERM):  # a background job ignores the first
         signal.signal(each, signal.default_int_handler)
-    numbers = args.only or range(args.first, args.first + args.cases)
+    known = json.loads(args.out.read_text()) if args.out and args.out.is_file() and not (
+        args.only or args.kind) else {}
+    if known and known['seed'] != args.seed:
+        parser.error(f'{args.out} is of another seed')
+    numbers = args.only or range(known.get('cases', 0), args.cases)
     if args.kind:
         numbers = [number for number in numbers if ROUND[number % len(ROUND)] == args.kind]
     with tempfile.TemporaryDirectory() as folder:
@@ -62,7 +64,7 @@ def main() -> None:
                     tell(verdict, args.verbose)
         except KeyboardInterrupt:
             print(f'Ended before case {number}; what follows is of the cases before it.')
-    found = summary(verdicts, args.seed, time.time() - started)
+    found = added(known, summary(verdicts, args.seed, time.time() - started)) if verdicts else known
     print(json.dumps(found, indent=1))
     if args.out:
         args.out.write_text(json.dumps(found, indent=1) + '\n')
@@ -78,24 +80,30 @@ def tell(verdict: Verdict, whole: bool) -> None:
         print(verdict.ending.output[-3000:])
 
 
-def share(values: Iterable[bool]) -> str:
-    """Return how many of some values are true."""
-    values = list(values)
-    return f'{sum(values)} of {len(values)}'
-
-
 def summary(verdicts: list[Verdict], seed: int, seconds: float) -> dict:
     """Return counts by kind of case and ending, and the cases with faults."""
     return dict(
         seed=seed, cases=len(verdicts), seconds=round(seconds),
-        changed_key_named={kind: share(each.precise for each in verdicts
-                                       if each.kind == kind and each.ending.kind == 'refused')
-                           for kind in ('config', 'other')},
+        changed_key_named={kind: sum(each.precise for each in verdicts if each.kind == kind
+                                     and each.ending.kind == 'refused') for kind in ('config', 'other')},
         endings={kind: dict(sorted(Counter(each.ending.kind for each in verdicts if each.kind == kind).items()))
                  for kind in dict.fromkeys(each.kind for each in verdicts)},
         slowest=round(max(each.ending.seconds for each in verdicts), 1),
         faults=[dict(number=each.number, kind=each.kind, what=each.what, faults=each.faults)
                 for each in verdicts if each.faults])
+
+
+def added(known: dict, new: dict) -> dict:
+    """Return what two runs over different cases found together: counts are added, lists joined."""
+    found = dict(known)
+    for key, value in new.items():
+        if isinstance(value, dict):
+            found[key] = added(known.get(key, {}), value)
+        elif key not in known or key == 'seed':
+            found[key] = value
+        else:
+            found[key] = max(known[key], value) if key == 'slowest' else known[key] + value
+    return found
 
 
 if __name__ == '__main__':

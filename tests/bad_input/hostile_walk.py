@@ -164,7 +164,7 @@ def walk(workspace: Workspace | None, folder: Path, share: float, read: float = 
     entries = set()
     for place, kind, file, call in calls(workspace, files, folder, share, read):
         entries.add(place)
-        ending = trial(call, folder if workspace is None else workspace.folder, timeout=60)
+        ending = trial(call, folder if workspace is None else workspace.folder)
         endings[ending.kind] += 1
         most = max(most, ending.memory)
         for fault in faults(ending, file, mark):

@@ -44,7 +44,7 @@ class Ending:
     output: str = ''
 
 
-def trial(call: Callable[[], Any], folder: Path, timeout: float = 60.) -> Ending:
+def trial(call: Callable[[], Any], folder: Path, timeout: float = 120.) -> Ending:
     """Make a call in a fork of its own, in a folder.
 
     Args:
