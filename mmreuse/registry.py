@@ -243,7 +243,8 @@ RENORMALIZERS = MethodRegistry(
     'renormalizer', ('mmreuse.renormalization', 'mmreuse.calibration'),
     given=('samples', 'ends', 'sources', 'owners', 'targets', 'moments', 'weights', 'layers', 'validation', 'score',
            'scores'))
-SALIENCIES = MethodRegistry('saliency', 'mmreuse.pruning.saliencies', given=('fisher',))
+SALIENCIES = MethodRegistry(
+    'saliency', ('mmreuse.pruning.saliencies', 'mmreuse.pruning.channels.elimination'), given=('fisher', 'moments'))
 ATTACKS = MethodRegistry('attack', 'mmreuse.robustness.attacks')
 ENGINES = MethodRegistry('engine', 'mmreuse.deployment.engines', given=('threads', 'folder'))
 JOBS = MethodRegistry(

@@ -9,6 +9,7 @@ from mmreuse.pruning.fisher.fisher import Fisher, check_fisher, check_rule
 from mmreuse.pruning.fisher.gradients import per_sample_gradients
 from mmreuse.pruning.selection import check_scope
 from mmreuse.registry import SALIENCIES, Method
+from mmreuse.statistics import SpaceMoments
 from mmreuse.utils.configs.methods import MethodLike, find_method
 from mmreuse.utils.names import refuse_unknown
 
@@ -16,21 +17,28 @@ FISHER = dict(samples=1000, average=1, chunk=64, damp=1e-5, block=None)
 
 
 def check_saliency(saliency: MethodLike, scope: str = 'global', update: str | None = None,
-                  fisher: Fisher | Mapping[str, Any] | None = None
+                  fisher: Fisher | Mapping[str, Any] | None = None, channels: bool = False
                   ) -> tuple[Method, Fisher | dict[str, Any] | None]:
     """Find what is wrong with options of :func:`mmreuse.pruning.prune_weights` before time is spent.
+
+    Args:
+        saliency, scope, update, fisher: Its options.
+        channels: Whether whole channels are to go.
 
     Returns:
         tuple: The saliency; and the Fisher or all options of its estimate, None where neither saliency nor update
         needs it.
 
     Raises:
-        ConfigError: There is no such method, scope, update or option.
+        ConfigError: There is no such method, scope, update or option, or the method does not judge single weights.
     """
     check_scope(scope)
     if update is not None:
         check_rule(update)
     method = find_method(SALIENCIES, saliency)
+    if 'moments' in method.needs and not channels:
+        raise ConfigError(f"saliency '{method.name}' judges channels, not single weights. Take it to prune channels "
+                          '(prune_channels), or another one.')
     if not isinstance(fisher, Fisher):
         refuse_unknown('fisher', fisher or {}, FISHER)
         fisher = {**FISHER, **(fisher or {})}
@@ -62,6 +70,7 @@ def estimate_fisher(model: nn.Module, loader: Iterable | None, weights: Mapping[
                   settings['block'])
 
 
-def score_weights(method: Method, weights: Mapping[str, Tensor], fisher: Fisher | None) -> dict[str, Tensor]:
-    """Return the saliencies of weights, by the Fisher if the method needs it."""
-    return method(weights, **method.accepted(dict(fisher=fisher)))
+def score_weights(method: Method, weights: Mapping[str, Tensor], fisher: Fisher | None,
+                  moments: Mapping[str, SpaceMoments] | None = None) -> dict[str, Tensor]:
+    """Return the saliencies of weights, by the Fisher or by moments of what layers read if the method needs them."""
+    return method(weights, **method.accepted(dict(fisher=fisher, moments=moments)))

@@ -13,7 +13,7 @@ from mmreuse.errors import ConfigError, DataError, InfeasibleError
 from mmreuse.modularization import modularize_channels
 from mmreuse.modularization.structured.closed_head import balanced, solve_head
 from mmreuse.modularization.structured.moments import ClassMoments
-from mmreuse.modularization.structured.saliency import elimination_losses
+from mmreuse.pruning.channels.elimination import elimination_losses
 from mmreuse.pruning.channels.tabled_cost import TABLED_COSTS, TabledCost
 from mmreuse.utils.cost.complexity import count_macs
 
@@ -147,7 +147,7 @@ def test_what_others_say_too_costs_nothing_once():
     ({}, {}, ConfigError, 'there are no problems'),
     (dict(one=[1]), dict(target=0), ConfigError, 'target=0'),
     (dict(one=[1]), dict(cost='mac'), ConfigError, "'macs'"),
-    (dict(one=[1]), dict(saliency='woodfisher'), ConfigError, "saliency 'woodfisher' needs gradients"),
+    (dict(one=[1]), dict(saliency='woodfisher'), ConfigError, "saliency 'woodfisher' needs data of its own"),
     (dict(nine=[9]), {}, DataError, "problem 'nine': there are no images of 9")])
 def test_what_cannot_be_made(digits_net, problems, options, error, message):
     net, (images, labels), _ = digits_net

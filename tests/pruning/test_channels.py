@@ -16,6 +16,7 @@ from mmreuse.networks.resize import difference, resize
 from mmreuse.pruning import listed_weights, magnitude, narrow_to, prune_channels
 from mmreuse.pruning.channels import choice as channel_choice
 from mmreuse.pruning.channels.choice import channel_scores, choose_channels, prunable_spaces
+from mmreuse.pruning.channels.elimination import input_moments
 from mmreuse.pruning.channels.parts import predict_macs
 from mmreuse.utils.cost.complexity import count_macs, count_params
 from pruning.nets import make_loader, make_net
@@ -126,6 +127,50 @@ def test_fisher_and_reset():
     torch.testing.assert_close(pruned.bn1.running_mean, expected, rtol=1e-4, atol=1e-5)
 
 
+class Repetitive(nn.Module):
+    """Each channel within is there twice, the second time a little larger."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.head = nn.Conv2d(3, 12, 3), nn.Conv2d(12, 6, 3), nn.Linear(6, 4)
+        with torch.no_grad():
+            for own in (self.first.weight, self.first.bias):
+                own[:6] *= torch.arange(1, 7).view(6, *[1] * (own.dim() - 1))
+                own[6:] = 1.1 * own[:6]
+
+    def forward(self, x):
+        return self.head(self.second(self.first(x).relu()).mean((2, 3)))
+
+
+def test_elimination_takes_what_others_say_too_and_calibration_makes_up_for_it():
+    torch.manual_seed(0)
+    net, images = Repetitive().eval(), torch.randn(64, 3, 8, 8)
+    narrow = prune_channels(net, images[:1], 0.5, [images], 'elimination', cost='channels', spaces=['first'],
+                            renormalizers=[dict(type='calibrate', ridge=1e-9)])
+    assert narrow.first.out_channels == 6
+    torch.testing.assert_close(narrow(images), net(images), rtol=1e-3, atol=1e-3)
+    other = prune_channels(net, images[:1], 0.5, [images], cost='channels', spaces=['first'],
+                           renormalizers=[dict(type='calibrate', ridge=1e-9)])
+    assert (other(images) - net(images)).abs().max() > 0.01  # by magnitude, of some channels both go
+
+
+def test_elimination_judges_layers_that_are_called_as_functions_by_their_weights(caplog):
+    net = make_vit()
+    graph = trace(net, torch.zeros(1, 3, 8, 8))
+    moments = input_moments(graph, ['blocks.0.mlp.fc2'], [torch.randn(8, 3, 8, 8)])
+    assert not caplog.records and moments['blocks.0.mlp.fc2'].count == 8 * 5
+
+    class Called(Repetitive):
+        def forward(self, x):
+            x = self.first(x).relu()
+            x = nn.functional.conv2d(x, self.second.weight, self.second.bias)
+            return self.head(x.mean((2, 3)))
+
+    narrow = prune_channels(Called().eval(), torch.zeros(1, 3, 8, 8), 0.5, [torch.randn(16, 3, 8, 8)], 'elimination',
+                            cost='channels', spaces=['first'])
+    assert narrow.first.out_channels == 6 and 'what second reads cannot be seen' in caplog.text
+
+
 def test_any_cost_may_be_the_target():
     def weights(dense, pruned, inputs):
         return sum(p.numel() for p in pruned.parameters()) / sum(p.numel() for p in dense.parameters())
@@ -184,6 +229,7 @@ def test_spaces_whose_width_is_fixed_are_left(caplog):
     (dict(target=0.5, spaces=['conv7']), SpaceError, "'conv7'.*Nearest"),
     (dict(target=0.5, exclude=['fc7']), SpaceError, "'fc7'"),
     (dict(target=0.5, saliency='woodfisher'), ConfigError, 'labelled data'),
+    (dict(target=0.5, saliency='elimination'), ConfigError, 'needs images'),
     (dict(target=0.5, renormalizers=['reset']), ConfigError, 'loader'),
     (dict(target=0.5, loader=[], renormalizers=[lambda model, loader, ends: None]), ConfigError, 'ends'),
     (dict(target=0.5, cost='flops'), ConfigError, "no cost 'flops'"),

@@ -108,6 +108,7 @@ def test_a_pruned_net_is_pruned_further(saliency, update):
 
 
 @pytest.mark.parametrize('call, error, match', [
+    (dict(saliency='elimination'), ConfigError, 'judges channels'),
     (dict(sparsity=1.), ConfigError, r'\[0, 1\)'),
     (dict(scope='row'), ConfigError, 'scope'),
     (dict(update='exact'), ConfigError, 'joint'),

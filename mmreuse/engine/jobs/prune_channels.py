@@ -21,7 +21,7 @@ _BUDGET = tuple(each.name for each in fields(Budget))
 
 def _check(options: Mapping[str, Any]) -> None:
     Budget(**{key: options[key] for key in _BUDGET if key in options}).options()
-    check_saliency(options.get('saliency', 'magnitude'), fisher=options.get('fisher'))
+    check_saliency(options.get('saliency', 'magnitude'), fisher=options.get('fisher'), channels=True)
 
 
 def _other_choice(networks: Sequence[nn.Module], result: nn.Module, *, seed: int, saliency: MethodLike = 'magnitude',
@@ -42,8 +42,8 @@ def prune_channels(networks: Sequence[nn.Module], *, images: Iterable, labelled:
     budget = Budget(target, cost, max_latency, max_macs, max_params, max_bytes, engine, batch_size, threads,
                     cache).options()
     image = example(networks, images)
-    pruned = prune_model(networks[0], image, loader=labelled, saliency=saliency, multiple=multiple, minimum=minimum,
-                         relative=relative, spaces=spaces, exclude=exclude, fisher=fisher,
-                         renormalizers=renormalizers, **budget)
+    pruned = prune_model(networks[0], image, loader=images if labelled is None else labelled, saliency=saliency,
+                         multiple=multiple, minimum=minimum, relative=relative, spaces=spaces, exclude=exclude,
+                         fisher=fisher, renormalizers=renormalizers, **budget)
     logger.info('%s', compare_costs(networks[0], pruned, image, budget['cost']))
     return pruned

@@ -21,12 +21,13 @@ from mmreuse.modularization.structured.closed_head import (
 )
 from mmreuse.modularization.structured.moments import Profile, profile
 from mmreuse.modularization.structured.problem import Problem, ProblemClasses, atoms_of, problems_of
-from mmreuse.modularization.structured.saliency import per_mac, problem_scores, readers
+from mmreuse.modularization.structured.saliency import per_mac, problem_scores
 from mmreuse.modularization.structured.samples import Samples, predict
 from mmreuse.networks import Edit, open_network, record_change, record_of
 from mmreuse.networks.record import set_record
 from mmreuse.networks.references import Reference
 from mmreuse.pruning.channels.choice import channel_scores, choose_channels, prunable_spaces, resizable
+from mmreuse.pruning.channels.elimination import readers
 from mmreuse.pruning.channels.tabled_cost import TABLED_COSTS, TabledCost, candidate_widths, choose_within
 from mmreuse.pruning.channels.widths import cost_of
 from mmreuse.pruning.scoring import score_weights
@@ -69,9 +70,9 @@ class Recipe:
                               f'multiple={self.multiple} is at least 1, blocks={self.blocks} at least 0.')
         if isinstance(self.cost, str):
             refuse_other('cost', self.cost, TABLED_COSTS)
-        if self.saliency is not None and 'fisher' in find_method(SALIENCIES, self.saliency).needs:
-            raise ConfigError(f"saliency '{method_name(self.saliency)}' needs gradients. Take None, the moments of the "
-                              'problem, or one that goes by weights.')
+        if self.saliency is not None and find_method(SALIENCIES, self.saliency).needs:
+            raise ConfigError(f"saliency '{method_name(self.saliency)}' needs data of its own. Take None, the moments "
+                              'of the problem, or one that goes by weights.')
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from mmreuse.pruning.channels.choice import (
     prunable_spaces,
     resizable,
 )
+from mmreuse.pruning.channels.elimination import input_moments, readers
 from mmreuse.pruning.channels.tabled_cost import TABLED_COSTS, TabledCost, check_limit, choose_within
 from mmreuse.pruning.channels.widths import WidthChoice
 from mmreuse.pruning.fisher.fisher import Fisher
@@ -39,6 +40,19 @@ class Selection:
     cost: str | Cost | TabledCost
     choice: WidthChoice | None = None  # of a cost by table
     dense: float | None = None  # what the dense network costs, by the same table
+
+
+def _member_scores(graph: TracedModel, spaces: Sequence[str], method: Method, loader: Iterable | None,
+                   settings: Fisher | Mapping[str, Any] | None) -> dict[str, Tensor]:
+    """Return the saliency of every member of some spaces."""
+    weights = listed_weights(graph.model)
+    if 'moments' in method.needs:
+        layers = readers(graph, spaces)
+        scores = score_weights(method, {key: weights[key] for key in (f'{name}.weight' for name in layers)}, None,
+                               input_moments(graph, layers, loader))
+        return channel_scores(graph, spaces, scores, roles=('read',))
+    curvature = estimate_fisher(graph.model, loader, weights, find_masks(weights), settings)
+    return channel_scores(graph, spaces, score_weights(method, weights, curvature))
 
 
 def latency_share(dense: nn.Module, pruned: nn.Module, inputs: tuple) -> float:
@@ -74,8 +88,8 @@ def prune_channels(
         model: A trained network; left as it is.
         inputs: See :func:`select_channels`, as for what follows.
         target: Share of the dense network's cost, in (0, 1); None with ``limit``.
-        loader: Labelled data for a saliency that needs the Fisher, and images for renormalizers, see
-            :func:`mmreuse.statistics.data.batches`.
+        loader: Labelled data for a saliency that needs the Fisher; images for one that needs moments, and for
+            renormalizers, see :func:`mmreuse.statistics.data.batches`.
         saliency: Name, config or function of :data:`mmreuse.registry.SALIENCIES`.
         renormalizers: As for :func:`mmreuse.pruning.prune`, run one after the other. Goals are the statistics that the
             channels that are left have in the dense network.
@@ -158,7 +172,8 @@ def select_channels(
     """Choose the channels and heads that stay.
 
     The network is traced and its feature spaces proved first. A channel's saliency is the sum of those of all weights
-    of convolutions and linear layers that write, read or accompany it; a head's, of all that is in the head.
+    of convolutions and linear layers that write, read or accompany it, or only of those that read it where the saliency
+    is one of what layers read (``'elimination'``); a head's, of all that is in the head.
 
     With a limit, or a cost by table (``'params'``, ``'bytes'``, an engine's latency), widths are the optimum of an
     integer program, :func:`mmreuse.pruning.channels.widths.choose_widths`. Shares of ``'macs'``, ``'latency'`` and of
@@ -168,7 +183,7 @@ def select_channels(
         model: A trained network; left as it is.
         inputs: What it runs on, e.g. ``torch.zeros(1, 3, 32, 32)``; for a latency, the batch that is timed.
         target: Share of the dense network's cost, in (0, 1); None with ``limit``.
-        loader: Labelled batches for a saliency that needs the Fisher.
+        loader: Labelled batches for a saliency that needs the Fisher; images for one that needs moments.
         saliency: Name, config or function of :data:`mmreuse.registry.SALIENCIES`.
         cost: ``'macs'``, ``'params'``, ``'bytes'``, ``'latency'`` (of PyTorch, on ``inputs``); a function
             ``f(dense, pruned, inputs)`` that returns the share; or a table, such as
@@ -201,15 +216,13 @@ def select_channels(
     if limit is not None and not isinstance(cost, TabledCost):
         raise ConfigError(f'limit={limit} is of {", ".join(TABLED_COSTS)}, or of a mmreuse.deployment.LatencyCost, not '
                           f'of cost={method_name(cost)!r}. Give a target, a share.')
-    method, settings = check_saliency(saliency, fisher=fisher)
+    method, settings = check_saliency(saliency, fisher=fisher, channels=True)
     model = copy_permanent(model)
     graph = verified(model, inputs_for(model, inputs))
     chosen = prunable_spaces(graph, spaces, exclude)
     if spaces is None:
         chosen = resizable(graph, chosen)
-    weights = listed_weights(model)
-    curvature = estimate_fisher(model, loader, weights, find_masks(weights), settings)
-    scores = channel_scores(graph, chosen, score_weights(method, weights, curvature))
+    scores = _member_scores(graph, chosen, method, loader, settings)
     widths = dict(multiple=multiple, minimum=minimum)
     if isinstance(cost, TabledCost):
         maps, *found = choose_within(graph, scores, cost, target=target, limit=limit, relative=bool(relative), **widths)

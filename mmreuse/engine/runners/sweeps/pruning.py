@@ -144,7 +144,7 @@ class PruningSweep(SweepRunner):
     def _needs(self, method: dict[str, Any]) -> tuple[Method, dict[str, Any] | None]:
         """Return the saliency of a method, and how its Fisher is estimated if it needs one."""
         return check_saliency(method.get('saliency', 'magnitude'), method.get('scope', 'global'), method.get('update'),
-                             method.get('fisher'))
+                             method.get('fisher'), channels=self.stage == 'channels')
 
     def _check_budgets(self, available: int) -> None:
         wanted = {f"renormalizer '{name}'": method.options.get('samples') or 0
