@@ -57,7 +57,8 @@ def class_names(source: str) -> list[str]:
     names = [line if first.count(name) > 1 else name for name, line in zip(first, lines, strict=True)]
     doubtful = sorted({name for name in names if names.count(name) > 1 or not name})
     if doubtful:
-        raise DataError(f'{source}: the class names {doubtful} are empty or stand for several classes')
+        raise DataError(f'{source}: the class names {doubtful} are empty or stand for several classes. '
+                        'Give each class a name of its own.')
     return names
 
 

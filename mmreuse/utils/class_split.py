@@ -101,7 +101,7 @@ def _split_options(options: Mapping[str, int], *more: str) -> dict[str, int]:
             raise ConfigError(f"classes = {dict(options)}: '{key}' is missing. A part of a seeded split is "
                               'dict(num_classes=10, parts=2, part=0, seed=0).')
         if not isinstance(options[key], int) or options[key] < 0:
-            raise ConfigError(f'classes: {key} = {options[key]!r} is no whole number from 0.')
+            raise ConfigError(f'classes: {key} = {options[key]!r} is no whole number from 0. Give one.')
     return dict(options)
 
 

@@ -8,6 +8,7 @@ from mmengine.config import Config
 
 import mmreuse.engine.runners as runners
 from mmreuse.engine.runners.sweep import SweepRunner
+from mmreuse.errors import ConfigError
 from mmreuse.utils.files.io import read_json
 
 SWEEPS = [each for name in runners.__all__ if issubclass(each := getattr(runners, name), SweepRunner)]
@@ -35,3 +36,10 @@ def test_rows_become_one_table_and_figure(sweep, tmp_path, monkeypatch):
 def test_every_sweep_of_the_package_is_registered():
     files = {path.stem for path in Path(runners.__file__).parent.joinpath('sweeps').glob('*.py')}
     assert len(SWEEPS) == 8 and {each.__module__.rsplit('.', 1)[-1] for each in SWEEPS} == files - {'__init__', 'pairs'}
+
+
+def test_a_part_that_says_not_what_to_measure_is_refused(tmp_path):
+    cfg = Config(dict(work_dir=str(tmp_path), model=dict(), train_dataloader=dict(), test_dataloader=dict(),
+                      test_evaluator=dict(), pruning=dict(checkpoint='net.pth')))
+    with pytest.raises(ConfigError, match='pruning needs methods and sparsities, and says nothing of them'):
+        runners.PruningRunner(cfg).check()

@@ -112,6 +112,8 @@ def test_a_function_that_is_not_registered_gets_what_its_parameters_say():
 def test_what_only_a_run_can_give_is_no_option():
     with pytest.raises(ConfigError, match="saliency 'woodfisher' has no option 'fisher'. It has none."):
         find_method(SALIENCIES, dict(type='woodfisher', fisher=1))
+    with pytest.raises(ConfigError, match=r'saliency = 2 is none. Give its name, or dict.type=NAME'):
+        find_method(SALIENCIES, 2)
     assert find_method(SALIENCIES, 'magnitude').data_free and not find_method(SALIENCIES, 'woodfisher').data_free
 
 

@@ -268,7 +268,7 @@ class _Check:
             if 'by_epoch' not in value:
                 if self.partial:
                     return
-                raise ConfigError(f'{place}: add by_epoch=True or False, which says what training counts, or a type.')
+                raise ConfigError(f'{place}: what is counted is not said. Add by_epoch=True or False, or a type.')
             name = 'EpochBasedTrainLoop' if value['by_epoch'] else 'IterBasedTrainLoop'
         elif 'by_epoch' in value:
             raise ConfigError(f'{place}: give type or by_epoch, not both.')

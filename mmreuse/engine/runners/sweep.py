@@ -33,14 +33,15 @@ class SweepRunner(StageRunner):
     on where it was, and cells may be added to a finished one. It runs in one process: gradients, statistics, choices
     and tables are of all the data, not of a rank's share.
 
-    A subclass says which keys its part may have (:attr:`keys`), which columns tell the cells apart (:attr:`columns`),
-    and which of these hold names that the part explains (:attr:`named`, as ``dict(method='methods')``): a row counts
-    no longer once what its names mean has changed. Any other change of settings or inputs spoils all rows, but for
-    keys in :attr:`lists`, which only say what cells are wanted.
+    A subclass says which keys its part may have (:attr:`keys`) and which it must (:attr:`needed`), which columns tell
+    the cells apart (:attr:`columns`), and which of these hold names that the part explains (:attr:`named`, as
+    ``dict(method='methods')``): a row counts no longer once what its names mean has changed. Any other change of
+    settings or inputs spoils all rows, but for keys in :attr:`lists`, which only say what cells are wanted.
     """
 
     distributed = False
     keys: ClassVar[tuple[str, ...]]
+    needed: ClassVar[tuple[str, ...]] = ()
     columns: ClassVar[tuple[str, ...]]
     named: ClassVar[Mapping[str, str]] = {}
     lists: ClassVar[tuple[str, ...]] = ()
@@ -57,12 +58,16 @@ class SweepRunner(StageRunner):
         return plain(self.cfg[self.stage])
 
     def check(self) -> None:
-        """Check also that the part has no unknown keys, and that there are data to choose on if something is chosen."""
+        """Check also that the part has the keys it needs and no unknown ones, and that there are data to choose on."""
         if 'val_dataloader' in self.settings and self.cfg.get('val_dataloader') is None:
             raise ConfigError(f"{self.cfg.filename}: renormalizer '{self.choosers()[0]}' chooses on validation data, "
                               'and there is no val_dataloader. Add one, of images that are not tested on.')
         super().check()
         refuse_unknown(f'{self.cfg.filename}: {self.stage}', self.part, self.keys, 'key')
+        missing = [key for key in self.needed if not self.part.get(key)]
+        if missing:
+            raise ConfigError(f'{self.cfg.filename}: {self.stage} needs {" and ".join(missing)}, and says nothing of '
+                              f'{"them" if len(missing) > 1 else "it"}. Add what is to be measured.')
 
     @abstractmethod
     def draw(self) -> Figure:

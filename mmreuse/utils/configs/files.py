@@ -123,7 +123,7 @@ def _find_file(path: Path) -> None:
         raise ConfigError(f'{path}: there is no such file. '
                           + (f'Nearest: {", ".join(hint[:3])}.' if hint else 'Give the path of a config.'))
     if path.suffix not in (*_CODE, *_DATA):
-        raise ConfigError(f"{path}: configs end in {', '.join((*_CODE, *_DATA))}, not in '{path.suffix}'.")
+        raise ConfigError(f"{path}: is no config, whose names end in {', '.join((*_CODE, *_DATA))}. Name another file.")
 
 
 def _read_text(path: Path) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from mmreuse.errors import ConfigError
 from mmreuse.registry import Method, MethodRegistry
-from mmreuse.utils.names import nearest, refuse_unknown
+from mmreuse.utils.names import nearest, refuse_unknown, shown
 
 #: A name, ``dict(type=NAME, **options)``, a function, or a :class:`mmreuse.registry.Method`.
 MethodLike = str | Mapping | Callable
@@ -19,10 +19,12 @@ def find_method(registry: MethodRegistry, method: MethodLike) -> Method:
             is registered.
 
     Raises:
-        ConfigError: There is none of that name, or it has no such option.
+        ConfigError: There is none of that name, it has no such option, or it is no method at all.
     """
     if callable(method):
         return registry.method(method)
+    if not isinstance(method, str | Mapping):
+        raise ConfigError(f'{registry.name} = {shown(method)} is none. Give its name, or dict(type=NAME, ...).')
     cfg = dict(type=method) if isinstance(method, str) else dict(method)
     try:
         found = registry.build(cfg)

@@ -63,6 +63,7 @@ class ModularizationRunner(SweepRunner):
 
     stage = 'modularization'
     keys = ('targets', 'modules', 'scratch', 'samples')
+    needed = ('targets', 'modules')
     columns = ('target', 'method')
     named = {'target': 'targets'}
 
@@ -74,14 +75,12 @@ class ModularizationRunner(SweepRunner):
         return settings
 
     def check(self) -> None:
-        """Check also that there are targets, and all modules.
+        """Check also that all modules exist.
 
         Raises:
             ArtefactError: A module is missing.
         """
         super().check()
-        if not self.part.get('targets') or not self.part.get('modules'):
-            raise ConfigError(f'{self.cfg.filename}: modularization needs targets and modules.')
         if self.part.get('samples', 1) < 1:
             raise ConfigError(f'{self.cfg.filename}: modularization.samples = {self.part["samples"]} is below 1.')
         missing = [str(path) for name in self.part['targets'] for path in self._files(name).values()

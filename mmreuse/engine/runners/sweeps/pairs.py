@@ -15,6 +15,7 @@ from mmreuse.utils.files.io import file_hash
 class PairSweep(SweepRunner):
     """A sweep over ``pairs``, ``matchers`` and ``renormalizers``, each by names."""
 
+    needed = ('pairs', 'matchers')
     named = {'pair': 'pairs', 'matcher': 'matchers', 'renormalizer': 'renormalizers'}
 
     def recorded_settings(self) -> dict[str, Any]:
@@ -38,9 +39,6 @@ class PairSweep(SweepRunner):
             SpaceError: The architecture lacks the layers of a renormalizer; names them.
             ArtefactError: A checkpoint is missing or of another architecture.
         """
-        for key in ('pairs', 'matchers'):
-            if not self.part.get(key):
-                raise ConfigError(f'{self.cfg.filename}: {self.stage}.{key} names nothing to measure.')
         for name, pair in self.part['pairs'].items():
             if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) not in counts:
                 raise ConfigError(f"{self.cfg.filename}: {self.stage}.pairs['{name}'] = {pair}: {advice}")

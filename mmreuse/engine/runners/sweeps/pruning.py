@@ -52,6 +52,11 @@ class PruningSweep(SweepRunner):
         return 'method', self.level, 'seed', 'renormalizer'
 
     @property
+    def needed(self) -> tuple[str, ...]:
+        """Return the keys that say what is measured."""
+        return 'methods', self.levels
+
+    @property
     def lists(self) -> tuple[str, ...]:
         """Return the keys that only say which cells are wanted."""
         return self.levels, 'seeds'

@@ -41,6 +41,7 @@ class RobustnessRunner(SweepRunner):
 
     stage = 'robustness'
     keys = ('teacher', 'students', 'attacks', 'cache')
+    needed = ('teacher', 'students', 'attacks')
     columns = ('student', 'attack')
     named = {'student': 'students', 'attack': 'attacks'}
     lists = ('cache', )
@@ -63,15 +64,12 @@ class RobustnessRunner(SweepRunner):
         return dict(teacher=file_hash(checkpoint_path(self.part['teacher'])))
 
     def check(self) -> None:
-        """Check also that there are students and attacks.
+        """Check also that attacks and checkpoints exist.
 
         Raises:
             ArtefactError: A checkpoint is missing.
         """
         super().check()
-        missing = [key for key in ('teacher', 'students', 'attacks') if not self.part.get(key)]
-        if missing:
-            raise ConfigError(f'{self.cfg.filename}: robustness needs {" and ".join(missing)}.')
         for attack in self.part['attacks'].values():
             find_attack(attack)
         for name in self.part['students']:
