@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from mmreuse.errors import SpaceError
+from mmreuse.errors import DataError, SpaceError
 from mmreuse.graph import copy_model
 from mmreuse.registry import LAYERS
 from mmreuse.renormalization.affine import Affine
@@ -50,7 +50,8 @@ def fold_affine(model: nn.Module, places: Sequence[Place], affines: Mapping[str,
 
     Raises:
         SpaceError: A weight is shared, computed from others, or not what scales the output. The network is then
-            unchanged.
+            unchanged, as it is in the next case.
+        DataError: A weight, or an affine map, is not finite.
     """
     modules = dict(model.named_modules())
     folded = [place for place in places if place.sequence is None]
@@ -94,6 +95,9 @@ def _prove(layer: nn.Module, affine: Affine, place: Place) -> None:
     probe = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     affine = Affine(affine.gain.cpu(), affine.shift.cpu())
     wanted = affine(twin(probe), place.dim)
+    if not wanted.isfinite().all():
+        raise DataError(f"the weights of '{place.module}', or what corrects its output, are not finite (NaN or "
+                        'infinity). Load weights that were saved whole, or train with a smaller rate.')
     _fold(twin, affine)
     if not torch.allclose(twin(probe), wanted, rtol=1e-6, atol=1e-6 * float(wanted.abs().max())):
         raise SpaceError(f"the output of '{place.module}' ({type(layer).__name__}) does not scale with its weight; "

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from mmengine.runner.runner import _SlicedDataset
 from PIL import Image
 from torch.utils.data import DataLoader
 
@@ -155,6 +156,10 @@ def test_labels_of_a_run_fit_classes_and_head(root, tmp_path_factory):
         check_data(run_of(root, other, 4))
     with pytest.raises(DataError, match='labels .* are 0 to 2, and model.head.num_classes = 2 stands for 0 to 1'):
         check_data(run_of(root, root, 2))
+    run = run_of(root, root, 3)
+    run.val_loop.dataloader.dataset = _SlicedDataset(run.val_loop.dataloader.dataset, 1000)
+    with pytest.raises(DataError, match='val_dataloader.num_batch_per_epoch asks for 1000 images, and there are '):
+        check_data(run)
 
 
 def test_an_error_of_a_worker_is_said_in_a_line(root):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmreuse.errors import ConfigError, SpaceError
+from mmreuse.errors import ConfigError, DataError, SpaceError
 from mmreuse.graph import Permute, trace, transform
 from mmreuse.renormalization import closed_form_repair, matched, measure_ends, measure_together, output_orders, repair
 
@@ -110,3 +110,13 @@ def test_errors_leave_the_network_unchanged():
     with pytest.raises(SpaceError, match="no layer '0'"):
         closed_form_repair(net, [x], ends=[net, make('resnet')])
     assert same(before, state(net))
+
+
+def test_a_network_whose_weights_are_not_finite_is_refused_and_left_as_it_is():
+    ends = [linear(0), linear(1)]
+    net = average(*ends, .5)
+    net[1].weight.data[0, 0] = float('nan')
+    before = state(net)
+    with pytest.raises(DataError, match="weights of '1', .* are not finite"):
+        closed_form_repair(net, [gaussian()], ends=ends, layers=['0', '1'])
+    assert all(torch.equal(value.nan_to_num(), before[name].nan_to_num()) for name, value in net.state_dict().items())

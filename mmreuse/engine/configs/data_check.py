@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 from mmengine.runner import Runner
+from mmengine.runner.runner import _SlicedDataset
 
 from mmreuse.engine.unwrap_model import model_of
 from mmreuse.errors import DataError
@@ -15,10 +16,15 @@ def check_data(runner: Runner) -> None:
     """Build all data sets of a run, also those that are read last, and hold them against each other and the model.
 
     Raises:
-        DataError: Two splits have other classes, or a label is none that the model's head knows.
+        DataError: A split has fewer images than are asked for, two splits have other classes, or a label is none that
+            the model's head knows.
     """
     loops = {split: getattr(runner, f'{split}_loop') for split in _SPLITS}
     datasets = {split: loop.dataloader.dataset for split, loop in loops.items() if loop is not None}
+    for split, dataset in datasets.items():
+        if isinstance(dataset, _SlicedDataset) and len(dataset) > len(dataset._dataset):
+            raise DataError(f'{split}_dataloader.num_batch_per_epoch asks for {len(dataset)} images, and there are '
+                            f'{len(dataset._dataset)}. Ask for fewer batches, or leave it out to take all images.')
     known = {split: classes_of(dataset) for split, dataset in datasets.items()}
     for split, classes in known.items():
         if split != 'train' and classes is not None and known.get('train') is not None:
