@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from unittest.mock import patch
 
-from bad_data import png_bomb
+from bad_data import png_bomb, write_images
 from cases import Case
 from mutations import misspelt
 from trial import ROOT, tool
@@ -85,6 +85,7 @@ def furnish(workspace: Workspace, folder: Path) -> None:
     (folder / 'image.png').write_bytes(png_bomb())
     (folder / 'broken.json').write_text('{"a": ')
     (folder / 'a folder').mkdir()
+    write_images(folder / 'photos', random.Random(0))
 
 
 def arguments_with(parser: argparse.ArgumentParser) -> list[argparse.Action]:
@@ -100,17 +101,26 @@ def arguments_with(parser: argparse.ArgumentParser) -> list[argparse.Action]:
 
 
 def draw_arguments(parser: argparse.ArgumentParser, workspace: Workspace, draw: random.Random, folder: Path,
-                   fixed: Mapping[str, str] = MappingProxyType({})) -> list[str]:
-    """Return arguments for a parser; ``fixed`` are given, by destination, and only what is needed beside them."""
+                   fixed: Mapping[str, str] = MappingProxyType({}), others: float = 0.25) -> list[str]:
+    """Return arguments for a parser.
+
+    Args:
+        parser: Knows them.
+        workspace: Has configs.
+        draw: Of which, and of values.
+        folder: Has files; see :func:`furnish`.
+        fixed: Values by destination, which are given.
+        others: How often one is given that may be left out.
+    """
     found: list[str] = []
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             fitting = [name for name, sub in action.choices.items()
                        if not fixed or {each.dest for each in sub._actions} & set(fixed)]
             chosen = draw.choice(fitting or list(action.choices))
-            found += [chosen, *draw_arguments(action.choices[chosen], workspace, draw, folder, fixed)]
+            found += [chosen, *draw_arguments(action.choices[chosen], workspace, draw, folder, fixed, others)]
         elif action.dest in fixed or not isinstance(action, argparse._HelpAction) and (
-                action.required or not action.option_strings or not fixed and draw.random() < 0.25):
+                action.required or not action.option_strings or draw.random() < others):
             flag = [draw.choice(action.option_strings)] if action.option_strings else []
             found += [*flag, *(fixed.get(action.dest) or _value(action, workspace, draw, folder)
                                for _ in range(_count(action, draw)))]
@@ -127,6 +137,8 @@ def _value(action: argparse.Action, workspace: Workspace, draw: random.Random, f
     name = f'{action.dest} {action.metavar}'.lower()
     if action.choices is not None:
         return draw.choice([*map(str, action.choices)] * 4 + ['x', ''])
+    if action.dest == 'job':
+        return draw.choice(('prune_channels', 'renormalize', 'merge', 'x'))
     if isinstance(action, OptionAction):
         return draw.choice(_PAIRS)
     if action.type in (int, float) or isinstance(action, InputSizeAction):
@@ -141,7 +153,7 @@ def _value(action: argparse.Action, workspace: Workspace, draw: random.Random, f
         return draw.choice([*own, '/proc/nowhere', str(folder), ''])
     return draw.choice([str(folder / each) for each in (
         'network0.safetensors', 'network1.safetensors', 'network0.safetensors', 'epoch_1.pth', 'epoch_1.pth',
-        'empty.pth', 'vectors.csv', 'names.txt', 'image.png', 'broken.json', 'a folder', 'missing.pth',
+        'empty.pth', 'vectors.csv', 'names.txt', 'image.png', 'broken.json', 'a folder', 'photos', 'missing.pth',
         'missing.safetensors')] + [
         '', 'x', '3', 'permute', 'resnet', '/dev/null', 'é\udcff', 'result://configs/quickstart/resnet_digits.py',
         'timm:resnet18', 'a=b'])

@@ -31,7 +31,7 @@ def bad_folder(workspace: Workspace, draw: random.Random, folder: Path) -> Case:
     kind = draw.choice(('CustomDataset', 'InMemoryImageFolder'))
     skip = draw.random() < 0.3
     for split in ('train', 'val', 'test'):
-        _write_images(root / split, draw)
+        write_images(root / split, draw)
     values = _folder_config(workspace, root, kind, skip)
     file = folder / 'folder_digits.py'
     write_config(file, values)
@@ -50,7 +50,8 @@ def bad_file(workspace: Workspace, draw: random.Random, folder: Path) -> Case:
     return Case(f'{name}: {what}', lambda: bool(read(file)) and None, files=[name])
 
 
-def _write_images(folder: Path, draw: random.Random) -> None:
+def write_images(folder: Path, draw: random.Random) -> None:
+    """Write three images of noise of each of ten classes."""
     for number in range(10):
         (folder / f'class{number}').mkdir(parents=True)
         for image in range(3):

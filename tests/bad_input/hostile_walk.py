@@ -17,7 +17,7 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -37,6 +37,9 @@ _PER_BYTE = 20
 _PATHS = re.compile(r'PathLike|\bPath\b')
 _NAMES = ('path', 'file', 'source', 'of', 'config', 'checkpoint', 'reference', 'name')
 _WRITES = re.compile(r'^(write|save|atomic|remove|flush|sole|append|class_folders|files_below|hash_folder)')
+#: What a tool may be given beside a file: so many tries, the second half with options that may be left out.
+_DRAWS = 8
+_MISSING = 'is-not-there.pth'
 #: Values of a config that name a file.
 _FILE = re.compile(r'\.(pth|pkl|safetensors|npz|npy|csv|json|ya?ml|txt|onnx|whl|gz)$|^result://')
 
@@ -83,8 +86,27 @@ def faults(ending: Ending, file: Path, mark: Path) -> Iterator[str]:
         yield f'takes {ending.memory / 2 ** 20:.0f} MB'
 
 
-def calls(workspace: Workspace | None, files: dict[str, Path], folder: Path, share: float,
-          read: float) -> Iterator[tuple[str, str, Path, Callable[[], Any]]]:
+def fitting(workspace: Workspace, folder: Path) -> dict[tuple[str, str], int | None]:
+    """Return by tool and argument a seed of other arguments with which the tool comes to look at this one.
+
+    It does if it says that a file is missing, or ends in a result; None where none of :data:`_DRAWS` does.
+    """
+    found = {}
+    for name in tools():
+        for place in sorted({each.dest for each in arguments_with(parser_of(name))}):
+            found[name, place] = next((seed for seed in range(_DRAWS) if _comes_to(
+                trial(partial(_run_tool, workspace, name, place, folder / _MISSING, folder, seed),
+                      workspace.folder))), None)
+    return found
+
+
+def _comes_to(ending: Ending) -> bool:
+    return ending.kind == 'result' or ending.kind in ('refused', 'usage') and _MISSING in (
+        ending.message + ending.output)
+
+
+def calls(workspace: Workspace | None, files: dict[str, Path], folder: Path, share: float, read: float,
+          seeds: Mapping[tuple[str, str], int | None]) -> Iterator[tuple[str, str, Path, Callable[[], Any]]]:
     """Yield entry point, kind of file, file, and the call that hands it in."""
     draw = random.Random(0)
     for place, function in readers().items():
@@ -93,11 +115,11 @@ def calls(workspace: Workspace | None, files: dict[str, Path], folder: Path, sha
                 yield place, kind, file, partial(_read, function, file)
     if workspace is None:
         return
-    for name in tools():
-        for place in sorted({each.dest for each in arguments_with(parser_of(name))}):
-            for kind, file in files.items():
-                if draw.random() < share:
-                    yield f'tools/{name} {place}', kind, file, partial(_run_tool, workspace, name, place, file, folder)
+    for (name, place), seed in seeds.items():
+        for kind, file in files.items() if seed is not None else ():
+            if draw.random() < share:
+                yield f'tools/{name} {place}', kind, file, partial(
+                    _run_tool, workspace, name, place, file, folder, seed)
     for path in (*SOURCES, *DERIVED):
         values = trial(partial(workspace.config, path), workspace.folder).value
         for place in [each for each in places(values) if isinstance(at(values, each), str)
@@ -108,19 +130,24 @@ def calls(workspace: Workspace | None, files: dict[str, Path], folder: Path, sha
                         _run_config, workspace, path, values, place, file, folder)
 
 
+def _kind(place: str) -> str:
+    return next((kind for kind in ('tools', 'configs') if place.startswith(f'{kind}/')), 'functions')
+
+
 def _read(function: Callable, file: Path) -> None:
     hint = next(iter(get_type_hints(function).values()))
     function(str(file) if hint is str else file)
 
 
-def _run_tool(workspace: Workspace, name: str, place: str, file: Path, folder: Path) -> None:
+def _run_tool(workspace: Workspace, name: str, place: str, file: Path, folder: Path, seed: int) -> None:
     own = folder / 'run'
     shutil.rmtree(own, ignore_errors=True)
     own.mkdir()
     furnish(workspace, own)
     os.environ['MMREUSE_DATA_ROOT'] = str(own)
     os.chdir(own)
-    tool(name, *draw_arguments(parser_of(name), workspace, random.Random(0), own, {place: str(file)}))
+    others = 0. if seed < _DRAWS / 2 else 0.25
+    tool(name, *draw_arguments(parser_of(name), workspace, random.Random(seed), own, {place: str(file)}, others))
 
 
 def _run_config(workspace: Workspace, path: str, values: dict, place: tuple, file: Path, folder: Path) -> None:
@@ -162,7 +189,8 @@ def walk(workspace: Workspace | None, folder: Path, share: float, read: float = 
     files = hostile_files(folder / 'files', mark)
     wrong, endings, most = [], Counter(), 0
     entries = set()
-    for place, kind, file, call in calls(workspace, files, folder, share, read):
+    seeds = fitting(workspace, folder) if workspace else {}
+    for place, kind, file, call in calls(workspace, files, folder, share, read, seeds):
         entries.add(place)
         ending = trial(call, folder if workspace is None else workspace.folder)
         endings[ending.kind] += 1
@@ -170,8 +198,8 @@ def walk(workspace: Workspace | None, folder: Path, share: float, read: float = 
         for fault in faults(ending, file, mark):
             wrong.append(dict(place=place, file=kind, fault=fault))
             print(wrong[-1], flush=True)
-    return dict(files=len(files), entries=len(entries),
-                readers=sorted(each for each in entries if each.startswith('mmreuse.')),
+    return dict(files=len(files), entries=dict(Counter(_kind(each) for each in entries)),
+                never_looked_at=[f'{name} {place}' for (name, place), seed in seeds.items() if seed is None],
                 calls=sum(endings.values()), endings=dict(endings), most_memory_mb=round(most / 2 ** 20), faults=wrong)
 
 
