@@ -6,7 +6,8 @@ r"""Prune networks to shares of their measured latency, and set Torch-Pruning on
     python benchmarks/latency_budget.py vgg11 --weights work_dirs/vgg11-bn_8-epochs_cifar10-jpeg/epoch_8.pth \
         --out vgg11-bn.json
 
-Widths are those of the integer program under milliseconds of ONNX Runtime, one thread. Rows have what was predicted and
+Widths are those of the integer program under milliseconds of ONNX Runtime, one thread, by the saliency 'elimination' on
+the images that calibrate; of random weights, by magnitudes. Rows have what was predicted and
 what is measured, in turns with the original, and the accuracy as pruned, calibrated on some images without labels, and
 distilled from the original on some more. Torch-Pruning's default importance removes the same share of every layer,
 the smallest that keeps within the budget when measured, in steps of a twentieth; it is distilled alike. Nothing is
@@ -51,7 +52,8 @@ def ours(net: nn.Module, image: Tensor, share: float, batch: int, loader: DataLo
          args: argparse.Namespace) -> dict:
     """Widths by the program; the network, pruned and calibrated, and what was predicted."""
     cost = LatencyCost(batch_size=batch, cache=args.cache)
-    selection = select_channels(net, image, share, cost=cost, multiple=args.multiple)
+    saliency = dict(loader=loader, saliency='elimination') if args.net != UNTRAINED else {}
+    selection = select_channels(net, image, share, cost=cost, multiple=args.multiple, **saliency)
     pruned = transform(selection.graph, selection.maps)
     found = dict(pruned=pruned, predicted_ms=round(selection.choice.cost, 4),
                  predicted_dense_ms=round(selection.dense, 4), widths=selection.choice.widths)
