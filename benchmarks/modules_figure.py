@@ -1,4 +1,4 @@
-"""Figure of ``modules.py`` and ``fast_modules.py``: mean accuracy of ten binary problems against speed.
+"""Figure of ``modules.py``, if there are results of it, and ``fast_modules.py``: mean accuracy of ten binary problems against speed.
 
     python benchmarks/modules_figure.py --network resnet20
 """
@@ -18,15 +18,15 @@ def main() -> None:
     parser.add_argument('--network', default='resnet20')
     parser.add_argument('--out', type=Path, help='by default beside the results')
     args = parser.parse_args()
-    closed, fast = (json.loads((RESULTS / f'{name}_{args.network}.json').read_text()) for name in
-                    ('modules', 'fast_modules'))
+    closed, fast = (json.loads(path.read_text()) if path.exists() else {} for path in (
+        RESULTS / f'{name}_{args.network}.json' for name in ('modules', 'fast_modules')))
     speed = {name: row['times as fast, batch 1'] for name, row in (closed | fast['latency']).items()}
     axes = Figure(figsize=(6, 4), layout='constrained').add_subplot(xlabel='times as fast on ONNX Runtime, one image',
                                                                     ylabel='mean recall of ten problems, %')
     for name, row in closed.items():
         point(axes, name, speed[name], row, 'o')
     for name, row in fast.items():
-        if name != 'latency' and name not in closed:
+        if name != 'latency' and name not in closed and 'mean' in row:
             small = 'small, int8' if name.endswith('int8') else 'small'
             point(axes, name, speed[small] if row.get('macs', 0) < 1 else 1, row, 's')
     axes.axhline(binary(fast['head only']) - 0.5, color='grey', linestyle=':', label='head only, less half a point')
