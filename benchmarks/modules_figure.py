@@ -1,4 +1,4 @@
-"""Figure of ``modules.py``, if there are results of it, and ``fast_modules.py``: mean accuracy of ten binary problems against speed.
+"""Figure of ``modules.py``, where it was run, and ``fast_modules.py``: accuracy of ten binary problems against speed.
 
     python benchmarks/modules_figure.py --network resnet20
 """
