@@ -68,7 +68,7 @@ def add_matcher(parser: ArgumentParser, default: Mapping[str, Any] | None = None
 
 def run_tool(run: Callable[[Namespace], None], args: Namespace) -> None:
     """Run a tool; what goes wrong on purpose ends in one message, and a signal in one line that says how to go on."""
-    with signals_end_runs(_goes_on(args)):
+    with signals_end_runs(_goes_on(args), waits=getattr(args, 'launcher', 'none') != 'none'):
         from mmreuse.engine.launch import leave_process_group, reported_errors
         with reported_errors():
             run(args)

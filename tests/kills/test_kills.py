@@ -1,4 +1,5 @@
 """A few ends of runs, and of their processes; ``kills.py`` is the long form."""
+import ctypes
 import os
 import signal
 import time
@@ -8,6 +9,7 @@ from kills import SIGNALS, Harness
 from kinds import KINDS
 from processes import be_ready, fork, left_over, wait_for
 
+from mmreuse.utils.processes import interruption
 from mmreuse.utils.processes.forked import forked
 from mmreuse.utils.processes.interruption import signals_end_runs
 
@@ -51,3 +53,21 @@ def test_forks_end_with_the_process_that_made_them(number, status, tmp_path):
     os.kill(process, number)
     assert wait_for(process, 20) == status, (tmp_path / 'said').read_text()
     assert not left_over(process, 10)
+
+
+def wait_in_a_library() -> None:
+    """As a process waits for another one that stands still: nothing in Python runs, no signal ends it."""
+    interruption.PATIENCE = 0.5
+    with signals_end_runs('the same', waits=True):
+        lock = ctypes.create_string_buffer(64)  # zeros are a mutex that nobody has
+        for _ in range(2):
+            ctypes.CDLL(None).pthread_mutex_lock(lock)
+
+
+def test_a_signal_that_comes_in_a_wait_for_other_processes_ends_the_run(tmp_path):
+    be_ready()
+    process = fork(wait_in_a_library, tmp_path, tmp_path / 'said')
+    assert wait_for(process, 1) is None
+    os.kill(process, signal.SIGTERM)
+    assert wait_for(process, 20) == 143
+    assert 'SIGTERM: ended in a wait for other processes; ' in (tmp_path / 'said').read_text()

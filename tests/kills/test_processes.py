@@ -157,6 +157,24 @@ def test_a_process_that_dies_ends_the_others(group):
 
 
 @pytest.mark.slow
+def test_a_process_that_waits_for_one_that_stands_still_answers_a_signal(group):
+    processes = group.start([*TRAINING, '--cfg-options', 'train_cfg.max_epochs=1000'], 2)
+    until = time.monotonic() + 120
+    while not list((group.folder / RUNS).rglob('epoch_1.pth')) and time.monotonic() < until:
+        time.sleep(0.05)
+    os.kill(processes[1], signal.SIGSTOP)
+    time.sleep(2)  # the next iteration of the other does not end
+    os.kill(processes[0], signal.SIGTERM)
+    try:
+        status = wait_for(processes[0], 60)
+        said = group.log(0).read_text()
+        assert status == 143 and 'SIGTERM: ended in a wait for other processes' in said, said[-3000:]
+    finally:
+        os.kill(processes[1], signal.SIGKILL)
+        wait_for(processes[1], 10)
+
+
+@pytest.mark.slow
 def test_a_rank_of_torchrun_that_dies_ends_the_job(group):
     shutil.rmtree(group.folder / RUNS, ignore_errors=True)
     words = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2', *TRAINING[:2],

@@ -5,11 +5,15 @@ Without torch, so that a signal that comes while torch is imported is answered, 
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+#: Seconds after which a signal is answered that has come while the process waits for others.
+PATIENCE = 20
 
 
 class Interrupted(KeyboardInterrupt):
@@ -39,14 +43,17 @@ class _State:
     seen: bool = False
     pending: int | None = None  # a signal that waits for the end of such a block
     raised: Interrupted | None = None
+    answered: float = 0.  # when the handler ran last
 
 
 @contextmanager
-def signals_end_runs(command: str = 'the same command') -> Iterator[None]:
+def signals_end_runs(command: str = 'the same command', waits: bool = False) -> Iterator[None]:
     """Let SIGINT and SIGTERM end the process with one line and the status 128 and the signal's number.
 
     Args:
         command: What goes on from where the run is then.
+        waits: Whether it may wait for other processes, within a library that knows of no signals: then one that is
+            not answered for :data:`PATIENCE` seconds ends it as well.
 
     Raises:
         SystemExit: A signal came.
@@ -54,7 +61,8 @@ def signals_end_runs(command: str = 'the same command') -> Iterator[None]:
     before = {number: signal.signal(number, _handle) for number in _SIGNALS}
     _State.process, _State.command = os.getpid(), command
     try:
-        yield
+        with _watched() if waits else nullcontext():
+            yield
     except BaseException:
         # What else comes is the work of who has caught it: mmengine, for one, makes a SyntaxError of all.
         if _State.raised is None:
@@ -104,9 +112,41 @@ def requested() -> int | None:
     return number or None
 
 
+@contextmanager
+def _watched() -> Iterator[None]:
+    """Let a thread see signals that Python cannot answer, for its main thread is in a library."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    watcher = threading.Thread(target=_watch, args=(reading,), daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(-1)
+        os.close(writing)
+
+
+def _watch(reading: int) -> None:
+    while byte := os.read(reading, 1):
+        number, came = byte[0], time.monotonic()
+        if number not in _SIGNALS:
+            continue
+        time.sleep(PATIENCE)
+        if _State.process == os.getpid() and _State.answered < came - 1:
+            os.write(2, f'{Interrupted(number, "in a wait for other processes")}\n'.encode())
+            os._exit(128 + number)
+    os.close(reading)
+
+
+# The signals of workers are none of the process that made them.
+os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
+
+
 def _handle(number: int, frame: FrameType | None) -> None:
     if os.getpid() != _State.process:
         return
+    _State.answered = time.monotonic()
     again, _State.seen = _State.seen, True
     if _State.waiting and not again:
         _State.pending = number
