@@ -15,10 +15,11 @@ import tempfile
 import time
 from argparse import ArgumentParser
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from artefacts import contents, damaged, difference
 from kinds import KINDS, RUNS, SOURCES, make_sources, prepare
@@ -170,13 +171,24 @@ def run(harness: Harness, kind: str, kills: int, seed: int) -> list[End]:
     return ends
 
 
-def summary(kind: str, length: float, ends: Sequence[End]) -> dict[str, object]:
+def summary(kind: str, length: float, seed: int, ends: Sequence[End]) -> dict[str, Any]:
     """Count ends and problems of a kind."""
     signals = Counter(end.signal for end in ends)
     problems = Counter(problem for end in ends for problem in {each.split(':')[0] for each in end.problems})
-    return dict(kind=kind, seconds=round(length, 1), **{number.name: signals[number.name] for number in SIGNALS},
+    return dict(kind=kind, seeds=[seed], seconds=round(length, 1),
+                **{number.name: signals[number.name] for number in SIGNALS},
                 finished=sum(end.status == 0 for end in ends), slowest_end=max(end.seconds for end in ends),
                 problems=dict(problems))
+
+
+def together(known: Mapping[str, Any] | None, new: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the counts of a kind's ends with those of other seeds that are known."""
+    if known is None or set(new['seeds']) & set(known['seeds']):
+        return dict(new)
+    counts = [*(number.name for number in SIGNALS), 'finished', 'seeds']
+    problems = Counter(known['problems']) + Counter(new['problems'])
+    return {**new, **{key: known[key] + new[key] for key in counts}, 'problems': dict(problems),
+            'slowest_end': max(known['slowest_end'], new['slowest_end'])}
 
 
 def main() -> None:
@@ -185,20 +197,22 @@ def main() -> None:
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--kinds', nargs='+', choices=KINDS, default=list(KINDS), metavar='KIND',
                         help=f'default: all, {", ".join(KINDS)}')
-    parser.add_argument('--out', type=Path, help='gets a row for each kind, as JSON; rows of other kinds stay')
+    parser.add_argument('--out', type=Path, help='gets a row for each kind, as JSON; other kinds stay, and other '
+                        'seeds count with it')
     args = parser.parse_args()
     found = []
     with harness() as runs:
         for kind in args.kinds:
             ends = run(runs, kind, args.kills, args.seed)
-            row = summary(kind, runs.length[kind], ends)
+            row = summary(kind, runs.length[kind], args.seed, ends)
             found += ends
             print(row, flush=True)
             if args.out:
                 known = read_json(args.out)['rows'] if args.out.is_file() else []
-                rows = {each['kind']: each for each in [*known, row]}
+                rows = {each['kind']: each for each in known}
+                rows[kind] = together(rows.get(kind), row)
                 write_json(args.out, dict(
-                    command=f'python tests/kills/kills.py --kills {args.kills} --seed {args.seed}',
+                    command=f'python tests/kills/kills.py --kills {args.kills} --seed SEED --out {args.out}',
                     rows=[rows[each] for each in KINDS if each in rows]))
     if any(end.problems for end in found):
         sys.exit('There are problems, see above.')
