@@ -16,7 +16,7 @@ from mmreuse.networks.resize import difference, resize
 from mmreuse.pruning import listed_weights, magnitude, narrow_to, prune_channels
 from mmreuse.pruning.channels import choice as channel_choice
 from mmreuse.pruning.channels.choice import channel_scores, choose_channels, prunable_spaces
-from mmreuse.pruning.channels.elimination import input_moments
+from mmreuse.pruning.channels.elimination import elimination_losses, input_moments
 from mmreuse.pruning.channels.parts import predict_macs
 from mmreuse.utils.cost.complexity import count_macs, count_params
 from pruning.nets import make_loader, make_net
@@ -152,6 +152,14 @@ def test_elimination_takes_what_others_say_too_and_calibration_makes_up_for_it()
     other = prune_channels(net, images[:1], 0.5, [images], cost='channels', spaces=['first'],
                            renormalizers=[dict(type='calibrate', ridge=1e-9)])
     assert (other(images) - net(images)).abs().max() > 0.01  # by magnitude, of some channels both go
+
+
+def test_elimination_of_inputs_that_are_constant_ends():
+    """Their covariance is rounding alone, and not even positive."""
+    noise = torch.randn(8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 1e-12
+    covariance = (noise + noise.T).fill_diagonal_(0)
+    losses = elimination_losses(torch.ones(3, 8, dtype=torch.float64), covariance)
+    assert losses.isfinite().all() and losses.min() > 0
 
 
 def test_elimination_judges_layers_that_are_called_as_functions_by_their_weights(caplog):

@@ -55,12 +55,11 @@ def elimination_losses(weight: Tensor, covariance: Tensor) -> Tensor:
     Returns:
         Tensor: (i,) shares of the variance of y, rising in the order in which inputs go.
     """
-    damping = _DAMPING * covariance.diagonal().mean().clamp(min=1e-12)
-    inverse = torch.linalg.inv(covariance + damping * torch.eye(len(covariance)).to(covariance))
+    inverse = _inverse(covariance, float(_DAMPING * covariance.diagonal().mean().clamp(min=1e-12)))
     total = ((weight @ covariance) * weight).sum().clamp(min=1e-300)
     weight, losses, highest = weight.clone(), torch.zeros(len(covariance), dtype=weight.dtype), 0.
     left = torch.ones(len(covariance), dtype=torch.bool)
-    while bool(left.any()):
+    for _ in covariance:
         own = inverse.diagonal().clamp(min=1e-300)
         costs = torch.where(left, weight.square().sum(0) / own, torch.inf)
         gone = int(costs.argmin())
@@ -71,6 +70,12 @@ def elimination_losses(weight: Tensor, covariance: Tensor) -> Tensor:
         inverse -= torch.outer(inverse[:, gone], row)
         left[gone] = False
     return losses / total
+
+
+def _inverse(covariance: Tensor, damping: float) -> Tensor:
+    """Invert a damped covariance. That of features that are constant is rounding alone, and takes more damping."""
+    factor, indefinite = torch.linalg.cholesky_ex(covariance + damping * torch.eye(len(covariance)).to(covariance))
+    return _inverse(covariance, 10 * damping) if indefinite else torch.cholesky_inverse(factor)
 
 
 def readers(graph: TracedModel, spaces: Sequence[str]) -> list[str]:
