@@ -36,8 +36,13 @@ class ToolParser(ArgumentParser):
 
     def parse_known_args(self, args: Sequence[str] | None = None,
                          namespace: Namespace | None = None) -> tuple[Namespace, list[str]]:
-        """Parse, with former spellings replaced."""
+        """Parse, with former spellings replaced; refuse names of files that no log could hold."""
         given = sys.argv[1:] if args is None else args
+        for each in given:
+            try:
+                each.encode()
+            except UnicodeEncodeError:
+                self.error(f'{each!r} is not in UTF-8. Rename the file.')
         return super().parse_known_args([self.aliases.get(each, each) for each in given], namespace)
 
 

@@ -56,7 +56,7 @@ class TargetProblem:
             raise DataError(f'{type(self).__name__}: {type(self.dataset).__name__} holds no samples.')
         return labels
 
-    def _class_id(self, known: int | str) -> int:
+    def _class_id(self, known: int | str, key: str = 'classes') -> int:
         """Id of a class of the data set.
 
         Raises:
@@ -65,10 +65,11 @@ class TargetProblem:
         if isinstance(known, str) and known in self.names:
             return self.names.index(known)
         if isinstance(known, str):
-            raise ConfigError(f"{type(self).__name__}: there is no class '{known}'. {nearest(known, self.names)}")
+            raise ConfigError(f"{type(self).__name__}: {key}: there is no class '{known}'. "
+                              f'{nearest(known, self.names)}')
         if known < 0 or self.names and known >= len(self.names):
             limit = f'0 to {len(self.names) - 1}' if self.names else 'from 0'
-            raise ConfigError(f'{type(self).__name__}: class {known} is out of range, classes are {limit}.')
+            raise ConfigError(f'{type(self).__name__}: {key}: class {known} is out of range, classes are {limit}.')
         return int(known)
 
     def _name(self, label: int) -> str:
@@ -95,7 +96,7 @@ class BinaryProblem(TargetProblem):
 
     def __init__(self, dataset: Any, target: int | str, seed: int = 0, compat: bool = False) -> None:
         super().__init__(dataset)
-        label = self._class_id(target)
+        label = self._class_id(target, 'target')
         self.target_classes = [label]
         self.classes = [self._name(label), 'rest']
         labels = self._labels_of_dataset()

@@ -25,6 +25,7 @@ from mmreuse.utils.configs.keys import drop_helpers
 from mmreuse.utils.cost.memory import limit_memory
 from mmreuse.utils.files.atomic import remedy_for
 from mmreuse.utils.files.io import read_json, write_json
+from mmreuse.utils.names import shown
 
 #: Seconds that a process waits for the others, unless ``env_cfg.dist_cfg.timeout`` says otherwise.
 TIMEOUT = 1800
@@ -47,9 +48,11 @@ def prepare(args: Namespace) -> Config:
     cfg = load_config(args.config, args.cfg_options)
     drop_helpers(cfg)
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs', Path(args.config).stem))
+    if not isinstance(cfg.get('randomness') or {}, Mapping):
+        raise ConfigError(f'{args.config}: randomness = {shown(cfg.randomness)} has no keys. Give dict(seed=...).')
     if args.seed is not None:
         cfg.seed = args.seed  # of stages
-        cfg.randomness = {**cfg.get('randomness', {}), 'seed': args.seed}  # of trainings
+        cfg.randomness = {**(cfg.get('randomness') or {}), 'seed': args.seed}  # of trainings
     for name, seed in (('seed', cfg.get('seed')), ('randomness.seed', (cfg.get('randomness') or {}).get('seed'))):
         if seed is not None and (not isinstance(seed, int) or seed not in _SEEDS):
             raise ConfigError(f'{args.config}: {name} = {seed!r} must be an integer from 0 to {_SEEDS[-1]}.')

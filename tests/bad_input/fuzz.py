@@ -4,9 +4,10 @@
     python tests/bad_input/fuzz.py --only 1234 --verbose
 
 Each case is made of the seed and its number alone, so that ``--only`` runs it again. Ctrl-C ends a run with the counts
-of what was done; with the same ``--out`` the next one goes on behind them.
+of what was done; with the same ``--out`` the next one runs cases with faults again and goes on behind the others.
 """
 import argparse
+import copy
 import json
 import signal
 import sys
@@ -47,7 +48,7 @@ def main() -> None:
         args.only or args.kind) else {}
     if known and known['seed'] != args.seed:
         parser.error(f'{args.out} is of another seed')
-    numbers = args.only or range(known.get('cases', 0), args.cases)
+    numbers = args.only or [*again(known), *range(known.get('cases', 0), args.cases)]
     if args.kind:
         numbers = [number for number in numbers if ROUND[number % len(ROUND)] == args.kind]
     with tempfile.TemporaryDirectory() as folder:
@@ -64,6 +65,7 @@ def main() -> None:
                     tell(verdict, args.verbose)
         except KeyboardInterrupt:
             print(f'Ended before case {number}; what follows is of the cases before it.')
+    known = without(known, {each.number for each in verdicts})
     found = added(known, summary(verdicts, args.seed, time.time() - started)) if verdicts else known
     print(json.dumps(found, indent=1))
     if args.out:
@@ -89,8 +91,25 @@ def summary(verdicts: list[Verdict], seed: int, seconds: float) -> dict:
         endings={kind: dict(sorted(Counter(each.ending.kind for each in verdicts if each.kind == kind).items()))
                  for kind in dict.fromkeys(each.kind for each in verdicts)},
         slowest=round(max(each.ending.seconds for each in verdicts), 1),
-        faults=[dict(number=each.number, kind=each.kind, what=each.what, faults=each.faults)
-                for each in verdicts if each.faults])
+        faults=[dict(number=each.number, kind=each.kind, what=each.what, faults=each.faults, ending=each.ending.kind,
+                     precise=each.precise) for each in verdicts if each.faults])
+
+
+def again(known: dict) -> list[int]:
+    """Return the numbers of the cases that had faults."""
+    return [each['number'] for each in known.get('faults', ())]
+
+
+def without(known: dict, numbers: set[int]) -> dict:
+    """Return counts without those of cases that had faults and were run again."""
+    known = copy.deepcopy(known)
+    for case in [each for each in known.get('faults', ()) if each['number'] in numbers]:
+        known['faults'].remove(case)
+        known['cases'] -= 1
+        known['endings'][case['kind']][case['ending']] -= 1
+        if case['kind'] in known['changed_key_named'] and case['ending'] == 'refused':
+            known['changed_key_named'][case['kind']] -= case['precise']
+    return known
 
 
 def added(known: dict, new: dict) -> dict:

@@ -126,12 +126,18 @@ def test_two_processes_train_through_the_script(tool, config, environment, tmp_p
     (['{config}', '--cfg-options', 'optim_wraper.clip_grad=1'], "Nearest: 'optim_wrapper'"),
     (['{config}', '--cfg-options', 'model.backbone.type=CifarResnet'], "Nearest: 'CifarResNet'"),
     (['{config}', '--cfg-options', 'optim_wrapper.type=AmpOptimWrapper'], 'needs a GPU'),
+    (['{config}', '--cfg-options', 'randomness=[1]'], 'randomness = [1] has no keys. Give dict(seed=...).'),
 ])
 def test_mistakes_end_in_one_message(main, config, tmp_path, arguments, message):
     work_dir = tmp_path / 'work'
     stopped = main('train.py', *(argument.format(config=config) for argument in arguments), '--work-dir', work_dir)
     assert message in stopped
     assert not list(work_dir.glob('*.pth'))
+
+
+def test_names_that_no_log_can_hold_are_refused(main, capsys):
+    assert main('train.py', 'net\udcff.py') == 2
+    assert "'net\\udcff.py' is not in UTF-8. Rename the file." in capsys.readouterr().err
 
 
 def test_a_missing_checkpoint_is_named(main, config, tmp_path):

@@ -151,6 +151,11 @@ def test_arrays_that_ask_for_more_than_the_file_holds_are_refused(tmp_path):
     np.savez_compressed(tmp_path / 'zeros.npz', w=np.zeros((1000, 1000), np.float32))
     assert load_arrays(tmp_path / 'zeros.npz')['w'].shape == (1000, 1000)
     assert load_arrays(npz(tmp_path / 'a.npz', (2,), bytes(8)))['w'].tolist() == [0, 0]
+    data = bytearray((tmp_path / 'a.npz').read_bytes())
+    data[data.rindex(b'PK\x01\x02') + 10] = 77  # a way of packing that there is not
+    (tmp_path / 'd.npz').write_bytes(data)
+    with pytest.raises(ArtefactError, match='d.npz: is damaged, .*compression method'):
+        load_arrays(tmp_path / 'd.npz')
     with pytest.raises(ArtefactError, match="b.npz: .*'w.npy' asks for 1000000000000 bytes"):
         load_arrays(npz(tmp_path / 'b.npz', (250000000000,), bytes(8)))
     with pytest.raises(ArtefactError, match='holds? ?objects|Object arrays'):

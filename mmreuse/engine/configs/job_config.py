@@ -56,7 +56,7 @@ def job_config(job: Mapping[str, Any], networks: Sequence[Any], images: Path, *,
     """
     for folder in filter(None, (images, test, validation)):
         if not Path(folder).is_dir():
-            raise ConfigError(f"'{folder}': there is no such folder of images.")
+            raise ConfigError(f"'{folder}': there is no such folder of images. Check the path.")
     _, height, width = input_size
     pipeline = [
         dict(type='mmpretrain.LoadImageFromFile'),

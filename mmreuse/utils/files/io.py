@@ -251,7 +251,8 @@ def load_arrays(path: PathLike) -> dict[str, np.ndarray]:
                 _check_array(archive, record)
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, TypeError, KeyError, NotImplementedError, RuntimeError, zipfile.BadZipFile,
+            zlib.error) as error:  # zipfile does not know all ways of packing, and has no passwords
         raise ArtefactError(f'{path}: is damaged, or no .npz file of numbers ({error}). Fetch or make it '
                             'again.') from error
 
