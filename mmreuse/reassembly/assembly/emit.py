@@ -31,6 +31,7 @@ from mmreuse.utils.configs.files import read_config
 from mmreuse.utils.configs.keys import drop_helpers
 from mmreuse.utils.files.atomic import atomic_write
 from mmreuse.utils.files.io import PathLike, file_hash, read_json, write_json
+from mmreuse.utils.files.paths import shipped
 
 #: Without these a config does not train.
 NEEDED = ('train_dataloader', 'train_cfg', 'optim_wrapper')
@@ -57,7 +58,7 @@ def load_finetune(finetune: PathLike | Mapping[str, Any], num_classes: int) -> C
         config, name = Config(deepcopy(dict(finetune))), 'finetune'
     else:
         name = str(finetune)
-        if not Path(finetune).is_file():
+        if not shipped(finetune).is_file():
             raise ConfigError(f"finetune = '{name}' is not a file. Name a config of data, schedule and runtime.")
         config = read_config(name)
         drop_helpers(config)
