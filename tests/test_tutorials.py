@@ -1,0 +1,62 @@
+"""The tutorials run as they stand, print what they show, and show what they conclude; their notebooks are the same."""
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from docs.pages import cells_of, notebook_of, run
+
+PAGES = sorted((Path(__file__).resolve().parents[1] / 'docs/en/tutorials').glob('*.md'))
+#: By page: what it concludes, in the names that it has used.
+CONCLUSIONS = {
+    'merge_two_networks': "scores['plain average'] + 15 < scores['channels matched'] and "
+                          "scores['channels matched'] + 15 < scores['channels matched, layers refitted']",
+    'small_fast_module': 'report.accuracy() > 0.85 and mask_report.ratio < 0.11 and '
+                         'count_macs(module, images[:1]) < 0.31 * count_macs(network, images[:1])',
+    'network_for_my_budget': "scores['the same from scratch'] + 20 < scores['reassembled'] and "
+                             "scores['the same from scratch'] + 20 < scores['effnet, pruned'] and "
+                             'count_macs(assembly, images[:1]) < 5e5',
+    'prune_and_recover': "scores['as it is'] + 10 < scores['batch norms reset'] < scores['layers refitted'] - 20 and "
+                         "result.networks[1]['agreement'] > result.networks[0]['agreement'] + 20",
+}
+_NUMBER = re.compile(r'-?\d[\d,.]*(e[-+]\d+)?')
+
+
+def pattern_of(shown: str) -> re.Pattern:
+    """Return what a printed text has to match: any numbers and spaces, and anything for ``...``."""
+    pieces = [re.escape(' '.join(_NUMBER.sub('#', piece).split())) for piece in shown.split('...')]
+    return re.compile('.*'.join(pieces), re.DOTALL)
+
+
+def plain(printed: str) -> str:
+    """Return a printed text with ``#`` for numbers and single spaces."""
+    return ' '.join(_NUMBER.sub('#', printed).split())
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.stem)
+def test_a_tutorial_runs_and_prints_what_it_shows(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = {'__name__': '__main__'}
+    for cell in cells_of(page.read_text(encoding='utf-8')):
+        if cell.kind == 'markdown':
+            continue
+        printed = run(cell, names)
+        if cell.output is not None:
+            assert pattern_of(cell.output).fullmatch(plain(printed)), f'shown:\n{cell.output}\nprinted:\n{printed}'
+    assert eval(CONCLUSIONS[page.stem], names)
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.stem)
+def test_a_notebook_is_its_page(page: Path) -> None:
+    notebook = page.with_suffix('.ipynb').read_text(encoding='utf-8')
+    assert notebook == notebook_of(page.read_text(encoding='utf-8')), 'run: python docs/pages.py docs/en/tutorials/*.md'
+    assert all(cell['source'] for cell in json.loads(notebook)['cells'])
+
+
+@pytest.mark.parametrize(('shown', 'printed', 'same'), [
+    ('a   1.5 %\n', 'a 97.25 %', True), ('a 1.5 %\n', 'b 1.5 %', False),
+    ('...\nlast 3\n', 'much\nbefore\nlast 4', True),
+    ('one 1\ntwo 2\n', 'two 2\none 1', False), ('a 1\n', 'a 1\nb 2', False)])
+def test_what_is_shown_is_compared_by_words_and_order(shown: str, printed: str, same: bool) -> None:
+    assert bool(pattern_of(shown).fullmatch(plain(printed))) is same
