@@ -3,9 +3,9 @@
     mmreuse merge a.pth b.pth --model timm:resnet18 --images photos/
     mmreuse train configs/zipit/zipit_vit_digits-5+5.py
 """
-import runpy
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from mmreuse.utils.files.paths import shipped
 from mmreuse.utils.names import nearest
@@ -41,6 +41,11 @@ def usage() -> str:
                       *(f'  {name:{width}}  {text}' for name, (_, _, text) in COMMANDS.items())])
 
 
+def run_file(path: Path) -> None:
+    """Run a Python file as a program; unlike ``runpy`` it sees the name that the program was called by."""
+    exec(compile(path.read_bytes(), str(path), 'exec'), {'__name__': '__main__', '__file__': str(path)})
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command.
 
@@ -59,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # Under the name of the tool itself, so that these arguments are those of a command that can be given again.
         itself = next(known for known, (other, own, _) in COMMANDS.items() if other == tool and not own)
         sys.argv = [f'mmreuse {itself}', *first, *rest]
-        runpy.run_path(str(shipped(f'tools/{tool}')), run_name='__main__')
+        run_file(shipped(f'tools/{tool}'))
 
 
 if __name__ == '__main__':

@@ -22,7 +22,8 @@ def parse_args() -> Namespace:
     parser.add_argument('--test', type=Path, metavar='FOLDER', help='to measure on (default: a fifth of the images, '
                         'which the job does not see)')
     parser.add_argument('--val', type=Path, metavar='FOLDER', help='for jobs that choose')
-    parser.add_argument('--model', help='what .pth files are weights of: timm:NAME, torchvision:NAME, FILE.py:FUNCTION')
+    parser.add_argument('--model', help='what .pth files are weights of: timm:NAME, torchvision:NAME, mmpretrain:NAME, '
+                        'transformers:CLASS, FILE.py:FUNCTION. Own code is run, also where network files name it')
     parser.add_argument('--model-options', nargs='+', action=OptionAction, metavar='KEY=VALUE', default={},
                         help='of the model, e.g. num_classes=10')
     add_input_size(parser)
@@ -43,7 +44,7 @@ def run(args: Namespace) -> None:
     out = args.out or Path('work_dirs', args.job)
     config = job_config(
         dict(type=args.job, **options), [reference_of(name, args.model, args.model_options) for name in names],
-        args.images, test=args.test, validation=args.val, input_size=args.input_size or (3, 224, 224),
+        args.images, code=args.model, test=args.test, validation=args.val, input_size=args.input_size or (3, 224, 224),
         batch_size=args.batch_size, workers=args.workers, seed=args.seed)
     out.mkdir(parents=True, exist_ok=True)
     with atomic_write(out / 'config.py') as file:

@@ -19,7 +19,7 @@ from mmreuse.engine.configs.data_check import check_data
 from mmreuse.engine.configs.options import load_config
 from mmreuse.engine.failures import paragraph, runs_now
 from mmreuse.errors import ArtefactError, ConfigError, MMReuseError
-from mmreuse.networks import is_network_file
+from mmreuse.networks import is_network_file, trust
 from mmreuse.registry import RUNNERS
 from mmreuse.utils.configs.keys import drop_helpers
 from mmreuse.utils.cost.memory import limit_memory
@@ -47,6 +47,7 @@ def prepare(args: Namespace) -> Config:
     limit_memory(getattr(args, 'memory_limit', None))
     cfg = load_config(args.config, args.cfg_options)
     drop_helpers(cfg)
+    _trust(cfg)
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs', Path(args.config).stem))
     if not isinstance(cfg.get('randomness') or {}, Mapping):
         raise ConfigError(f'{args.config}: randomness = {shown(cfg.randomness)} has no keys. Give dict(seed=...).')
@@ -60,6 +61,15 @@ def prepare(args: Namespace) -> Config:
     _set_launcher(cfg, args.launcher)
     _set_loader_defaults(cfg)
     return cfg
+
+
+def _trust(cfg: Config) -> None:
+    """Allow the code of networks that a config names."""
+    names = cfg.get('trust_code') or []
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) and ':' in name for name in names):
+        raise ConfigError(f"{cfg.filename}: trust_code = {names!r}: name code that networks may run, such as "
+                          "['my_nets.py:make_net'].")
+    trust(*names)
 
 
 def set_precision(cfg: Config) -> None:

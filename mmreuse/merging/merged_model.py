@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from mmreuse.errors import ArtefactError
 from mmreuse.merging.partial.boundary_maps import Unmerge
 from mmreuse.merging.partial.merge_layer import MergeLayer
+from mmreuse.statistics.data import logits_of
 
 
 class BoundaryMerge(nn.Module):
@@ -52,8 +53,9 @@ class JointScores(nn.Module):
         self.register_buffer('offset', torch.zeros(heads))
         self.register_buffer('temperature', torch.ones(heads))
 
-    def forward(self, outputs: Sequence[Tensor]) -> Tensor:
-        """Join logits (B, C_i) of each head to scores (B, sum of C_i)."""
+    def forward(self, outputs: Sequence[Any]) -> Tensor:
+        """Join logits (B, C_i) of each head, or what holds them, to scores (B, sum of C_i)."""
+        outputs = [logits_of(each) for each in outputs]
         offset, temperature = self.offset.to(outputs[0]), self.temperature.to(outputs[0])
         return torch.cat([(own - offset[number]) / temperature[number] for number, own in enumerate(outputs)], 1)
 

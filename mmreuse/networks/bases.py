@@ -1,16 +1,14 @@
 """Bases: networks of known libraries, by name and arguments."""
-import importlib
-import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
+from mmengine.config import Config
 from torch import nn
 
 from mmreuse.errors import ArtefactError, ConfigError
+from mmreuse.networks.own_code import absolute, import_code, is_own_code, is_trusted
 from mmreuse.networks.record import Record, set_record
 from mmreuse.registry import BASES, MODELS
 from mmreuse.utils.configs.components import refuse_code
@@ -90,16 +88,11 @@ class Torchvision(Library):
 
 @BASES.register_module(name='mmpretrain')
 class MMPretrain(Library):
-    """Model configs of mmpretrain, and of what mmreuse registers beside it: the options are the config.
-
-    A name of mmpretrain's model zoo alone stands for the config there.
-    """
+    """Model configs of mmpretrain, and of what mmreuse registers beside it: the options are the config."""
 
     def build(self, name: str, options: Mapping[str, Any]) -> nn.Module:
         import mmpretrain.models  # noqa: F401 (fills the registries)
         from mmengine.registry import init_default_scope
-        if not options and MODELS.get(name) is None:
-            name, options = _of_model_zoo(name)
         cfg = _without_init(dict(options, type=name))
         _check_types(cfg)
         refuse_code(cfg, f'the model config of {name}')
@@ -136,15 +129,7 @@ class Python(Library):
     """The user's own code: ``package.module:callable``, or ``path/file.py:callable``."""
 
     def build(self, name: str, options: Mapping[str, Any]) -> nn.Module:
-        module, _, attribute = name.rpartition(':')
-        try:
-            builder = getattr(_module_of_file(module) if module.endswith('.py') else importlib.import_module(module),
-                              attribute)
-        except Exception as error:  # a module of somebody's own may raise anything while it is imported
-            raise ArtefactError(f"the network's own code '{name}' cannot be imported ({error}). Put the folder that "
-                                f"holds {module.split('.')[0]} on PYTHONPATH, install its package, or name the file: "
-                                'FILE.py:FUNCTION.') from error
-        network = builder(**options)
+        network = import_code(name)(**options)
         if not isinstance(network, nn.Module):
             raise ArtefactError(f"'{name}' gives a {type(network).__name__}, not a network.")
         return network
@@ -157,12 +142,13 @@ def create(name: str | Mapping[str, Any], *, trust_code: bool = True, **options:
 
         net = create('timm:resnet18', num_classes=10)
         net = create('torchvision:resnet18')
+        net = create('mmpretrain:resnet18_8xb32_in1k', head=dict(num_classes=10))    # of its model zoo
         net = create(dict(type='mmpretrain.ImageClassifier', backbone=..., head=...))
         net = create('my_package.models:make_net', width=64)
 
     Args:
-        name: ``library:name``, ``module:callable`` of your own code, or a model config.
-        trust_code: Import and call code of your own.
+        name: ``library:name``, your own code as ``FILE.py:FUNCTION`` or ``module:callable``, or a model config.
+        trust_code: Import and call code of your own, also where :func:`~mmreuse.networks.trust` has not named it.
         **options: Plain values for the library's builder.
 
     Raises:
@@ -173,11 +159,16 @@ def create(name: str | Mapping[str, Any], *, trust_code: bool = True, **options:
         base = config_base({**name, **options})
     else:
         library, _, own = name.partition(':')
-        base = dict(base=library, name=own) if library in BASES.module_dict else dict(base='python', name=name)
+        base = dict(base='python', name=absolute(name)) if is_own_code(name) else dict(base=library, name=own)
         base['options'] = options
     if refused := [key for key in options if key in _REFUSED]:
         raise ConfigError(f"create('{name}'): '{refused[0]}' would fetch weights. Load them into the network instead.")
-    preprocessing = base['options'].get('data_preprocessor') or {} if base['base'] == 'mmpretrain' else {}
+    preprocessing = {}
+    if base['base'] == 'mmpretrain':
+        import mmpretrain.models  # noqa: F401 (fills the registries)
+        if MODELS.get(base['name']) is None:
+            base = _of_model_zoo(base['name'], options)
+        preprocessing = base['options'].get('data_preprocessor') or {}
     return set_record(build_base(base, trust_code=trust_code), Record(base, preprocessing=preprocessing))
 
 
@@ -212,9 +203,10 @@ def build_base(base: Mapping[str, Any], *, trust_code: bool = False) -> nn.Modul
     if not isinstance(library, str) or library not in BASES.module_dict:
         raise ArtefactError(f"the network is of the library '{library}', which this version of mmreuse does not know. "
                             f'{nearest(str(library), BASES.module_dict)}')
-    if library == 'python' and not trust_code:
+    if library == 'python' and not (trust_code or is_trusted(name)):
         raise ArtefactError(f"the network is built by code of its author, '{name}', which would be imported and run. "
-                            'If you trust where the file comes from, pass trust_code=True.')
+                            f'If you trust it, say so: --model {name} of a command, trust_code={[name]} in a config, '
+                            'trust_code=True in Python.')
     if refused := [key for key in options if key in _REFUSED]:
         raise ArtefactError(f"the base of the network has the option '{refused[0]}', which would read other files.")
     try:
@@ -236,21 +228,16 @@ def recognise(network: nn.Module) -> dict[str, Any] | None:
     return None
 
 
-def _of_model_zoo(name: str) -> tuple[str, dict[str, Any]]:
-    """Return type and options of a model of mmpretrain's zoo."""
+def _of_model_zoo(name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the base of a model of mmpretrain's zoo, with changes merged into its config."""
     from mmpretrain.apis.model import ModelHub, list_models
     if name.lower() not in ModelHub._models_dict and name not in list_models():
         raise ArtefactError(f"mmpretrain has no model '{name}'. {nearest(name, list_models())}")
-    options = ModelHub.get(name).config.model.to_dict()
-    return options.pop('type'), options
-
-
-def _module_of_file(path: str) -> ModuleType:
-    """Import a Python file by its path."""
-    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    known = ModelHub.get(name).config.to_dict()
+    seen = {key: value for key, value in (known.get('data_preprocessor') or {}).items() if key != 'num_classes'}
+    config = Config(dict(model=dict(data_preprocessor=seen, **known['model'])))
+    config.merge_from_dict({f'model.{key}': value for key, value in changes.items()})
+    return config_base(config.model.to_dict())
 
 
 def _shapes(network: nn.Module) -> dict[str, torch.Size]:

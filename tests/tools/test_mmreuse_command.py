@@ -109,7 +109,7 @@ def test_a_network_is_checked_by_name_and_by_file(command, tmp_path: Path, capsy
     (['merge', 'a.pth', 'b.pth'], 'mmreuse job merge a.pth b.pth'), (['run', 'x.py'], 'mmreuse train x.py')])
 def test_what_a_signal_says_to_go_on_with_is_a_command(monkeypatch: pytest.MonkeyPatch, given, again) -> None:
     said = []
-    monkeypatch.setattr('runpy.run_path', lambda *_, **__: said.append(_goes_on(Namespace())))
+    monkeypatch.setattr('mmreuse.command_line.run_tool', lambda *_: said.append(_goes_on(Namespace())))
     monkeypatch.setattr(sys, 'argv', [])
     main(given)
     assert said == [again]

@@ -64,6 +64,7 @@ RUN = '!!python/object/apply:os.system ["touch {target}"]'
     ('a.yml', 'model: {{type: ResNet, _scope_: code}}'),
     ('a.yml', 'default_scope: code'),
     ('a.yml', 'trust_checkpoint: true'),
+    ('a.yml', "trust_code: ['net.py:make']"),
 ])
 def test_data_run_no_code(tmp_path, monkeypatch, name, text):
     target = tmp_path / 'touched'

@@ -4,14 +4,19 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from torch import nn
 
+from mmreuse.engine.jobs.job import find_job
 from mmreuse.errors import ConfigError
-from mmreuse.networks import open_network, record_of
+from mmreuse.networks import open_network, record_of, trust
+from mmreuse.networks.own_code import absolute, is_own_code
 
 #: Of images, where a network does not say how it sees them: ImageNet's.
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 #: One of so many images is for the test where no folder of its own is given.
 FOLDS = 5
+#: What modules of one class call all others.
+REST = 'rest'
 _WEIGHTS = ('.pth', '.pt', '.bin', '.ckpt')
 
 
@@ -31,11 +36,12 @@ def reference_of(name: str, model: str | None, options: Mapping[str, Any]) -> An
     if model is None:
         raise ConfigError(f"'{name}' has weights alone: say of which network, for instance --model timm:resnet18 "
                           '--model-options num_classes=10.')
-    return dict(base=model, weights=name, **(dict(options=dict(options)) if options else {}))
+    base = absolute(model) if is_own_code(model) else model
+    return dict(base=base, weights=name, **(dict(options=dict(options)) if options else {}))
 
 
-def job_config(job: Mapping[str, Any], networks: Sequence[Any], images: Path, *, test: Path | None = None,
-               validation: Path | None = None, input_size: Sequence[int] = (3, 224, 224), batch_size: int = 64,
+def job_config(job: Mapping[str, Any], networks: Sequence[Any], images: Path, *, code: str | None = None,
+               test: Path | None = None, validation: Path | None = None, input_size: Sequence[int] = (3, 224, 224), batch_size: int = 64,
                workers: int = 2, seed: int = 0) -> Config:
     """Return a config that ``tools/train.py`` runs, with nothing in it that is not said here.
 
@@ -43,6 +49,7 @@ def job_config(job: Mapping[str, Any], networks: Sequence[Any], images: Path, *,
         job: Type and options.
         networks: References of :func:`mmreuse.networks.open_network`.
         images: Class folders: what the job works on.
+        code: ``FILE.py:FUNCTION``, which networks may run.
         test: Likewise, what is measured on; by default a fifth of ``images``, which the job then does not see.
         validation: Likewise, for jobs that choose.
         input_size: Channels, height and width.
@@ -57,31 +64,66 @@ def job_config(job: Mapping[str, Any], networks: Sequence[Any], images: Path, *,
     for folder in filter(None, (images, test, validation)):
         if not Path(folder).is_dir():
             raise ConfigError(f"'{folder}': there is no such folder of images. Check the path.")
+    own = [absolute(code)] if code is not None and is_own_code(code) else []
+    trust(*own)
+    opened = [open_network(network) for network in networks]
+    test_problem, problem = _problems(job, opened, sorted(each.name for each in Path(images).iterdir() if each.is_dir()))
     _, height, width = input_size
     pipeline = [
         dict(type='mmpretrain.LoadImageFromFile'),
         dict(type='Resize', scale=(width, height), interpolation='bicubic'),
         dict(type='mmpretrain.PackInputs')]
 
-    def loader(folder: Path, shuffle: bool, **fold: Any) -> dict[str, Any]:
+    def loader(folder: Path, shuffle: bool, problem: Mapping[str, Any] | None, **fold: Any) -> dict[str, Any]:
         dataset = dict(type='CustomDataset', data_root=str(folder), pipeline=pipeline)
         if fold:
             dataset = dict(type='mmpretrain.KFoldDataset', fold=0, num_splits=FOLDS, seed=seed, **fold, dataset=dataset)
+        if problem:
+            dataset = dict(problem, dataset=dataset)
         return dict(batch_size=batch_size, num_workers=workers, sampler=dict(type='DefaultSampler', shuffle=shuffle),
                     dataset=dataset)
 
-    loaders = dict(train_dataloader=loader(images, True, **({} if test else dict(test_mode=False))),
-                   test_dataloader=loader(test, False) if test else loader(images, False, test_mode=True))
+    loaders = dict(train_dataloader=loader(images, True, problem, **({} if test else dict(test_mode=False))),
+                   test_dataloader=loader(test, False, test_problem) if test else
+                   loader(images, False, test_problem, test_mode=True))
     if validation:
-        loaders['val_dataloader'] = loader(validation, False)
+        loaders['val_dataloader'] = loader(validation, False, problem)
     return Config(dict(
-        default_scope='mmreuse', runner_type='PipelineRunner', seed=seed,
+        default_scope='mmreuse', runner_type='PipelineRunner', seed=seed, **(dict(trust_code=own) if own else {}),
         stages=[dict(name=job['type'], networks=list(networks), job=dict(job))],
-        data_preprocessor=_preprocessing(networks), **loaders,
+        data_preprocessor=_preprocessing(opened), **loaders,
         test_evaluator=dict(type='mmpretrain.Accuracy', topk=(1,))))
 
 
-def _preprocessing(networks: Sequence[Any]) -> dict[str, Any]:
+def _problems(job: Mapping[str, Any], networks: Sequence[nn.Module],
+              folders: Sequence[str]) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """Return of which classes the images are that a job's network is measured on, and those that the job gets.
+
+    A network without names for its outputs is taken to know all classes; the run holds their number against the data.
+
+    Args:
+        job: Type and options.
+        networks: What it takes.
+        folders: Names of all classes.
+
+    Returns:
+        tuple: Data sets without the data; None for all classes.
+    """
+    given = [list(map(str, record_of(network).classes)) or list(folders) for network in networks]
+    found = find_job(job)
+    outputs = found.classes(found.options, given, list(folders))
+    return (None if isinstance(outputs, int) else _problem_of(outputs, folders),
+            _problem_of(given[0], folders) if given and given.count(given[0]) == len(given) else None)
+
+
+def _problem_of(outputs: Sequence[str], folders: Sequence[str]) -> dict[str, Any] | None:
+    names = list(map(str, outputs))
+    if len(names) == 2 and names[1] == REST and names[0] in folders and REST not in folders:
+        return dict(type='BinaryProblem', target=names[0])
+    return dict(type='ClassProblem', classes=names) if set(names) < set(folders) else None
+
+
+def _preprocessing(networks: Sequence[nn.Module]) -> dict[str, Any]:
     """Return how the first network sees images, or as ImageNet's networks do."""
-    known = record_of(open_network(networks[0])).preprocessing if networks else {}
-    return dict(known) or dict(type='mmpretrain.ClsDataPreprocessor', mean=list(MEAN), std=list(STD), to_rgb=True)
+    known = record_of(networks[0]).preprocessing if networks else {}
+    return {'type': 'mmpretrain.ClsDataPreprocessor', **(known or dict(mean=list(MEAN), std=list(STD), to_rgb=True))}

@@ -66,8 +66,9 @@ def check_outputs(models: Sequence[nn.Module], inputs: Any, names: Sequence[Sequ
     for number, (model, own) in enumerate(zip(models, names, strict=True)):
         with evaluating(model), torch.no_grad():
             outputs = model(*map_tensors(as_positional(model, inputs), partial(_to, device_of(model))))
-        if not isinstance(outputs, Tensor) or outputs.shape[-1] != len(own):
-            found = outputs.shape[-1] if isinstance(outputs, Tensor) else type(outputs).__name__
+        scores = outputs if isinstance(outputs, tuple | list) else logits_of(outputs)
+        if not isinstance(scores, Tensor) or scores.shape[-1] != len(own):
+            found = scores.shape[-1] if isinstance(scores, Tensor) else type(outputs).__name__
             raise ConfigError(f'class_names has {len(own)} names for model {number}, whose output is {found}.')
 
 
@@ -123,8 +124,8 @@ def join_heads(merged: MergedModel, loader: Iterable | None, samples: int | None
         largest = ChannelMomentAccumulator(len(merged.tails), device_of(merged))
         with evaluating(merged), torch.no_grad():
             for (images,) in image_batches(loader, [merged], samples, 'scores of heads'):
-                outputs = merged(images)
-                if any(not isinstance(each, Tensor) or each.dim() != 2 for each in outputs):
+                outputs = [logits_of(each) for each in merged(images)]
+                if any(each.dim() != 2 for each in outputs):
                     raise DataError("heads = 'concat' needs one score per class and image of every model.")
                 largest.update(torch.stack([each.amax(1).float() for each in outputs], 1))
         largest.reduce()

@@ -200,7 +200,7 @@ def _read_data(path: Path, above: tuple[Path, ...]) -> tuple[dict[str, Any], str
         raise ConfigError(f'{path}: stands for far more than its {len(text)} letters, as its aliases repeat one '
                           'another. Write out what they stand for.')
     values = _with_environment(dict(values))
-    for key in ('custom_imports', 'trust_checkpoint'):
+    for key in ('custom_imports', 'trust_checkpoint', 'trust_code'):
         if values.get(key):
             raise ConfigError(f"{path}: '{key}' runs code, and a {path.suffix} config is data. Put it into a Python "
                               'config.')
