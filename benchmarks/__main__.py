@@ -5,7 +5,7 @@
     python benchmarks --all            # the slow ones too (hours)
     python benchmarks --table          # run nothing; write docs/en/reference/benchmarks.md from what is committed
 
-A ratio below nine tenths of the committed one is warned of. Results of this run go to --out-dir, one JSON file a
+A ratio below nine tenths of the committed one is warned of. Results of this run go to --out, one JSON file a
 benchmark; what is to be committed is copied from there to benchmarks/results.
 """
 import argparse
@@ -88,19 +88,19 @@ def main() -> None:
     parser.add_argument('names', nargs='*', help='default: those that take minutes')
     parser.add_argument('--all', action='store_true', help='the slow ones too')
     parser.add_argument('--table', action='store_true', help='write the page of the documentation, run nothing')
-    parser.add_argument('--out-dir', type=Path, default=Path('work_dirs/benchmarks'), help='default: %(default)s')
+    parser.add_argument('--out', type=Path, default=Path('work_dirs/benchmarks'), help='default: %(default)s')
     args = parser.parse_args()
     if unknown := set(args.names) - set(names()):
         parser.error(f'there is no benchmark {", ".join(sorted(unknown))}; there are {", ".join(names())}')
     if args.table:
         PAGE.write_text(page())
         return
-    args.out_dir.mkdir(parents=True, exist_ok=True)
+    args.out.mkdir(parents=True, exist_ok=True)
     lines = []
     for name in args.names or [each for each in names() if args.all or each not in SLOW]:
         committed = RESULTS / f'{name}.json'
         known = json.loads(committed.read_text()) if committed.is_file() else {}
-        lines += compare(name, run(name, args.out_dir), known)
+        lines += compare(name, run(name, args.out), known)
     print('\n'.join(line for line, _ in lines))
     if any(worse for _, worse in lines):
         print(f'A ratio below {SHARE:.0%} of the committed one: run that benchmark alone on a quiet machine, and find '

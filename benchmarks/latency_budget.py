@@ -112,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument('--weights', type=Path, help='of a ResNet or the VGG')
     parser.add_argument('--data', type=Path, default=Path('data/cifar10_jpeg'))
     parser.add_argument('--shares', nargs='+', type=float, default=[0.7, 0.5, 0.3])
-    parser.add_argument('--batches', nargs='+', type=int, default=[1, 16])
+    parser.add_argument('--batch-sizes', nargs='+', type=int, default=[1, 16])
     parser.add_argument('--images', type=int, default=400, help='number of training images that calibrate')
     parser.add_argument('--unlabelled', type=int, default=2000, help='number of training images that distil')
     parser.add_argument('--steps', type=int, default=150, help='of distillation; 0 for none')
@@ -147,7 +147,7 @@ def measure(args: argparse.Namespace) -> None:
     settings = {key: value for key, value in vars(args).items() if not isinstance(value, Path)}
     if args.net != UNTRAINED:
         settings |= dict(test=len(test[1]), unlabelled=min(args.unlabelled, len(train[1])), dense=accuracy(net, test))
-    for batch in args.batches:
+    for batch in args.batch_sizes:
         for share in args.shares:
             for name, function in prune.items():
                 if any((row['batch'], row['share'], row['pruner']) == (batch, share, name) for row in rows):

@@ -15,7 +15,8 @@ from mmreuse.utils.command_line import OptionAction, split_options
 
 
 def parse_args() -> Namespace:
-    parser = ToolParser(__doc__, usage='mmreuse JOB NETWORK ... [KEY=VALUE ...] --images FOLDER [options]')
+    parser = ToolParser(__doc__, aliases={'--work-dir': '--out'},
+                        usage='mmreuse JOB NETWORK ... [KEY=VALUE ...] --images FOLDER [options]')
     parser.add_argument('job', help='merge, prune_channels, ...')
     parser.add_argument('given', nargs='+', metavar='NETWORK or KEY=VALUE', help='networks, and options of the job')
     parser.add_argument('--images', type=Path, required=True, metavar='FOLDER', help='class folders to work on')
@@ -30,7 +31,7 @@ def parse_args() -> Namespace:
     parser.add_argument('--batch-size', type=int, default=64)
     parser.add_argument('--workers', type=int, default=2, help='processes that read images (default: 2)')
     parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--out', '--work-dir', type=Path, help='folder of the results (default: work_dirs/JOB)')
+    parser.add_argument('--out', type=Path, help='folder of the results (default: work_dirs/JOB)')
     parser.add_argument('--dry-run', action='store_true', help='write the config, check it, and stop')
     return parser.parse_intermixed_args()
 

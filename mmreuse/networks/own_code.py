@@ -29,8 +29,8 @@ def trust(*names: str) -> None:
     """Allow this process to run code that network files name, and no other code.
 
     Args:
-        *names: ``FILE.py:FUNCTION`` or ``package.module:FUNCTION``. A file also stands in for one of the same name, with
-            the same function, that is no longer where a network file says.
+        *names: ``FILE.py:FUNCTION`` or ``package.module:FUNCTION``. A file also stands in for one of the same name,
+            with the same function, that is no longer where a network file says.
     """
     _TRUSTED.update(map(absolute, names))
 
@@ -49,12 +49,12 @@ def import_code(name: str) -> Any:
     module, _, attribute = _located(name).rpartition(':')
     file = Path(module)
     if file.suffix == '.py' and not file.is_file():
-        raise ArtefactError(f"the network's own code '{name}' cannot be imported: there is no such file. Put it back, or "
-                            f'say where it is now: --model PATH/{file.name}:{attribute} of a command, trust_code of a '
-                            'config, mmreuse.networks.trust(...) in Python.')
+        raise ArtefactError(f"the network's own code '{name}' cannot be imported: there is no such file. Put it back, "
+                            f'or say where it is now: --model PATH/{file.name}:{attribute} of a command, trust_code of '
+                            'a config, mmreuse.networks.trust(...) in Python.')
     try:
-        found = _module_of(str(file), file.stat().st_mtime_ns) if file.suffix == '.py' else importlib.import_module(module)
-        return getattr(found, attribute)
+        return getattr(_module_of(module, file.stat().st_mtime_ns) if file.suffix == '.py' else
+                       importlib.import_module(module), attribute)
     except Exception as error:  # a module of somebody's own may raise anything while it is imported
         raise ArtefactError(f"the network's own code '{name}' cannot be imported ({error}). Put the folder that "
                             f"holds {module.split('.')[0]} on PYTHONPATH, install its package, or name the file: "

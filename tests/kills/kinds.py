@@ -52,7 +52,7 @@ KINDS = {
     'distil': Kind('train.py', 'distil'),
     'curve': Kind('vanishing_feature/curve.py', 'curve'),
     'sweep of merges': Kind('train.py', 'sweep'),
-    'modularize': Kind('seam/reengineer.py', 'modularize', ['--target', '3', '8']),
+    'modularize': Kind('seam/reengineer.py', 'modularize', ['--targets', '3', '8']),
     'prune': Kind('pruning/prune.py', 'prune'),
     'prune channels': Kind('pruning/prune_channels.py', 'channels'),
     'features to reassembly': Kind('dery/run_pipeline.py', 'dery'),

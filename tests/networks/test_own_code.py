@@ -12,7 +12,7 @@ from mmreuse.networks import create, load, open_network, own_code, save, structu
 from mmreuse.utils.configs.files import read_config
 
 NET = 'from layers_of_mine import Part\ndef make(width=4):\n    return Part(width)\n'
-LAYERS = '''
+LAYERS = """
 from __future__ import annotations
 from dataclasses import dataclass
 from torch import nn
@@ -22,7 +22,7 @@ class Size:
 class Part(nn.Sequential):
     def __init__(self, width):
         super().__init__(nn.Conv2d(3, Size(width).width, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-'''
+"""
 IMAGE = torch.ones(1, 3, 4, 4)
 
 

@@ -2,8 +2,9 @@
 
     python tests/tools/command_walk.py --out docs/en/command_walk.json
 
-Seconds are of one processor core. The networks are small and their two fine-tunings are the same weights with noise, so that what is shown is that the
-commands go through, not how good the result is. All that a command knows is on its command line.
+Seconds are of one processor core. The networks are small and their two fine-tunings are the same weights with noise,
+so that what is shown is that the commands go through, not how good the result is. All that a command knows is on its
+command line.
 """
 import contextlib
 import io
@@ -21,13 +22,12 @@ import numpy as np
 import torch
 from PIL import Image
 from sklearn.datasets import load_digits
-from torch import nn
 
 from mmreuse.__main__ import main
 from mmreuse.networks import create
 from mmreuse.utils.files.io import read_json, write_json
 
-OWN = '''
+OWN = """
 import torch
 from torch import nn
 
@@ -38,8 +38,8 @@ def make_net(width: int = 16, num_classes: int = 10) -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(3, width, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
         Block(width), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, num_classes))
-'''
-BLOCK = '''
+"""
+BLOCK = """
 from torch import nn
 
 
@@ -52,7 +52,7 @@ class Block(nn.Module):
 
     def forward(self, x):
         return x + self.back(self.norm(self.conv(x)).relu())
-'''
+"""
 #: By library: the name, options and the side of an image.
 NETWORKS: dict[str, tuple[str, dict[str, Any], int]] = {
     'own code': ('my_nets.py:make_net', dict(width=16), 32),
@@ -130,7 +130,8 @@ def result_of(command: str, said: str) -> str:
     """Return what a command made in one line."""
     if command == 'check':
         return re.search(r'\S+: [\d.]+ M parameters.*?image', ' '.join(said.split()))[0]
-    out = dict(merge='merged', modularize='module', prune='pruned', calibrate='calibrated', export='exported', run='again')
+    out = dict(merge='merged', modularize='module', prune='pruned', calibrate='calibrated', export='exported',
+               run='again')
     metrics = read_json(f'{out[command]}/metrics.json')
     stage = next(iter(metrics)).partition('/')[0]
     files = sorted(path.name for path in Path(out[command], stage).glob('small.*'))

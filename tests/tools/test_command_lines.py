@@ -197,14 +197,14 @@ for name in {TOOLS}:
 
 
 @pytest.mark.parametrize('given, understood', [
-    (['--targets', '1', '2'], dict(target=['1', '2'])), (['--target', '3'], dict(target=['3']))])
+    (['--targets', '1', '2'], dict(targets=['1', '2'])), (['--target', '3'], dict(targets=['3']))])
 def test_former_spellings_are_accepted_and_not_shown(given, understood, capsys):
-    parser = ToolParser('What it does.', aliases={'--targets': '--target'})
-    parser.add_argument('--target', nargs='+')
+    parser = ToolParser('What it does.', aliases={'--target': '--targets'})
+    parser.add_argument('--targets', nargs='+')
     assert vars(parser.parse_args(given)) == understood
     with pytest.raises(SystemExit):
         parser.parse_args(['--help'])
-    assert '--targets' not in capsys.readouterr().out
+    assert '--target ' not in capsys.readouterr().out
 
 
 def test_a_size_is_three_numbers_or_a_side(capsys):

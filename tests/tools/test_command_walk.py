@@ -15,7 +15,8 @@ def test_code_of_ones_own_is_merged_and_made_a_module_of(tmp_path: Path, monkeyp
     assert not any(row.get('failed') for row in rows), rows
     config = read_config(tmp_path / 'module/config.py')
     assert config.trust_code == [f'{tmp_path.resolve()}/my_nets.py:make_net']
-    assert config.test_dataloader.dataset.type == 'BinaryProblem' and config.train_dataloader.dataset.type != 'BinaryProblem'
+    assert config.test_dataloader.dataset.type == 'BinaryProblem'
+    assert config.train_dataloader.dataset.type == 'mmpretrain.KFoldDataset'
     metrics = {stage: read_json(tmp_path / stage / 'metrics.json') for stage in ('merged', 'module')}
     assert metrics['module']['modularize_channels/macs'] < 0.55 * metrics['merged']['merge/macs']
 

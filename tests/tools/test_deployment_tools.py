@@ -29,7 +29,7 @@ model = dict(
 def make_table(repository, monkeypatch, tmp_path):
     def run(*arguments):
         monkeypatch.setattr(sys, 'argv', ['table.py', *map(str, arguments), '--input-size', '3', '16', '16',
-                                          '--rounds', '2', '--out-dir', str(tmp_path / 'out')])
+                                          '--rounds', '2', '--out', str(tmp_path / 'out')])
         runpy.run_path(str(repository / 'tools/deployment/table.py'), run_name='__main__')
         return json.loads((tmp_path / 'out/table.json').read_text())['rows']
 

@@ -106,7 +106,8 @@ def test_a_network_is_checked_by_name_and_by_file(command, tmp_path: Path, capsy
 
 @pytest.mark.parametrize(('given', 'again'), [
     (['prune', 'a b.safetensors', '--images', 'x'], "mmreuse job prune_channels 'a b.safetensors' --images x"),
-    (['merge', 'a.pth', 'b.pth'], 'mmreuse job merge a.pth b.pth'), (['run', 'x.py'], 'mmreuse train x.py')])
+    (['merge', 'a.pth', '--images', 'x'], 'mmreuse job merge a.pth --images x'),
+    (['run', 'x.py'], 'mmreuse train x.py')])
 def test_what_a_signal_says_to_go_on_with_is_a_command(monkeypatch: pytest.MonkeyPatch, given, again) -> None:
     said = []
     monkeypatch.setattr('mmreuse.command_line.run_tool', lambda *_: said.append(_goes_on(Namespace())))

@@ -96,7 +96,7 @@ def test_from_a_run_to_a_small_network(main, kept, tmp_path, capsys):
     main('cost', config, tmp_path / 'dog.safetensors', *SIZE)
     costs = json.loads(capsys.readouterr().out)['networks']
     assert costs['original']['dense'] > costs['compacted']['dense'] >= costs['compacted']['sparse']
-    main('latency', config, tmp_path / 'dog.safetensors', *SIZE, '--engines', 'torch', '--repeats', 2, '--batch', 2,
+    main('latency', config, tmp_path / 'dog.safetensors', *SIZE, '--engines', 'torch', '--passes', 2, '--batch-size', 2,
          '--out', tmp_path / 'times.json')
     assert list(json.loads((tmp_path / 'times.json').read_text())['engines']['torch']) == [
         'original', 'masked', 'compacted']

@@ -15,7 +15,7 @@ from mmreuse.utils.files.io import save_tensors, state_hash
 
 TOOL = 'tools/model_converters/to_network_file.py'
 IMAGES = torch.randn(3, 3, 64, 64)
-NAME = ['--options', 'num_classes=4', '--model', 'timm:test_resnet']
+NAME = ['--model-options', 'num_classes=4', '--model', 'timm:test_resnet']
 
 
 @pytest.fixture

@@ -18,13 +18,13 @@ from mmreuse.graph import trace  # noqa: E402
 
 
 def test_a_micro_model_is_verified_in_a_process_of_its_own():
-    record = verify_graph.guarded('timm', 'test_resnet', None, memory=4, timeout=120)
+    record = verify_graph.guarded('timm', 'test_resnet', None, memory=4e9, timeout=120)
     assert record['traced'] and record['verified'] and record['spaces'] == 11
     assert 'verified, error' in verify_graph.line_of(record)
 
 
 def test_running_out_of_time_or_of_names_is_one_line():
-    late = verify_graph.guarded('timm', 'test_resnet', None, memory=4, timeout=0.01)
+    late = verify_graph.guarded('timm', 'test_resnet', None, memory=4e9, timeout=0.01)
     unknown = verify_graph.examine('timm', 'resnet_of_nobody', None)
     assert 'took longer' in late['reason'] and 'no model' in unknown['reason']
     assert all('\n' not in verify_graph.line_of(record) for record in (late, unknown))
@@ -50,7 +50,7 @@ def test_a_config_without_a_model_is_an_error(tmp_path):
     with pytest.raises(ConfigError, match='has no `model`'):
         print_spaces.model_of_config(str(path))
     with pytest.raises(SystemExit, match='there is no such file'):
-        run_tool(print_spaces.run, argparse.Namespace(config=str(tmp_path / 'none.py')))
+        run_tool(print_spaces.run, argparse.Namespace(model=str(tmp_path / 'none.py')))
 
 
 @pytest.mark.slow
@@ -58,5 +58,5 @@ def test_a_config_without_a_model_is_an_error(tmp_path):
                                               ('torchvision', 'shufflenet*'), ('torchvision', 'swin_t')])
 def test_published_models_are_verified(library, pattern):
     names = model_libraries.list_models(library, pattern)
-    records = [verify_graph.guarded(library, name, None, memory=6, timeout=300) for name in names]
+    records = [verify_graph.guarded(library, name, None, memory=6e9, timeout=300) for name in names]
     assert records and [record['model'] for record in records if not record['verified']] == []

@@ -25,7 +25,7 @@ STUDIES = {
 
 
 def parse_args(argv: Sequence[str] | None = None) -> Namespace:
-    parser = ToolParser(__doc__, aliases={'--out': '--work-dir'})
+    parser = ToolParser(__doc__, aliases={'--work-dir': '--out'})
     studies = parser.add_subparsers(dest='study', required=True, metavar='STUDY')
     for name, text in STUDIES.items():
         study = studies.add_parser(name, help=text, description=text)
@@ -35,7 +35,7 @@ def parse_args(argv: Sequence[str] | None = None) -> Namespace:
         add_matcher(study)
         study.add_argument('--reset', action='store_true', help='also with statistics of batch norms taken anew')
         study.add_argument('--samples', type=int, help='images to use (default: all)')
-        study.add_argument('--work-dir', type=Path,
+        study.add_argument('--out', type=Path,
                            help='where results go (default: work_dirs/diagnostics/<config name>)')
         study.add_argument('--cfg-options', nargs='+', action=OptionAction, metavar='KEY=VALUE',
                            help='override the config')
@@ -54,7 +54,7 @@ def parse_args(argv: Sequence[str] | None = None) -> Namespace:
 def run(args: Namespace) -> None:
     from mmreuse.engine.studies.diagnosis import diagnose
     from mmreuse.utils.tables import print_rows
-    out = args.work_dir or Path('work_dirs/diagnostics', Path(args.config).stem)
+    out = args.out or Path('work_dirs/diagnostics', Path(args.config).stem)
     settings = {key: getattr(args, key) for key in ('metric', 'norm', 'offset', 'plain') if hasattr(args, key)}
     options = {**(args.cfg_options or {}), **({} if args.seed is None else dict(seed=args.seed))}
     rows = diagnose(args.study, args.config, args.checkpoints, out, samples=args.samples, pruned=args.pruned,

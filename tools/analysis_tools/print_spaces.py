@@ -1,22 +1,17 @@
 """Print the feature spaces (coupled layers) of a network, and the places where it can be cut.
 
-    python tools/analysis_tools/print_spaces.py --library timm --model resnet18
+    python tools/analysis_tools/print_spaces.py timm:resnet18
 
-The network is a model of a library or the ``model`` of a config file, with random weights.
+The network is one by name, or the ``model`` of a config file, with random weights.
 """
 from __future__ import annotations
 
-import sys
 import warnings
 from argparse import Namespace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-sys.path.insert(0, str(Path(__file__).parent))
-from model_libraries import LIBRARIES, build_model, input_sizes  # noqa: E402
-
-from mmreuse.command_line import ToolParser, add_input_size, run_tool  # noqa: E402
-from mmreuse.errors import ConfigError  # noqa: E402
+from mmreuse.command_line import ToolParser, add_input_size, run_tool
+from mmreuse.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -53,26 +48,21 @@ def print_graph(graph: TracedModel, cuts: bool) -> None:
 
 def parse_args() -> Namespace:
     parser = ToolParser(__doc__, aliases={'--size': '--input-size'})
-    parser.add_argument('config', nargs='?', help='config file with a `model`')
-    parser.add_argument('--library', choices=LIBRARIES)
-    parser.add_argument('--model', help='name of a model of the library')
+    parser.add_argument('model', help='config file with a `model`, or a name as `mmreuse check` takes it')
     add_input_size(parser)
     parser.add_argument('--verify', action='store_true', help='prove the spaces, and hold what does not move')
     parser.add_argument('--no-cuts', action='store_true', help='leave out the cut points')
-    args = parser.parse_args()
-    if (args.config is None) == (args.library is None) or (args.library is None) != (args.model is None):
-        parser.error('give either a config file, or --library and --model')
-    return args
+    return parser.parse_args()
 
 
 def run(args: Namespace) -> None:
     import torch
 
     from mmreuse.graph import trace, verified
+    from mmreuse.networks import create
     warnings.simplefilter('ignore')
-    model = model_of_config(args.config) if args.config else build_model(args.library, args.model)
-    side = 224 if args.config else input_sizes(args.library, args.model, model)[-1]
-    graph = (verified if args.verify else trace)(model.eval(), torch.zeros(1, *(args.input_size or (3, side, side))))
+    model = create(args.model) if ':' in args.model else model_of_config(args.model)
+    graph = (verified if args.verify else trace)(model.eval(), torch.zeros(1, *(args.input_size or (3, 224, 224))))
     print_graph(graph, cuts=not args.no_cuts)
     if args.verify:
         report = graph.verify()

@@ -31,6 +31,7 @@ from model_libraries import (  # noqa: E402
 
 from mmreuse.command_line import ToolParser, run_tool  # noqa: E402
 from mmreuse.errors import ConfigError, TraceError  # noqa: E402
+from mmreuse.utils.command_line import memory as bytes_of  # noqa: E402
 
 if TYPE_CHECKING:
     import torch
@@ -78,7 +79,7 @@ def _child(library: str, name: str, size: int | None, memory: float, pipe: Any) 
     torch.set_num_threads(1)
     with open('/proc/self/statm') as file:
         used = int(file.read().split()[0]) * os.sysconf('SC_PAGE_SIZE')
-    limit = used + int(memory * 2 ** 30)
+    limit = used + int(memory)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     logging.disable(logging.WARNING)
     with open(os.devnull, 'w') as nowhere, contextlib.redirect_stdout(nowhere):  # libraries are talkative
@@ -98,7 +99,7 @@ def guarded(library: str, name: str, size: int | None, memory: float, timeout: f
         return record | dict(reason=f'took longer than {timeout:g} s')
     except EOFError:
         process.join()
-        return record | dict(reason=f'ended with exit code {process.exitcode} (limit of memory: {memory:g} GiB)')
+        return record | dict(reason=f'ended with exit code {process.exitcode} (limit of memory: {memory / 1e9:g} GB)')
     finally:
         process.kill()
         process.join()
@@ -114,18 +115,20 @@ def line_of(record: dict[str, Any]) -> str:
 
 
 def parse_args() -> Namespace:
-    parser = ToolParser(__doc__, aliases={'--size': '--input-size'})
+    parser = ToolParser(__doc__, aliases={'--size': '--input-size', '--sample': '--draws',
+                                          '--memory': '--memory-limit'})
     parser.add_argument('--library', choices=LIBRARIES, required=True)
     parser.add_argument('--pattern', default='*', help='glob pattern of model names, e.g. "resnet*"')
     parser.add_argument('--one-per-family', action='store_true', help='only the smallest model of each family')
-    parser.add_argument('--sample', type=int, help='only so many models, drawn at random')
+    parser.add_argument('--draws', type=int, help='only so many models, drawn at random')
     parser.add_argument('--seed', type=int, help='of the draw (default: the date); printed, to draw the same again')
     parser.add_argument('--max-parameters', type=float, default=math.inf, help='pass over larger models when drawing')
     parser.add_argument('--out', help='JSON file for the results')
     parser.add_argument('--input-size', type=int,
                         help='side of the square image (default: small, or as the model asks)')
     parser.add_argument('--timeout', type=float, default=300, help='seconds per model (default: 300)')
-    parser.add_argument('--memory', type=float, default=6, help='GiB per model (default: 6)')
+    parser.add_argument('--memory-limit', type=bytes_of, default=6.5e9, metavar='GB',
+                        help='of a model, such as 2 or 500MB (default: 6.5)')
     return parser.parse_args()
 
 
@@ -139,13 +142,13 @@ def run(args: Namespace) -> None:
     if not families:
         raise ConfigError(f"{args.library} has no model that matches '{args.pattern}'")
     names = smallest_of_each_family(args.library, families) if args.one_per_family else list(families)
-    if args.sample:
+    if args.draws:
         seed = int(time.strftime('%Y%m%d')) if args.seed is None else args.seed
-        names = draw_models(args.library, names, args.sample, seed, args.max_parameters)
+        names = draw_models(args.library, names, args.draws, seed, args.max_parameters)
         print(f'{len(names)} models drawn with --seed {seed}')
     records = []
     for number, name in enumerate(names, 1):
-        record = guarded(args.library, name, args.input_size, args.memory, args.timeout)
+        record = guarded(args.library, name, args.input_size, args.memory_limit, args.timeout)
         records.append(record | dict(family=families[name]))
         print(f'{number:>4}/{len(names)} {line_of(records[-1])}', flush=True)
         if args.out:

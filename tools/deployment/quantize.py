@@ -20,7 +20,7 @@ def parse_args() -> Namespace:
     parser.add_argument('--cfg-options', nargs='+', action=OptionAction, metavar='KEY=VALUE',
                         help='override the config of the data')
     parser.add_argument('--engines', nargs='+', default=['onnxruntime', 'openvino'], help='default: %(default)s')
-    parser.add_argument('--batches', nargs='+', type=int, default=[1, 16], help='images at once (default: 1 16)')
+    parser.add_argument('--batch-sizes', nargs='+', type=int, default=[1, 16], help='images at once (default: 1 16)')
     parser.add_argument('--rounds', type=int, default=20, help='in which float32 and int8 take turns (default: 20)')
     parser.add_argument('--no-correction', action='store_true', help='leave biases as they are')
     parser.add_argument('--slower', action='store_true', help='write it even if nothing is gained')
@@ -36,7 +36,7 @@ def run(args: Namespace) -> None:
     if args.data is not None:
         images, _, _ = load_images(args.data, 'train_dataloader', args.samples, args.cfg_options)
     rounded, result = quantize(args.network, args.out, images, correct=not args.no_correction, engines=args.engines,
-                               batches=args.batches, rounds=args.rounds, slower=args.slower)
+                               batches=args.batch_sizes, rounds=args.rounds, slower=args.slower)
     if args.rounded:
         save(rounded, args.rounded)
     print(result)

@@ -1,7 +1,7 @@
 """Measure networks on inference engines: one table of latency, accuracy, memory, sizes and operations.
 
-    python tools/deployment/table.py net.safetensors net_int8.onnx CONFIG=CHECKPOINT --data CONFIG --out-dir FOLDER
-    python tools/deployment/table.py CONFIG --input-size 3 32 32 --engines torch onnxruntime --batches 1 32
+    python tools/deployment/table.py net.safetensors net_int8.onnx CONFIG=CHECKPOINT --data CONFIG --out FOLDER
+    python tools/deployment/table.py CONFIG --input-size 3 32 32 --engines torch onnxruntime --batch-sizes 1 32
 
 All take turns on one processor, each in a process of its own, after a proof that they compute there what they compute
 in PyTorch. FOLDER gets table.json, table.csv, figure.png (accuracy against latency) and report.html. Without a
@@ -14,7 +14,8 @@ from mmreuse.utils.command_line import OptionAction
 
 
 def parse_args() -> Namespace:
-    parser = ToolParser(__doc__, aliases={'--batch': '--batches'})
+    parser = ToolParser(__doc__, aliases={'--batch': '--batch-sizes', '--batches': '--batch-sizes',
+                                          '--out-dir': '--out'})
     parser.add_argument('networks', nargs='+', metavar='NETWORK',
                         help='network files, ONNX files (of quantize.py), or CONFIG[=CHECKPOINT]')
     parser.add_argument('--data', metavar='CONFIG', help='whose test_dataloader has the images to be classified')
@@ -24,19 +25,20 @@ def parse_args() -> Namespace:
     add_input_size(parser)
     parser.add_argument('--engines', nargs='+', default=['torch', 'onnxruntime', 'openvino', 'deepsparse'],
                         help='default: %(default)s')
-    parser.add_argument('--batches', nargs='+', type=int, default=[1, 16], help='images at once (default: 1 16)')
+    parser.add_argument('--batch-sizes', nargs='+', type=int, default=[1, 16], help='images at once (default: 1 16)')
     parser.add_argument('--threads', type=int, default=1, help='that an engine may use (default: 1)')
     parser.add_argument('--rounds', type=int, default=20, help='in which all take turns (default: 20)')
     parser.add_argument('--passes', type=int, default=5, help='that count in a turn (default: 5)')
-    parser.add_argument('--out-dir', default='work_dirs/deployment', help='default: %(default)s')
+    parser.add_argument('--out', default='work_dirs/deployment', help='default: %(default)s')
     return parser.parse_args()
 
 
 def run(args: Namespace) -> None:
     from mmreuse.engine.studies.deployment import make_table
-    settings = {key: getattr(args, key) for key in ('samples', 'input_size', 'batches', 'engines', 'threads', 'rounds',
+    settings = {key: getattr(args, key) for key in ('samples', 'input_size', 'engines', 'threads', 'rounds',
                                                     'passes')}
-    print(make_table(args.networks, args.out_dir, data=args.data, options=args.cfg_options, **settings))
+    print(make_table(args.networks, args.out, data=args.data, options=args.cfg_options, batches=args.batch_sizes,
+                     **settings))
 
 
 if __name__ == '__main__':

@@ -15,7 +15,7 @@ from mmreuse.command_line import ToolParser, run_tool
 
 
 def parse_args() -> Namespace:
-    parser = ToolParser(__doc__, aliases={'--out-dir': '--work-dir'})
+    parser = ToolParser(__doc__, aliases={'--out-dir': '--out', '--work-dir': '--out'})
     parser.add_argument('--source', nargs=2, action='append', required=True, metavar=('CONFIG', 'CHECKPOINT'),
                         help='a trained generator; give two or more, of images of one size')
     parser.add_argument('--matchers', nargs='+', default=['identity', 'permute', 'zip'],
@@ -25,7 +25,7 @@ def parse_args() -> Namespace:
     parser.add_argument('--samples', type=int, default=64, help='images of each generator (default: %(default)s)')
     parser.add_argument('--drawn', type=int, default=4, help='how many of them are drawn (default: %(default)s)')
     parser.add_argument('--seed', type=int, default=0, help='of the noise, for statistics and samples alike')
-    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/sample_grid'), help='where results go')
+    parser.add_argument('--out', type=Path, default=Path('work_dirs/sample_grid'), help='where results go')
     return parser.parse_args()
 
 

@@ -16,11 +16,12 @@ from mmreuse.utils.command_line import OptionAction
 
 
 def parse_args() -> Namespace:
-    parser = ToolParser(__doc__)
+    parser = ToolParser(__doc__, aliases={'--options': '--model-options'})
     parser.add_argument('source', help='.pth or .safetensors')
     parser.add_argument('out', help='network file, .safetensors')
-    parser.add_argument('--model', help='what weights are of: timm:NAME, torchvision:NAME, MODULE:CALLABLE or a config')
-    parser.add_argument('--options', nargs='+', action=OptionAction, default={}, metavar='KEY=VALUE',
+    parser.add_argument('--model', help='what weights are of: timm:NAME, torchvision:NAME, mmpretrain:NAME, '
+                        'transformers:CLASS, FILE.py:FUNCTION or a config')
+    parser.add_argument('--model-options', nargs='+', action=OptionAction, default={}, metavar='KEY=VALUE',
                         help='of its builder')
     parser.add_argument('--of', nargs='+', default=[], help='what masks or a merge were made of: network files')
     parser.add_argument('--classes', nargs='+', help='names of the outputs')
@@ -33,7 +34,7 @@ def run(args: Namespace) -> None:
 
     from mmreuse.models.conversion import Foreign, read_foreign
     from mmreuse.networks import describe, save
-    network = read_foreign(Foreign(args.source, args.model, args.options, args.of, args.classes, args.input_size))
+    network = read_foreign(Foreign(args.source, args.model, args.model_options, args.of, args.classes, args.input_size))
     save(network, args.out, classes=args.classes,
          inputs=torch.zeros(1, *args.input_size) if args.input_size else None)
     print(describe(args.out))

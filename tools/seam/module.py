@@ -5,7 +5,7 @@
     python tools/seam/module.py compose CONFIG pets.safetensors cat=cat.safetensors dog=dog.safetensors
     python tools/seam/module.py compact CONFIG cat.safetensors small.safetensors --input-size 3 32 32 --onnx small.onnx
     python tools/seam/module.py cost CONFIG cat.safetensors --input-size 3 32 32
-    python tools/seam/module.py latency CONFIG cat.safetensors --input-size 3 32 32 --batch 16 --out FILE.json
+    python tools/seam/module.py latency CONFIG cat.safetensors --input-size 3 32 32 --batch-size 16 --out FILE.json
 
 CONFIG is that of a ModularClassifier: it names the base. What is packed is what a run has kept, or a published file.
 """
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def parse_args() -> Namespace:
-    parser = ToolParser(__doc__)
+    parser = ToolParser(__doc__, aliases={'--batch': '--batch-size', '--repeats': '--passes'})
     commands = parser.add_subparsers(dest='command', required=True)
     pack = commands.add_parser('pack', help='a module file of what a run has kept, or of a published file')
     pack.add_argument('config')
@@ -45,14 +45,14 @@ def parse_args() -> Namespace:
         each.add_argument('config')
         each.add_argument('module')
         add_input_size(each, required=True)
-        each.add_argument('--batch', type=int, default=16 if each is latency else 1, help='images in a batch')
+        each.add_argument('--batch-size', type=int, default=16 if each is latency else 1, help='images in a batch')
     small.add_argument('out', help='safetensors file')
     small.add_argument('--onnx', help='write the network with its head as ONNX, too')
     for each in (cost, latency):
         each.add_argument('--out', help='write the numbers to this JSON file')
     latency.add_argument('--engines', nargs='+', default=['torch', 'onnxruntime', 'openvino'])
     latency.add_argument('--threads', type=int, default=1, help='that an engine may use')
-    latency.add_argument('--repeats', type=int, default=50, help='passes that count')
+    latency.add_argument('--passes', type=int, default=50, help='passes that count')
     return parser.parse_args()
 
 
@@ -97,7 +97,7 @@ def use(args: Namespace) -> None:
     from mmreuse.utils.files.io import write_json
     base, module = load_base(load_config(args.config)), load_module(args.module)
     masked = apply_module(module, base)
-    images = torch.randn(args.batch, *args.input_size, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(args.batch_size, *args.input_size, generator=torch.Generator().manual_seed(0))
     small = compact(masked, images)
     if args.command == 'compact':
         save(small, args.out)
@@ -118,9 +118,9 @@ def measure(args: Namespace, networks: dict[str, nn.Module], images: Tensor) -> 
     from mmreuse.modularization import count_uses, measure_cost
     if args.command == 'cost':
         costs = {name: asdict(measure_cost(network, count_uses(network, images))) for name, network in networks.items()}
-        return dict(input_size=args.input_size, batch=args.batch, networks=costs)
-    times = compare_latency(networks, images, args.engines, threads=args.threads, repeats=args.repeats)
-    return dict(input_size=args.input_size, batch=args.batch, threads=args.threads, repeats=args.repeats, engines={
+        return dict(input_size=args.input_size, batch=args.batch_size, networks=costs)
+    times = compare_latency(networks, images, args.engines, threads=args.threads, repeats=args.passes)
+    return dict(input_size=args.input_size, batch=args.batch_size, threads=args.threads, repeats=args.passes, engines={
         engine: {name: asdict(each) for name, each in own.items()} for engine, own in times.items()})
 
 

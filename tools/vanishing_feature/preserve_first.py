@@ -1,7 +1,7 @@
 """Measure merges that preserve ever more of the networks' own first layers, or write one of them.
 
     python tools/vanishing_feature/preserve_first.py configs/vanishing_feature/pfm_vgg11_cifar10-jpeg.py
-    python tools/vanishing_feature/preserve_first.py CONFIG --pair net1.pth net2.pth --points 0 3 6
+    python tools/vanishing_feature/preserve_first.py CONFIG --checkpoints net1.pth net2.pth --points 0 3 6
     python tools/vanishing_feature/preserve_first.py CONFIG --out merged.pth --matcher permute
         --renormalizer rescale --points 6
 
@@ -16,8 +16,8 @@ from mmreuse.command_line import run_tool, stage_config, stage_parser
 def parse_args() -> Namespace:
     parser = stage_parser(__doc__, 'model, data and preserve_first', {
         'preserve_first.points': dict(nargs='+', type=point, help='indices or names of modules')},
-        aliases={'--save': '--out'})
-    parser.add_argument('--pair', nargs='+', metavar='CHECKPOINT', help='networks (default: pairs of the config)')
+        aliases={'--save': '--out', '--pair': '--checkpoints'})
+    parser.add_argument('--checkpoints', nargs='+', metavar='FILE', help='networks (default: pairs of the config)')
     parser.add_argument('--out', metavar='FILE', help='write the merge at the one point that is given')
     parser.add_argument('--matcher', help='name of the matcher in the config, for --out')
     parser.add_argument('--renormalizer', default='none', help='name of the renormalizer in the config, for --out')
@@ -34,8 +34,8 @@ def point(text: str) -> int | str:
 def run(args: Namespace) -> None:
     from mmreuse.engine import launch
     cfg = stage_config(args, 'PreserveFirstRunner')
-    if args.pair is not None:
-        cfg.preserve_first.pairs = {'pair': args.pair}
+    if args.checkpoints is not None:
+        cfg.preserve_first.pairs = {'pair': args.checkpoints}
     runner = launch.build_runner(cfg)
     if args.out:
         found = runner.save(args.out, start=cfg.preserve_first.points[0], matcher=args.matcher,

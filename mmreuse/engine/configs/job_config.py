@@ -41,8 +41,8 @@ def reference_of(name: str, model: str | None, options: Mapping[str, Any]) -> An
 
 
 def job_config(job: Mapping[str, Any], networks: Sequence[Any], images: Path, *, code: str | None = None,
-               test: Path | None = None, validation: Path | None = None, input_size: Sequence[int] = (3, 224, 224), batch_size: int = 64,
-               workers: int = 2, seed: int = 0) -> Config:
+               test: Path | None = None, validation: Path | None = None, input_size: Sequence[int] = (3, 224, 224),
+               batch_size: int = 64, workers: int = 2, seed: int = 0) -> Config:
     """Return a config that ``tools/train.py`` runs, with nothing in it that is not said here.
 
     Args:
@@ -67,7 +67,8 @@ def job_config(job: Mapping[str, Any], networks: Sequence[Any], images: Path, *,
     own = [absolute(code)] if code is not None and is_own_code(code) else []
     trust(*own)
     opened = [open_network(network) for network in networks]
-    test_problem, problem = _problems(job, opened, sorted(each.name for each in Path(images).iterdir() if each.is_dir()))
+    folders = sorted(each.name for each in Path(images).iterdir() if each.is_dir())
+    test_problem, problem = _problems(job, opened, folders)
     _, height, width = input_size
     pipeline = [
         dict(type='mmpretrain.LoadImageFromFile'),
