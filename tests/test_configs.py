@@ -192,10 +192,3 @@ def build_schedulers(configs: list, optimizer: torch.optim.Optimizer, epoch_leng
 def test_stages_name_runners_that_exist():
     stages = [cfg for cfg in map(load_config, set(CONFIGS) - set(TRAININGS)) if 'runner_type' in cfg]
     assert all(RUNNERS.get(cfg.runner_type) is not None for cfg in stages)
-
-
-def test_metafile_names_configs_that_exist():
-    index = yaml.safe_load((ROOT / 'model-index.yml').read_text())
-    models = [model for path in index['Import'] for model in yaml.safe_load((ROOT / path).read_text())['Models']]
-    assert len(models) > 0
-    assert all((ROOT / model['Config']).stem == model['Name'] and model['Config'] in CONFIGS for model in models)
