@@ -4,7 +4,7 @@ from typing import Any
 from mmreuse.version import __version__
 
 #: Of :mod:`mmreuse.networks`, imported at first use: ``import mmreuse`` alone stays light.
-_NETWORKS = ('create', 'describe', 'load', 'save')
+_NETWORKS = ('create', 'describe', 'get_model', 'list_models', 'load', 'save')
 __all__ = ['__version__', *_NETWORKS]
 
 

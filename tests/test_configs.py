@@ -7,7 +7,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-import yaml
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.evaluator import Evaluator

@@ -11,7 +11,8 @@ import yaml
 ROOT = Path(__file__).parents[1]
 INDEX = yaml.safe_load((ROOT / 'model-index.yml').read_text())['Import']
 FILES = {path: yaml.safe_load((ROOT / path).read_text()) for path in INDEX}
-MODELS = {f'{Path(path).parent.name}/{model["Name"]}': model for path, file in FILES.items() for model in file['Models']}
+MODELS = {f'{Path(path).parent.name}/{model["Name"]}': model
+          for path, file in FILES.items() for model in file['Models']}
 
 
 def figures(evidence: Mapping[str, Any]) -> list[float]:

@@ -1,7 +1,8 @@
-"""List what there is: jobs and their options, methods, shipped configs, models of a library.
+"""List what there is: jobs and their options, methods, shipped configs, network files here, models of a library.
 
     python tools/list.py jobs                    (or: mmreuse list jobs)
     mmreuse list configs zipit
+    mmreuse list networks 'work_dirs/*'
     mmreuse list timm 'resnet1*'
 """
 from __future__ import annotations
@@ -13,12 +14,12 @@ from mmreuse.command_line import ToolParser, run_tool
 
 METHODS = ('jobs', 'matchers', 'mergers', 'renormalizers', 'saliencies', 'proxies', 'similarities', 'teachers',
            'engines', 'attacks')
-LIBRARIES = ('timm', 'torchvision', 'mmpretrain')
+LIBRARIES = ('timm', 'torchvision', 'mmpretrain', 'transformers')
 
 
 def parse_args() -> Namespace:
     parser = ToolParser(__doc__)
-    parser.add_argument('what', choices=[*METHODS, 'configs', *LIBRARIES])
+    parser.add_argument('what', choices=[*METHODS, 'configs', 'networks', *LIBRARIES])
     parser.add_argument('pattern', nargs='?', default='*', help="part of a name, or a pattern such as 'resnet1*'")
     return parser.parse_args()
 
@@ -30,15 +31,14 @@ def lines_of(what: str) -> list[tuple[str, str]]:
         root = shipped('configs')
         return [(f'configs/{file.relative_to(root)}', '') for file in sorted(root.glob('*/**/*.py'))
                 if not file.name.startswith('_')]
-    if what == 'timm':
-        import timm
-        return [(name, '') for name in timm.list_models()]
-    if what == 'torchvision':
-        from torchvision import models
-        return [(name, '') for name in models.list_models()]
-    if what == 'mmpretrain':
-        from mmpretrain.apis import list_models
-        return [(name, '') for name in list_models()]
+    if what == 'networks':
+        from mmreuse.networks import list_models
+        from mmreuse.networks.describe import history
+        from mmreuse.networks.network_file import read
+        return [(name, history(read(name)[1]['structure'])) for name in list_models(folder='.')]
+    if what in LIBRARIES:
+        from mmreuse.networks import list_models
+        return [(name.partition(':')[2], '') for name in list_models(f'{what}:*')]
     from mmreuse import registry
     methods = getattr(registry, what.upper())
     methods.import_from_location()

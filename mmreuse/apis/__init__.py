@@ -1,6 +1,7 @@
 """The calls of a notebook: each takes networks and data, and returns a network and a result that prints as a table."""
 from mmreuse.apis.checking import check
 from mmreuse.apis.distillation import distill
+from mmreuse.apis.inference import NetworkInferencer
 from mmreuse.apis.merging import merge
 from mmreuse.apis.modularization import modularize
 from mmreuse.apis.pruning import prune, prune_channels
@@ -11,5 +12,5 @@ from mmreuse.deployment import quantize
 from mmreuse.deployment.export_network import export
 from mmreuse.networks import describe, load, save
 
-__all__ = ['calibrate', 'check', 'describe', 'distill', 'evaluate', 'export', 'load', 'merge', 'modularize', 'prune',
-           'prune_channels', 'quantize', 'reassemble', 'renormalize', 'save', 'train']
+__all__ = ['NetworkInferencer', 'calibrate', 'check', 'describe', 'distill', 'evaluate', 'export', 'load', 'merge',
+           'modularize', 'prune', 'prune_channels', 'quantize', 'reassemble', 'renormalize', 'save', 'train']

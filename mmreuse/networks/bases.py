@@ -1,6 +1,6 @@
 """Bases: networks of known libraries, by name and arguments."""
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -30,6 +30,10 @@ class Library(ABC):
             ArtefactError: There is none of that name.
         """
 
+    def names(self) -> Sequence[str]:
+        """Return the names that it knows; none where any may be given."""
+        return ()
+
     def recognise(self, network: nn.Module) -> dict[str, Any] | None:
         """Return ``name``, ``options`` and, where known, ``inputs`` of a network, or None if it is of elsewhere."""
         return None
@@ -38,6 +42,10 @@ class Library(ABC):
 @BASES.register_module(name='timm')
 class Timm(Library):
     """Names of ``timm.list_models()``."""
+
+    def names(self) -> Sequence[str]:
+        import timm
+        return timm.list_models()
 
     def build(self, name: str, options: Mapping[str, Any]) -> nn.Module:
         import timm
@@ -58,6 +66,10 @@ class Timm(Library):
 @BASES.register_module(name='torchvision')
 class Torchvision(Library):
     """Names of ``torchvision.models.list_models()``."""
+
+    def names(self) -> Sequence[str]:
+        from torchvision import models
+        return models.list_models()
 
     def build(self, name: str, options: Mapping[str, Any]) -> nn.Module:
         from torchvision import models
@@ -88,7 +100,14 @@ class Torchvision(Library):
 
 @BASES.register_module(name='mmpretrain')
 class MMPretrain(Library):
-    """Model configs of mmpretrain, and of what mmreuse registers beside it: the options are the config."""
+    """Model configs of mmpretrain, and of what mmreuse registers beside it: the options are the config.
+
+    Names are those of its model zoo.
+    """
+
+    def names(self) -> Sequence[str]:
+        from mmpretrain.apis import list_models
+        return list_models()
 
     def build(self, name: str, options: Mapping[str, Any]) -> nn.Module:
         import mmpretrain.models  # noqa: F401 (fills the registries)
@@ -109,7 +128,11 @@ class MMPretrain(Library):
 
 @BASES.register_module(name='transformers')
 class Transformers(Library):
-    """Classes of Hugging Face's transformers: the options are the network's config."""
+    """Classes of Hugging Face's transformers: the options are the network's config. Names are those of classifiers."""
+
+    def names(self) -> Sequence[str]:
+        import transformers
+        return [name for name in dir(transformers) if name.endswith('ForImageClassification')]
 
     def build(self, name: str, options: Mapping[str, Any]) -> nn.Module:
         import transformers

@@ -92,7 +92,7 @@ def job_config(job: Mapping[str, Any], networks: Sequence[Any], images: Path, *,
     return Config(dict(
         default_scope='mmreuse', runner_type='PipelineRunner', seed=seed, **(dict(trust_code=own) if own else {}),
         stages=[dict(name=job['type'], networks=list(networks), job=dict(job))],
-        data_preprocessor=_preprocessing(opened), **loaders,
+        data_preprocessor=preprocessing_of(opened[0] if opened else None), **loaders,
         test_evaluator=dict(type='mmpretrain.Accuracy', topk=(1,))))
 
 
@@ -124,7 +124,7 @@ def _problem_of(outputs: Sequence[str], folders: Sequence[str]) -> dict[str, Any
     return dict(type='ClassProblem', classes=names) if set(names) < set(folders) else None
 
 
-def _preprocessing(networks: Sequence[nn.Module]) -> dict[str, Any]:
-    """Return how the first network sees images, or as ImageNet's networks do."""
-    known = record_of(networks[0]).preprocessing if networks else {}
+def preprocessing_of(network: nn.Module | None) -> dict[str, Any]:
+    """Return how a network sees images, or how ImageNet's networks do where it does not say."""
+    known = record_of(network).preprocessing if network is not None else {}
     return {'type': 'mmpretrain.ClsDataPreprocessor', **(known or dict(mean=list(MEAN), std=list(STD), to_rgb=True))}
