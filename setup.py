@@ -54,6 +54,6 @@ setup(
     cmdclass={'build_py': BuildWithConfigs},
     install_requires=requirements('runtime'),
     extras_require={name: requirements(name)
-                    for name in ('deepsparse', 'deploy', 'docs', 'lint', 'mminstall', 'tests')},
+                    for name in ('deepsparse', 'deploy', 'docs', 'hf', 'lint', 'mminstall', 'tests')},
     zip_safe=False,
 )
