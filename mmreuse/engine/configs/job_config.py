@@ -49,9 +49,9 @@ def job_config(job: Mapping[str, Any], networks: Sequence[Any], images: Path, *,
         job: Type and options.
         networks: References of :func:`mmreuse.networks.open_network`.
         images: Class folders: what the job works on.
-        code: ``FILE.py:FUNCTION``, which networks may run.
         test: Likewise, what is measured on; by default a fifth of ``images``, which the job then does not see.
         validation: Likewise, for jobs that choose.
+        code: ``FILE.py:FUNCTION``, which networks may run.
         input_size: Channels, height and width.
         batch_size: Images at once.
         workers: Processes that read images.
