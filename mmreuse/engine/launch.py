@@ -18,6 +18,7 @@ from mmreuse.engine.configs.config_check import check_config
 from mmreuse.engine.configs.data_check import check_data
 from mmreuse.engine.configs.options import load_config
 from mmreuse.engine.failures import paragraph, runs_now
+from mmreuse.engine.reports.training import report_training
 from mmreuse.errors import ArtefactError, ConfigError, MMReuseError
 from mmreuse.networks import is_network_file, trust
 from mmreuse.registry import RUNNERS
@@ -103,7 +104,7 @@ def build_runner(cfg: Config) -> Any:
 
 
 def run(runner: Any) -> dict[str, Any]:
-    """Do what a runner is for: train a Runner, run a stage; ``metrics.json`` lies in the work_dir then.
+    """Do what a runner is for: train a Runner, run a stage; the work_dir has ``metrics.json`` and ``report.html`` then.
 
     Returns:
         dict[str, Any]: The metrics.
@@ -115,6 +116,7 @@ def run(runner: Any) -> dict[str, Any]:
     metrics = training_metrics(runner)
     if is_main_process():
         write_json(Path(runner.work_dir) / 'metrics.json', metrics)
+        report_training(Path(runner.work_dir), runner.cfg, metrics)
     return metrics
 
 

@@ -1,6 +1,4 @@
 """Run a config from Python, as ``tools/train.py`` does from a command line, and read what its run logged."""
-import json
-import math
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +7,7 @@ from typing import Any
 from mmengine.config import Config
 
 from mmreuse.engine import launch
+from mmreuse.engine.reports.curves import logs_of, read_curves
 from mmreuse.errors import ArtefactError
 from mmreuse.utils.tables import Rows, Tabular
 
@@ -73,11 +72,7 @@ def learning_curve(work_dir: str | Path, key: str) -> list[tuple[int, float]]:
     Raises:
         ArtefactError: There is no log of a run with such a metric.
     """
-    points: dict[int, float] = {}
-    for log in sorted(Path(work_dir).glob('*/vis_data/scalars.json')):
-        records = [json.loads(line) for line in log.read_text().splitlines()]
-        found = {record['step']: record[key] for record in records if key in record and 'lr' not in record}
-        points = {step: value for step, value in points.items() if step < min(found, default=math.inf)} | found
+    points = read_curves(logs_of(Path(work_dir))).get(key)
     if not points:
         raise ArtefactError(f"{work_dir}: no run there has logged '{key}'.")
-    return list(points.items())
+    return points

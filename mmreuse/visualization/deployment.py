@@ -42,5 +42,5 @@ def draw_deployment(rows: Sequence[Mapping[str, Any]], batches: Sequence[int]) -
         axes[0].plot([], [], color=f'C{number % 10}', linewidth=4, label=name)
     for number, name in enumerate(engines):
         axes[0].plot([], [], color='grey', linestyle='', marker=_MARKERS[number % len(_MARKERS)], label=name)
-    figure.legend(loc='outside right center', fontsize=8)
+    figure.legend(loc='outside lower center', ncols=3, fontsize=8)
     return figure

@@ -44,7 +44,8 @@ def draw_partition(partition: Partition) -> Figure:
             axes.barh(
                 row, len(block), left=block.first, color=colours[block.set], edgecolor='white', linewidth=1.5,
                 hatch='//' if block in partition.anchors else None)
-            axes.text(block.first + len(block) / 2, row, str(block.set), ha='center', va='center', color='white')
+            axes.text(block.first + len(block) / 2, row, str(block.set), ha='center', va='center', fontsize=8,
+                      bbox=dict(facecolor='white', edgecolor='none', pad=1.5))
     axes.set_yticks(range(len(nets)), nets)
     axes.invert_yaxis()
     axes.set_xlabel('node')
@@ -74,13 +75,13 @@ def draw_pareto(candidates: Sequence[Candidate], front: Sequence[Candidate], pro
 
 
 def draw_learning_curves(curves: Mapping[str, Sequence[tuple[float, float]]], *,
-                         ylabel: str = 'accuracy (%)') -> Figure:
-    """One line per run of (epoch, value) points."""
+                         xlabel: str = 'epoch', ylabel: str = 'accuracy (%)') -> Figure:
+    """One line per run of (step, value) points."""
     figure, ((axes,),) = panels(curves, 6.5, 4.5)
     for name, points in curves.items():
         epochs, values = zip(*points, strict=True)
         axes.plot(epochs, values, marker='.', label=name)
-    axes.set_xlabel('epoch')
+    axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
     axes.grid(alpha=0.3)
     axes.legend()

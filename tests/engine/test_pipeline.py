@@ -1,5 +1,6 @@
 """Stages of jobs: checked together, run when something changed, told of in one table with their baselines."""
 import csv
+import re
 
 import pytest
 from job_nets import PREPROCESSING, config, model, random_file, run
@@ -77,7 +78,8 @@ def test_every_row_has_the_baselines_that_make_sense(folder):
         folder / 'pipeline' / 'small' / 'network.safetensors')
     assert int(rows['small']['macs']) < int(rows['a']['macs']) == int(rows['merged']['macs'])
     report = (folder / 'pipeline' / 'report.html').read_text()
-    assert 'the network before costs the same' in report and 'data:image/png' in report
+    assert 'the network before costs the same' in report and '<svg' in report
+    assert re.search(r'merged has [0-9.]+ %', report) and 'class="spaces"' in report
 
 
 def test_a_stage_alone_goes_by_what_others_have_left(folder, runs):

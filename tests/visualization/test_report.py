@@ -1,11 +1,27 @@
 """Figures show what they are given; the report is one well-formed file."""
+import re
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
+from mmreuse.graph import trace
 from mmreuse.reassembly.zoo.structures import Adapter, Block, Candidate, Genotype, Partition
-from mmreuse.visualization import Report, draw_learning_curves, draw_pareto, draw_partition, draw_similarity
+from mmreuse.visualization import (
+    Report,
+    compare,
+    draw_learning_curves,
+    draw_pareto,
+    draw_partition,
+    draw_similarity,
+    name_best,
+    verdict,
+)
+from mmreuse.visualization.panels import panels
+from mmreuse.visualization.report.figures import inline_svg
+from mmreuse.visualization.report.spaces import draw_spaces
 
 
 def partition() -> Partition:
@@ -51,7 +67,7 @@ class Tags(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.opened.append((tag, dict(attrs)))
-        self.depth += tag not in ('meta', 'img')
+        self.depth += tag not in ('meta', 'img', 'link')
 
     def handle_endtag(self, tag):
         self.depth -= 1
@@ -62,12 +78,74 @@ class Tags(HTMLParser):
 
 def test_report_is_one_file_that_fetches_nothing(tmp_path):
     report = Report('A & B')
-    report.heading('<one>')
-    report.table(('net', 'accuracy'), [('a', '97.0')])
-    report.figure(draw_learning_curves({'run': [(1, 50.0), (2, 60.0)]}), 'curves')
+    report.section('<one>', 'A net was trained.', 'It has 97.0 %.')
+    report.table([dict(net='a', accuracy=97.25), dict(net='b', accuracy=None)], best='accuracy')
+    report.figures({'curves': draw_learning_curves({'run': [(1, 50.0), (2, 60.0)]})})
     report.write(tmp_path / 'deep' / 'report.html')
     page = Tags()
     page.feed((tmp_path / 'deep' / 'report.html').read_text())
-    assert page.depth == 0 and '<one>' in page.words and '97.0' in page.words
+    assert page.depth == 0 and '<one>' in page.words and '97.25' in page.words and 'A & B' in page.words
     sources = [value for _, attributes in page.opened for name, value in attributes.items() if name in ('src', 'href')]
-    assert len(sources) == 1 and sources[0].startswith('data:image/png;base64,')
+    assert sources and all(source.startswith(('#', 'data:')) for source in sources)
+    assert sum(attributes.get('class') == 'best' for _, attributes in page.opened) == 1
+
+
+def test_words_of_the_field_are_explained_where_they_are_met(tmp_path):
+    report = Report('words')
+    report.section('Anchors', 'Each anchor was scored by naswot; MMACs are no MACs <b>.')
+    report.write(tmp_path / 'report.html')
+    text = (tmp_path / 'report.html').read_text()
+    for word in ('anchor', 'naswot', 'mmacs', 'macs'):
+        assert f'href="#word-{word}"' in text and f'<dt id="word-{word}">' in text
+    assert '&lt;b&gt;' in text and '<dt id="word-zip">' not in text
+
+
+def test_figures_take_colours_from_the_page_and_are_stacked_on_narrow_screens():
+    figure, _ = panels([1], 8, 3, 1, 2)
+    figure.axes[0].plot([0, 1], [0, 1], color='C1')
+    wide, narrow = inline_svg(figure, 'salt')
+    width, height = (float(re.search(rf'{side}="([0-9.]+)pt"', narrow)[1]) for side in ('width', 'height'))
+    assert width / 72 <= 3.7 + 1e-6 and height > width
+    for svg in (wide, narrow):
+        assert 'var(--c1)' in svg and 'currentColor' in svg and not re.search('#ff7f0e|#000000|<style', svg)
+    marks = [set(re.findall(r' id="([^"]+)"', svg)) for svg in (wide, narrow)]
+    assert not marks[0] & marks[1]
+
+
+def test_spaces_are_drawn_in_the_order_of_execution():
+    network = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 4, 1), nn.Flatten(1), nn.Linear(16, 10))
+    spaces = trace(network, torch.zeros(1, 3, 2, 2)).spaces
+    drawing = draw_spaces(spaces)
+    assert drawing.count('<circle') == len(spaces) == 2 and drawing.count('<path') == 1
+    assert drawing.index('>8</text>') < drawing.index('>4</text>')
+    assert draw_spaces(dict.fromkeys(map(str, range(61)), next(iter(spaces.values())))) is None
+
+
+def test_the_best_is_named_with_its_lead_or_its_equals():
+    rows = [dict(name='a', accuracy=80.), dict(name='b', accuracy=84.25), dict(name='c', accuracy=None)]
+    assert name_best(rows, 'name', 'accuracy') == 'b is best at 84.2 %, 4.2 above the next, a.'
+    assert name_best(rows, 'name', 'accuracy', lowest=True) == 'a is best at 80.0 %, 4.2 below the next, b.'
+    equal = [*rows, dict(name='d', accuracy=84.25)]
+    assert name_best(equal, 'name', 'accuracy') == 'b and d are best at 84.2 %, 4.2 above the next, a.'
+    assert name_best(rows[2:], 'name', 'accuracy') == 'Nothing was measured.'
+
+
+def test_an_accuracy_is_compared_in_words_that_its_baselines_bear_out():
+    others = dict(average=60., ensemble=84.5, none=None, same=84.02)
+    assert compare('zip', 84., others, costs={'the MACs of the ensemble': 0.5}) == (
+        'zip has 84.0 %: 24.0 above average, 0.5 below ensemble and as much as same, '
+        'with 0.5 times the MACs of the ensemble.')
+    assert '0.5 below ensemble (not more than chance on 300 images)' in compare('zip', 84., others, samples=300)
+    assert 'chance' not in compare('zip', 84., dict(average=60.), samples=300)
+
+
+@pytest.mark.parametrize('value, baselines, samples, words', [
+    (84., dict(random=60.), 300, 'pays here: it is ahead of random'),
+    (84., dict(random=83.), 300, 'Ahead of every baseline, but 300 test images do not tell it from random'),
+    (84., dict(random=83.), None, 'pays here'),
+    (84., dict(random=84.), None, 'does not pay here: random has as much or more'),
+    (84., dict(random=60., control=90.), 300, 'does not pay here: control has as much or more'),
+    (84., dict(random=None), 300, 'no baseline'),
+])
+def test_a_verdict_follows_from_the_baselines(value, baselines, samples, words):
+    assert words in verdict(value, baselines, samples)

@@ -11,6 +11,7 @@ from mmengine.dist import is_main_process
 from torch.utils.data import DataLoader
 
 from mmreuse.datasets.samples import SampleView
+from mmreuse.engine.reports.reassembly import report_reassembly
 from mmreuse.engine.runners.reassembly import ReassemblyRunner
 from mmreuse.engine.runners.zoo_stage import ZooStage
 from mmreuse.reassembly.partition.files import save_partition
@@ -212,7 +213,7 @@ class PartitionRunner(ZooStage):
 class DeRyRunner:
     """All four stages in order; those that are up to date are skipped.
 
-    Writes the stages' metrics together as ``metrics.json``.
+    Writes the stages' metrics together as ``metrics.json``, and ``report.html``.
     """
     stages = (FeatureExtractionRunner, SimilarityRunner, PartitionRunner, ReassemblyRunner)
 
@@ -232,4 +233,5 @@ class DeRyRunner:
             metrics |= runner.run()
         if is_main_process():
             write_json(self.runners[0].root / 'metrics.json', metrics)
+            report_reassembly(self.runners[0].root, self.runners[0].cfg)
         return metrics

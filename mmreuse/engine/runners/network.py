@@ -24,6 +24,7 @@ from mmreuse.engine.jobs.job import (
     example,
     find_job,
 )
+from mmreuse.engine.reports.curves import keep_logs
 from mmreuse.engine.runners.class_places import class_places, known_places
 from mmreuse.engine.runners.stage import StageRunner
 from mmreuse.engine.training.train_in_folder import TRAINING
@@ -267,6 +268,7 @@ class NetworkRunner(StageRunner):
         names = None if isinstance(self.outputs, int) else list(self.outputs)
         save(network.cpu(), self.result, classes=names, metrics=own,
              preprocessing=plain(self.cfg.get('data_preprocessor')) or None)
+        keep_logs(self.folder / TRAINING, self.folder)
         shutil.rmtree(self.folder / TRAINING, ignore_errors=True)
         self._opened.clear()
         return metrics

@@ -1,34 +1,21 @@
 """Jobs one behind the other: each takes files, or what stages before it have made."""
-import csv
-from collections.abc import Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.logging import MMLogger
-from rich.console import Console
-from rich.table import Table
 
 from mmreuse.engine.classifiers import plain
+from mmreuse.engine.reports.pipeline import report_pipeline
 from mmreuse.engine.runners.network import NetworkRunner
 from mmreuse.errors import ConfigError
-from mmreuse.networks import describe
 from mmreuse.registry import RUNNERS
-from mmreuse.utils.files.atomic import atomic_path, atomic_write
 from mmreuse.utils.files.io import write_json
 from mmreuse.utils.names import nearest
-from mmreuse.visualization import Report, draw_pipeline
 
-#: Of the printed table: files and pipes have no width of their own.
-_WIDTH = 160
 #: What a stage sets for itself and those that build on its network, unless they set it.
 _TEST = ('test_dataloader', 'test_evaluator')
-_FACTS = ('parameters', 'nonzero', 'macs', 'latency_ms')
-_HEADER = {
-    'network': 'network', 'job': 'job', 'accuracy': 'accuracy (%)', 'before': 'before', 'origin': 'best origin',
-    'ensemble': 'ensemble', 'equal_cost': 'equal cost', 'random': 'from random', 'parameters': 'parameters',
-    'nonzero': 'not zero', 'macs': 'MACs', 'latency_ms': 'latency (ms)', 'speedup': 'speedup'}
 
 
 @RUNNERS.register_module()
@@ -92,7 +79,8 @@ class PipelineRunner:
         self.check()
         found = {name: stage.run() for name, stage in self.stages.items() if name in self.only}
         metrics = {f'{name}/{key}': value for name, own in found.items() for key, value in own.items()}
-        self._tell(self._rows(found), found)
+        report = report_pipeline(self.root, self.cfg, self.stages, found)
+        MMLogger.get_current_instance().info(f'The report of all stages is {report}')
         write_json(self.root / 'metrics.json', metrics)
         return metrics
 
@@ -143,67 +131,3 @@ class PipelineRunner:
         inherited = {key: plain(first.cfg.get(key)) for key in _TEST} if first is not None else {}
         own = {key: value for key, value in self.settings[name].items() if key != 'name'}
         return NetworkRunner(Config({**shared, **inherited, **own}, filename=self.cfg.filename), name, earlier)
-
-    def _rows(self, found: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Return the table: networks that were there, and those that were made, each with its baselines."""
-        rows: dict[str, dict[str, Any]] = {}
-        for name, metrics in found.items():
-            stage = self.stages[name]
-            accuracy = next(iter(metrics))
-            for label, reference in zip(stage.labels, stage.references, strict=True):
-                prefix = f'sources/{label}/'
-                if str(reference) not in self.stages and prefix + accuracy in metrics:
-                    rows.setdefault(str(reference), dict(network=label, job='', accuracy=metrics[prefix + accuracy], **{
-                        key: metrics[prefix + key] for key in _FACTS}))
-            before = [f'sources/{label}' for label in stage.labels if f'sources/{label}/{accuracy}' in metrics]
-            origins = [prefix for label, _, _ in stage.origins.values() for prefix in (
-                f'origins/{label}', f'sources/{label}') if f'{prefix}/{accuracy}' in metrics]
-            best, first = (max(each, key=lambda prefix: metrics[f'{prefix}/{accuracy}'], default=None)
-                           for each in (before, origins))
-            rows[name] = dict(
-                network=name, job=stage.job.name, accuracy=metrics[accuracy], before=metrics.get(f'{best}/{accuracy}'),
-                origin=metrics.get(f'{first}/{accuracy}'), ensemble=metrics.get(f'ensemble/{accuracy}'),
-                equal_cost=metrics.get(f'equal_cost/{accuracy}'), random=metrics.get(f'random/{accuracy}'),
-                **{key: metrics[key] for key in _FACTS},
-                speedup=None if first is None else metrics[f'{first}/latency_ms'] / metrics['latency_ms'])
-        return list(rows.values())
-
-    def _tell(self, rows: Sequence[Mapping[str, Any]], found: Mapping[str, Mapping[str, Any]]) -> None:
-        """Write and print the table, write the report."""
-        with atomic_write(self.root / 'table.csv') as file:
-            writer = csv.DictWriter(file, list(_HEADER))
-            writer.writeheader()
-            writer.writerows(rows)
-        cells = [[_cell(key, row.get(key)) for key in _HEADER] for row in rows]
-        table = Table(*_HEADER.values(), title=self.root.name)
-        for line in cells:
-            table.add_row(*line)
-        console = Console()
-        console.width = max(console.width, _WIDTH)
-        console.print(table)
-        figure = draw_pipeline(rows)
-        with atomic_path(self.root / 'figure.png') as path:
-            figure.savefig(path, format='png', dpi=120)
-        report = Report(self.root.name)
-        report.text("Each network stands beside others on the same test data: the best of those that its stage takes "
-                    '(before), the best of those that it was made of in the first place (origin), the ensemble of all '
-                    "of these, a network of equal cost that was chosen without the stage's method, and what the "
-                    "stage's calibration makes of random weights. Speedup is against the best origin.")
-        report.table(list(_HEADER.values()), cells)
-        report.figure(figure, 'Accuracy against multiply-accumulates; hollow: networks that were there.')
-        for name in found:
-            report.heading(name)
-            for line in describe(self.stages[name].result).splitlines():
-                report.text(line)
-            if isinstance(reason := self.stages[name].job.equal_cost, str):
-                report.text(f'No network of equal cost: {reason}.')
-        report.write(str(self.root / 'report.html'))
-        MMLogger.get_current_instance().info(f'The report of all stages is {self.root / "report.html"}')
-
-
-def _cell(key: str, value: Any) -> str:
-    if value is None:
-        return '-'
-    if isinstance(value, str):
-        return value
-    return f'{value:,}' if isinstance(value, int) else f'{value:.2f}'

@@ -85,6 +85,9 @@ class StageRunner(ABC):
     def execute(self) -> dict[str, Any]:
         """Do the work, write the artefacts into :attr:`folder`, return the metrics."""
 
+    def tell(self) -> None:  # noqa: B027 (most stages tell nothing)
+        """Write for people what has just been computed, beside the artefacts."""
+
     def run(self) -> dict[str, Any]:
         """Run the stage, or reuse its finished result.
 
@@ -122,6 +125,7 @@ class StageRunner(ABC):
             # Last, so that its presence says that the stage is complete.
             write_manifest(self.folder, stage=self.stage, config=self.recorded_settings(), inputs=self.made_from,
                            seed=self.seed, started=started)
+            self.tell()
             self.logger.info(f'{self.stage}: done in {time.time() - started:.1f} s, {self.folder}')
         barrier()
         return metrics

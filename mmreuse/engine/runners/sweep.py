@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from mmreuse.engine.classifiers import load_classifier, plain, training_images
 from mmreuse.engine.evaluation import evaluate
+from mmreuse.engine.reports.sweep import report_sweep
 from mmreuse.engine.runners.stage import StageRunner
 from mmreuse.errors import ConfigError
 from mmreuse.registry import Method
@@ -29,9 +30,9 @@ class SweepRunner(StageRunner):
     ``train_dataloader`` (images for statistics, augmented as there), ``test_dataloader``, ``test_evaluator``, and
     the part. ``test_cfg.fp16`` measures in half precision, as in mmengine.
 
-    Writes ``results.json``, ``results.csv`` and ``figure.png`` after every measurement. A sweep that was killed goes
-    on where it was, and cells may be added to a finished one. It runs in one process: gradients, statistics, choices
-    and tables are of all the data, not of a rank's share.
+    Writes ``results.json``, ``results.csv`` and ``figure.png`` after every measurement, and ``report.html`` at the end.
+    A sweep that was killed goes on where it was, and cells may be added to a finished one. It runs in one process:
+    gradients, statistics, choices and tables are of all the data, not of a rank's share.
 
     A subclass says which keys its part may have (:attr:`keys`) and which it must (:attr:`needed`), which columns tell
     the cells apart (:attr:`columns`), and which of these hold names that the part explains (:attr:`named`, as
@@ -72,6 +73,11 @@ class SweepRunner(StageRunner):
     @abstractmethod
     def draw(self) -> Figure:
         """Return the figure of :attr:`rows`."""
+
+    def tell(self) -> None:
+        """Write ``report.html``."""
+        if self.rows:
+            report_sweep(self.folder, self.cfg, self.rows, self.columns, self.draw())
 
     def prepare(self) -> None:
         """Read the rows of earlier runs, build what measures."""

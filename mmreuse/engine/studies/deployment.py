@@ -22,8 +22,8 @@ from mmreuse.statistics.passes import labelled_batches
 from mmreuse.utils.files.atomic import atomic_path
 from mmreuse.utils.files.io import file_hash, write_json
 from mmreuse.utils.files.results import NETWORK_FILE
-from mmreuse.utils.tables import cell_text, write_rows
-from mmreuse.visualization import Report, draw_deployment
+from mmreuse.utils.tables import write_rows
+from mmreuse.visualization import Report, draw_deployment, name_best
 
 _ONNX = '.onnx'
 
@@ -126,17 +126,25 @@ def _publish(table: DeploymentTable, out: Path, made_from: Mapping[str, Any], ba
     write_json(out / 'table.json', dict(rows=rows, made_from=made_from))
     write_rows(out / 'table.csv', rows)
     report = Report('Networks on inference engines')
-    report.text('Milliseconds of a pass: median, 10th and 90th percentile, of networks that take turns. Memory is the '
-                'peak of the process, interpreter and engine included.')
+    report.section('Latencies', 'Milliseconds of a pass: median, 10th and 90th percentile, of networks that take '
+                   'turns. Memory is the peak of the process, interpreter and engine included.',
+                   _conclusion(rows, batches))
     if any('accuracy' in row for row in rows):
         figure = draw_deployment(rows, batches)
         with atomic_path(out / 'figure.png') as path:
             figure.savefig(path, format='png', dpi=120)
-        report.figure(figure, 'Accuracy against latency')
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    report.table(columns, [[cell_text(row.get(key)) for key in columns] for row in rows])
-    report.text(f'Made from: {made_from}')
+        report.figures({'Accuracy against latency': figure})
+    report.table(rows, best=f'ms_{batches[0]}', lowest=True)
+    report.files({name: out / name for name in ('table.json', 'table.csv', 'figure.png')}, out)
+    report.details('Made from', '\n'.join(f'{key}: {value}' for key, value in made_from.items()))
     report.write(str(out / 'report.html'))
+
+
+def _conclusion(rows: Sequence[Mapping[str, Any]], batches: Sequence[int]) -> str:
+    """Say what is fastest, for each number of images at once."""
+    named = [dict(row, name=f'{row["network"]} on {row["engine"]}') for row in rows]
+    return ' '.join(f'For {batch} image{"s" * (batch > 1)}, '
+                    + name_best(named, 'name', f'ms_{batch}', lowest=True, unit=' ms', digits=2) for batch in batches)
 
 
 def _name(path: Path) -> str:

@@ -1,0 +1,1 @@
+"""The HTML reports of trainings, sweeps, pipelines and reassemblies."""

@@ -1,0 +1,163 @@
+"""What is told of a pipeline: its table, figure and report."""
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from rich.console import Console
+from rich.table import Table
+
+from mmreuse.engine.reports.curves import draw_curves, logs_of, read_curves
+from mmreuse.engine.runners.network import NetworkRunner
+from mmreuse.errors import MMReuseError
+from mmreuse.graph import trace
+from mmreuse.networks import describe, load, record_of
+from mmreuse.utils.files.atomic import atomic_path, atomic_write
+from mmreuse.visualization import Report, best_rows, compare, draw_pipeline, name_best, verdict
+
+#: Of the printed table: files and pipes have no width of their own.
+_WIDTH = 160
+_FACTS = ('parameters', 'nonzero', 'macs', 'latency_ms')
+_HEADINGS = {
+    'network': 'network', 'job': 'job', 'accuracy': 'accuracy (%)', 'before': 'before', 'origin': 'best origin',
+    'ensemble': 'ensemble', 'equal_cost': 'equal cost', 'random': 'from random', 'parameters': 'parameters',
+    'nonzero': 'not zero', 'macs': 'MACs', 'latency_ms': 'latency (ms)', 'speedup': 'speedup'}
+_FILES = ('network.safetensors', 'network.onnx', 'metrics.json', 'manifest.json', 'stage.log')
+
+Stages = Mapping[str, NetworkRunner]
+Found = Mapping[str, Mapping[str, Any]]
+
+
+def rows_of_stages(stages: Stages, found: Found) -> list[dict[str, Any]]:
+    """Return the table: networks that were there, and those that were made, each with its baselines.
+
+    Args:
+        stages: All of the pipeline, by name.
+        found: Metrics of those that were asked for, by name.
+    """
+    rows: dict[str, dict[str, Any]] = {}
+    for name, metrics in found.items():
+        stage = stages[name]
+        accuracy = next(iter(metrics))
+        for label, reference in zip(stage.labels, stage.references, strict=True):
+            prefix = f'sources/{label}/'
+            if str(reference) not in stages and prefix + accuracy in metrics:
+                rows.setdefault(str(reference), dict(network=label, job='', accuracy=metrics[prefix + accuracy], **{
+                    key: metrics[prefix + key] for key in _FACTS}))
+        before = [f'sources/{label}' for label in stage.labels if f'sources/{label}/{accuracy}' in metrics]
+        origins = [prefix for label, _, _ in stage.origins.values() for prefix in (
+            f'origins/{label}', f'sources/{label}') if f'{prefix}/{accuracy}' in metrics]
+        best, first = (max(each, key=lambda prefix: metrics[f'{prefix}/{accuracy}'], default=None)
+                       for each in (before, origins))
+        rows[name] = dict(
+            network=name, job=stage.job.name, accuracy=metrics[accuracy], before=metrics.get(f'{best}/{accuracy}'),
+            origin=metrics.get(f'{first}/{accuracy}'), ensemble=metrics.get(f'ensemble/{accuracy}'),
+            equal_cost=metrics.get(f'equal_cost/{accuracy}'), random=metrics.get(f'random/{accuracy}'),
+            **{key: metrics[key] for key in _FACTS},
+            speedup=None if first is None else metrics[f'{first}/latency_ms'] / metrics['latency_ms'],
+            macs_of_origin=metrics.get(f'{first}/macs'))
+    return list(rows.values())
+
+
+def report_pipeline(root: Path, cfg: Config, stages: Stages, found: Found) -> Path:
+    """Print the table, write ``table.csv``, ``figure.png`` and ``report.html``.
+
+    Args:
+        root: Folder of the pipeline.
+        cfg: What was run.
+        stages, found: As for :func:`rows_of_stages`.
+
+    Returns:
+        Path: The report.
+    """
+    rows = rows_of_stages(stages, found)
+    with atomic_write(root / 'table.csv') as file:
+        writer = csv.DictWriter(file, list(_HEADINGS), extrasaction='ignore')
+        writer.writeheader()
+        writer.writerows(rows)
+    _print(root.name, rows)
+    figure = draw_pipeline(rows)
+    with atomic_path(root / 'figure.png') as path:
+        figure.savefig(path, format='png', dpi=120)
+    report = Report(root.name, f'A pipeline of {len(stages)} stages: {", ".join(stages)}.')
+    report.section(
+        'All networks', 'Each stands beside others on the same test data: the best of those that its stage takes '
+        '(before), the best of those that it was made of in the first place (best origin), the ensemble of all of '
+        "these, a network of equal cost that was chosen without the stage's method, and what the stage's calibration "
+        'makes of random weights (from random). Speedup is against the best origin.',
+        name_best(rows, 'network', 'accuracy'))
+    report.table(rows, _HEADINGS, best='accuracy')
+    report.figures({'Accuracy against MACs. Hollow: networks that were there; crosses: of equal cost.': figure})
+    for name in found:
+        _add_stage(report, root, stages[name], next(row for row in rows if row['network'] == name and row['job']))
+    report.section('The run')
+    report.files({name: root / name for name in ('table.csv', 'figure.png', 'metrics.json')}, root)
+    report.details('Config', cfg.pretty_text)
+    report.write(root / 'report.html')
+    return root / 'report.html'
+
+
+def conclude_stage(row: Mapping[str, Any], samples: int) -> str:
+    """Say how the network of a stage stands to its baselines.
+
+    Args:
+        row: Of :func:`rows_of_stages`.
+        samples: Number of test images.
+    """
+    origin, before = row['origin'], row['before']
+    others = {'the network before': None if before == origin else before, 'the best origin': origin,
+              'the ensemble': row['ensemble'], 'a network of equal cost': row['equal_cost'],
+              'the same from random weights': row['random']}
+    macs = row.get('macs_of_origin')
+    costs = {'the MACs of the best origin': row['macs'] / macs} if macs else {}
+    sentence = compare(row['network'], row['accuracy'], others, samples=samples, costs=costs)
+    cheap = {key: others[key] for key in ('a network of equal cost', 'the same from random weights')
+             if others[key] is not None}
+    return f'{sentence} {verdict(row["accuracy"], cheap, samples)}' if cheap else sentence
+
+
+def _add_stage(report: Report, root: Path, stage: NetworkRunner, row: Mapping[str, Any]) -> None:
+    history, *lines = describe(stage.result).splitlines()[1:]
+    report.section(stage.stage, f'Job {stage.job.name}: {history}', conclude_stage(row, len(stage.test_loader.dataset)))
+    if isinstance(reason := stage.job.equal_cost, str):
+        report.text(f'No network of equal cost: {reason}.')
+    if figures := draw_curves(read_curves(logs_of(stage.folder))):
+        report.figures(figures)
+    _add_spaces(report, stage)
+    report.files({name: stage.folder / name for name in _FILES}, root)
+    report.details('What the file says', '\n'.join([history, *lines]))
+
+
+def _add_spaces(report: Report, stage: NetworkRunner) -> None:
+    """Draw the feature spaces of a stage's network, where it can be followed and says what it takes."""
+    network = load(stage.result)
+    inputs = [torch.zeros(*shape, dtype=getattr(torch, kind)) for shape, kind in record_of(network).inputs]
+    if not inputs:
+        return
+    try:
+        spaces = trace(network, tuple(inputs)).spaces
+    except MMReuseError as error:
+        report.text(f'Its feature spaces are not drawn: {error}')
+        return
+    report.spaces(spaces, 'A row for each feature space, with its width; an arc for layers that lead from one to '
+                          'another; filled: written by several layers.')
+
+
+def _print(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    best = best_rows(rows, 'accuracy')
+    table = Table(*_HEADINGS.values(), title=title)
+    for row in rows:
+        table.add_row(*(_cell(row.get(key)) for key in _HEADINGS), style='bold' if row in best else None)
+    console = Console()
+    console.width = max(console.width, _WIDTH)
+    console.print(table)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return '-'
+    if isinstance(value, str):
+        return value
+    return f'{value:,}' if isinstance(value, int) else f'{value:.2f}'
