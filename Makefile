@@ -18,8 +18,8 @@ deepsparse-env:  ## create the environment of the engine DeepSparse, and say wha
 	@tools/create_env.sh --deepsparse
 	@echo "export MMREUSE_DEEPSPARSE_PYTHON=$(CURDIR)/.venv-deepsparse/bin/python"
 
-quickstart: env  ## train small networks on the embedded digits, reassemble, merge, connect and modularize them (minutes)
-	$(PY) examples/quickstart
+quickstart: env  ## train small networks on the embedded digits, merge, connect, reassemble, modularize and prune them (minutes)
+	$(PY) tools/quickstart.py
 
 test: env  ## run the default tests
 	$(THREADS) $(PY) -m pytest -n $(JOBS)

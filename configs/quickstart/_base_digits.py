@@ -26,4 +26,4 @@ train_cfg = dict(by_epoch=True, max_epochs=12, val_interval=1)
 val_cfg = dict()
 test_cfg = dict()
 
-default_hooks = dict(logger=dict(interval=1000), checkpoint=dict(interval=12, max_keep_ckpts=1))
+default_hooks = dict(logger=dict(interval=1000), checkpoint=dict(interval=1, max_keep_ckpts=1))

@@ -18,7 +18,7 @@ model = dict(
             head=dict(type='mmpretrain.LinearClsHead', num_classes=10, in_channels=64))),
     in_classes=10)
 train_cfg = dict(max_epochs=20)
-default_hooks = dict(logger=dict(interval=1000), checkpoint=dict(interval=20, max_keep_ckpts=1))
+default_hooks = dict(logger=dict(interval=1000), checkpoint=dict(interval=1, max_keep_ckpts=1))
 
 modularization = dict(
     targets={str(target): dict(target=target) for target in (0, 3, 8)},

@@ -14,6 +14,8 @@ from mmreuse.errors import ConfigError
 from mmreuse.utils.files.atomic import atomic_write
 
 Rows = Sequence[Mapping[str, Any]]
+#: Behind the point at most, where a column has as many in every row.
+_DIGITS = 3
 
 
 def write_rows(path: str | Path, rows: Rows) -> None:
@@ -81,9 +83,20 @@ def _table(rows: Rows, leave_out: Sequence[str] = (), **options: Any) -> Table:
     for name in columns:
         numeric = all(isinstance(row.get(name, 0), int | float) for row in rows)
         table.add_column(name, justify='right' if numeric else 'left', no_wrap='box' in options)
-    for row in rows:
-        table.add_row(*(cell_text(row.get(name)) for name in columns))
+    for cells in zip(*(column_texts([row.get(name) for row in rows]) for name in columns), strict=True):
+        table.add_row(*cells)
     return table
+
+
+def column_texts(values: Sequence[Any]) -> list[str]:
+    """Return a column's values as they stand in tables: numbers of a like size with as many digits behind the point."""
+    texts = [cell_text(value) for value in values]
+    numbers = [text for value, text in zip(values, texts, strict=True) if isinstance(value, float)]
+    digits = max((len(text.partition('.')[2]) for text in numbers), default=0)
+    if digits > _DIGITS or any('e' in text or 'n' in text for text in numbers):
+        return texts
+    return [f'{value:.{digits}f}' if isinstance(value, float) else text
+            for value, text in zip(values, texts, strict=True)]
 
 
 def cell_text(value: Any) -> str:

@@ -46,5 +46,5 @@ def test_errors_name_the_nearest(tmp_path, repository, monkeypatch):
 def test_the_result_of_a_sweep_prints_its_table():
     result = RunResult({'zip/accuracy': 93.2}, [dict(method='zip', accuracy=93.2), dict(method='none', accuracy=10.)])
     assert result == {'zip/accuracy': 93.2} and str(result).splitlines() == [
-        'method  accuracy', 'zip         93.2', 'none          10']
+        'method  accuracy', 'zip         93.2', 'none        10.0']
     assert str(RunResult({'loss': .5})).splitlines() == ['metric  value', 'loss      0.5']

@@ -15,16 +15,19 @@ from mmreuse.errors import MMReuseError
 from mmreuse.graph import trace
 from mmreuse.networks import describe, load, record_of
 from mmreuse.utils.files.atomic import atomic_path, atomic_write
-from mmreuse.visualization import Report, best_rows, compare, draw_pipeline, name_best, verdict
+from mmreuse.visualization import Report, best_rows, compare, draw_pipeline, error_of, name_best, verdict
 
 #: Of the printed table: files and pipes have no width of their own.
 _WIDTH = 160
-_FACTS = ('parameters', 'nonzero', 'macs', 'latency_ms')
+_FACTS = ('parameters', 'nonzero', 'macs', 'latency_ms', 'latency_ms_low', 'latency_ms_high')
 _HEADINGS = {
     'network': 'network', 'job': 'job', 'accuracy': 'accuracy (%)', 'before': 'before', 'origin': 'best origin',
     'ensemble': 'ensemble', 'equal_cost': 'equal cost', 'random': 'from random', 'parameters': 'parameters',
-    'nonzero': 'not zero', 'macs': 'MACs', 'latency_ms': 'latency (ms)', 'speedup': 'speedup'}
+    'nonzero': 'not zero', 'macs': 'MACs', 'latency_ms': 'latency (ms)',
+    'latency_ms_low': '10th percentile', 'latency_ms_high': '90th percentile', 'speedup': 'speedup'}
 _FILES = ('network.safetensors', 'network.onnx', 'metrics.json', 'manifest.json', 'stage.log')
+
+_RANDOM = 'the same from random weights'
 
 Stages = Mapping[str, NetworkRunner]
 Found = Mapping[str, Mapping[str, Any]]
@@ -45,7 +48,7 @@ def rows_of_stages(stages: Stages, found: Found) -> list[dict[str, Any]]:
             prefix = f'sources/{label}/'
             if str(reference) not in stages and prefix + accuracy in metrics:
                 rows.setdefault(str(reference), dict(network=label, job='', accuracy=metrics[prefix + accuracy], **{
-                    key: metrics[prefix + key] for key in _FACTS}))
+                    key: metrics.get(prefix + key) for key in _FACTS}))
         before = [f'sources/{label}' for label in stage.labels if f'sources/{label}/{accuracy}' in metrics]
         origins = [prefix for label, _, _ in stage.origins.values() for prefix in (
             f'origins/{label}', f'sources/{label}') if f'{prefix}/{accuracy}' in metrics]
@@ -55,7 +58,7 @@ def rows_of_stages(stages: Stages, found: Found) -> list[dict[str, Any]]:
             network=name, job=stage.job.name, accuracy=metrics[accuracy], before=metrics.get(f'{best}/{accuracy}'),
             origin=metrics.get(f'{first}/{accuracy}'), ensemble=metrics.get(f'ensemble/{accuracy}'),
             equal_cost=metrics.get(f'equal_cost/{accuracy}'), random=metrics.get(f'random/{accuracy}'),
-            **{key: metrics[key] for key in _FACTS},
+            **{key: metrics.get(key) for key in _FACTS},
             speedup=None if first is None else metrics[f'{first}/latency_ms'] / metrics['latency_ms'],
             macs_of_origin=metrics.get(f'{first}/macs'))
     return list(rows.values())
@@ -99,8 +102,8 @@ def report_pipeline(root: Path, cfg: Config, stages: Stages, found: Found) -> Pa
     return root / 'report.html'
 
 
-def conclude_stage(row: Mapping[str, Any], samples: int) -> str:
-    """Say how the network of a stage stands to its baselines.
+def conclude_stage(row: Mapping[str, Any], samples: int) -> list[str]:
+    """Say how the network of a stage stands to its baselines, in sentences.
 
     Args:
         row: Of :func:`rows_of_stages`.
@@ -109,18 +112,23 @@ def conclude_stage(row: Mapping[str, Any], samples: int) -> str:
     origin, before = row['origin'], row['before']
     others = {'the network before': None if before == origin else before, 'the best origin': origin,
               'the ensemble': row['ensemble'], 'a network of equal cost': row['equal_cost'],
-              'the same from random weights': row['random']}
+              _RANDOM: row['random']}
     macs = row.get('macs_of_origin')
     costs = {'the MACs of the best origin': row['macs'] / macs} if macs else {}
-    sentence = compare(row['network'], row['accuracy'], others, samples=samples, costs=costs)
-    cheap = {key: others[key] for key in ('a network of equal cost', 'the same from random weights')
-             if others[key] is not None}
-    return f'{sentence} {verdict(row["accuracy"], cheap, samples)}' if cheap else sentence
+    sentences = [compare(row['network'], row['accuracy'], others, samples=samples, costs=costs)]
+    cheap = {key: others[key] for key in ('a network of equal cost', _RANDOM) if others[key] is not None}
+    if cheap:
+        sentences.append(verdict(row['accuracy'], cheap, samples))
+    if others[_RANDOM] is not None and row['accuracy'] - others[_RANDOM] <= error_of(
+            row['accuracy'], others[_RANDOM], samples):
+        sentences.append('What was refitted owes nothing here to the weights that were kept.')
+    return sentences
 
 
 def _add_stage(report: Report, root: Path, stage: NetworkRunner, row: Mapping[str, Any]) -> None:
     history, *lines = describe(stage.result).splitlines()[1:]
-    report.section(stage.stage, f'Job {stage.job.name}: {history}', conclude_stage(row, len(stage.test_loader.dataset)))
+    report.section(stage.stage, f'Job {stage.job.name}: {history}', ' '.join(
+        conclude_stage(row, len(stage.test_loader.dataset))))
     if isinstance(reason := stage.job.equal_cost, str):
         report.text(f'No network of equal cost: {reason}.')
     if figures := draw_curves(read_curves(logs_of(stage.folder))):

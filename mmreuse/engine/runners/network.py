@@ -37,7 +37,7 @@ from mmreuse.statistics.cached_loader import CachedLoader
 from mmreuse.statistics.data import logits_of
 from mmreuse.statistics.passes import images_of
 from mmreuse.utils.cost.complexity import count_macs, count_params
-from mmreuse.utils.cost.latency import measure_latency
+from mmreuse.utils.cost.latency import Latency, measure_latency
 from mmreuse.utils.files.io import state_hash
 from mmreuse.utils.files.results import NETWORK_FILE
 
@@ -297,9 +297,13 @@ class NetworkRunner(StageRunner):
         for (name, model), own in zip(models.items(), scores, strict=True):
             weights = sum(int(tensor.count_nonzero()) for tensor in model.network.parameters())
             facts = dict(own, parameters=count_params(model.network), nonzero=weights,
-                         macs=count_macs(model.network, image), latency_ms=1e3 * latencies[name].median)
+                         macs=count_macs(model.network, image), **_milliseconds(latencies[name]))
             metrics |= {f'{name}/{key}' if name else key: value for key, value in facts.items()}
         return metrics
+
+
+def _milliseconds(latency: Latency) -> dict[str, float]:
+    return dict(latency_ms=1e3 * latency.median, latency_ms_low=1e3 * latency.low, latency_ms_high=1e3 * latency.high)
 
 
 def _key(reference: Any) -> Any:

@@ -78,7 +78,9 @@ def verdict(value: float, baselines: Mapping[str, float | None], samples: int | 
     unsure = [name for name, each in known.items() if 0 < value - each < error_of(value, each, samples)]
     lost = [name for name, each in known.items() if value <= each]
     if lost:
-        return f'The method does not pay here: {_listed(lost)} {_has(lost)} as much or more at no higher cost.'
+        ahead = [name for name in known if name not in lost]
+        rest = f'; it is ahead of {_listed(ahead)}' if ahead else ''
+        return f'The method does not pay here: {_listed(lost)} {_has(lost)} as much or more at no higher cost{rest}.'
     if unsure:
         return f'Ahead of every baseline, but {samples} test images do not tell it from {_listed(unsure)}.'
     return f'The method pays here: it is ahead of {_listed(list(known))}.'

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from mmreuse.graph import FeatureSpace
 from mmreuse.utils.files.atomic import atomic_write
 from mmreuse.utils.setup_env import require_openmmlab
-from mmreuse.utils.tables import cell_text
+from mmreuse.utils.tables import column_texts
 from mmreuse.version import __version__
 from mmreuse.visualization.report.conclusions import best_rows
 from mmreuse.visualization.report.figures import inline_svg
@@ -75,7 +75,10 @@ class Report:
         marked = [id(row) for row in best_rows([row for row in rows if among(row)], best, lowest)] if best else []
         head = ''.join(f'<th scope="col"><button>{self._glossary.marked(text)}</button></th>'
                        for text in headings.values())
-        body = ''.join(self._row([row.get(key) for key in headings], id(row) in marked) for row in rows)
+        columns = [[row.get(key) for row in rows] for key in headings]
+        texts = zip(*map(column_texts, columns), strict=True)
+        body = ''.join(self._row(values, cells, id(row) in marked)
+                       for row, values, cells in zip(rows, zip(*columns, strict=True), texts, strict=True))
         self._add(f'<div class="table" tabindex="0"><table>\n<thead><tr>{head}</tr></thead>\n'
                            f'<tbody>{body}</tbody></table></div>')
         if marked:
@@ -135,12 +138,12 @@ class Report:
             self._sections.append([])
         self._sections[-1].append(part)
 
-    def _row(self, values: Sequence[Any], best: bool) -> str:
+    def _row(self, values: Sequence[Any], texts: Sequence[str], best: bool) -> str:
         cells = []
-        for value in values:
+        for value, text in zip(values, texts, strict=True):
             number = isinstance(value, int | float) and not isinstance(value, bool)
-            text = html.escape(cell_text(value)) if number else self._glossary.marked(cell_text(value))
-            cells.append(f'<td{f" data-value={value!r}" if number else ""}>{text}</td>')
+            marked = html.escape(text) if number else self._glossary.marked(text)
+            cells.append(f'<td{f" data-value={value!r}" if number else ""}>{marked}</td>')
         return f'<tr{" class=best" if best else ""}>{"".join(cells)}</tr>\n'
 
 
