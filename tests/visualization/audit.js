@@ -22,7 +22,7 @@ const scrolls = element => {
   return false
 }
 const name = element => `${element.tagName} ${(element.textContent || '').trim().slice(0, 40)}`
-const found = {overflow: [], contrast: [], small: [], broken: [], links: [], texts: 0}
+const found = {overflow: [], contrast: [], small: [], crushed: [], broken: [], links: [], texts: 0}
 for (const details of document.querySelectorAll('details')) details.open = true
 const root = document.documentElement
 if (root.scrollWidth > root.clientWidth) found.overflow.push(`page ${root.scrollWidth} of ${root.clientWidth}`)
@@ -40,7 +40,11 @@ while (walker.nextNode()) {
   if (drawn) { const matrix = element.getScreenCTM(); size *= Math.hypot(matrix.a, matrix.b) }
   const large = size >= 24 || size >= 18.66 && style.fontWeight >= 700
   if (ratio < (large ? 3 : 4.5)) found.contrast.push(`${name(element)}: ${ratio.toFixed(2)}`)
-  if (size < 8) found.small.push(`${name(element)}: ${size.toFixed(1)}`)
+  const range = document.createRange()
+  range.selectNode(walker.currentNode)
+  if (element.closest('th, td') && range.getClientRects().length > 4) found.crushed.push(name(element))
+  if (size < (element.tagName === 'tspan' ? 7 : 8))  // exponents are small by nature
+    found.small.push(`${name(element)}: ${size.toFixed(1)}`)
 }
 for (const image of document.images) if (!image.complete || !image.naturalWidth) found.broken.push(image.src.slice(0, 80))
 for (const link of document.querySelectorAll('a[href]')) {

@@ -14,6 +14,7 @@ pytestmark = pytest.mark.skipif(bool(missing()), reason=f'{" and ".join(missing(
                                 '(apt-get install chromium chromium-driver)')
 WRONG = """<!doctype html><html><body style="background: #fff"><p style="width: 3000px">too wide</p>
 <p style="color: #bbb">too pale</p><img src="gone.png"><a href="#nowhere">dead</a>
+<table style="width: 40px"><tr><td style="max-width: 20px; overflow-wrap: anywhere">crushed words</td></tr></table>
 <svg width="300" height="20" viewBox="0 0 3000 200"><text y="90" font-size="40">tiny</text></svg></body></html>"""
 
 
@@ -51,7 +52,7 @@ def test_report_can_be_read(session, page, width, scheme):
     found = session.audit()
     links = found.pop('links')
     assert found.pop('texts') > 100
-    assert found == dict(overflow=[], contrast=[], small=[], broken=[])
+    assert found == dict(overflow=[], contrast=[], small=[], crushed=[], broken=[])
     assert links == ['table.csv'] and all((page.parent / link).is_file() for link in links)
     paper = session.run('return getComputedStyle(document.body).backgroundColor')
     assert (paper == 'rgb(244, 245, 247)') == (scheme == 'light')
@@ -78,4 +79,5 @@ def test_what_is_wrong_is_found(session, tmp_path):
     assert any('page' in each for each in found['overflow']) and any('too wide' in each for each in found['overflow'])
     assert len(found['contrast']) == 1 and 'too pale' in found['contrast'][0]
     assert len(found['small']) == 1 and 'tiny' in found['small'][0]
+    assert len(found['crushed']) == 1 and 'crushed words' in found['crushed'][0]
     assert any('gone.png' in each for each in found['broken']) and '#nowhere' in found['broken']

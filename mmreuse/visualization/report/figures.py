@@ -1,8 +1,10 @@
 """Figures of matplotlib as SVG that takes its colours from the page, once for wide screens and once for narrow ones."""
 import io
 import re
+from collections.abc import Sequence
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from matplotlib.text import Text
@@ -47,14 +49,27 @@ def _svg(figure: Figure, salt: str) -> str:
     return _COLOUR.sub(lambda found: _COLOURS.get(found[0], found[0]), text).strip()
 
 
+def _label_all(axes: Sequence[Axes]) -> None:
+    """Give each panel of a grid the title of its column and the labels of its row and column."""
+    places = {(each.get_subplotspec().rowspan.start, each.get_subplotspec().colspan.start): each for each in axes}
+    last = max(row for row, _ in places)
+    for (row, column), each in places.items():
+        each.set_title(each.get_title() or places.get((0, column), each).get_title())
+        each.set_xlabel(each.get_xlabel() or places.get((last, column), each).get_xlabel())
+        each.set_ylabel(each.get_ylabel() or places.get((row, 0), each).get_ylabel())
+
+
 def _stack(figure: Figure) -> None:
     """Put panels below each other, each as wide as a narrow screen."""
     axes = [each for each in figure.axes if each.get_subplotspec() is not None]
     height = min(float(figure.get_figheight()), 1.1 * NARROW)
     if len(axes) > 1:
+        _label_all(axes)
         grid = GridSpec(len(axes), 1, figure=figure)
         for place, each in enumerate(axes):
             each.set_subplotspec(grid[place])
             each.tick_params(labelleft=True, labelbottom=True)
         height = _PANEL_HEIGHT * len(axes)
+    for each in axes:
+        each.title.set_wrap(True)
     figure.set_size_inches(NARROW, height)

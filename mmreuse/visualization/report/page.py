@@ -22,6 +22,8 @@ from mmreuse.visualization.report.glossary import Glossary
 from mmreuse.visualization.report.spaces import draw_spaces
 
 Row = Mapping[str, Any]
+#: Inches up to which two figures have room side by side.
+_HALF = 8
 
 
 class Report:
@@ -66,12 +68,13 @@ class Report:
 
         Args:
             rows: Values by column.
-            headings: By column, in order; by default all columns under their own names.
+            headings: By column, in order; by default all columns under their own names. Empty ones are left out.
             best: Column whose best value marks its row, or rows.
             lowest: The smallest is the best.
             among: Which rows may be best.
         """
         headings = headings or {key: key for key in dict.fromkeys(key for row in rows for key in row)}
+        headings = {key: text for key, text in headings.items() if any(row.get(key) not in (None, '') for row in rows)}
         marked = [id(row) for row in best_rows([row for row in rows if among(row)], best, lowest)] if best else []
         head = ''.join(f'<th scope="col"><button>{self._glossary.marked(text)}</button></th>'
                        for text in headings.values())
@@ -127,11 +130,12 @@ class Report:
 
     def _figure(self, figure: Figure, caption: str) -> str:
         self._figures += 1
+        whole = ' class="whole"' if figure.get_figwidth() > _HALF else ''
         wide, narrow = inline_svg(figure, f'{self.title} {self._figures}')
         self._glossary.meet(re.findall(r'<text[^>]*>([^<]*)', wide))
         drawn = ''.join(f'<div class="{name}" tabindex="0" role="img" aria-label="{html.escape(caption)}">{svg}</div>'
                         for name, svg in (('wide', wide), ('narrow', narrow)))
-        return f'<figure>{drawn}<figcaption>{self._glossary.marked(caption)}</figcaption></figure>\n'
+        return f'<figure{whole}>{drawn}<figcaption>{self._glossary.marked(caption)}</figcaption></figure>\n'
 
     def _add(self, part: str) -> None:
         if not self._sections:
