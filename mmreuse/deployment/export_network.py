@@ -39,7 +39,8 @@ def export(network: nn.Module | str | Path, path: str | Path, inputs: Tensor | S
     """
     write = FORMATS.get(Path(path).suffix)
     if write is None:
-        raise ConfigError(f'{path}: ends in none of {", ".join(FORMATS)}, the formats that can be written.')
+        raise ConfigError(f'{path}: ends in none of {", ".join(FORMATS)}, the formats that can be written. '
+                          'Name it so.')
     if not isinstance(network, nn.Module):
         network = load(network)
     if inputs is None:

@@ -144,6 +144,14 @@ def test_a_missing_checkpoint_is_named(main, config, tmp_path):
     assert 'absent.pth' in main('test.py', config, tmp_path / 'absent.pth', '--work-dir', tmp_path)
 
 
+@pytest.mark.parametrize('name', ['test.py', 'seam/module.py'])
+def test_a_config_of_no_network_is_refused(main, tmp_path, name):
+    (tmp_path / 'empty.py').write_text('seed = 0\n')
+    words = [tmp_path / 'empty.py', tmp_path / 'a.pth', tmp_path / 'b']
+    stopped = main(name, *(['pack', *words] if name != 'test.py' else words[:2]))
+    assert 'empty.py: there is no model. ' in stopped or 'empty.py: the model of the config is a None' in stopped
+
+
 @pytest.mark.parametrize('name', ['train.py', 'test.py'])
 def test_help_tells_what_the_tool_does(main, capsys, name):
     assert main(name, '--help') == 0

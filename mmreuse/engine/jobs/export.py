@@ -17,7 +17,8 @@ from mmreuse.registry import JOBS
 def _check(options: Mapping[str, Any]) -> None:
     for file in options.get('files', ('network.onnx',)):
         if Path(file).suffix not in FORMATS:
-            raise ConfigError(f"files: '{file}' ends in none of {', '.join(FORMATS)}, the formats that can be written.")
+            raise ConfigError(f"files: '{file}' ends in none of {', '.join(FORMATS)}, the formats that can be written. "
+                              'Name it so.')
 
 
 @JOBS.register_module(needs=('images', 'folder'), check=_check,

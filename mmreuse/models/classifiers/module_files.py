@@ -20,9 +20,10 @@ def load_base(cfg: Config) -> nn.Module:
         ConfigError: The config is of another model.
         ArtefactError: The checkpoint is missing, or does not fit.
     """
-    if 'base' not in cfg.model:
-        raise ConfigError(f"the model of the config is a {cfg.model.get('type')}, which has no base. Give the config "
-                          'of a ModularClassifier.')
+    model = cfg.get('model') or {}
+    if 'base' not in model:
+        raise ConfigError(f'{cfg.filename}: the model of the config is a {model.get("type")}, which has no base. Give '
+                          'the config of a ModularClassifier.')
     init_default_scope('mmreuse')
     source = build_source(cfg.model.base, 0)
     source.load()

@@ -95,7 +95,7 @@ def build_source(cfg: Reference, number: int) -> Source:
     name = cfg.get('name') or (Path(cfg['config']).stem if 'config' in cfg else f'model {number}')
     if 'config' in cfg:
         if not Path(cfg['config']).is_file():
-            raise ConfigError(f"source '{name}': there is no config file {cfg['config']}.")
+            raise ConfigError(f"source '{name}': there is no config file {cfg['config']}. Check the path.")
         file = read_config(cfg['config'], cfg.get('options'))
         model, preprocessor = file.model, file.get('data_preprocessor')
     trained = isinstance(model, nn.Module) and cfg.get('checkpoint') is None
