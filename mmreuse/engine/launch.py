@@ -128,12 +128,14 @@ def test_runner(cfg: Config, checkpoint: str) -> Runner:
         checkpoint: A checkpoint; or a network file, whose own structure is evaluated.
 
     Raises:
-        ConfigError: The config has no ``model`` or no ``test_dataloader``.
+        ConfigError: The config has no ``model`` or no ``test_dataloader``, or makes the networks that it measures.
         ArtefactError: The checkpoint cannot be read.
     """
     for key in ('model', 'test_dataloader'):
         if cfg.get(key) is None:
             raise ConfigError(f'{cfg.filename}: there is no {key}. Give a config of a network and data to test it on.')
+    if cfg.get('runner_type', 'Runner') != 'Runner':
+        raise ConfigError(f'{cfg.filename}: a {cfg.runner_type} measures what it makes. Run it by tools/train.py.')
     if is_network_file(checkpoint) and cfg.model.type != 'MergedClassifier':
         own = cfg.model.get('data_preprocessor')
         cfg.model = dict(type='NetworkClassifier', network=checkpoint, **({'data_preprocessor': own} if own else {}))

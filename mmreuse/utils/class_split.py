@@ -25,7 +25,7 @@ def class_split(num_classes: int, parts: int, seed: int = 0) -> list[list[int]]:
         ConfigError: There are fewer classes than parts, or no parts.
     """
     if not 1 <= parts <= num_classes:
-        raise ConfigError(f'{num_classes} classes cannot be divided into {parts} tasks')
+        raise ConfigError(f'num_classes = {num_classes} cannot be divided into parts = {parts}. Give fewer parts.')
     order = np.random.default_rng(seed).permutation(num_classes)
     return [sorted(part.tolist()) for part in np.array_split(order, parts)]
 
@@ -41,11 +41,11 @@ def resolve_classes(classes: Classes) -> list[int]:
         part = options.pop('part')
         tasks = class_split(**options)
         if not 0 <= part < len(tasks):
-            raise ConfigError(f'classes: part = {part}; the split has parts 0 to {len(tasks) - 1}')
+            raise ConfigError(f'classes: part = {part}; must be one of the split, 0 to {len(tasks) - 1}.')
         return tasks[part]
     ids = [int(label) for label in classes]
     if not ids or len(set(ids)) < len(ids) or min(ids) < 0:
-        raise ConfigError(f'classes = {ids}: distinct ids of at least one class are needed, from 0')
+        raise ConfigError(f'classes = {ids}: ids must be distinct, from 0, and one at least.')
     return ids
 
 
@@ -84,7 +84,7 @@ def resolve_tasks(tasks: Mapping[str, int] | Sequence[Classes]) -> list[list[int
         for label in task:
             if owner.setdefault(label, number) != number:
                 raise ConfigError(f'tasks {owner[label]} and {number} share class {label}: '
-                                  'class lists of different tasks must not overlap')
+                                  'class lists of different tasks must not overlap.')
     return split
 
 

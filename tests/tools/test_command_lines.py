@@ -152,6 +152,11 @@ def test_a_config_of_no_network_is_refused(main, tmp_path, name):
     assert 'empty.py: there is no model. ' in stopped or 'empty.py: the model of the config is a None' in stopped
 
 
+def test_a_config_that_measures_what_it_makes_is_not_tested(main, tmp_path):
+    stopped = main('test.py', ROOT / 'configs/mergers/all_digits.py', tmp_path / 'a.pth')
+    assert 'a MergingRunner measures what it makes. Run it by tools/train.py.' in stopped
+
+
 @pytest.mark.parametrize('name', ['train.py', 'test.py'])
 def test_help_tells_what_the_tool_does(main, capsys, name):
     assert main(name, '--help') == 0
