@@ -90,7 +90,6 @@ def summary(verdicts: list[Verdict], seed: int, seconds: float) -> dict:
                                      and each.ending.kind == 'refused') for kind in ('config', 'other')},
         endings={kind: dict(sorted(Counter(each.ending.kind for each in verdicts if each.kind == kind).items()))
                  for kind in dict.fromkeys(each.kind for each in verdicts)},
-        slowest=round(max(each.ending.seconds for each in verdicts), 1),
         faults=[dict(number=each.number, kind=each.kind, what=each.what, faults=each.faults, ending=each.ending.kind,
                      precise=each.precise) for each in verdicts if each.faults])
 
@@ -118,10 +117,8 @@ def added(known: dict, new: dict) -> dict:
     for key, value in new.items():
         if isinstance(value, dict):
             found[key] = added(known.get(key, {}), value)
-        elif key not in known or key == 'seed':
-            found[key] = value
         else:
-            found[key] = max(known[key], value) if key == 'slowest' else known[key] + value
+            found[key] = value if key not in known or key == 'seed' else known[key] + value
     return found
 
 
