@@ -4,14 +4,14 @@
 #   tools/create_env.sh [VENV] [PYTHON]
 #   tools/create_env.sh --deepsparse [VENV] [PYTHON]
 #
-# VENV defaults to .venv. PYTHON defaults to the first Python 3.11 or 3.12 found.
+# VENV defaults to .venv. PYTHON defaults to the first Python 3.11, 3.12 or 3.13 found.
 # With --deepsparse the environment is that of the engine DeepSparse, without mmreuse and PyTorch, for Python 3.11;
 # VENV defaults to .venv-deepsparse.
 # Does nothing when VENV already holds what the lock says.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 deepsparse=
-versions='3.11 3.12'
+versions='3.11 3.12 3.13'
 size='5 GB, some minutes'
 if [ "${1:-}" = --deepsparse ]; then
   deepsparse=yes
