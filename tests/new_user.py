@@ -20,28 +20,25 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ('README.md', 'docs/en/reference/command_line.md', 'docs/en/reference/notebook.md', 'docs/en/how_to/latency.md',
+PAGES = ('README.md', 'docs/en/reference/notebook.md',
+         *(f'docs/en/how_to/{name}.md' for name in ('latency', 'own_model', 'own_data', 'extend')),
          *(str(path.relative_to(ROOT)) for path in sorted((ROOT / 'docs/en/tutorials').glob('*.md'))))
 #: By what a block begins with or contains, why it is not for somebody who has the wheel alone.
 LEFT_OUT = {
-    'make ': 'is for a checkout', 'configs/dery/dery-10m': 'needs ImageNet', 'runner_type =': 'is a part of a config',
+    'make quickstart': 'is for a checkout', 'configs/dery/dery-10m': 'needs ImageNet', 'runner_type =': 'is a part of a config',
     'stages = [dict': 'is a part of a config', 'kept_saliency(': 'shows a signature'}
 #: What pages take for granted: photos in class folders, weights of one's own, and networks and images in a notebook.
 GIVEN = '''
 import numpy as np, timm, torch
 from PIL import Image
 draw = np.random.default_rng(0)
-for number in range(60):
+for number in range(40):
     path = Path('photos', ['cat', 'dog', *'abcdefgh'][number % 10], f'{number}.png')
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(draw.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(path)
 for seed, name in enumerate('ab'):
     torch.manual_seed(seed)
     torch.save(timm.create_model('resnet18', num_classes=10).state_dict(), f'{name}.pth')
-Path('my_nets.py').write_text("""import timm
-def make_net(width=16):
-    return timm.create_model('resnet18', num_classes=10)
-""")
 a, b, network = (timm.create_model('test_resnet', num_classes=10).eval() for _ in range(3))
 images, labels, names = torch.randn(64, 3, 32, 32), torch.arange(64) % 10, list('abcdefghij')
 sparse = network
