@@ -25,10 +25,10 @@ PAGES = ('README.md', 'docs/en/reference/notebook.md',
          *(str(path.relative_to(ROOT)) for path in sorted((ROOT / 'docs/en/tutorials').glob('*.md'))))
 #: By what a block begins with or contains, why it is not for somebody who has the wheel alone.
 LEFT_OUT = {
-    'make quickstart': 'is for a checkout', 'configs/dery/dery-10m': 'needs ImageNet', 'runner_type =': 'is a part of a config',
-    'stages = [dict': 'is a part of a config', 'kept_saliency(': 'shows a signature'}
+    'make quickstart': 'is for a checkout', 'configs/dery/dery-10m': 'needs ImageNet',
+    'runner_type =': 'is a part of a config', 'stages = [dict': 'is a part of a config', 'kept_saliency(': 'shows a signature'}
 #: What pages take for granted: photos in class folders, weights of one's own, and networks and images in a notebook.
-GIVEN = '''
+GIVEN = """
 import numpy as np, timm, torch
 from PIL import Image
 draw = np.random.default_rng(0)
@@ -42,7 +42,7 @@ for seed, name in enumerate('ab'):
 a, b, network = (timm.create_model('test_resnet', num_classes=10).eval() for _ in range(3))
 images, labels, names = torch.randn(64, 3, 32, 32), torch.arange(64) % 10, list('abcdefghij')
 sparse = network
-'''
+"""
 
 
 def run(args: Namespace) -> None:
