@@ -26,7 +26,8 @@ PAGES = ('README.md', 'docs/en/reference/notebook.md',
 #: By what a block begins with or contains, why it is not for somebody who has the wheel alone.
 LEFT_OUT = {
     'make quickstart': 'is for a checkout', 'configs/dery/dery-10m': 'needs ImageNet',
-    'runner_type =': 'is a part of a config', 'stages = [dict': 'is a part of a config', 'kept_saliency(': 'shows a signature'}
+    'runner_type =': 'is a part of a config', 'stages = [dict': 'is a part of a config',
+    'kept_saliency(': 'shows a signature'}
 #: What pages take for granted: photos in class folders, weights of one's own, and networks and images in a notebook.
 GIVEN = """
 import numpy as np, timm, torch
