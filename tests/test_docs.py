@@ -1,9 +1,11 @@
-"""What the documentation names exists: files of the repository, links, and dotted names of mmreuse."""
+"""What the documentation names exists: files, links, names of mmreuse; docstrings describe every config key."""
 import importlib
 import re
 from pathlib import Path
 
 import pytest
+
+from docs.reference import PAGES as WRITTEN
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(str(path.relative_to(ROOT)) for pattern in ('*.md', 'docs/en/**/*.md', 'configs/**/*.md')
@@ -50,3 +52,12 @@ def test_what_a_page_names_exists(page):
 def test_a_name_that_is_not_there_is_found():
     assert resolves('mmreuse.merging.merge') and resolves('mmreuse.graph.TracedModel.verify')
     assert not resolves('mmreuse.merging.marge') and not resolves('mmreuse.no_such_room.merge')
+
+
+@pytest.mark.parametrize('name', WRITTEN)
+def test_docstrings_describe_every_key_of_a_config(name):
+    page = WRITTEN[name]()
+    assert page.count('\n### ') > 60
+    assert not re.findall(r'^\| `\w+` \| .* \|  \|$', page, re.MULTILINE)
+    wrong = {each for each in NAME.findall(page) if not resolves(each)}
+    assert not wrong, f'docstrings name what is not there: {", ".join(sorted(wrong))}'

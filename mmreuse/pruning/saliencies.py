@@ -21,7 +21,12 @@ def magnitude(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 @SALIENCIES.register_module(name='random', data_free=True)
 def random(weights: Mapping[str, Tensor], *, seed: int = 0) -> dict[str, Tensor]:
-    """Uniform random numbers: what any other saliency should be better than."""
+    """Uniform random numbers: what any other saliency should be better than.
+
+    Args:
+        weights: By name.
+        seed: Of the numbers.
+    """
     generator = torch.Generator().manual_seed(seed)
     return {name: torch.rand(weight.shape, generator=generator).to(weight.device) for name, weight in weights.items()}
 

@@ -75,7 +75,7 @@ class MaskInitHook(Hook):
     Args:
         head: ``'fit'``: the head that is best for the whole network on the training data; ``'select'``: from the target
             classes, see :func:`mmreuse.modularization.select_classes`; None: PyTorch's random one, as published, or,
-            of a :class:`~mmreuse.models.FrozenClassifier`, that of :class:`TransferInitHook`.
+            of a :class:`~mmreuse.models.classifiers.FrozenClassifier`, that of :class:`TransferInitHook`.
         saliency: Whether masks start from the ranks of :func:`mmreuse.modularization.mask_saliency`, and gates from
             those of saliency, or of what closing a block of them does to the loss, for its cost; otherwise at 1.
         samples: Of the training data, for both; of each problem.

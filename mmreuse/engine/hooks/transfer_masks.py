@@ -15,7 +15,7 @@ from mmreuse.registry import HOOKS
 
 @HOOKS.register_module()
 class MaskThresholdHook(Hook):
-    """Chooses the masks of a :class:`~mmreuse.models.FrozenClassifier`, and ends training, as SeaM does before tuning.
+    """Choose the masks of a :class:`~mmreuse.models.classifiers.FrozenClassifier`, and end training with them.
 
     After every epoch: if the share of weights that is masked out has reached ``threshold``, these masks are taken and
     training ends; otherwise those with the highest accuracy minus share of kept weights, so far. Masks, as bits, the

@@ -95,6 +95,10 @@ def modularize_channels(networks: Sequence[nn.Module], *, labelled: Iterable, va
     """Make the module of some classes in closed form, see :func:`mmreuse.modularization.modularize_channels`.
 
     With an ``engine`` the budget is its latency for batches of ``batch_size``, measured and kept in ``cache``.
+
+    Args:
+        networks: One.
+        classes: By name or id; of groups of classes each is a label, and one class is told from all others.
     """
     return modularize_model_channels(
         networks[0], labelled, {'module': classes}, target=target,

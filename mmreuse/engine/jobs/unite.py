@@ -23,7 +23,8 @@ def unite(networks: Sequence[nn.Module], *, images: Iterable, validation: Iterab
           renormalizers: Sequence[MethodLike] | None = None) -> nn.Module:
     """Merge networks of different classes into one that tells all of them apart.
 
-    Every network keeps its head; their scores become comparable on ``images``, which are of all classes.
+    Every network keeps its head; their scores become comparable on ``images``, which are of all classes. Options are
+    those of :func:`mmreuse.merging.merge`.
     """
     return merge(networks, images=images, validation=validation, matcher=matcher, heads='concat', stop=stop,
                  samples=samples, renormalizers=renormalizers)

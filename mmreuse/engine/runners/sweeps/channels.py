@@ -27,7 +27,7 @@ class ChannelPruningRunner(PruningSweep):
     """Sweep over structured pruning methods, targets and renormalizers.
 
     Config: as for :class:`~mmreuse.engine.runners.sweep.SweepRunner`, where ``model`` is a
-    :class:`~mmreuse.models.NarrowClassifier`, and ``channels`` as
+    :class:`~mmreuse.models.classifiers.NarrowClassifier`, and ``channels`` as
     :class:`~mmreuse.engine.runners.sweeps.pruning.PruningSweep` says, with methods for
     :func:`mmreuse.pruning.prune_channels`
     (``dict(saliency='magnitude', multiple=8)``; with ``cost='latency', engine='onnxruntime', batch_size=1`` targets are

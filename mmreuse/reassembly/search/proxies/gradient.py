@@ -22,14 +22,28 @@ def _loss_gradients(model: nn.Module, images: Tensor, labels: Tensor | None, com
 
 @PROXIES.register_module(name='grad_norm')
 def grad_norm(model: nn.Module, images: Tensor, labels: Tensor | None = None, *, compat: bool = False) -> float:
-    """Euclidean norm of the loss gradient (Abdelfattah et al., 2021), ``sqrt(sum_p ||dL/dp||^2)``."""
+    """Euclidean norm of the loss gradient (Abdelfattah et al., 2021), ``sqrt(sum_p ||dL/dp||^2)``.
+
+    Args:
+        model: Classifier.
+        images: (B, C, H, W).
+        labels: (B,).
+        compat: In train mode, as published.
+    """
     gradients = _loss_gradients(model, images, labels, compat, 'grad_norm')
     return sum(g.square().sum() for _, g in gradients).sqrt().item()
 
 
 @PROXIES.register_module(name='snip')
 def snip(model: nn.Module, images: Tensor, labels: Tensor | None = None, *, compat: bool = False) -> float:
-    """Connection sensitivity (Lee et al., 2019), ``sum_p |p * dL/dp|``."""
+    """Connection sensitivity (Lee et al., 2019), ``sum_p |p * dL/dp|``.
+
+    Args:
+        model: Classifier.
+        images: (B, C, H, W).
+        labels: (B,).
+        compat: In train mode, as published.
+    """
     return sum((p * g).abs().sum() for p, g in _loss_gradients(model, images, labels, compat, 'snip')).item()
 
 

@@ -20,6 +20,12 @@ def jacov(model: nn.Module, images: Tensor, labels: Tensor | None = None, *, com
     With J the rows ``d sum(y) / dx_n`` and v the eigenvalues of their correlation matrix,
     ``-sum(log(v + k) + 1 / (v + k))``. The matrix is symmetric and solved as such.
 
+    Args:
+        model: Classifier.
+        images: (B, C, H, W).
+        labels: Not used.
+        compat: In train mode, as published.
+
     Returns:
         float: The score, always negative; NaN if an image's Jacobian is constant.
     """
