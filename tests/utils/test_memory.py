@@ -39,7 +39,7 @@ def test_too_much_is_refused_unless_told(monkeypatch, caplog):
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(memory, 'available_memory', lambda: 2**30)
     require_memory(2**29, 'cut 3 nets', 'Take fewer.')
-    assert 'cut 3 nets: needs about 0.5 GiB of memory, 1.0 GiB are available' in caplog.text
+    assert 'cut 3 nets: needs about 512 MiB of memory, 1.0 GiB are available' in caplog.text
     with pytest.raises(ConfigError, match='cut 9 nets: needs about 4.0 GiB.* 1.0 GiB are available. Take fewer. Set M'):
         require_memory(2**32, 'cut 9 nets', 'Take fewer.')
     monkeypatch.setenv('MMREUSE_IGNORE_MEMORY', '1')

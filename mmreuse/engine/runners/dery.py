@@ -159,11 +159,13 @@ class SimilarityRunner(ZooStage):
         # Stacked Grams of one minibatch; the result, and once more while it is written.
         places, batch = self.places(), max(gram_facts(self.gram_files[0])['sizes'])
         stacked = min(STACKED_GRAMS, 16 * places * batch**2)
-        self.require_memory(stacked + 2 * 4 * places**2, 'Take fewer nets, or fewer nodes of each.')
+        columns = find_similarity(self.cfg.similarity).options.get('sketch') or places
+        self.require_memory(stacked + 2 * 4 * places * columns, 'Take fewer nets, or fewer nodes of each, or '
+                            'similarity.sketch.')
         similarity = compute_similarity(self.gram_files, self.cfg.similarity, device=self.device)
         if is_main_process():
             save_similarity(self.folder / 'similarity.safetensors', similarity)
-        return {'similarity/places': len(similarity.values), 'similarity/mean': float(similarity.values.mean())}
+        return {'similarity/places': len(similarity.values), 'similarity/mean': similarity.mean()}
 
 
 @RUNNERS.register_module()
@@ -197,7 +199,7 @@ class PartitionRunner(ZooStage):
 
     def execute(self) -> dict[str, Any]:
         # The similarity; once more in the order of the networks or averaged over both directions; pairs of blocks.
-        self.require_memory(2 * 4 * self.places()**2 + 4 * 8 * PAIRS_AT_ONCE,
+        self.require_memory(2 * 4 * self.places() * self.similarity.values.shape[1] + 4 * 8 * PAIRS_AT_ONCE,
                             'Take fewer nets, or fewer nodes of each.')
         result = partition(self.similarity, self.nodes, **self.settled)
         if is_main_process():

@@ -89,8 +89,10 @@ def per_sample_gradients(
             if not stored:
                 _prove(model, parameters, calls, images, labels, loss, average)
                 own = {name: [call for call in calls if call.name == name] for name in parameters}
+                # Beside them a chunk on its way: what enters and leaves the layers, once more for what is made of it.
                 needed = sum(_bytes(parameter, own[name], samples, average, len(images))
-                             for name, parameter in parameters.items())
+                             for name, parameter in parameters.items()) + 2 * sum(
+                                 call.inputs.nbytes + call.grads.nbytes for call in calls)
                 if images.device.type == 'cpu':
                     require_memory(needed, f'gradients of {samples} samples', 'Take fewer samples, or fewer modules.')
                 stored = {name: _storage(parameter, own[name], samples, average, len(images), masks.get(name))

@@ -1,11 +1,11 @@
 """An upper bound on the objective of every partition within the size bound."""
 import numpy as np
 
-from mmreuse.reassembly.partition.solver import pair_similarity
+from mmreuse.reassembly.partition.solver import Table, pair_similarity
 from mmreuse.reassembly.search.segments import Segments
 
 
-def upper_bound(values: np.ndarray, segments: Segments, num_blocks: int) -> float:
+def upper_bound(values: Table, segments: Segments, num_blocks: int) -> float:
     """Bound the objective from above, whatever the anchors.
 
     K blocks are anchors and count with their similarity to themselves. Every other block counts at
@@ -31,7 +31,7 @@ def upper_bound(values: np.ndarray, segments: Segments, num_blocks: int) -> floa
     return float(dealt[num_blocks])
 
 
-def _best_partners(values: np.ndarray, segments: Segments) -> tuple[np.ndarray, np.ndarray]:
+def _best_partners(values: Table, segments: Segments) -> tuple[np.ndarray, np.ndarray]:
     """Return, for every segment, (W, S): best S to a feasible segment that does not overlap it, and S to itself."""
     foreign = np.full(segments.penalty.shape, -np.inf)
     own = np.full(segments.penalty.shape, -np.inf)

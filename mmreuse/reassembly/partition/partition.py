@@ -9,7 +9,7 @@ import numpy as np
 from mmreuse.errors import ArtefactError, ConfigError, DataError
 from mmreuse.reassembly.partition.bound import upper_bound
 from mmreuse.reassembly.partition.legacy import legacy_cuts
-from mmreuse.reassembly.partition.solver import Pairs, Solution, medoids, solve
+from mmreuse.reassembly.partition.solver import Pairs, Solution, Table, medoids, solve
 from mmreuse.reassembly.search.segments import Segments, feasible_segments, size_bounds
 from mmreuse.reassembly.similarity.similarity_matrix import SimilarityMatrix
 from mmreuse.reassembly.zoo.structures import Block, Node, Partition
@@ -19,6 +19,10 @@ logger = logging.getLogger(__name__)
 
 #: Restarts computed at once; the tables of more do not fit into a processor's cache.
 _TOGETHER = 32
+#: Numbers in the tables of all restarts computed at once, of which there are a few.
+_TABLE = 1 << 23
+#: Places up to which an upper bound is computed: it takes their square in time.
+_BOUNDED = 8192
 #: The one-to-one dynamic program runs over all 2^K subsets of the sets.
 _MAX_BIJECTIVE = 10
 
@@ -59,7 +63,8 @@ def partition(
         flops: Multiply-accumulates of each node, by network; needed for ``balance='flops'``.
 
     Returns:
-        Partition: With the objective of each restart step by step and an upper bound on any partition's.
+        Partition: With the objective of each restart step by step and, for up to 8192 places, an upper bound on any
+        partition's.
 
     Raises:
         ConfigError: K exceeds a network's nodes, the size bound cannot be held (the nearest feasible epsilon is
@@ -90,16 +95,17 @@ def partition(
         node_sizes={key: tuple(map(float, item)) for key, item in sizes.items()}, block_input=block_input,
         bijective=bijective, legacy=legacy, seed=seed,
         traces=tuple(tuple(solution.trace) for solution in solutions),
-        upper_bound=None if legacy else upper_bound(values, segments, num_blocks))
+        upper_bound=None if legacy or len(values) > _BOUNDED else upper_bound(values, segments, num_blocks))
 
 
-def _restarts(values: np.ndarray, segments: Segments, num_blocks: int, restarts: int, seed: int,
+def _restarts(values: Table, segments: Segments, num_blocks: int, restarts: int, seed: int,
               bijective: bool) -> list[Solution]:
     """All restarts, some at a time."""
     known: set[tuple[int, ...]] = set()
     solutions = []
-    for start in range(0, restarts, _TOGETHER):
-        solutions += solve(values, segments, num_blocks, restarts=range(start, min(start + _TOGETHER, restarts)),
+    together = max(1, min(_TOGETHER, _TABLE // segments.penalty.size))
+    for start in range(0, restarts, together):
+        solutions += solve(values, segments, num_blocks, restarts=range(start, min(start + together, restarts)),
                            seed=seed, bijective=bijective, known=known)
     return solutions
 
@@ -144,7 +150,7 @@ def check_options(
 
 
 def _check_zoo(similarity: SimilarityMatrix, nodes: Mapping[str, Sequence[Node]]) -> None:
-    missing = [key for key in nodes if key not in similarity.keys]
+    missing = [key for key in nodes if key not in similarity.node_names]
     if missing:
         raise ArtefactError(f'the similarity is of another zoo: it holds {", ".join(similarity.keys)} but not '
                             f'{", ".join(missing)}. Compute the similarity of this zoo.')
@@ -175,7 +181,7 @@ def _node_sizes(nodes: Mapping[str, Sequence[Node]], balance: str,
     return {key: np.asarray(flops[key], dtype=float) for key in nodes}
 
 
-def _symmetric_values(similarity: SimilarityMatrix) -> np.ndarray:
+def _symmetric_values(similarity: SimilarityMatrix) -> Table:
     values = similarity.values.float().numpy()
     if not similarity.has_inputs:
         values = values.copy()
@@ -186,10 +192,12 @@ def _symmetric_values(similarity: SimilarityMatrix) -> np.ndarray:
         if not np.isfinite(values[similarity.rows(key)]).all():
             raise DataError(f'the similarity of {key} to the zoo is not finite. Check its features and compute the '
                             f'similarity again.')
+    if similarity.sketched:
+        return similarity.table
     return values if similarity.symmetric else (values + values.T) / 2
 
 
-def _legacy_solution(values: np.ndarray, segments: Segments, sizes: Mapping[str, np.ndarray], num_blocks: int,
+def _legacy_solution(values: Table, segments: Segments, sizes: Mapping[str, np.ndarray], num_blocks: int,
                      epsilon: float, restarts: int, seed: int) -> Solution:
     """Return the published procedure's result, its sets anchored at their medoids."""
     lengths = [len(item) for item in sizes.values()]
@@ -212,7 +220,7 @@ def _legacy_solution(values: np.ndarray, segments: Segments, sizes: Mapping[str,
     return anchored(values, segments, blocks, labels, num_blocks)
 
 
-def anchored(values: np.ndarray, segments: Segments, blocks: np.ndarray, labels: np.ndarray,
+def anchored(values: Table, segments: Segments, blocks: np.ndarray, labels: np.ndarray,
              num_blocks: int) -> Solution:
     """Return blocks (N, K) in sets (N, K) with the best anchor of each set, and the objective with them."""
     centres, objective = medoids(Pairs(values, segments, blocks.reshape(1, -1)), labels.reshape(1, -1), num_blocks)

@@ -19,9 +19,14 @@ import numpy as np
 
 from mmreuse.reassembly.partition.cuts import best_bijective_cuts, best_cuts
 from mmreuse.reassembly.search.segments import Segments
+from mmreuse.reassembly.similarity.products import Products, grids, sums_over
 
 _GAIN = 1e-9  # smaller gains are rounding
 PAIRS_AT_ONCE = 1 << 22  # pairs of blocks in memory at once, 32 MiB each time they are
+SWAPS = 4096  # blocks that an anchor may be swapped for; of more, as many, evenly spaced: trying all takes n^2 time
+
+#: Similarities of all places (S, S), symmetric.
+Table = np.ndarray | Products
 
 
 @dataclass
@@ -38,12 +43,11 @@ class Solution:
         self.trace.append(objective)
 
 
-def pair_similarity(values: np.ndarray, segments: Segments, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+def pair_similarity(values: Table, segments: Segments, left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """``S`` between segments ``left`` (R, m) and ``right`` (R, n): (R, m, n) float64."""
     (left_in, left_out), (right_in, right_out) = segments.rows(left), segments.rows(right)
-    # Flat indices: several times faster than indexing with two arrays.
-    pairs = values.take(left_in[:, :, None] * len(values) + right_in[:, None, :]).astype(np.float64)
-    pairs += values.take(left_out[:, :, None] * len(values) + right_out[:, None, :])
+    pairs = grids(values, left_in, right_in).astype(np.float64)
+    pairs += grids(values, left_out, right_out)
     return pairs
 
 
@@ -56,15 +60,25 @@ class Pairs:
         blocks: (R, n) segments.
     """
 
-    def __init__(self, values: np.ndarray, segments: Segments, blocks: np.ndarray) -> None:
+    def __init__(self, values: Table, segments: Segments, blocks: np.ndarray) -> None:
         self.values, self.segments, self.blocks = values, segments, blocks
 
-    def rows(self) -> Iterator[tuple[slice, np.ndarray]]:
-        """Consecutive blocks, and their similarity (R, m, n) to all."""
+    def rows(self, positions: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+        """Some of the positions (c,) at a time, and the similarity (R, m, n) of the blocks there to all."""
         step = max(1, PAIRS_AT_ONCE // self.blocks.size)
-        for start in range(0, self.blocks.shape[1], step):
+        for start in range(0, len(positions), step):
             part = slice(start, start + step)
-            yield part, pair_similarity(self.values, self.segments, self.blocks[:, part], self.blocks)
+            yield part, pair_similarity(self.values, self.segments, self.blocks[:, positions[part]], self.blocks)
+
+    def sums(self, member: np.ndarray) -> np.ndarray:
+        """Similarity (R, K, n) of every block to all blocks of each set, which ``member`` (R, K, n) tells."""
+        if isinstance(self.values, Products):  # the sum of products is the product with the sum
+            return np.stack([sum(sums_over(self.values.vectors, rows, each) for rows in self.segments.rows(blocks))
+                             for blocks, each in zip(self.blocks, member, strict=True)]).astype(np.float64)
+        sums = np.empty(member.shape)
+        for part, similarity in self.rows(np.arange(member.shape[2])):
+            sums[:, :, part] = member.astype(similarity.dtype) @ similarity.transpose(0, 2, 1)
+        return sums
 
     def of(self, positions: np.ndarray) -> np.ndarray:
         """Similarity (R, m, n) of the blocks at ``positions`` (R, m) to all."""
@@ -76,7 +90,7 @@ class Pairs:
         return Pairs(self.values, self.segments, self.blocks[chosen])
 
 
-def _anchor_scores(values: np.ndarray, segments: Segments, anchors: np.ndarray) -> np.ndarray:
+def _anchor_scores(values: Table, segments: Segments, anchors: np.ndarray) -> np.ndarray:
     """``S`` of every segment, feasible or not, to one anchor (R,) of each restart: (R, W, S)."""
     in_row, out_row = segments.rows(anchors)
     return segments.at_start(segments.inputs(values[in_row])) + values[out_row][:, None]
@@ -94,7 +108,7 @@ def _overlapping(segments: Segments, anchors: np.ndarray) -> tuple[np.ndarray, n
     return restart, length, begin[restart, label] + 1 + step
 
 
-def assign(values: np.ndarray, segments: Segments, anchors: np.ndarray,
+def assign(values: Table, segments: Segments, anchors: np.ndarray,
            bijective: bool) -> tuple[np.ndarray, np.ndarray]:
     """Return the best cuts and labels of every network given anchors, which stay blocks of their own sets.
 
@@ -141,9 +155,7 @@ def medoids(pairs: Pairs, labels: np.ndarray, num_sets: int) -> tuple[np.ndarray
         tuple: Their positions among the blocks (R, K), and the objective with them (R,).
     """
     member = labels[:, None, :] == np.arange(num_sets)[:, None]  # (R, K, n)
-    sums = np.empty(member.shape)
-    for part, similarity in pairs.rows():
-        sums[:, :, part] = member.astype(similarity.dtype) @ similarity.transpose(0, 2, 1)
+    sums = pairs.sums(member)
     sums[~member] = -np.inf
     return sums.argmax(2), sums.max(2).sum(1)
 
@@ -163,17 +175,19 @@ def best_swap(pairs: Pairs, anchors: np.ndarray) -> tuple[np.ndarray, np.ndarray
     near = pairs.of(anchors)  # (R, K, n)
     second, first = np.moveaxis(np.sort(near, axis=1)[:, -2:], 1, 0)
     without = [np.where(near[:, label] == first, second, first)[:, None, :] for label in range(num_sets)]
-    totals = np.empty(near.shape)
-    for part, similarity in pairs.rows():
+    count = near.shape[2]
+    tried = np.arange(count) if count <= SWAPS else np.arange(SWAPS) * count // SWAPS
+    totals = np.empty((restarts, num_sets, len(tried)))
+    for part, similarity in pairs.rows(tried):
         for label in range(num_sets):
             totals[:, label, part] = np.maximum(similarity, without[label]).sum(2)
     best = totals.reshape(restarts, -1).argmax(1)
     swapped = anchors.copy()
-    swapped[rows, best // near.shape[2]] = best % near.shape[2]
+    swapped[rows, best // len(tried)] = tried[best % len(tried)]
     return swapped, totals.reshape(restarts, -1)[rows, best]
 
 
-def initial_anchors(values: np.ndarray, segments: Segments, num_blocks: int, seed: int,
+def initial_anchors(values: Table, segments: Segments, num_blocks: int, seed: int,
                     restarts: range) -> np.ndarray:
     """Anchors of random feasible cuts, far from one another as in k-means++ (Arthur and Vassilvitskii, 2007).
 
@@ -199,7 +213,7 @@ def initial_anchors(values: np.ndarray, segments: Segments, num_blocks: int, see
     return blocks[rows[:, None], chosen]
 
 
-def solve(values: np.ndarray, segments: Segments, num_blocks: int, *, restarts: range, seed: int, bijective: bool,
+def solve(values: Table, segments: Segments, num_blocks: int, *, restarts: range, seed: int, bijective: bool,
           known: set[tuple[int, ...]]) -> list[Solution]:
     """Run restarts to their fixed points.
 

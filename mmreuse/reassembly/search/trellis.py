@@ -214,7 +214,7 @@ def surrogate_values(assemblies: Assemblies, partition: Partition, similarity: S
             before = np.array([similarity.row_out(state.block) for state in assemblies.states[position - 1]])
             after = np.array([similarity.row_in(state.block) for state in states])
             pairs = assemblies.lattice.positions[position]
-            row += similarity.values.numpy()[after[pairs.target], before[pairs.source]]
+            row += similarity.table[after[pairs.target], before[pairs.source]]
         values.append(row)
     if not all(np.isfinite(row).all() for row in values):
         raise ConfigError('the similarity matrix holds NaN where blocks meet; run the similarity stage again')
@@ -225,4 +225,4 @@ def _block_worth(block: Block, partition: Partition, similarity: SimilarityMatri
     anchor = partition.anchors[block.set]
     ends = ((similarity.row_in(anchor), similarity.row_in(block)),
             (similarity.row_out(anchor), similarity.row_out(block)))
-    return sum(float(similarity.values[pair]) for pair in ends) / 2
+    return sum(float(similarity.table[pair]) for pair in ends) / 2

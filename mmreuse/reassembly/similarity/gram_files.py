@@ -1,6 +1,7 @@
 """The Grams of a zoo on disk: one safetensors file a network, read one minibatch at a time."""
 import json
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -97,7 +98,7 @@ class GramSet:
             self.metadata.append(metadata)
             _require_companions(path, metadata, Path(paths[0]), self.metadata[0])
         self.keys = tuple(item['key'] for item in self.metadata)
-        twice = {key for key in self.keys if self.keys.count(key) > 1}
+        twice = {key for key, count in Counter(self.keys).items() if count > 1}
         if twice:
             raise ArtefactError(f'Several of the Gram files {[str(path) for path in paths]} are of {sorted(twice)}; '
                                 f'give one file per network.')
@@ -122,13 +123,12 @@ class GramSet:
         """Return rows ``start`` to ``stop`` of minibatch ``index``, without padding."""
         size = self.sizes[index]
         centred, cross, mean_square = [], [], []
-        for net, file in enumerate(self._files):
-            low = max(start, self.offsets[net]) - self.offsets[net]
-            high = min(stop, self.offsets[net + 1]) - self.offsets[net]
-            if low < high:
-                centred.append(file.get_slice('centred')[low:high, index, :size, :size])
-                cross.append(file.get_slice('cross')[low:high, index, :size])
-                mean_square.append(file.get_slice('mean_square')[low:high, index])
+        for net in range(bisect_right(self.offsets, start) - 1, bisect_left(self.offsets, stop)):
+            file, offset = self._files[net], self.offsets[net]
+            low, high = max(start, offset) - offset, min(stop, self.offsets[net + 1]) - offset
+            centred.append(file.get_slice('centred')[low:high, index, :size, :size])
+            cross.append(file.get_slice('cross')[low:high, index, :size])
+            mean_square.append(file.get_slice('mean_square')[low:high, index])
         return GramBatch(*(torch.cat(parts).to(self.device) for parts in (centred, cross, mean_square)),
                          widths=self.widths[start:stop].to(self.device))
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from mmreuse.errors import ConfigError
 from mmreuse.reassembly.similarity.gram_files import STACKED_GRAMS, GramBatch, GramSet
 from mmreuse.reassembly.similarity.similarity_matrix import SimilarityMatrix
+from mmreuse.reassembly.similarity.sketch import sketch_grams
 from mmreuse.registry import SIMILARITIES, Method
 from mmreuse.utils.configs.methods import find_method
 from mmreuse.utils.files.io import PathLike
@@ -30,6 +31,8 @@ logger = logging.getLogger(__name__)
 #: Rounding makes eigenvalues up to 2.7 times eps |K| / sqrt(n) of those that are 0, in Grams K of n = 32 to 1024
 #: samples, dead channels and spectra of all kinds; what is smaller says nothing.
 _NOISE = 4 * torch.finfo(torch.float32).eps
+#: Below what the sketch of any Gram that varies has as its length.
+_TINY = torch.finfo(torch.float32).tiny
 #: Rows of the result that are worked on at once.
 _ROWS = 1024
 
@@ -61,9 +64,10 @@ def compute_similarity(
     similarity = find_similarity(metric)
     grams = GramSet(gram_files, device, memory)
     values = similarity(grams)
+    sketched = similarity.options.get('sketch') is not None
     return SimilarityMatrix(
         keys=grams.keys, offsets=grams.offsets, values=values.float(), metric=similarity.name,
-        symmetric=torch.equal(values, values.T), options=dict(similarity.options),
+        symmetric=sketched or torch.equal(values, values.T), options=dict(similarity.options), sketched=sketched,
         node_names={key: tuple(node.name for node in nodes) for key, nodes in grams.nodes.items()},
         weights_hashes={item['key']: item['weights_hash'] for item in grams.metadata},
         data_hash=grams.metadata[0]['data_hash'])
@@ -83,28 +87,38 @@ def find_similarity(metric: str | Mapping[str, Any]) -> Method:
         if isinstance(value, float) and not math.isfinite(value) or option == 'sigma' and not value > 0:
             raise ConfigError(f"similarity '{similarity.name}': {option} = {value} must be finite, sigma positive as "
                               'well.')
+    size = similarity.options.get('sketch')
+    if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 2):
+        raise ConfigError(f"similarity '{similarity.name}': sketch = {size!r} must be a whole number of at least 2, or "
+                          'None for all pairs exactly.')
+    if size is not None and similarity.options.get('legacy'):
+        raise ConfigError(f"similarity '{similarity.name}': legacy = True averages over minibatches what a sketch adds "
+                          'up. Leave one of legacy and sketch out.')
     return similarity
 
 
 @SIMILARITIES.register_module(name='cka')
-def cka(grams: GramSet, *, legacy: bool = False) -> Tensor:
+def cka(grams: GramSet, *, legacy: bool = False, sketch: int | None = None) -> Tensor:
     """Linear centred kernel alignment.
 
     Args:
         grams: S stacked rows.
         legacy: The biased CKA of each minibatch, averaged over minibatches with equal weights, as published.
+        sketch: Numbers m a place that stand for its Grams, instead of all pairs of places, see
+            :mod:`~mmreuse.reassembly.similarity.sketch`: the standard error of a value rho is (1 - rho^2) / sqrt(m).
 
     Returns:
         Tensor: (S, S) float32, symmetric, 1 on the diagonal. The unbiased value may be slightly negative
-        for unrelated layers. A layer that is constant over the samples is 0 to all.
+        for unrelated layers. A layer that is constant over the samples is 0 to all. With ``sketch`` (S, m), unit
+        vectors whose inner products are these values.
     """
     if legacy:
         return _set_unit_diagonal(grams, _mean_cosine(grams, lambda batch: batch.centred))
-    return _pooled_hsic(grams, lambda batch: batch.centred)
+    return _pooled_hsic(grams, lambda batch: batch.centred, sketch)
 
 
 @SIMILARITIES.register_module(name='rbf_cka')
-def rbf_cka(grams: GramSet, *, sigma: float = 1.0, legacy: bool = False) -> Tensor:
+def rbf_cka(grams: GramSet, *, sigma: float = 1.0, legacy: bool = False, sketch: int | None = None) -> Tensor:
     """CKA of the kernels ``exp(-D / (2 sigma^2 med D))``, ``D`` the squared distances within a minibatch.
 
     Args:
@@ -113,9 +127,10 @@ def rbf_cka(grams: GramSet, *, sigma: float = 1.0, legacy: bool = False) -> Tens
         legacy: As published: the median is over all n^2 distances, zeros of the diagonal included; CKA is
             biased and averaged over minibatches. By default the median is over pairs of different samples and
             HSIC is unbiased.
+        sketch: As in :func:`cka`.
 
     Returns:
-        Tensor: (S, S) float32, symmetric, 1 on the diagonal.
+        Tensor: As :func:`cka`.
     """
 
     def kernel(batch: GramBatch) -> Tensor:
@@ -131,7 +146,7 @@ def rbf_cka(grams: GramSet, *, sigma: float = 1.0, legacy: bool = False) -> Tens
 
     if legacy:
         return _set_unit_diagonal(grams, _mean_cosine(grams, lambda batch: _centre(kernel(batch))))
-    return _pooled_hsic(grams, kernel)
+    return _pooled_hsic(grams, kernel, sketch)
 
 
 @SIMILARITIES.register_module(name='lr')
@@ -185,7 +200,7 @@ def lr(grams: GramSet, *, legacy: bool = False) -> Tensor:
     return explained.mul_(torch.where(total > 0, 1 / total, 0).float()[:, None]).clamp_(0, 1)
 
 
-def _pooled_hsic(grams: GramSet, kernel) -> Tensor:
+def _pooled_hsic(grams: GramSet, kernel, sketch: int | None) -> Tensor:
     """Unbiased CKA: HSIC_1 summed over minibatches, weighted by their sizes, divided at the end."""
 
     def embed(batch: GramBatch) -> Tensor:
@@ -194,6 +209,10 @@ def _pooled_hsic(grams: GramSet, kernel) -> Tensor:
         # size * HSIC_1 = <A, B> / (size - 3), which is all a minibatch of another size needs.
         return _triangle(matrices) * (size - 3)**-0.5
 
+    if sketch is not None:
+        vectors = torch.nn.functional.normalize(sketch_grams(grams, embed, sketch), dim=1, eps=_TINY)
+        _name_constant(grams, vectors.norm(dim=1) < 0.5)
+        return vectors
     hsic = grams.product(embed)
     norm = hsic.diagonal().clone().sqrt()
     inverse = torch.where(norm > 0, 1 / norm, 0)
@@ -243,7 +262,11 @@ def _divided(matrices: Tensor, divisors: Tensor) -> Tensor:
 def _set_unit_diagonal(grams: GramSet, values: Tensor) -> Tensor:
     """Make each layer's similarity to itself exactly 1, constant layers excepted: those are named in the log."""
     constant = values.diagonal() < 0.5
-    for row in torch.nonzero(constant).flatten().tolist():
-        logger.warning('The %s does not vary over the samples: its similarity to everything is 0.', grams.place(row))
+    _name_constant(grams, constant)
     values.diagonal().copy_(torch.where(constant, 0.0, 1.0))
     return values
+
+
+def _name_constant(grams: GramSet, constant: Tensor) -> None:
+    for row in torch.nonzero(constant).flatten().tolist():
+        logger.warning('The %s does not vary over the samples: its similarity to everything is 0.', grams.place(row))

@@ -1,13 +1,16 @@
 """The similarity of every pair of places in a zoo, and its file."""
 from collections.abc import Mapping, Sized
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from mmreuse.errors import ArtefactError, ConfigError
+from mmreuse.reassembly.similarity.products import Products
 from mmreuse.reassembly.zoo.structures import Block
 from mmreuse.utils.files.io import PathLike, load_tensors, save_tensors, state_hash
 
@@ -30,7 +33,7 @@ class SimilarityMatrix:
     """
     keys: tuple[str, ...]
     offsets: tuple[int, ...]  # len(keys) + 1
-    values: Tensor  # (S, S) float32; input rows are NaN when has_inputs is False
+    values: Tensor  # (S, S) float32; input rows are NaN when has_inputs is False. Sketched: (S, m), see below
     metric: str
     symmetric: bool
     node_names: dict[str, tuple[str, ...]]
@@ -38,11 +41,13 @@ class SimilarityMatrix:
     weights_hashes: dict[str, str] = field(default_factory=dict)  # by network
     data_hash: str | None = None  # of the samples
     has_inputs: bool = True  # whether the input of each first node was measured
+    sketched: bool = False  # whether values are one vector a place, whose inner products estimate the similarities
 
     def __post_init__(self) -> None:
         rows = [len(self.node_names.get(key, ())) + 1 for key in self.keys]
         steps = [end - start for start, end in zip(self.offsets, self.offsets[1:], strict=False)]
-        if rows != steps or self.values.shape != (sum(rows), sum(rows)):
+        columns = self.values.shape[-1] if self.sketched else sum(rows)
+        if rows != steps or self.values.shape != (sum(rows), columns):
             raise ArtefactError(f'Similarity of {self.keys}: values of shape {tuple(self.values.shape)} with offsets '
                                 f'{self.offsets} do not fit networks of {[row - 1 for row in rows]} nodes.')
 
@@ -52,10 +57,26 @@ class SimilarityMatrix:
         Raises:
             ConfigError: The network is not in the matrix.
         """
-        if key not in self.keys:
+        if key not in self._numbers:
             raise ConfigError(f"network '{key}' is not in the similarity matrix, which holds {', '.join(self.keys)}.")
-        index = self.keys.index(key)
+        index = self._numbers[key]
         return slice(self.offsets[index], self.offsets[index + 1])
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {key: number for number, key in enumerate(self.keys)}
+
+    @cached_property
+    def table(self) -> np.ndarray | Products:
+        """Return the similarities (S, S), as they are or made of sketches when they are asked for."""
+        values = self.values.float().numpy()
+        return Products(values) if self.sketched else values
+
+    def mean(self) -> float:
+        """Return the mean similarity of all pairs of places."""
+        if not self.sketched:
+            return float(self.values.mean())
+        return float(self.values.double().mean(0).square().sum())
 
     def row_in(self, block: Block) -> int:
         """Row of what enters a block, or of its first node's output where inputs of networks were not measured."""
@@ -77,7 +98,7 @@ class SimilarityMatrix:
         rows = torch.cat([torch.arange(len(self.values))[self.rows(key)] for key in keys])
         names = {key: self.node_names[key] for key in keys}
         return replace(self, keys=tuple(keys), offsets=row_offsets(names), node_names=names,
-                       values=self.values[rows[:, None], rows],
+                       values=self.values[rows] if self.sketched else self.values[rows[:, None], rows],
                        weights_hashes={key: value for key, value in self.weights_hashes.items() if key in keys})
 
     def content_hash(self) -> str:
@@ -91,7 +112,8 @@ def save_similarity(path: PathLike, similarity: SimilarityMatrix) -> None:
     save_tensors(path, dict(values=similarity.values.float()), dict(
         kind=KIND, version=VERSION, keys=similarity.keys, offsets=similarity.offsets, metric=similarity.metric,
         symmetric=similarity.symmetric, node_names=similarity.node_names, options=similarity.options,
-        weights_hashes=similarity.weights_hashes, data_hash=similarity.data_hash, has_inputs=similarity.has_inputs))
+        weights_hashes=similarity.weights_hashes, data_hash=similarity.data_hash, has_inputs=similarity.has_inputs,
+        sketched=similarity.sketched))
 
 
 def load_similarity(path: PathLike) -> SimilarityMatrix:

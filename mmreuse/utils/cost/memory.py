@@ -65,8 +65,12 @@ def require_memory(needed: int, what: str, remedy: str, log: logging.Logger = lo
         ConfigError: More is needed than available.
     """
     available = available_memory()
-    known = '' if available is None else f', {available / _GIB:.1f} GiB are available'
-    log.info(f'{what}: needs about {needed / _GIB:.1f} GiB of memory{known}')
+    known = '' if available is None else f', {_readable(available)} are available'
+    log.info(f'{what}: needs about {_readable(needed)} of memory{known}')
     if available is not None and needed > available and os.environ.get('MMREUSE_IGNORE_MEMORY') != '1':
-        raise ConfigError(f'{what}: needs about {needed / _GIB:.1f} GiB of memory{known}. {remedy} Set '
+        raise ConfigError(f'{what}: needs about {_readable(needed)} of memory{known}. {remedy} Set '
                           'MMREUSE_IGNORE_MEMORY=1 to try all the same.')
+
+
+def _readable(size: int) -> str:
+    return f'{size / _GIB:.1f} GiB' if size >= _GIB else f'{size / 2**20:.0f} MiB'
