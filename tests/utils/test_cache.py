@@ -8,6 +8,7 @@ import time
 
 import pytest
 import torch.multiprocessing as multiprocessing
+from filelock import FileLock
 
 from mmreuse.errors import ArtefactError
 from mmreuse.utils.files import cache as cache_module
@@ -132,3 +133,13 @@ def test_processes_make_it_together(tmp_path):
         port = probe.getsockname()[1]
     multiprocessing.spawn(_get_together, (port, tmp_path), nprocs=2)
     assert len(published(tmp_path)) == 1
+
+
+def test_what_another_run_makes_is_waited_for_only_if_asked(tmp_path):
+    cache, make = StageCache(tmp_path), Maker()
+    target = cache.path('grams', dict(a=1))
+    target.parent.mkdir()
+    with FileLock(target.parent / f'.{target.name}.lock'):
+        assert cache.get('grams', dict(a=1), make, wait=False) is None
+        assert make.calls == 0
+    assert cache.get('grams', dict(a=1), make, wait=False) == target and make.calls == 1

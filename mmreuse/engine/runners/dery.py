@@ -1,6 +1,5 @@
 """The stages of deep model reassembly, from a zoo to ranked configs that train."""
 import shutil
-from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +9,6 @@ from mmengine.config import Config
 from mmengine.dist import is_main_process
 from torch.utils.data import DataLoader
 
-from mmreuse.datasets.samples import SampleView
 from mmreuse.engine.reports.reassembly import report_reassembly
 from mmreuse.engine.runners.reassembly import ReassemblyRunner
 from mmreuse.engine.runners.zoo_stage import ZooStage
@@ -20,8 +18,8 @@ from mmreuse.reassembly.partition.solver import PAIRS_AT_ONCE
 from mmreuse.reassembly.similarity.gram_files import STACKED_GRAMS, gram_facts, write_grams
 from mmreuse.reassembly.similarity.similarities import compute_similarity, find_similarity
 from mmreuse.reassembly.similarity.similarity_matrix import save_similarity
-from mmreuse.reassembly.zoo.nodes import inout_shapes, member_nodes, node_macs
-from mmreuse.reassembly.zoo.zoo import ZooEntry, build_member
+from mmreuse.reassembly.zoo.nodes import inout_shapes, node_macs
+from mmreuse.reassembly.zoo.zoo import ZooEntry, build_member, member_hash
 from mmreuse.registry import RUNNERS
 from mmreuse.statistics.evaluate import accuracy
 from mmreuse.statistics.grams import MIN_SAMPLES, collect_grams
@@ -35,6 +33,9 @@ from mmreuse.utils.files.io import file_hash, write_json
 class FeatureExtractionRunner(ZooStage):
     """Run every member of the zoo over one list of samples and keep the Grams of its nodes.
 
+    Runs that are started with the same ``cache_dir`` divide the zoo: each takes the next network that none is at, and
+    more may join. A network of a run that dies is free again.
+
     Config: ``data`` (``dataset``, the transforms ``load`` that give an image, their
     ``color_order``), ``features`` (``num_samples``, ``minibatch`` of the Grams, ``batch_size``,
     ``num_workers``) and ``cache_dir``, where Grams are kept by content.
@@ -43,6 +44,8 @@ class FeatureExtractionRunner(ZooStage):
     """
     stage = 'features'
     settings = ('zoo', 'data', 'features')
+    #: Others that began with it copy the same files.
+    patience = 600
 
     @cached_property
     def settled(self) -> dict[str, Any]:
@@ -55,30 +58,47 @@ class FeatureExtractionRunner(ZooStage):
     def inputs(self) -> dict[str, str]:
         return {**self.weights(), 'data': self.data_hash('data', self.settled['num_samples'])}
 
-    def execute(self) -> dict[str, Any]:
+    def share_out(self) -> None:
         options = self.settled
         # All minibatches of one network, once in parts and once in a stack; its weights are on the device beside that.
         places = max(map(len, self.nodes.values())) + 1
         self.require_memory(2 * 4 * places * self.num_samples('data', options['num_samples']) * options['minibatch'],
                             'Take smaller features.minibatch or features.num_samples.')
-        cache = StageCache(self.cfg.get('cache_dir', 'work_dirs/cache'))
+        waiting = list(self.zoo.values())
+        while waiting:
+            busy = [entry for entry in waiting if not self._extract(entry, wait=False)]
+            if len(busy) == len(waiting):
+                self.logger.info(f'features: waits for {busy[0].key}, at which another run is')
+                self._extract(busy.pop(0), wait=True)
+            waiting = busy
+
+    def execute(self) -> dict[str, Any]:
         metrics: dict[str, Any] = {'features/networks': len(self.zoo)}
-        for turn, entry in enumerate(self.zoo.values(), start=1):
-            self.logger.info(f'features: {entry.key} ({turn} of {len(self.zoo)})')
-            view = self.sample_view(options['num_samples'], entry.preprocess)
-            metrics['features/samples'] = len(view)
-            metrics[f'features/{entry.key}/nodes'] = self._extract(entry, view, options, cache)
+        for entry in self.zoo.values():
+            found = self._found.get(entry.key) or self._extract(entry, wait=True)
+            if is_main_process():
+                with atomic_path(self.folder / f'{entry.key}.safetensors') as target:
+                    shutil.copyfile(found / 'grams.safetensors', target)
+            metrics['features/samples'] = self.num_samples('data', self.settled['num_samples'])
+            metrics[f'features/{entry.key}/nodes'] = len(self.nodes[entry.key])
         return metrics
 
-    def _extract(self, entry: ZooEntry, view: SampleView, options: Mapping[str, Any], cache: StageCache) -> int:
-        """Grams of one member, from the cache where they are known; returns how many nodes it has."""
-        model = build_member(entry)
-        nodes = member_nodes(entry, model)
-        weights_hash, data_hash = self.weights()[f'weights of {entry.key}'], self.data_hash('data', len(view))
+    @cached_property
+    def _found(self) -> dict[str, Path]:
+        """Where the Grams of members lie that this run made or found."""
+        return {}
+
+    def _extract(self, entry: ZooEntry, wait: bool) -> Path | None:
+        """Grams of one member, from the cache where they are known; None if another run makes them."""
+        options, nodes = self.settled, self.nodes[entry.key]
+        view = self.sample_view(options['num_samples'], entry.preprocess)
+        weights_hash, data_hash = member_hash(entry), self.data_hash('data', len(view))
         key = dict(net=entry.key, weights=weights_hash, data=data_hash, preprocess=asdict(entry.preprocess),
                    minibatch=options['minibatch'], nodes=[node.name for node in nodes])
 
         def make(folder: Path) -> None:
+            self.logger.info(f'features: {entry.key}, of {len(self.zoo)}')
+            model = build_member(entry)
             loader = DataLoader(view, options['batch_size'], num_workers=options['num_workers'])
             grams = collect_grams(
                 model.to(self.device), loader, [node.name for node in nodes],
@@ -87,11 +107,10 @@ class FeatureExtractionRunner(ZooStage):
                 write_grams(folder / 'grams.safetensors', grams, key=entry.key, nodes=nodes, weights_hash=weights_hash,
                             data_hash=data_hash)
 
-        found = cache.get('grams', key, make)
-        if is_main_process():
-            with atomic_path(self.folder / f'{entry.key}.safetensors') as target:
-                shutil.copyfile(found / 'grams.safetensors', target)
-        return len(nodes)
+        found = StageCache(self.cfg.get('cache_dir', 'work_dirs/cache')).get('grams', key, make, wait=wait)
+        if found is not None:
+            self._found[entry.key] = found
+        return found
 
 
 @RUNNERS.register_module()

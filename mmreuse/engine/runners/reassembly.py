@@ -19,6 +19,7 @@ from mmreuse.reassembly.assembly.fitted import FittedCache
 from mmreuse.reassembly.assembly.genotype import Rules, describe
 from mmreuse.reassembly.search.bounds import Bounds
 from mmreuse.reassembly.search.halving import Budget, ShortTrainings
+from mmreuse.reassembly.search.nearest import nearest_blocks
 from mmreuse.reassembly.search.scoring import DEFAULT_PROXY, Scorer
 from mmreuse.reassembly.search.search import Progress, SearchResult, like, random_assembly, search, time_candidates
 from mmreuse.reassembly.search.trellis import Assemblies, build_assemblies, surrogate_values
@@ -41,7 +42,8 @@ class ReassemblyRunner(ZooStage):
     Config: ``reassembly`` with ``bounds`` (:class:`~mmreuse.reassembly.search.bounds.Bounds`), ``rules``
     (:class:`~mmreuse.reassembly.assembly.genotype.Rules`), ``proxy`` (``dict(type='ridge_probe')``), ``joints``
     (``'similarity'``; ``'next_head'``: the first guess compares joints as
-    :mod:`~mmreuse.reassembly.similarity.next_head` does), ``num_batches`` (16) of ``batch_size`` (32) images that the
+    :mod:`~mmreuse.reassembly.similarity.next_head` does), ``nearest`` (None: all; of each stage and set only about so
+    many blocks, see :func:`~mmreuse.reassembly.search.nearest.nearest_blocks`), ``num_batches`` (16) of ``batch_size`` (32) images that the
     proxy sees, ``teacher`` (the member that a proxy without labels asks; None: the largest),
     ``num_candidates`` (100), ``finalists`` (10), ``budget`` (None: do not train;
     :class:`~mmreuse.reassembly.search.halving.Budget` of the trainings that rank the finalists), ``top`` (5) configs to
@@ -60,7 +62,7 @@ class ReassemblyRunner(ZooStage):
     def settled(self) -> dict[str, Any]:
         """Return the options, defaults filled in."""
         options = self.options('reassembly', dict(
-            bounds={}, rules={}, proxy=dict(type=DEFAULT_PROXY), joints='similarity', num_batches=16, batch_size=32,
+            bounds={}, rules={}, proxy=dict(type=DEFAULT_PROXY), joints='similarity', nearest=None, num_batches=16, batch_size=32,
             teacher=None, num_candidates=100, finalists=10, budget=None, top=5, num_classes=1000,
             input_size=(224, 224), latency=False, finetune=''))
         # What is wrong with these shows before time is spent.
@@ -70,6 +72,8 @@ class ReassemblyRunner(ZooStage):
         options['rules'] = self.section('reassembly.rules', Rules, options['rules'])
         find_method(PROXIES, options['proxy'])
         refuse_other('reassembly.joints', options['joints'], ('similarity', 'next_head'))
+        if options['nearest'] is not None:
+            self.require_counts('reassembly', options, nearest=1)
         if options['teacher'] is not None:
             refuse_other('reassembly.teacher', options['teacher'], self.zoo)
         if options['budget'] is not None:
@@ -100,7 +104,10 @@ class ReassemblyRunner(ZooStage):
         options = self.settled
         table = CostTable(self.zoo, self.nodes, options['num_classes'], options['input_size'],
                           latency=any(name.endswith('latency') for name in options['bounds'].given))
-        return build_assemblies(self.partition, table, options['rules'])
+        partition = self.partition
+        if options['nearest'] is not None:
+            partition = nearest_blocks(partition, self.similarity, self.nodes, options['nearest'])
+        return build_assemblies(partition, table, options['rules'])
 
     def execute(self) -> dict[str, Any]:
         # The search is one chain of decisions: the main process makes it, the others wait.

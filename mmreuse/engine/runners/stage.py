@@ -41,6 +41,8 @@ class StageRunner(ABC):
     settings: tuple[str, ...] = ()
     #: Whether several processes may run it together: passes over data are shared out or equal, the main one writes.
     distributed: bool = True
+    #: Seconds that it waits for another run in its folder; None for a few.
+    patience: float | None = None
 
     def __init__(self, cfg: Config) -> None:
         self.cfg = cfg
@@ -104,15 +106,25 @@ class StageRunner(ABC):
                 f'{self.file}: {type(self).__name__} measures in one process: each of '
                 f'{get_world_size()} would see a part of the data and write results of its own. Start it without '
                 '--launcher.')
-        with sole_use(self.folder) if is_main_process() else nullcontext():
-            return self._run()
-
-    def _run(self) -> dict[str, Any]:
+        self.folder.mkdir(parents=True, exist_ok=True)
         self.logger = MMLogger.get_instance(
             f'mmreuse.{self.stage}', log_file=str(self.folder / 'stage.log'), file_mode='a')
         set_random_seed(self.seed)
         self.check()
-        changed = None if self.cfg.get('overwrite', False) else self._changed_outputs()
+        if self.changed() != []:
+            self.share_out()
+        with sole_use(self.folder, self.patience) if is_main_process() else nullcontext():
+            return self._run()
+
+    def share_out(self) -> None:
+        """Do what runs of this stage that are started together can divide among them, outside of its folder."""
+
+    def changed(self) -> list[str] | None:
+        """Return which outputs are not as a finished run of this very stage left them; None where all is to be made."""
+        return None if self.cfg.get('overwrite', False) else self._changed_outputs()
+
+    def _run(self) -> dict[str, Any]:
+        changed = self.changed()
         if changed == []:
             self.logger.info(f'{self.stage}: up to date in {self.folder} (same settings, same inputs, same outputs)')
             return read_json(self.folder / 'metrics.json')

@@ -18,6 +18,7 @@ from mmreuse.reassembly.assembly.genotype import (
     stitch,
     strides_for,
 )
+from mmreuse.reassembly.search.nearest import anchor_similarity
 from mmreuse.reassembly.search.paths import Choices, Path, Trellis
 from mmreuse.reassembly.similarity.similarity_matrix import SimilarityMatrix
 from mmreuse.reassembly.zoo.costs import Cost, CostTable
@@ -206,8 +207,8 @@ def surrogate_values(assemblies: Assemblies, partition: Partition, similarity: S
     """
     values = []
     for position, (choices, states) in enumerate(zip(assemblies.choices, assemblies.states, strict=True)):
-        worth = [_block_worth(state.block, partition, similarity) for state in states]
-        row = np.array([worth[choice.target] for choice in choices])
+        worth = anchor_similarity([state.block for state in states], partition, similarity)
+        row = worth[[choice.target for choice in choices]]
         if position and joints is not None:
             row += joints[position - 1]
         elif position:
@@ -219,10 +220,3 @@ def surrogate_values(assemblies: Assemblies, partition: Partition, similarity: S
     if not all(np.isfinite(row).all() for row in values):
         raise ConfigError('the similarity matrix holds NaN where blocks meet; run the similarity stage again')
     return values
-
-
-def _block_worth(block: Block, partition: Partition, similarity: SimilarityMatrix) -> float:
-    anchor = partition.anchors[block.set]
-    ends = ((similarity.row_in(anchor), similarity.row_in(block)),
-            (similarity.row_out(anchor), similarity.row_out(block)))
-    return sum(float(similarity.table[pair]) for pair in ends) / 2

@@ -122,14 +122,18 @@ def _is_running(pid: int) -> bool:
 
 
 @contextmanager
-def sole_use(folder: PathLike) -> Iterator[None]:
+def sole_use(folder: PathLike, patience: float | None = None) -> Iterator[None]:
     """Keep other runs out of a folder; the system lifts the lock (``.lock``) when this process ends in any way.
+
+    Args:
+        folder: Made if it is not there.
+        patience: Seconds to wait for another process that has it; None for a few.
 
     Raises:
         ArtefactError: Another process has it.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
-    lock = FileLock(Path(folder) / '.lock', timeout=_LOCK_PATIENCE)
+    lock = FileLock(Path(folder) / '.lock', timeout=_LOCK_PATIENCE if patience is None else patience)
     try:
         lock.acquire()
     except Timeout as error:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from mmengine.dist import barrier, broadcast_object_list, is_main_process
 
 from mmreuse.errors import ArtefactError
@@ -17,15 +17,17 @@ from mmreuse.utils.files.manifest import hash_folder
 from mmreuse.version import __version__
 
 KEY, HASHES = 'key.json', 'hashes.json'
+_BUSY = ''  # told to the other processes in place of a folder
 
 
 class StageCache:
     """Folders addressed by the content that determines them.
 
     A folder appears complete or not at all: it is made under another name and renamed. While one
-    process makes it, others that want the same wait and then find it. A maker that is killed
+    process makes it, others that want the same wait and then find it, or turn to something else. A maker that is killed
     leaves a hidden folder, which the next one removes. A folder whose content is not as it was written is
-    made again. Lock files, which are empty, stay; the system frees them when a process ends, in whatever way.
+    made again. Lock files, which are empty, stay; the system frees them when a process ends, in whatever way, on file
+    systems shared by several machines as well if their locks hold across machines.
     """
 
     def __init__(self, root: PathLike) -> None:
@@ -45,7 +47,8 @@ class StageCache:
         text = to_json([__version__, stage, key], f'cache key of {stage}', sort_keys=True)
         return self.root / stage / hashlib.sha256(text.encode()).hexdigest()[:32]
 
-    def get(self, stage: str, key: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
+    def get(self, stage: str, key: Mapping[str, Any], make: Callable[[Path], None], *,
+            wait: bool = True) -> Path | None:
         """Find the result, or make it.
 
         With several processes all call this together, and all call ``make`` with the same folder if
@@ -55,16 +58,22 @@ class StageCache:
             stage: Name of the kind of result.
             key: Everything the result depends on.
             make: Writes the result into the folder it is given.
+            wait: For another run that makes it just now.
 
         Returns:
-            Path: Folder with what ``make`` wrote, ``key.json`` and ``hashes.json``.
+            Path: Folder with what ``make`` wrote, ``key.json`` and ``hashes.json``; None if another run makes it and
+            is not waited for.
         """
         target = self.path(stage, key)
         if not is_main_process():
-            self._help(make)
-            return target
+            return target if self._help(make) else None
         target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(target.parent / f'.{target.name}.lock'):
+        try:
+            lock = FileLock(target.parent / f'.{target.name}.lock').acquire(timeout=-1 if wait else 0)
+        except Timeout:
+            broadcast_object_list([_BUSY])
+            return None
+        with lock:
             if _intact(target):
                 broadcast_object_list([None])
                 return target
@@ -86,14 +95,17 @@ class StageCache:
         barrier()
         return target
 
-    def _help(self, make: Callable[[Path], None]) -> None:
-        """Take part in the making in processes other than the main one, then wait."""
+    def _help(self, make: Callable[[Path], None]) -> bool:
+        """Take part in the making in processes other than the main one, then wait; return whether it is made."""
         folder = [None]
         broadcast_object_list(folder)
+        if folder[0] == _BUSY:
+            return False
         if folder[0] is not None:
             make(Path(folder[0]))
             barrier()
             barrier()
+        return True
 
 
 def _intact(folder: Path) -> bool:
