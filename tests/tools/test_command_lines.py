@@ -164,11 +164,43 @@ def test_help_tells_what_the_tool_does(main, capsys, name):
     assert '--cfg-options' in printed and '--launcher' in printed
 
 
-@pytest.mark.parametrize('name', ['dist_train.sh', 'dist_test.sh', 'slurm_train.sh'])
+@pytest.mark.parametrize('name', ['dist_train.sh', 'dist_test.sh', 'slurm_train.sh', 'slurm_array.sh'])
 def test_scripts_say_how_they_are_called(tool, name):
     run = tool(name)
     assert run.returncode == 2
     assert f'tools/{name}' in run.stderr
+
+
+@pytest.fixture
+def submitted(repository, environment, tmp_path):
+    """Run a script with commands of Slurm that print what they are given; return that, word by word."""
+    for command in ('srun', 'sbatch'):
+        path = tmp_path / command
+        path.write_text('#!/usr/bin/env bash\nprintf "%s\\n" "$0" "$@"\n')
+        path.chmod(0o755)
+
+    def run(name: str, *arguments: str, **variables: str) -> list[str]:
+        path = {'PATH': f'{tmp_path}:{environment["PATH"]}'}
+        done = subprocess.run([str(repository / 'tools' / name), *arguments], env={**environment, **path, **variables},
+                              capture_output=True, text=True, check=True)
+        command, *words = done.stdout.splitlines()
+        return [Path(command).name, *words]
+
+    return run
+
+
+def test_trainings_are_given_to_slurm(repository, submitted):
+    words = submitted('slurm_train.sh', 'gpu', 'run', 'a config.py', '--amp', GPUS='16', SRUN_ARGS='--time 1:00')
+    assert words == ['srun', '-p', 'gpu', '--job-name=run', '--gres=gpu:8', '--ntasks=16', '--ntasks-per-node=8',
+                     '--cpus-per-task=5', '--kill-on-bad-exit=1', '--time', '1:00', 'python', '-u',
+                     f'{repository}/tools/train.py', 'a config.py', '--launcher', 'slurm', '--amp']
+
+
+def test_arrays_are_given_to_slurm(repository, submitted):
+    words = submitted('slurm_array.sh', 'gpu', 'zoo', '16', 'a config.py', '--work-dir', 'x', SBATCH_ARGS='--time 1:00')
+    command = f'exec python -u {repository}/tools/dery/extract_features.py a\\ config.py --work-dir x'
+    assert words == ['sbatch', '-p', 'gpu', '--job-name=zoo', '--array=0-15', '--gres=gpu:1', '--ntasks=1',
+                     '--cpus-per-task=5', '--time', '1:00', '--wrap', command]
 
 
 @pytest.mark.parametrize('option, message', [
