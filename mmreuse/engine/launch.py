@@ -19,6 +19,7 @@ from mmreuse.engine.configs.data_check import check_data
 from mmreuse.engine.configs.options import load_config
 from mmreuse.engine.failures import paragraph, runs_now
 from mmreuse.engine.reports.training import report_training
+from mmreuse.engine.runners.sharded import ShardedRunner
 from mmreuse.errors import ArtefactError, ConfigError, MMReuseError
 from mmreuse.networks import is_network_file, trust
 from mmreuse.registry import RUNNERS
@@ -109,9 +110,10 @@ def run(runner: Any) -> dict[str, Any]:
     Returns:
         dict[str, Any]: The metrics.
     """
-    if not isinstance(runner, Runner):
+    if not isinstance(runner, Runner | ShardedRunner):
         return runner.run()
-    check_data(runner)
+    if isinstance(runner, Runner):
+        check_data(runner)
     runner.train()
     metrics = training_metrics(runner)
     if is_main_process():
@@ -141,6 +143,8 @@ def test_runner(cfg: Config, checkpoint: str) -> Runner:
         cfg.model = dict(type='NetworkClassifier', network=checkpoint, **({'data_preprocessor': own} if own else {}))
     else:
         cfg.load_from = checkpoint
+    if cfg.get('runner_type') == 'ShardedRunner':  # checkpoints are of the whole network
+        cfg.pop('runner_type')
     # Precision and optimizer are of training; without them a config for GPUs is tested on a CPU as well.
     cfg.optim_wrapper = cfg.train_cfg = cfg.train_dataloader = cfg.param_scheduler = None
     return build_runner(cfg)

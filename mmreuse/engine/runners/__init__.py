@@ -10,6 +10,7 @@ from mmreuse.engine.runners.dery import (
 )
 from mmreuse.engine.runners.network import NetworkRunner
 from mmreuse.engine.runners.pipeline import PipelineRunner
+from mmreuse.engine.runners.sharded import ShardedRunner
 from mmreuse.engine.runners.sweeps.channels import ChannelPruningRunner
 from mmreuse.engine.runners.sweeps.connectivity import ConnectivityRunner
 from mmreuse.engine.runners.sweeps.merging import MergingRunner
@@ -22,4 +23,4 @@ from mmreuse.engine.runners.sweeps.robustness import RobustnessRunner
 __all__ = ['ChannelPruningRunner', 'ConnectivityRunner', 'DeRyRunner', 'FeatureExtractionRunner',
            'MergingRunner', 'ModularizationRunner', 'NetworkRunner', 'NodeShapeRunner', 'PartitionRunner',
            'PipelineRunner', 'PreserveFirstRunner', 'PruningRunner', 'ReassemblyRunner', 'RepairRunner',
-           'RobustnessRunner', 'SimilarityRunner', 'ZooAccuracyRunner']
+           'RobustnessRunner', 'ShardedRunner', 'SimilarityRunner', 'ZooAccuracyRunner']

@@ -13,7 +13,7 @@ RUNNER_KEYS = frozenset((
     'auto_scale_lr', 'optim_wrapper', 'param_scheduler', 'val_evaluator', 'test_evaluator', 'default_hooks',
     'custom_hooks', 'data_preprocessor', 'load_from', 'resume', 'launcher', 'env_cfg', 'log_processor', 'log_level',
     'visualizer', 'default_scope', 'randomness', 'experiment_name', 'runner_type', 'custom_imports',
-    'trust_checkpoint', 'trust_code', 'load_strict', 'model_wrapper_cfg'))
+    'trust_checkpoint', 'trust_code', 'load_strict', 'model_wrapper_cfg', 'strategy'))
 #: Keys that stages read, beside some of the Runner's; one config serves several stages.
 STAGE_KEYS = frozenset((
     'seed', 'device', 'overwrite', 'cache_dir', 'zoo', 'data', 'test_data', 'features', 'similarity',
