@@ -22,9 +22,9 @@ PAGE = FOLDER.parent / 'docs' / 'en' / 'reference' / 'benchmarks.md'
 #: Below this share of the committed ratio a benchmark has become worse.
 SHARE = 0.9
 #: These take more than ten minutes, train networks, or need data or weights.
-SLOW = ('calibrate', 'curve', 'fast_modules', 'latency_budget', 'merge_resnet50', 'mergers', 'module_recipes',
-        'modules', 'modules_figure', 'preserve_first', 'problems_in_one_pass', 'pruning', 'quantization', 'scores',
-        'search', 'stitching', 'symmetries', 'united_modules')
+SLOW = ('calibrate', 'curve', 'fast_modules', 'latency_budget', 'memory', 'merge_resnet50', 'mergers',
+        'module_recipes', 'modules', 'modules_figure', 'preserve_first', 'problems_in_one_pass', 'pruning',
+        'quantization', 'scale', 'scores', 'search', 'stitching', 'symmetries', 'united_modules')
 _HEADER = """# Benchmarks
 
 How many times less time ours takes than the reference, from the files in `benchmarks/results`, each made by

@@ -2,10 +2,11 @@
 
     python benchmarks/memory.py --out benchmarks/results/memory.json
 
-Each case runs in a process of its own. ``taken_mb`` is the most that the process has in memory during the stage beyond
-what it had before, weights and images given to it left out, and pages of files, which the system drops where memory is
-short; ``stated_mb`` is what the stage itself logs. Networks have random weights: memory does not depend on them. Cases without ``taken_mb`` are larger than this machine or than an hour;
-their stage was started with less memory than it needs, and says in its refusal how much that is.
+Each case runs in a process of its own. ``taken_mb`` is the most that the process has in memory during the stage
+beyond what it had before, weights and images given to it left out, and pages of files, which the system drops where
+memory is short; ``stated_mb`` is what the stage itself logs. Networks have random weights: memory does not depend on
+them. Cases without ``taken_mb`` are larger than this machine or than an hour; their stage was started with less
+memory than it needs, and says in its refusal how much that is.
 """
 import argparse
 import ctypes

@@ -3,22 +3,24 @@
     python benchmarks/scale.py --out benchmarks/results/scale.json
 
 ``sketch of m numbers``: CKA of all places of the four CIFAR ResNets of configs/dery, 1024 images, against the exact
-values; ``error`` is the root mean square over pairs of places of different networks, ``predicted`` what the formula
-gives, and ``other forms`` are as many numbers of products ``u' A v`` with random vectors, and of ``R A R'`` with few
-random rows. ``objective`` is that of the partition made from the sketches, under the exact similarity, as a share of
-that of the exact partition.
+values; ``error`` is the root mean square over pairs of places of different networks and sixteen draws, ``lowest`` and
+``highest`` that of a single draw, ``predicted`` what the formula gives; ``error_of_products`` is that of as many
+numbers ``u' A v`` with random vectors, ``error_of_few_rows`` of ``R A R'`` with few random rows, up to 1024 numbers.
+``objective`` is that of the partition made from the sketches, under the exact similarity, as a share of that of the
+exact partition.
 
 ``N networks``: the zoo is synthetic. Networks have 8 to 24 nodes; features of 48 images at a depth follow a curve
 common to all, and each network wanders from it. The steps are similarity from Gram files, exact or of sketches of 256
-numbers; partition (four blocks, ten restarts); the integer program of the search with all blocks, and with the nearest. Seconds are of the processor, memory beyond what the process had before.
-``loss`` is the share of the program's objective, above that of random assemblies, that the nearest blocks miss
-under a tight budget of parameters. Networks themselves are not simulated: their features are extracted, and their nodes
-and costs counted, one by one.
+numbers; partition (four blocks, ten restarts); the integer program of the search with all blocks, and with the
+nearest. Seconds are of the processor, memory beyond what the process had before. ``loss`` is the share of the
+program's objective, above that of random assemblies, that the nearest blocks miss under a tight budget of parameters.
+Networks themselves are not simulated: their features are extracted, and their nodes and costs counted, one by one.
 """
 import argparse
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,7 @@ from mmreuse.statistics.grams import Grams
 from mmreuse.utils.files import atomic
 
 IMAGES, LATENTS, SKETCH = 48, 12, 256
+DRAWS = 16
 NUM_BLOCKS, EPSILON, RESTARTS = 4, 0.34, 10
 NEAREST = 16
 #: Above these the square of the zoo is too much for a comparison.
@@ -212,8 +215,7 @@ def cosines(vectors: Tensor) -> Tensor:
     return vectors @ vectors.T
 
 
-def sketched(matrices: list[Tensor], size: int, seed: int) -> Tensor:
-    vectors = torch.cat([_triangle(each) for each in matrices], 1)
+def sketched(vectors: Tensor, size: int, seed: int) -> Tensor:
     total = torch.zeros(len(vectors), size, dtype=torch.float64)
     Sketch(vectors.shape[1], size, seed).add(total, vectors)
     return cosines(total)
@@ -239,24 +241,27 @@ def sketches(folder: Path) -> dict[str, dict[str, float]]:
     paths, nodes = real_grams(folder)
     matrices = centred(GramSet(paths))
     similarity = compute_similarity(paths)
-    exact = cosines(torch.cat([_triangle(each) for each in matrices], 1))
+    vectors = torch.cat([_triangle(each) for each in matrices], 1)
+    exact = cosines(vectors)
     net = torch.repeat_interleave(torch.arange(len(nodes)), torch.tensor([len(each) + 1 for each in nodes.values()]))
     other = net[:, None] != net
     whole = partitioned(similarity, nodes)
-    length = sum(each.shape[-1] * (each.shape[-1] + 1) // 2 for each in matrices)
     results = {}
     for size in (64, 256, 1024, 4096):
-        def error(form: Callable[[list[Tensor], int, int], Tensor], size: int = size) -> float:
-            return float(torch.stack([(form(matrices, size, seed) - exact)[other].square().mean()
-                                      for seed in range(3)]).mean().sqrt())
-        first = sketched(matrices, size, 0)
+        def errors(form: Callable[[int, int], Tensor], size: int = size) -> Tensor:
+            return torch.stack([(form(size, seed) - exact)[other].square().mean() for seed in range(DRAWS)])
+
+        own = errors(partial(sketched, vectors))
         found = partitioned(compute_similarity(paths, dict(type='cka', sketch=size)), nodes)
-        results[f'sketch of {size} numbers'] = dict(
-            error=error(sketched), largest_error=float((first - exact)[other].abs().max()),
-            predicted=float(((1 - exact[other]**2).square().mean() * Sketch(length, size).collision).sqrt()),
-            error_of_products=error(bilinear), error_of_few_rows=error(compressed),
+        result = dict(
+            error=float(own.mean().sqrt()), lowest=float(own.min().sqrt()), highest=float(own.max().sqrt()),
+            predicted=float(((1 - exact[other]**2).square().mean() * Sketch(vectors.shape[1], size).collision).sqrt()),
             objective=objective_under(similarity, found, nodes) / whole.objective)
-        print(size, results[f'sketch of {size} numbers'], flush=True)
+        if size <= 1024:
+            result |= {f'error_of_{name}': float(errors(partial(form, matrices)).mean().sqrt())
+                       for name, form in (('products', bilinear), ('few_rows', compressed))}
+        results[f'sketch of {size} numbers'] = result
+        print(size, result, flush=True)
     return results
 
 

@@ -329,3 +329,21 @@ def test_a_missing_or_damaged_artefact_names_the_file(pipeline, tmp_path):
     with pytest.raises(ArtefactError, match='broken.safetensors'):
         PartitionRunner(cfg).run()
     assert not (tmp_path / 'partition' / 'partition.json').exists()
+
+
+def test_a_search_of_the_nearest_blocks_of_sketches(pipeline, tmp_path):
+    """The stages of a zoo that is too large for all pairs, on one that is not."""
+    cfg = changed(pipeline, tmp_path, **{'similarity.sketch': 64, 'reassembly.nearest': 1})
+    metrics = DeRyRunner.from_cfg(cfg).run()
+    assert load_similarity(tmp_path / 'similarity/similarity.safetensors').values.shape[1] == 64
+    whole = read_json(Path(pipeline.work_dir) / 'metrics.json')
+    assert metrics['partition/objective'] == pytest.approx(whole['partition/objective'], rel=0.05)
+    assert 0 < metrics['reassembly/feasible'] <= whole['reassembly/feasible']
+
+
+@pytest.mark.parametrize('change, message', [
+    ({'similarity.sketch': 1}, 'sketch = 1 must be a whole number of at least 2'),
+    ({'reassembly.nearest': 0}, 'reassembly.nearest = 0 must be a whole number of at least 1')])
+def test_cuts_that_leave_nothing_are_refused(pipeline, tmp_path, change, message):
+    with pytest.raises(ConfigError, match=message):
+        DeRyRunner.from_cfg(changed(pipeline, tmp_path, **change))

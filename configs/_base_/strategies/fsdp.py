@@ -1,4 +1,4 @@
-# Share weights, gradients and optimizer states of a large network among all processes (FSDP), instead of a copy in each:
+# Share weights, gradients and optimizer states of a large network among all processes (FSDP); none has a copy:
 #   _base_ = ['TRAINING.py', '../_base_/strategies/fsdp.py']        tools/dist_train.sh CONFIG 8
 runner_type = 'ShardedRunner'
 strategy = dict(

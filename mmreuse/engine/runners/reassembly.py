@@ -43,13 +43,13 @@ class ReassemblyRunner(ZooStage):
     (:class:`~mmreuse.reassembly.assembly.genotype.Rules`), ``proxy`` (``dict(type='ridge_probe')``), ``joints``
     (``'similarity'``; ``'next_head'``: the first guess compares joints as
     :mod:`~mmreuse.reassembly.similarity.next_head` does), ``nearest`` (None: all; of each stage and set only about so
-    many blocks, see :func:`~mmreuse.reassembly.search.nearest.nearest_blocks`), ``num_batches`` (16) of ``batch_size`` (32) images that the
-    proxy sees, ``teacher`` (the member that a proxy without labels asks; None: the largest),
-    ``num_candidates`` (100), ``finalists`` (10), ``budget`` (None: do not train;
-    :class:`~mmreuse.reassembly.search.halving.Budget` of the trainings that rank the finalists), ``top`` (5) configs to
-    write, ``num_classes``, ``input_size``, ``latency`` (False: do not time the top), ``finetune`` (file with data,
-    schedule and runtime that the written configs start from). Probes see candidates with joints fitted in closed form,
-    other proxies with random ones, as published; trainings start from joints as those of ``finetune`` do.
+    many blocks, see :func:`~mmreuse.reassembly.search.nearest.nearest_blocks`), ``num_batches`` (16) of
+    ``batch_size`` (32) images that the proxy sees, ``teacher`` (the member that a proxy without labels asks; None:
+    the largest), ``num_candidates`` (100), ``finalists`` (10), ``budget`` (None: do not train;
+    :class:`~mmreuse.reassembly.search.halving.Budget` of the trainings that rank the finalists), ``top`` (5) configs
+    to write, ``num_classes``, ``input_size``, ``latency`` (False: do not time the top), ``finetune`` (file with data,
+    schedule and runtime that the written configs start from). Probes see candidates with joints fitted in closed
+    form, other proxies with random ones, as published; trainings start from joints as those of ``finetune`` do.
 
     Writes ``reassembly/rank*.py``, ``random.py`` (a random assembly about as large as the best),
     ``candidates.json``, ``pareto.json`` and the logs ``scores-*.jsonl`` and ``trainings-*.jsonl``, from which a killed
@@ -62,8 +62,8 @@ class ReassemblyRunner(ZooStage):
     def settled(self) -> dict[str, Any]:
         """Return the options, defaults filled in."""
         options = self.options('reassembly', dict(
-            bounds={}, rules={}, proxy=dict(type=DEFAULT_PROXY), joints='similarity', nearest=None, num_batches=16, batch_size=32,
-            teacher=None, num_candidates=100, finalists=10, budget=None, top=5, num_classes=1000,
+            bounds={}, rules={}, proxy=dict(type=DEFAULT_PROXY), joints='similarity', nearest=None, num_batches=16,
+            batch_size=32, teacher=None, num_candidates=100, finalists=10, budget=None, top=5, num_classes=1000,
             input_size=(224, 224), latency=False, finetune=''))
         # What is wrong with these shows before time is spent.
         self.require_counts('reassembly', options, num_batches=1, batch_size=1, num_candidates=1, finalists=1, top=1,

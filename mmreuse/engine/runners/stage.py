@@ -116,7 +116,7 @@ class StageRunner(ABC):
         with sole_use(self.folder, self.patience) if is_main_process() else nullcontext():
             return self._run()
 
-    def share_out(self) -> None:
+    def share_out(self) -> None:  # noqa: B027 (nothing is what most stages share out)
         """Do what runs of this stage that are started together can divide among them, outside of its folder."""
 
     def changed(self) -> list[str] | None:
