@@ -331,14 +331,16 @@ def test_a_missing_or_damaged_artefact_names_the_file(pipeline, tmp_path):
     assert not (tmp_path / 'partition' / 'partition.json').exists()
 
 
-def test_a_search_of_the_nearest_blocks_of_sketches(pipeline, tmp_path):
+def test_a_search_of_the_nearest_blocks_of_sketches(pipeline, tmp_path, monkeypatch):
     """The stages of a zoo that is too large for all pairs, on one that is not."""
+    monkeypatch.setattr('mmreuse.engine.reports.reassembly._DRAWN', 2)
     cfg = changed(pipeline, tmp_path, **{'similarity.sketch': 64, 'reassembly.nearest': 1})
     metrics = DeRyRunner.from_cfg(cfg).run()
     assert load_similarity(tmp_path / 'similarity/similarity.safetensors').values.shape[1] == 64
     whole = read_json(Path(pipeline.work_dir) / 'metrics.json')
     assert metrics['partition/objective'] == pytest.approx(whole['partition/objective'], rel=0.05)
     assert 0 < metrics['reassembly/feasible'] <= whole['reassembly/feasible']
+    assert 'Of 3 networks those of the best assembly and of the anchors' in (tmp_path / 'report.html').read_text()
 
 
 @pytest.mark.parametrize('change, message', [

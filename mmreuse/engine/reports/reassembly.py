@@ -1,6 +1,8 @@
 """The report of a deep model reassembly."""
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from mmengine.config import Config
 
 from mmreuse.reassembly.assembly.emit import load_candidates
@@ -8,6 +10,8 @@ from mmreuse.reassembly.partition.files import load_partition
 from mmreuse.reassembly.similarity.similarity_matrix import load_similarity
 from mmreuse.visualization import Report, draw_pareto, draw_partition, draw_similarity
 
+#: Networks up to which all are drawn.
+_DRAWN = 40
 _FILES = ('candidates.json', 'pareto.json', 'rank1.py', 'random.py')
 
 
@@ -38,9 +42,15 @@ def add_reassembly(report: Report, root: Path) -> None:
         f'tell what may stand for what; {len(candidates)} assemblies within the budget were scored by {proxy}.',
         f'The best by {proxy} has {best.params / 1e3:,.0f} k parameters and {best.flops / 1e6:.2f} M MACs, with blocks '
         f'of {", ".join(nets)}; {len(front)} of {len(candidates)} lie on the Pareto front.')
+    of = ''
+    if len(similarity.keys) > _DRAWN:
+        nets = list(dict.fromkeys([*nets, *(anchor.model for anchor in partition.anchors)]))
+        of = f' Of {len(similarity.keys)} networks those of the best assembly and of the anchors.'
+        similarity = similarity.sub(nets)
+        partition = replace(partition, blocks={key: partition.blocks[key] for key in nets})
     sizes = {key: len(names) + 1 for key, names in similarity.node_names.items()}
     report.figures({
-        'How alike the features are, of all places where the networks can be cut.':
-            draw_similarity(similarity.values.numpy(), sizes),
-        'Blocks, coloured by equivalence set; the anchor of each set is hatched.': draw_partition(partition),
+        f'How alike the features are, of all places where the networks can be cut.{of}':
+            draw_similarity(similarity.table[np.arange(sum(sizes.values()))], sizes),
+        f'Blocks, coloured by equivalence set; the anchor of each set is hatched.{of}': draw_partition(partition),
         'Assemblies that the proxy scored.': draw_pareto(candidates, front, proxy)})

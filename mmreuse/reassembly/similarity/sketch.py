@@ -11,9 +11,10 @@ those of <x, y>, each under the product of their signs, (p, q) under that of (q,
 CKA comes out, has standard error ``(1 - rho^2) sqrt(c)`` to first order, which vanishes where rho does not differ
 from 1. With m >= D every position has a bucket of its own, c is 0, and nothing is lost.
 
-A dense matrix of signs has the same variance, with 1/m for c, and takes m times the work. Products of random vectors
-with the Gram, ``u' K v``, have up to four times the variance, and ``R K R'`` with few rows an error that falls with the
-fourth root of the numbers kept, since Grams of networks have few large eigenvalues.
+A dense matrix of signs has the same variance, with 1/m for c, and takes m times the work. So do products of random
+vectors with the Gram, ``u' K v``, whose variance is up to four times as large, for Grams of rank one (on Grams of
+trained networks the errors were about the same). Of ``R K R'`` with few rows the error falls with the fourth root of
+the numbers kept, since Grams of networks have few large eigenvalues.
 """
 import torch
 from mmengine.dist import all_reduce, get_rank, get_world_size
