@@ -3,7 +3,7 @@
     python tests/bad_input/hostile_walk.py --out hostile.json
 
 Nothing may be executed or written outside, memory has to stay near the file's size, and each ends in a result or in an
-error of mmreuse that names the file.
+error of mmreuse that names the file. Ctrl-C ends a walk with the counts of what was done.
 """
 import argparse
 import importlib
@@ -14,10 +14,11 @@ import pkgutil
 import random
 import re
 import shutil
+import signal
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -38,7 +39,7 @@ _PATHS = re.compile(r'PathLike|\bPath\b')
 _NAMES = ('path', 'file', 'source', 'of', 'config', 'checkpoint', 'reference', 'name')
 _WRITES = re.compile(r'^(write|save|atomic|remove|flush|sole|append|class_folders|files_below|hash_folder)')
 #: What a tool may be given beside a file: so many tries, the second half with options that may be left out.
-_DRAWS = 8
+_DRAWS = 6
 _MISSING = 'is-not-there.pth'
 #: Values of a config that name a file.
 _FILE = re.compile(r'\.(pth|pkl|safetensors|npz|npy|csv|json|ya?ml|txt|onnx|whl|gz)$|^result://')
@@ -86,48 +87,41 @@ def faults(ending: Ending, file: Path, mark: Path) -> Iterator[str]:
         yield f'takes {ending.memory / 2 ** 20:.0f} MB'
 
 
-def fitting(workspace: Workspace, folder: Path) -> dict[tuple[str, str], int | None]:
-    """Return by tool and argument a seed of other arguments with which the tool comes to look at this one.
-
-    It does if it says that a file is missing, or ends in a result; None where none of :data:`_DRAWS` does.
-    """
-    found = {}
-    for name in tools():
-        for place in sorted({each.dest for each in arguments_with(parser_of(name))}):
-            found[name, place] = next((seed for seed in range(_DRAWS) if _comes_to(
-                trial(partial(_run_tool, workspace, name, place, folder / _MISSING, folder, seed),
-                      workspace.folder))), None)
-    return found
-
-
-def _comes_to(ending: Ending) -> bool:
-    return ending.kind == 'result' or ending.kind in ('refused', 'usage') and _MISSING in (
-        ending.message + ending.output)
-
-
-def calls(workspace: Workspace | None, files: dict[str, Path], folder: Path, share: float, read: float,
-          seeds: Mapping[tuple[str, str], int | None]) -> Iterator[tuple[str, str, Path, Callable[[], Any]]]:
-    """Yield entry point, kind of file, file, and the call that hands it in."""
+def calls(workspace: Workspace | None, files: dict[str, Path], folder: Path, share: float,
+          read: float) -> Iterator[tuple[str, str, Path, Callable[[], Any] | None]]:
+    """Yield entry point, kind of file, file, and the call that hands it in, None where a tool never looks at it."""
     draw = random.Random(0)
+    number = max(1, round(share * len(files)))
+    for name in tools() if workspace else ():
+        for place in sorted({each.dest for each in arguments_with(parser_of(name))}):
+            hand_in = partial(_run_tool, workspace, name, place, folder)
+            seed = _fitting_seed(hand_in, workspace, folder)
+            for kind, file in draw.sample(list(files.items()), number):
+                yield f'tools/{name} {place}', kind, file, None if seed is None else partial(hand_in, seed, file)
+    for path in (*SOURCES, *DERIVED) if workspace else ():
+        values = trial(partial(workspace.config, path), workspace.folder).value
+        for place in [each for each in places(values) if isinstance(at(values, each), str)
+                      and _FILE.search(at(values, each))] + [('load_from',)]:
+            for kind, file in draw.sample(list(files.items()), number):
+                yield f'{path} {".".join(map(str, place))}', kind, file, partial(
+                    _run_config, path, values, place, file, folder)
     for place, function in readers().items():
         for kind, file in files.items():
             if draw.random() < read:
                 yield place, kind, file, partial(_read, function, file)
-    if workspace is None:
-        return
-    for (name, place), seed in seeds.items():
-        for kind, file in files.items() if seed is not None else ():
-            if draw.random() < share:
-                yield f'tools/{name} {place}', kind, file, partial(
-                    _run_tool, workspace, name, place, file, folder, seed)
-    for path in (*SOURCES, *DERIVED):
-        values = trial(partial(workspace.config, path), workspace.folder).value
-        for place in [each for each in places(values) if isinstance(at(values, each), str)
-                      and _FILE.search(at(values, each))] + [('load_from',)]:
-            for kind, file in files.items():
-                if draw.random() < share:
-                    yield f'{path} {".".join(map(str, place))}', kind, file, partial(
-                        _run_config, workspace, path, values, place, file, folder)
+
+
+def _fitting_seed(hand_in: Callable[[int, Path], None], workspace: Workspace, folder: Path) -> int | None:
+    """Return a seed of a tool's other arguments with which it comes to look at this one.
+
+    It does if it says that a file is missing, or ends in a result; None where none of :data:`_DRAWS` does.
+    """
+    for seed in range(_DRAWS):
+        ending = trial(partial(hand_in, seed, folder / 'run' / _MISSING), workspace.folder)
+        if ending.kind == 'result' or ending.kind in ('refused', 'usage') and _MISSING in (
+                ending.message + ending.output):
+            return seed
+    return None
 
 
 def _kind(place: str) -> str:
@@ -139,7 +133,7 @@ def _read(function: Callable, file: Path) -> None:
     function(str(file) if hint is str else file)
 
 
-def _run_tool(workspace: Workspace, name: str, place: str, file: Path, folder: Path, seed: int) -> None:
+def _run_tool(workspace: Workspace, name: str, place: str, folder: Path, seed: int, file: Path) -> None:
     own = folder / 'run'
     shutil.rmtree(own, ignore_errors=True)
     own.mkdir()
@@ -150,7 +144,7 @@ def _run_tool(workspace: Workspace, name: str, place: str, file: Path, folder: P
     tool(name, *draw_arguments(parser_of(name), workspace, random.Random(seed), own, {place: str(file)}, others))
 
 
-def _run_config(workspace: Workspace, path: str, values: dict, place: tuple, file: Path, folder: Path) -> None:
+def _run_config(path: str, values: dict, place: tuple, file: Path, folder: Path) -> None:
     own = folder / 'run'
     shutil.rmtree(own, ignore_errors=True)
     values = json.loads(json.dumps(values))
@@ -164,8 +158,11 @@ def main() -> None:
     parser.add_argument('--folder', type=Path, help='where to work; what was trained there is used again')
     parser.add_argument('--out', type=Path, help='JSON file for the counts')
     parser.add_argument('--share', type=float, default=0.02,
-                        help='of the files that each argument of a tool and each key of a config gets (default: 0.02)')
+                        help='of the files that each argument of a tool and each key of a config gets, one at least '
+                        '(default: 0.02)')
     args = parser.parse_args()
+    for each in (signal.SIGINT, signal.SIGTERM):  # a background job ignores the first
+        signal.signal(each, signal.default_int_handler)
     with tempfile.TemporaryDirectory() as temporary:
         workspace = Workspace((args.folder or Path(temporary)).resolve())
         workspace.prepare()
@@ -188,19 +185,24 @@ def walk(workspace: Workspace | None, folder: Path, share: float, read: float = 
     mark = folder / 'executed'
     files = hostile_files(folder / 'files', mark)
     wrong, endings, most = [], Counter(), 0
-    entries = set()
-    seeds = fitting(workspace, folder) if workspace else {}
-    for place, kind, file, call in calls(workspace, files, folder, share, read, seeds):
-        entries.add(place)
-        ending = trial(call, folder if workspace is None else workspace.folder)
-        endings[ending.kind] += 1
-        most = max(most, ending.memory)
-        for fault in faults(ending, file, mark):
-            wrong.append(dict(place=place, file=kind, fault=fault))
-            print(wrong[-1], flush=True)
-    return dict(files=len(files), entries=dict(Counter(_kind(each) for each in entries)),
-                never_looked_at=[f'{name} {place}' for (name, place), seed in seeds.items() if seed is None],
-                calls=sum(endings.values()), endings=dict(endings), most_memory_mb=round(most / 2 ** 20), faults=wrong)
+    looked_at, unseen = set(), set()
+    try:
+        for place, kind, file, call in calls(workspace, files, folder, share, read):
+            if call is None:
+                unseen.add(place)
+                continue
+            looked_at.add(place)
+            ending = trial(call, folder if workspace is None else workspace.folder)
+            endings[ending.kind] += 1
+            most = max(most, ending.memory)
+            for fault in faults(ending, file, mark):
+                wrong.append(dict(place=place, file=kind, fault=fault))
+                print(wrong[-1], flush=True)
+    except KeyboardInterrupt:
+        print(f'Ended before {place}; what follows is of what came before it.')
+    return dict(files=len(files), entries=dict(Counter(_kind(each) for each in looked_at)),
+                never_looked_at=sorted(unseen), calls=sum(endings.values()), endings=dict(endings),
+                most_memory_mb=round(most / 2 ** 20), faults=wrong)
 
 
 if __name__ == '__main__':
