@@ -40,7 +40,7 @@ _NAMES = ('path', 'file', 'source', 'of', 'config', 'checkpoint', 'reference', '
 _WRITES = re.compile(r'^(write|save|atomic|remove|flush|sole|append|class_folders|files_below|hash_folder)')
 #: What a tool may be given beside a file: so many tries, the second half with options that may be left out.
 _DRAWS = 6
-_MISSING = 'is-not-there.pth'
+_MISSING = 'is-not-there'
 #: Values of a config that name a file.
 _FILE = re.compile(r'\.(pth|pkl|safetensors|npz|npy|csv|json|ya?ml|txt|onnx|whl|gz)$|^result://')
 
@@ -95,8 +95,8 @@ def calls(workspace: Workspace | None, files: dict[str, Path], folder: Path, sha
     for name in tools() if workspace else ():
         for place in sorted({each.dest for each in arguments_with(parser_of(name))}):
             hand_in = partial(_run_tool, workspace, name, place, folder)
-            seed = _fitting_seed(hand_in, workspace, folder)
             for kind, file in draw.sample(list(files.items()), number):
+                seed = _fitting_seed(hand_in, workspace, folder / 'run' / f'{_MISSING}{file.suffix}')
                 yield f'tools/{name} {place}', kind, file, None if seed is None else partial(hand_in, seed, file)
     for path in (*SOURCES, *DERIVED) if workspace else ():
         values = trial(partial(workspace.config, path), workspace.folder).value
@@ -111,13 +111,13 @@ def calls(workspace: Workspace | None, files: dict[str, Path], folder: Path, sha
                 yield place, kind, file, partial(_read, function, file)
 
 
-def _fitting_seed(hand_in: Callable[[int, Path], None], workspace: Workspace, folder: Path) -> int | None:
+def _fitting_seed(hand_in: Callable[[int, Path], None], workspace: Workspace, missing: Path) -> int | None:
     """Return a seed of a tool's other arguments with which it comes to look at this one.
 
-    It does if it says that a file is missing, or ends in a result; None where none of :data:`_DRAWS` does.
+    It does if it says that a file of this kind is missing, or ends in a result; None where none of :data:`_DRAWS` does.
     """
     for seed in range(_DRAWS):
-        ending = trial(partial(hand_in, seed, folder / 'run' / _MISSING), workspace.folder)
+        ending = trial(partial(hand_in, seed, missing), workspace.folder)
         if ending.kind == 'result' or ending.kind in ('refused', 'usage') and _MISSING in (
                 ending.message + ending.output):
             return seed
