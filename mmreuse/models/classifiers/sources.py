@@ -15,6 +15,7 @@ from mmreuse.networks.references import Reference
 from mmreuse.registry import MODELS
 from mmreuse.utils.configs.files import read_config
 from mmreuse.utils.files.io import load_checkpoint
+from mmreuse.utils.files.paths import shipped
 from mmreuse.utils.files.results import result_of
 from mmreuse.utils.files.safe_loading import checkpoint_path
 from mmreuse.utils.files.state_fit import load_strictly, weights_of
@@ -94,7 +95,7 @@ def build_source(cfg: Reference, number: int) -> Source:
     model, preprocessor = cfg.get('model'), None
     name = cfg.get('name') or (Path(cfg['config']).stem if 'config' in cfg else f'model {number}')
     if 'config' in cfg:
-        if not Path(cfg['config']).is_file():
+        if not shipped(cfg['config']).is_file():
             raise ConfigError(f"source '{name}': there is no config file {cfg['config']}. Check the path.")
         file = read_config(cfg['config'], cfg.get('options'))
         model, preprocessor = file.model, file.get('data_preprocessor')
