@@ -8,7 +8,7 @@ import pytest
 from docs.reference import PAGES as WRITTEN
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted(str(path.relative_to(ROOT)) for pattern in ('*.md', 'docs/en/**/*.md', 'configs/**/*.md')
+PAGES = sorted(str(path.relative_to(ROOT)) for pattern in ('*.md', 'docs/en/**/*.md', 'configs/**/*.md', 'tests/*.md')
                for path in ROOT.glob(pattern))
 PATH = re.compile(r'(?<![\w/.-])(?:mmreuse|configs|tools|docs|tests|examples|benchmarks|requirements)/[\w./+-]*[\w+]')
 LINK = re.compile(r'\]\(([^)#\s]+)')
