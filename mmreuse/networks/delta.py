@@ -62,6 +62,21 @@ def unpack(stored: Mapping[str, Tensor], delta: Mapping[str, Any], base: Mapping
     return tensors
 
 
+def unpack_from(base: Mapping[str, Tensor], stored: Mapping[str, Tensor], delta: Mapping[str, Any],
+                where: object) -> dict[str, Tensor]:
+    """Return the same, with the file named in errors.
+
+    Raises:
+        ArtefactError: As :func:`unpack`.
+    """
+    try:
+        return unpack(stored, delta, base)
+    except ArtefactError as error:
+        raise ArtefactError(f'{where}: {error}') from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ArtefactError(f'{where}: is damaged ({type(error).__name__}: {error}). Save the network again.') from error
+
+
 def masks_of(stored: Mapping[str, Tensor], delta: Mapping[str, Any]) -> dict[str, Tensor]:
     """Return True where a weight of the base is kept, by name of the tensor.
 

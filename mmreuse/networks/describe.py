@@ -7,8 +7,10 @@ from typing import Any
 from torch import nn
 
 from mmreuse.errors import ArtefactError
+from mmreuse.networks.content import record_in
 from mmreuse.networks.edits import find_edit
-from mmreuse.networks.network_file import read, record_in
+from mmreuse.networks.modules import Packed, find_module, kept_modules, split_name
+from mmreuse.networks.network_file import read_all
 from mmreuse.networks.record import Record, record_of
 from mmreuse.utils.files.io import PathLike
 
@@ -34,16 +36,37 @@ def describe(network: nn.Module | PathLike) -> str:
 
 
 def _of_network(network: nn.Module) -> list[str]:
-    return _lines(record_of(network), sum(parameter.numel() for parameter in network.parameters()))
+    numbers = sum(parameter.numel() for parameter in network.parameters())
+    return [*_lines(record_of(network), numbers), *_modules(kept_modules(network), 'modules_of(network)')]
 
 
 def _of_file(path: PathLike) -> list[str]:
-    tensors, about = read(path)
+    file, name = split_name(path)
+    tensors, about, modules = read_all(file)
+    size = f'{file.stat().st_size / 1e6:.2f} MB'
+    if name is not None:
+        module = find_module(modules, name, file)
+        return [f'{Path(path).name} ({module.bytes / 1e6:.2f} of {size})', *_of_module(module)]
     numbers = sum(tensor.numel() for tensor in tensors.values() if tensor.is_floating_point())
     delta = about.get('delta', {})
     numbers += sum(map(math.prod, delta.get('masks', {}).values()))
-    lines = [f'{Path(path).name} ({Path(path).stat().st_size / 1e6:.2f} MB)', *_lines(record_in(about), numbers)]
+    lines = [f'{file.name} ({size})', *_lines(record_in(about), numbers), *_modules(modules, f'{file.name}#NAME')]
     return [*lines, f"only what differs from the network with the hash {delta['base']}"] if delta else lines
+
+
+def _modules(modules: Mapping[str, Packed], opened: str) -> list[str]:
+    """List modules, each in the words that are told of it alone."""
+    if not modules:
+        return []
+    return ['', f'{len(modules)} modules, opened by {opened}:', *(
+        f'  {name} ({each.bytes / 1e6:.2f} MB): {"; ".join(_of_module(each)[1:])}' for name, each in modules.items())]
+
+
+def _of_module(module: Packed) -> list[str]:
+    about = module.about
+    macs = [] if about['macs'] is None else [f"{about['macs'] / 1e6:.2f} M MACs"]
+    first, size, *others = _lines(record_in(about), about['parameters'])
+    return [first, size, *macs, *others]
 
 
 def _lines(record: Record, parameters: int) -> list[str]:

@@ -12,6 +12,8 @@ from mmreuse.utils.files.io import state_hash
 
 #: Attribute of a network that holds its record; it is no parameter, and ``copy.deepcopy`` takes it along.
 _ATTRIBUTE = '_mmreuse_record'
+#: The same for its modules, see :func:`mmreuse.networks.with_modules`.
+MODULES = '_mmreuse_modules'
 
 
 @dataclass(frozen=True)
@@ -86,13 +88,14 @@ def record_edit(network: nn.Module, edit: str, sources: Sequence[nn.Module], *,
         **settings: What the edit needs to rebuild the structure, and what a reader wants to know. JSON values.
 
     Returns:
-        nn.Module: The network.
+        nn.Module: The network; modules that it had are of what it was, and gone.
     """
     records = [record_of(source) for source in sources]
     origins = [dict(record.structure) if source is network else dict(record.structure, weights=_hash(source))
                for source, record in zip(sources, records, strict=True)]
     structure = dict(edit=edit, of=origins, **settings)
     known = shapes_of(inputs) if inputs is not None else records[0].inputs
+    vars(network).pop(MODULES, None)
     return set_record(network, replace(records[0], structure=structure, inputs=known, metrics={}))
 
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from mmreuse.errors import ConfigError
 from mmreuse.networks.bases import create, record_config
+from mmreuse.networks.modules import split_name
 from mmreuse.networks.network_file import is_network_file, load
 from mmreuse.networks.record import plain_network
 from mmreuse.registry import MODELS
@@ -31,15 +32,17 @@ def open_network(reference: Reference, *, trust_code: bool = False) -> nn.Module
     ::
 
         open_network('a.safetensors')                                   # a network file
+        open_network('pets.safetensors#cat')                            # one of the modules in it
         open_network('configs/dery/net.py')                             # the result of that config's run
         open_network(dict(config='configs/dery/net.py', checkpoint='net.pth'))
         open_network(dict(base='timm:resnet18', weights='resnet18.pth', options=dict(num_classes=10)))
 
     Args:
-        reference: A network file; a config, whose own work_dir then holds the result of its run; ``dict(config=PATH,
-            checkpoint=PATH, options={})`` with ``options`` set in the config by dotted keys; ``dict(base=NAME or model
-            config, weights=PATH, options={})`` with the arguments of :func:`~mmreuse.networks.create`;
-            ``dict(network=PATH, of=REFERENCE)`` for a file of differences. A network itself is returned as it is.
+        reference: A network file, with ``#NAME`` behind it for one of its modules; a config, whose own work_dir then
+            holds the result of its run; ``dict(config=PATH, checkpoint=PATH, options={})`` with ``options`` set in the
+            config by dotted keys; ``dict(base=NAME or model config, weights=PATH, options={})`` with the arguments of
+            :func:`~mmreuse.networks.create`; ``dict(network=PATH, of=REFERENCE)`` for a file of differences. A network
+            itself is returned as it is.
         trust_code: Import and call the code of networks that are of no library.
 
     Returns:
@@ -52,7 +55,7 @@ def open_network(reference: Reference, *, trust_code: bool = False) -> nn.Module
     if isinstance(reference, nn.Module):
         return reference
     if isinstance(reference, str | Path):
-        if Path(reference).suffix == '.safetensors':
+        if split_name(reference)[0].suffix == '.safetensors':
             return load(reference, trust_code=trust_code)
         if Path(reference).suffix not in _CONFIGS:
             raise ConfigError(f"'{reference}' names no network with weights. Give a network file (.safetensors), a "

@@ -17,6 +17,7 @@ from mmreuse.errors import ConfigError
 from mmreuse.models.classifiers import NetworkClassifier
 from mmreuse.models.classifiers.sources import build_source
 from mmreuse.networks import is_network_file, record_of
+from mmreuse.networks.modules import split_name
 from mmreuse.networks.references import load_weights
 from mmreuse.statistics.passes import labelled_batches
 from mmreuse.utils.files.atomic import atomic_path
@@ -32,7 +33,8 @@ def load_networks(arguments: Sequence[str]) -> dict[str, nn.Module | Path]:
     """Return what a command line names, by names that tell them apart.
 
     Args:
-        arguments: Network files, ONNX files, ``CONFIG=CHECKPOINT``, or configs, whose weights are random then.
+        arguments: Network files, modules of them (``FILE.safetensors#NAME``), ONNX files, ``CONFIG=CHECKPOINT``, or
+            configs, whose weights are random then.
 
     Raises:
         ConfigError: One is given twice, or a file is missing.
@@ -112,10 +114,10 @@ def make_table(arguments: Sequence[str], out: str | Path, *, data: str | None = 
         shape = input_size or _known_size(networks)
         images = torch.randn(max(batches), *shape, generator=torch.Generator().manual_seed(0))
     table = measure_deployment(networks, images, labels, batches=batches, classes=classes, **settings)
-    files = [path for argument in arguments for path in argument.split('=')]
+    files = [split_name(path)[0] for argument in arguments for path in argument.split('=')]
     made_from = dict(data=data, options=options, samples=samples, input_size=list(images.shape[1:]),
                      batches=list(batches), **settings,
-                     networks={path: file_hash(path) for path in files})
+                     networks={str(path): file_hash(path) for path in files})
     _publish(table, Path(out), made_from, batches)
     return table
 
@@ -148,8 +150,10 @@ def _conclusion(rows: Sequence[Mapping[str, Any]], batches: Sequence[int]) -> st
 
 
 def _name(path: Path) -> str:
-    """Return the stem of a file; of what a job leaves as ``network...``, the name of its folder."""
-    return path.parent.name if path.stem.startswith(Path(NETWORK_FILE).stem) else path.stem
+    """Return the stem of a file; of what a job leaves as ``network...``, the name of its folder; or that of a module.
+    """
+    _, module = split_name(path)
+    return module or (path.parent.name if path.stem.startswith(Path(NETWORK_FILE).stem) else path.stem)
 
 
 def _known_size(networks: Mapping[str, nn.Module | Path]) -> Sequence[int]:
