@@ -140,6 +140,21 @@ def test_what_others_say_too_costs_nothing_once():
     assert torch.allclose(x[:, left] @ solved, given)
 
 
+def test_losses_are_those_of_the_equations_taken_literally():
+    x, weight = torch.randn(400, 150, dtype=torch.float64), torch.randn(7, 150, dtype=torch.float64)
+    covariance = (x @ torch.randn(150, 150, dtype=torch.float64)).T.cov()
+    damped = covariance + 1e-2 * covariance.diagonal().mean() * torch.eye(150)
+    own, inverse, left, losses = weight.clone(), damped.inverse(), list(range(150)), torch.zeros(150)
+    while left:
+        costs = own[:, left].square().sum(0) / inverse.diagonal()[left]
+        gone = left.pop(int(costs.argmin()))
+        losses[gone] = max(float(costs.min()), float(losses.max()))
+        row = inverse[gone] / inverse[gone, gone]
+        own, inverse = own - torch.outer(own[:, gone], row), inverse - torch.outer(inverse[:, gone], row)
+    found = elimination_losses(weight, covariance)
+    assert torch.allclose(found.float(), losses / (weight @ covariance * weight).sum(), rtol=1e-4)
+
+
 @pytest.mark.parametrize('problems, options, error, message', [
     (dict(cat=['cat']), {}, ConfigError, "problem 'cat': the network has no class 'cat'"),
     (dict(high=[11]), {}, ConfigError, "problem 'high': the network has no class 11, but 10"),

@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 
 #: Of the mean variance: added to every variance, so that channels that repeat others count as little, not as nothing.
 _DAMPING = 1e-2
+#: Downdates of an inverse.
+_TOGETHER = 64
 _KINDS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
@@ -59,16 +61,22 @@ def elimination_losses(weight: Tensor, covariance: Tensor) -> Tensor:
     total = ((weight @ covariance) * weight).sum().clamp(min=1e-300)
     weight, losses, highest = weight.clone(), torch.zeros(len(covariance), dtype=weight.dtype), 0.
     left = torch.ones(len(covariance), dtype=torch.bool)
+    # Of the inverse each step needs the diagonal and one row, so that downdates can wait and be made many at once.
+    diagonal, waiting, count = inverse.diagonal().clone(), inverse.new_zeros(_TOGETHER, len(covariance)), 0
     for _ in covariance:
-        own = inverse.diagonal().clamp(min=1e-300)
-        costs = torch.where(left, weight.square().sum(0) / own, torch.inf)
+        costs = torch.where(left, weight.square().sum(0) / diagonal.clamp(min=1e-300), torch.inf)
         gone = int(costs.argmin())
         highest = max(highest, float(costs[gone]))
         losses[gone] = highest
-        row = inverse[gone] / own[gone]
-        weight -= torch.outer(weight[:, gone], row)
-        inverse -= torch.outer(inverse[:, gone], row)
+        own = diagonal[gone].clamp(min=1e-300)
+        row = inverse[gone] - waiting[:count, gone] @ waiting[:count]
+        weight.addr_(weight[:, gone].clone(), row / own, alpha=-1)
+        waiting[count] = row / own.sqrt()
+        diagonal -= waiting[count].square()
         left[gone] = False
+        count += 1
+        if count == _TOGETHER:
+            inverse, count = inverse.addmm_(waiting.T, waiting, alpha=-1), 0
     return losses / total
 
 
