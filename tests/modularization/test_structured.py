@@ -1,6 +1,7 @@
 """Structured modules: what is chosen, what is solved for, and their files."""
 import copy
 import os
+import re
 
 import pytest
 import timm
@@ -89,6 +90,16 @@ def test_whole_blocks_go(digits_net):
     assert module.report.accuracy() > .9
     with pytest.raises(InfeasibleError, match='blocks=9: only 4 blocks'):
         modularize_channels(net, data, dict(low=[0, 1, 2]), target=1, blocks=9)
+
+
+def test_the_least_that_is_named_is_possible(digits_net):
+    net, (images, labels), _ = digits_net
+    recipe = dict(data=(images[:200], labels[:200]), problems=dict(low=[0, 1, 2]), blocks=3, samples=64)
+    with pytest.raises(InfeasibleError, match=r'target=0\.01\. Ask for') as refused:
+        modularize_channels(net, **recipe, target=0.01)
+    least = float(re.search(r'Ask for ([\d.]+),', str(refused.value))[1])
+    made = modularize_channels(net, **recipe, target=least)['low']
+    assert least - 0.01 <= count_macs(made, images[:1]) / count_macs(net, images[:1]) <= least
 
 
 def test_heads_and_units_of_transformers_go():

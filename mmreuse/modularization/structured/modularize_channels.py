@@ -234,14 +234,14 @@ class Solver:
 
     def _maps_of_macs(self, whole: TracedModel, short: TracedModel) -> dict[str, Select]:
         recipe = self.recipe
-        target = recipe.target * self.base.macs / count_macs(short.model, whole.inputs)
-        if target >= 1:
+        share = count_macs(short.model, whole.inputs) / self.base.macs
+        if share <= recipe.target:
             return {}
         scores = self._scores(short)
         if recipe.saliency is None:
             scores = per_mac(short, scores)
-        return choose_channels(short, scores, target, multiple=recipe.multiple, minimum=recipe.minimum,
-                               relative=recipe.saliency is not None)
+        return choose_channels(short, scores, recipe.target, multiple=recipe.multiple, minimum=recipe.minimum,
+                               relative=recipe.saliency is not None, share=share)
 
     def _maps_within(self, whole: TracedModel, short: TracedModel) -> dict[str, Select]:
         recipe = self.recipe

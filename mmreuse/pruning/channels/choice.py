@@ -136,8 +136,9 @@ def _sum_along(axis: Axis, score: Tensor) -> Tensor:
 
 
 def choose_channels(graph: TracedModel, scores: Mapping[str, Tensor], target: float, cost: Cost = macs_share, *,
-                    multiple: int = 1, minimum: float = 0.1, relative: bool = True) -> dict[str, Select]:
-    """Choose what stays so that a network costs at most ``target`` of what it does.
+                    multiple: int = 1, minimum: float = 0.1, relative: bool = True,
+                    share: float = 1.) -> dict[str, Select]:
+    """Choose what stays so that a network costs at most ``target`` of what it does, or of what a larger one does.
 
     All members of all spaces stand in one order of saliency; how many of its first go is found by bisection. Since
     widths change in steps, there may be room left then, which is given to the spaces that shrank last.
@@ -150,6 +151,7 @@ def choose_channels(graph: TracedModel, scores: Mapping[str, Tensor], target: fl
         multiple: Of widths.
         minimum: Share that every space keeps.
         relative: Whether saliencies are divided by the mean of their space.
+        share: Of the network that ``target`` is about, what the graph's network costs.
 
     Returns:
         dict[str, Select]: For every space that shrinks.
@@ -166,7 +168,7 @@ def choose_channels(graph: TracedModel, scores: Mapping[str, Tensor], target: fl
 
     def measure(widths: Mapping[str, int]) -> float:
         maps = most_salient(scores, widths)
-        return cost(graph.model, transform(graph, maps), graph.inputs) if maps else 1.
+        return share * cost(graph.model, transform(graph, maps), graph.inputs) if maps else share
 
     smallest = widths_after(len(order))
     lowest = measure(smallest)
@@ -177,8 +179,8 @@ def choose_channels(graph: TracedModel, scores: Mapping[str, Tensor], target: fl
     if cost is macs_share:
         predict = predict_macs(graph)
         dense = predict({})
-        widths = _search(order, widths_after, lambda widths: predict(widths) / dense, scores, target, multiple)
-        if all(abs(predict(each) / dense - measure(each)) < 1e-9 for each in (smallest, widths)):
+        widths = _search(order, widths_after, lambda widths: share * predict(widths) / dense, scores, target, multiple)
+        if all(abs(share * predict(each) / dense - measure(each)) < 1e-9 for each in (smallest, widths)):
             return most_salient(scores, widths)
     return most_salient(scores, _search(order, widths_after, measure, scores, target, multiple))
 
