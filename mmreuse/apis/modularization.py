@@ -16,8 +16,8 @@ from mmreuse.utils.names import refuse_other
 
 @options_of(modularize_network, without=('validation', 'seed'))
 @options_of(modularize_channels)
-def modularize(network: Reference, data: Data, classes: Collection[Any] | None = None, *, method: str = 'masks',
-               problems: Mapping[str, ProblemClasses] | None = None,
+def modularize(network: Reference, data: Data, classes: Collection[Any] | None = None, *,
+               method: str | None = None, problems: Mapping[str, ProblemClasses] | None = None,
                **options: Any) -> tuple[nn.Module | dict[str, nn.Module], ModuleReport | ModulesReport]:
     """Keep what some classes need of a trained classifier: weights, or whole channels, heads, units and blocks.
 
@@ -25,8 +25,10 @@ def modularize(network: Reference, data: Data, classes: Collection[Any] | None =
 
         cats, report = modularize(network, (images, labels), [3])   # class 3 against the rest, 15 % of the weights
         small, report = modularize(network, (images, labels), [3], method='channels', target=0.3)   # 30 % of the MACs
-        modules, report = modularize(network, data, problems=dict(cat=[3], dog=[5], pets=[3, 5]), method='channels')
         print(report)                                               # recall of the module, a head alone, the original
+        modules, report = modularize(network, data, problems=dict(cat=[3], dog=[5], pets=[3, 5]))
+        save(network, 'pets.safetensors', modules=modules)          # one file, in which each takes what differs
+        cats = load('pets.safetensors#cat')
 
     Masks are learned and leave zeros, see :func:`mmreuse.modularization.modularize`; channels are chosen and what is
     left is solved for in closed form, which gives smaller and faster networks, and those of many problems from one pass
@@ -36,7 +38,7 @@ def modularize(network: Reference, data: Data, classes: Collection[Any] | None =
         network: From images to scores, or its file; left as it is.
         data: Labelled images, see :func:`mmreuse.statistics.data.batches`.
         classes: In the order of the scores. One: the class against the rest. With ``'channels'`` also groups.
-        method: ``'masks'`` or ``'channels'``.
+        method: ``'masks'`` or ``'channels'``; None for masks of some classes and channels of several problems.
         problems: In place of ``classes``, classes of several problems by name; of ``'channels'`` only.
         **options: Of the method: ``ratio``, ``epochs``, ...; ``target``, ``blocks``, ``samples``, ...; ``validation``,
             ``seed``.
@@ -48,9 +50,12 @@ def modularize(network: Reference, data: Data, classes: Collection[Any] | None =
         ConfigError: A number is out of range, classes repeat, or a layer cannot be masked.
         DataError: A class has no samples, or one class has no others to be told from.
     """
+    if method is None:
+        method = 'masks' if problems is None else 'channels'
     refuse_other('method', method, ('masks', 'channels'))
     if (classes is None) == (problems is None) or problems is not None and method == 'masks':
-        raise ConfigError("modularize: give either classes, or problems with method='channels'.")
+        raise ConfigError("modularize: give either classes, or problems, of which masks know only one at a time: "
+                          "method='channels'.")
     if method == 'masks':
         module = modularize_network(network, data, classes, **options)
         return module, module.report

@@ -153,6 +153,43 @@ class ClassProblem(TargetProblem):
 
 
 @DATASETS.register_module()
+class ModuleProblem(TargetProblem):
+    """What a module tells apart: classes, or groups of classes of which each is one label; a single one from the rest.
+
+    Of the rest as many samples as of the class, evenly of its classes.
+
+    Args:
+        dataset: Config of any data set whose pipeline ends in ``PackInputs``, or the data set.
+        classes: As for :func:`mmreuse.modularization.modularize_channels`: ids or names, or lists of them.
+        seed: Of the choice among the rest.
+
+    Raises:
+        ConfigError: There is no such class, or one is named twice.
+        DataError: A label has no samples.
+    """
+
+    def __init__(self, dataset: Any, classes: Sequence[int | str | Sequence[int | str]], seed: int = 0) -> None:
+        super().__init__(dataset)
+        groups = [[self._class_id(each) for each in ([group] if isinstance(group, int | str) else group)]
+                  for group in classes]
+        self.target_classes = [each for group in groups for each in group]
+        if len(set(self.target_classes)) < len(self.target_classes) or not groups or not all(groups):
+            raise ConfigError(f'ModuleProblem: classes = {list(classes)} must be distinct, at least one for each label.')
+        self.classes = ['+'.join(map(self._name, group)) for group in groups]
+        labels = self._labels_of_dataset()
+        members = [np.flatnonzero(np.isin(labels, group)) for group in groups]
+        if len(groups) == 1:
+            rest = np.flatnonzero(~np.isin(labels, groups[0]))
+            members.append(rest[balanced_order(labels[rest], seed)][:len(members[0])])
+            self.classes.append('rest')
+        absent = [name for name, own in zip(self.classes, members, strict=True) if not len(own)]
+        if absent:
+            raise DataError(f'ModuleProblem: {type(self.dataset).__name__} has no samples of {", ".join(absent)}.')
+        self._indices = np.concatenate(members)
+        self._labels = np.repeat(np.arange(len(members)), [len(own) for own in members])
+
+
+@DATASETS.register_module()
 class ProblemSet:
     """Several problems of one data set, one behind the other; every data sample says its ``problem``, from 0.
 

@@ -59,7 +59,8 @@ def _modules(modules: Mapping[str, Packed], opened: str) -> list[str]:
     if not modules:
         return []
     return ['', f'{len(modules)} modules, opened by {opened}:', *(
-        f'  {name} ({each.bytes / 1e6:.2f} MB): {"; ".join(_of_module(each)[1:])}' for name, each in modules.items())]
+        f'  {name} ({each.bytes / 1e6:.2f} MB): ' + '; '.join(
+            line for line in _of_module(each)[1:] if not line.startswith('inputs ')) for name, each in modules.items())]
 
 
 def _of_module(module: Packed) -> list[str]:

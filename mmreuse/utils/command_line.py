@@ -7,6 +7,8 @@ from typing import Any
 
 from mmengine.config import DictAction
 
+from mmreuse.errors import ConfigError
+
 _BRACKETS = {'(': ')', '[': ']'}
 _MEMORY = re.compile(r'(\d+(?:\.\d+)?)\s*((?:[KMGT]?B)?)', re.IGNORECASE)
 _UNITS = {'': 1e9, 'B': 1., 'KB': 1e3, 'MB': 1e6, 'GB': 1e9, 'TB': 1e12}
@@ -41,12 +43,22 @@ class OptionAction(DictAction):
 
 
 def split_options(given: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
-    """Return names, and the values of ``KEY=VALUE`` pairs, which may stand between them."""
+    """Return names, and the values of ``KEY=VALUE`` pairs, which may stand between them; dots make dictionaries.
+
+    Raises:
+        ConfigError: A key is a value and a dictionary.
+    """
     names, options = [], {}
     for each in given:
         key, equals, value = each.partition('=')
-        if equals and key.isidentifier():
-            options[key] = _literal(value)
+        *outer, last = key.split('.')
+        if equals and (outer or [last])[0].isidentifier():
+            place = options
+            for part in outer:
+                place = place.setdefault(part, {})
+                if not isinstance(place, dict):
+                    raise ConfigError(f"'{each}': {part} is {place} already. Give one or the other.")
+            place[last] = _literal(value)
         else:
             names.append(each)
     return names, options

@@ -17,6 +17,7 @@ from mmreuse.modularization.structured.moments import ClassMoments
 from mmreuse.pruning.channels.elimination import elimination_losses
 from mmreuse.pruning.channels.tabled_cost import TABLED_COSTS, TabledCost
 from mmreuse.utils.cost.complexity import count_macs
+from mmreuse.utils.files.io import load_tensors
 
 PROBLEMS = dict(three=[3], groups=[[0, 6, 8], [1, 7]])
 
@@ -188,14 +189,21 @@ def test_labels_that_the_network_does_not_know(digits_net):
         modularize_channels(net, (images[:50], torch.where(labels[:50] == 3, 10, labels[:50])), dict(one=[1]))
 
 
-def test_the_call_of_a_notebook(digits_net):
+def test_the_call_of_a_notebook(digits_net, tmp_path):
     net, (images, labels), _ = digits_net
     few = images[:300], labels[:300]
-    modules, report = modularize(net, few, problems=dict(three=[3], low=[0, 1]), method='channels', target=1)
+    modules, report = modularize(net, few, problems=dict(three=[3], low=[0, 1]), target=1)
     assert [row['problem'] for row in report.rows()] == list(modules) == ['three', 'low']
     assert report.rows()[1]['head only'] == report.rows()[1]['module']  # all channels are kept
     module, own = modularize(net, few, [0, 1], method='channels', target=1)
     assert torch.allclose(module(images[:5]), modules['low'](images[:5]), atol=1e-4) and own.labels == ('0', '1')
-    for given in (dict(problems=dict(three=[3])), dict(), dict(classes=[3], problems=dict(three=[3]))):
+    save(net, tmp_path / 'alone.safetensors')
+    save(net, tmp_path / 'pets.safetensors', modules=modules)
+    heads = sum(module.linear.weight.nbytes + module.linear.bias.nbytes for module in modules.values())
+    tensors = [sum(each.nbytes for each in load_tensors(tmp_path / f'{name}.safetensors')[0].values())
+               for name in ('alone', 'pets')]
+    assert tensors[1] - tensors[0] == heads
+    assert torch.equal(load(f"{tmp_path / 'pets.safetensors'}#low")(images), modules['low'](images))
+    for given in (dict(problems=dict(three=[3]), method='masks'), dict(), dict(classes=[3], problems=dict(three=[3]))):
         with pytest.raises(ConfigError, match='give either classes, or problems'):
             modularize(net, few, **given)

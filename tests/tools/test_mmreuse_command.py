@@ -73,6 +73,25 @@ def test_two_files_are_merged_pruned_and_calibrated(command, folder: Path, capsy
     assert 'calibrate' in (said := capsys.readouterr().out) and 'digit 3' in said
 
 
+def test_modules_of_several_problems_are_made_told_of_and_exported(command, folder: Path,
+                                                                 capsys: pytest.CaptureFixture) -> None:
+    command('modularize', 'a.pth', 'target=0.7', 'samples=20', "problems.three=['digit 3']",
+            "problems.kinds=[['digit 0', 'digit 1'], ['digit 2']]", *MODEL, '--out', 'pets')
+    file = 'pets/modularize_channels/network.safetensors'
+    metrics = read_json(folder / 'pets/metrics.json')
+    assert metrics['modularize_channels/modules/three/macs'] <= 0.7 * metrics['modularize_channels/macs']
+    capsys.readouterr()
+    command('describe', file, images=False)
+    said = capsys.readouterr().out
+    assert '2 modules, opened by network.safetensors#NAME' in said and 'classes digit 0+digit 1, digit 2' in said
+    command('export', f'{file}#kinds', 'files=[kinds.pt2]', '--out', 'exported')
+    assert (folder / 'exported/export/kinds.pt2').is_file()
+    assert read_json(folder / 'exported/metrics.json')['export/macs'] == metrics[
+        'modularize_channels/modules/kinds/macs']
+    with pytest.raises(SystemExit, match="has no module 'kind'. It has"):
+        command('export', f'{file}#kind', '--out', 'exported')
+
+
 @pytest.mark.parametrize(('arguments', 'words'), [
     (['merge', 'a.pth', 'b.pth'], 'say of which network.*--model timm:resnet18'),
     (['prune', 'a.pth', *MODEL, '--test', 'nowhere'], "'nowhere'.*no such folder"),

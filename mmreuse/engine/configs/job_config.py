@@ -8,6 +8,7 @@ from torch import nn
 
 from mmreuse.engine.jobs.job import find_job
 from mmreuse.errors import ConfigError
+from mmreuse.modularization.structured.problem import groups_of
 from mmreuse.networks import open_network, record_of, trust
 from mmreuse.networks.own_code import absolute, is_own_code
 
@@ -121,6 +122,9 @@ def _problem_of(outputs: Sequence[str], folders: Sequence[str]) -> dict[str, Any
     names = list(map(str, outputs))
     if len(names) == 2 and names[1] == REST and names[0] in folders and REST not in folders:
         return dict(type='BinaryProblem', target=names[0])
+    groups = groups_of(names)
+    if not set(names) <= set(folders) and all(name in folders for group in groups for name in group):
+        return dict(type='ModuleProblem', classes=groups)
     return dict(type='ClassProblem', classes=names) if set(names) < set(folders) else None
 
 

@@ -10,13 +10,14 @@ from mmreuse.deployment import LatencyCost
 from mmreuse.engine.jobs.job import Classes
 from mmreuse.engine.jobs.prune import simpler
 from mmreuse.engine.training.train_in_folder import TRAINING
+from mmreuse.errors import ConfigError
 from mmreuse.modularization import ModuleHead, fit_head, select_classes
 from mmreuse.modularization import modularize as modularize_model
 from mmreuse.modularization import modularize_channels as modularize_model_channels
 from mmreuse.modularization.masks.budget import check_share
 from mmreuse.modularization.structured.modularize_channels import Recipe
-from mmreuse.modularization.structured.problem import Problem, ProblemClasses
-from mmreuse.networks import record_of
+from mmreuse.modularization.structured.problem import Problem, ProblemClasses, problems_of
+from mmreuse.networks import record_of, with_modules
 from mmreuse.pruning import prune
 from mmreuse.registry import ENGINES, JOBS
 from mmreuse.statistics.data import logits_of
@@ -66,16 +67,24 @@ def modularize(networks: Sequence[nn.Module], *, labelled: Iterable, validation:
 
 #: Options of the job that say what is timed.
 _ENGINE = ('engine', 'batch_size', 'cache')
+#: Those that say what modules are for.
+_WHAT = ('classes', 'problems')
 
 
 def _check_channels(options: Mapping[str, Any]) -> None:
-    Recipe(**{key: value for key, value in options.items() if key not in ('classes', *_ENGINE)}).check()
+    Recipe(**{key: value for key, value in options.items() if key not in (*_WHAT, *_ENGINE)}).check()
+    if sum(options.get(key) is not None for key in _WHAT) != 1:
+        raise ConfigError('give either classes, of one module, or problems, of several by name: '
+                          "problems=dict(cat=['cat'], pets=['cat', 'dog']).")
     if options.get('engine') is not None:
         find_method(ENGINES, options['engine'])
 
 
 def _labels(options: Mapping[str, Any], given: Sequence[Classes], data: Classes) -> Classes:
-    return list(Problem.of('module', options['classes'], given[0]).labels)
+    if options.get('problems') is None:
+        return list(Problem.of('module', options['classes'], given[0]).labels)
+    problems_of(options['problems'], given[0])
+    return given[0]
 
 
 def _other_choice(networks: Sequence[nn.Module], result: nn.Module, *, saliency: MethodLike | None = None, seed: int,
@@ -87,12 +96,15 @@ def _other_choice(networks: Sequence[nn.Module], result: nn.Module, *, saliency:
 @JOBS.register_module(needs=('labelled', 'validation', 'seed'), classes=_labels, equal_cost=_other_choice,
                       check=_check_channels)
 def modularize_channels(networks: Sequence[nn.Module], *, labelled: Iterable, validation: Iterable | None = None,
-                        seed: int = 0, classes: ProblemClasses, target: float = 0.3, cost: str = 'macs',
+                        seed: int = 0, classes: ProblemClasses | None = None,
+                        problems: Mapping[str, ProblemClasses] | None = None, target: float = 0.3, cost: str = 'macs',
                         blocks: int = 0, saliency: MethodLike | None = None, multiple: int = 1,
                         minimum: float = 0.1, samples: int = 256, ridge: float | None = 0.01,
                         positions: int | None = 64, engine: MethodLike | None = None, batch_size: int = 1,
                         cache: str | None = 'work_dirs/cache') -> nn.Module:
-    """Make the module of some classes in closed form, see :func:`mmreuse.modularization.modularize_channels`.
+    """Make modules in closed form, see :func:`mmreuse.modularization.modularize_channels`.
+
+    Of ``classes`` one module comes; of ``problems`` the network comes back with a module for each, in one file.
 
     With an ``engine`` the budget is its latency for batches of ``batch_size``, measured and kept in ``cache``.
 
@@ -100,8 +112,9 @@ def modularize_channels(networks: Sequence[nn.Module], *, labelled: Iterable, va
         networks: One.
         classes: By name or id; of groups of classes each is a label, and one class is told from all others.
     """
-    return modularize_model_channels(
-        networks[0], labelled, {'module': classes}, target=target,
+    modules = modularize_model_channels(
+        networks[0], labelled, problems or {'module': classes}, target=target,
         cost=cost if engine is None else LatencyCost(engine, batch_size, cache=cache), blocks=blocks,
         saliency=saliency, multiple=multiple, minimum=minimum, samples=samples, ridge=ridge, positions=positions,
-        validation=validation, seed=seed)['module']
+        validation=validation, seed=seed)
+    return modules['module'] if problems is None else with_modules(networks[0], modules)

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from mmreuse.engine.reports.curves import draw_curves, logs_of, read_curves
-from mmreuse.engine.runners.network import NetworkRunner
+from mmreuse.engine.runners.network import MODULES, NetworkRunner
 from mmreuse.errors import MMReuseError
 from mmreuse.graph import trace
 from mmreuse.networks import describe, load, record_of
@@ -64,6 +64,23 @@ def rows_of_stages(stages: Stages, found: Found) -> list[dict[str, Any]]:
     return list(rows.values())
 
 
+def rows_of_modules(stage: str, job: str, metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return a row for each module of a stage's network, beside that network's own scores on its problem.
+
+    Args:
+        stage: Its name.
+        job: What it does.
+        metrics: Of the stage, see :func:`~mmreuse.engine.runners.module_metrics.measure_modules`.
+    """
+    rows: dict[str, dict[str, Any]] = {}
+    for key, value in metrics.items():
+        if key.startswith(f'{MODULES}/'):
+            _, name, fact = key.split('/')
+            rows.setdefault(name, dict(network=f'{stage}#{name}', job=job))[fact] = value
+    return [dict(row, before=row['original'], speedup=metrics['latency_ms'] / row['latency_ms'],
+                 equal_cost=metrics.get(f'equal_cost/{MODULES}/{name}/accuracy')) for name, row in rows.items()]
+
+
 def report_pipeline(root: Path, cfg: Config, stages: Stages, found: Found) -> Path:
     """Print the table, write ``table.csv``, ``figure.png`` and ``report.html``.
 
@@ -76,11 +93,13 @@ def report_pipeline(root: Path, cfg: Config, stages: Stages, found: Found) -> Pa
         Path: The report.
     """
     rows = rows_of_stages(stages, found)
+    modules = {name: rows_of_modules(name, stages[name].job.name, metrics) for name, metrics in found.items()}
+    listed = [each for row in rows for each in (row, *(modules.get(row['network'], ()) if row['job'] else ()))]
     with atomic_write(root / 'table.csv') as file:
         writer = csv.DictWriter(file, list(_HEADINGS), extrasaction='ignore')
         writer.writeheader()
-        writer.writerows(rows)
-    _print(root.name, rows)
+        writer.writerows(listed)
+    _print(root.name, listed, best_rows(rows, 'accuracy'))
     figure = draw_pipeline(rows)
     with atomic_path(root / 'figure.png') as path:
         figure.savefig(path, format='png', dpi=120)
@@ -94,7 +113,8 @@ def report_pipeline(root: Path, cfg: Config, stages: Stages, found: Found) -> Pa
     report.table(rows, _HEADINGS, best='accuracy')
     report.figures({'Accuracy against MACs. Hollow: networks that were there; crosses: of equal cost.': figure})
     for name in found:
-        _add_stage(report, root, stages[name], next(row for row in rows if row['network'] == name and row['job']))
+        _add_stage(report, root, stages[name], next(row for row in rows if row['network'] == name and row['job']),
+                   modules[name])
     report.section('The run')
     report.files({name: root / name for name in ('table.csv', 'figure.png', 'metrics.json')}, root)
     report.details('Config', cfg.pretty_text)
@@ -125,10 +145,15 @@ def conclude_stage(row: Mapping[str, Any], samples: int) -> list[str]:
     return sentences
 
 
-def _add_stage(report: Report, root: Path, stage: NetworkRunner, row: Mapping[str, Any]) -> None:
+def _add_stage(report: Report, root: Path, stage: NetworkRunner, row: Mapping[str, Any],
+               modules: Sequence[Mapping[str, Any]]) -> None:
     history, *lines = describe(stage.result).splitlines()[1:]
     report.section(stage.stage, f'Job {stage.job.name}: {history}', ' '.join(
         conclude_stage(row, len(stage.test_loader.dataset))))
+    if modules:
+        report.text("Its modules: mean recall of the labels of each one's problem; before: by the scores of the network "
+                    'itself, against which is the speedup.')
+        report.table(modules, _HEADINGS)
     if isinstance(reason := stage.job.equal_cost, str):
         report.text(f'No network of equal cost: {reason}.')
     if figures := draw_curves(read_curves(logs_of(stage.folder))):
@@ -153,9 +178,8 @@ def _add_spaces(report: Report, stage: NetworkRunner) -> None:
                           'another; filled: written by several layers.')
 
 
-def _print(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    best = best_rows(rows, 'accuracy')
-    table = Table(*_HEADINGS.values(), title=title)
+def _print(title: str, rows: Sequence[Mapping[str, Any]], best: Sequence[Mapping[str, Any]]) -> None:
+    table = Table(*(Column(heading, overflow='fold') for heading in _HEADINGS.values()), title=title)
     for row in rows:
         table.add_row(*(_cell(row.get(key)) for key in _HEADINGS), style='bold' if row in best else None)
     console = Console()

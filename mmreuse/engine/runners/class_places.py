@@ -1,6 +1,9 @@
 """Which output of a network is which class of the test data."""
+from collections.abc import Sequence
+
 from mmreuse.engine.jobs.job import Classes
 from mmreuse.errors import ConfigError
+from mmreuse.modularization.structured.problem import Problem, groups_of
 
 _REMEDY = 'Give the stage a test_dataloader of its classes (ClassProblem, BinaryProblem).'
 
@@ -41,3 +44,20 @@ def known_places(classes: Classes, data: Classes) -> list[int | None] | None:
     if places.count(None) == len(places):
         raise ConfigError('a source knows none of the classes.')
     return places
+
+
+def problem_among(labels: Classes, classes: Classes) -> Problem | None:
+    """Return what labels of a module are about, by the classes of another network.
+
+    Args:
+        labels: The outputs of a network, which may be a module: names of classes, several with ``+``, and ``'rest'``.
+        classes: Of a network that may know these classes.
+
+    Returns:
+        Problem: None where the labels are classes themselves, or the network does not know all that they stand for.
+    """
+    known = list(map(str, range(classes) if isinstance(classes, int) else classes))
+    if isinstance(labels, int) or set(map(str, labels)) <= set(known):
+        return None
+    groups = groups_of(labels)
+    return Problem.of('', groups, known) if all(name in known for group in groups for name in group) else None

@@ -25,12 +25,15 @@ from mmreuse.engine.jobs.job import (
     find_job,
 )
 from mmreuse.engine.reports.curves import keep_logs
-from mmreuse.engine.runners.class_places import class_places, known_places
+from mmreuse.engine.runners.class_places import class_places, known_places, problem_among
+from mmreuse.engine.runners.module_metrics import measure_modules
 from mmreuse.engine.runners.stage import StageRunner
 from mmreuse.engine.training.train_in_folder import TRAINING
 from mmreuse.errors import ConfigError
 from mmreuse.models.classifiers import NetworkClassifier
-from mmreuse.networks import open_network, record_of, save
+from mmreuse.modularization.structured.problem import ProblemNetwork
+from mmreuse.networks import modules_of, open_network, record_of, save
+from mmreuse.networks.modules import split_name
 from mmreuse.networks.record import set_record
 from mmreuse.registry import RUNNERS, Job
 from mmreuse.statistics.cached_loader import CachedLoader
@@ -44,6 +47,8 @@ from mmreuse.utils.files.results import NETWORK_FILE
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 #: How the metrics of other networks than the stage's own begin.
 BASELINES = ('sources', 'origins', 'ensemble', 'equal_cost', 'random')
+#: How those of its modules begin.
+MODULES = 'modules'
 #: Of what was exported, which nothing can take apart again.
 _EXPORTED = ('.onnx', '.pt2')
 
@@ -82,7 +87,8 @@ class NetworkRunner(StageRunner):
     for each network that it takes, as ``origins/<network>/`` for those that these were made of in the first place, as
     ``ensemble/`` for all of the latter, and as ``equal_cost/`` for a network of the same cost that was chosen without
     the job's method, where there can be one; and as ``random/`` for what was calibrated from random weights instead,
-    where the job calibrates.
+    where the job calibrates. Of a network with modules also ``modules/<name>/``, see
+    :func:`~mmreuse.engine.runners.module_metrics.measure_modules`, and the same below ``equal_cost/``.
 
     Args:
         cfg: The config.
@@ -130,7 +136,8 @@ class NetworkRunner(StageRunner):
             file = reference if isinstance(reference, str) else next(
                 (reference[key] for key in ('weights', 'checkpoint', 'config') if reference.get(key)), '')
             path = Path(str(file))
-            name = path.parent.name if path.name == NETWORK_FILE else path.stem
+            path, module = split_name(path)
+            name = module or (path.parent.name if path.name == NETWORK_FILE else path.stem)
             found.append(name if name and name not in found else f'{name or "network"} {number}')
         return found
 
@@ -260,18 +267,36 @@ class NetworkRunner(StageRunner):
         others = dict(equal_cost=equal_cost_network(self.job, networks, network, **given))
         if self.cfg.get('controls', True):
             others['random'] = calibrated_from_random(self.job, networks, **given)
+        modules = {name: self._measure_modules(each) for name, each in {'': network, **others}.items()}
         baselines |= {name: self._seen(other, class_places(self.outputs, self.data_classes, 'the baseline'))
-                      for name, other in others.items() if other is not None}
+                      for name, other in others.items() if other is not None and not modules[name]}
         measured = {'': self._seen(network, class_places(self.outputs, self.data_classes, 'the network')), **baselines}
         metrics = {**record_of(network).metrics, **self._measure(measured, example([network, *networks], images))}
-        own = {key: value for key, value in metrics.items() if key.split('/')[0] not in BASELINES}
-        names = None if isinstance(self.outputs, int) else list(self.outputs)
-        save(network.cpu(), self.result, classes=names, metrics=own,
-             preprocessing=plain(self.cfg.get('data_preprocessor')) or None)
+        metrics |= {'/'.join(filter(None, (name, MODULES, module, key))): value for name, found in modules.items()
+                    for module, own in found.items() for key, value in own.items()}
+        self._save(network.cpu(), metrics, modules[''])
         keep_logs(self.folder / TRAINING, self.folder)
         shutil.rmtree(self.folder / TRAINING, ignore_errors=True)
         self._opened.clear()
         return metrics
+
+    def _save(self, network: nn.Module, metrics: Mapping[str, float], of_modules: Mapping[str, Any]) -> None:
+        """Write the network with its metrics, and its modules with theirs."""
+        own = {key: value for key, value in metrics.items() if key.split('/')[0] not in (*BASELINES, MODULES)}
+        preprocessing = plain(self.cfg.get('data_preprocessor')) or None
+        modules = modules_of(network)
+        for name, module in modules.items():
+            record = record_of(module)
+            set_record(module, replace(record, metrics=of_modules.get(name, record.metrics),
+                                       preprocessing=preprocessing or record.preprocessing))
+        save(network, self.result, classes=None if isinstance(self.outputs, int) else list(self.outputs), metrics=own,
+             preprocessing=preprocessing, modules=modules)
+
+    def _measure_modules(self, network: nn.Module | None) -> dict[str, dict[str, float]]:
+        if network is None:
+            return {}
+        test = CachedLoader(self.test_loader, self._seen(nn.Identity()), labelled=True, limit=0)
+        return measure_modules(network, test, class_places(self.outputs, self.data_classes, 'the network'))
 
     def _baselines(self, networks: Sequence[nn.Module]) -> dict[str, nn.Module]:
         """Return its sources, what these were made of, and their ensemble, by the prefix of their metrics."""
@@ -282,12 +307,19 @@ class NetworkRunner(StageRunner):
         found = {}
         for name, (prefix, network, classes) in {**direct, **others}.items():
             try:
-                found[name] = prefix, self._seen(network, known_places(classes, self.data_classes))
+                found[name] = prefix, self._asked(network, classes)
             except ConfigError as error:
                 self.logger.info(f'{prefix}: is no baseline, {error}')
         first = [found[name][1] for name in self.origins if name in found]
         ensemble = {'ensemble': self._seen(Ensemble(first))} if len(first) > 1 else {}
         return {**dict(found.values()), **ensemble}
+
+    def _asked(self, network: nn.Module, classes: Classes) -> NetworkClassifier:
+        """Return a baseline as it is measured: beside a module it scores the labels of its problem."""
+        problem = problem_among(self.outputs, classes)
+        if problem is None:
+            return self._seen(network, known_places(classes, self.data_classes))
+        return self._seen(ProblemNetwork(network, problem), class_places(self.outputs, self.data_classes, 'a source'))
 
     def _measure(self, models: Mapping[str, NetworkClassifier], image: Tensor) -> dict[str, float]:
         image = image.to(self.device)

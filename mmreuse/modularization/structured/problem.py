@@ -108,6 +108,21 @@ class ProblemNetwork(nn.Module):
         return self.problem.scores(logits_of(self.network(images)))
 
 
+def groups_of(labels: Sequence[str]) -> list[list[str]]:
+    """Return the names of the classes that each label of a module stands for; that for all others is left out."""
+    return [str(label).split('+') for label in (labels[:-1] if len(labels) == 2 and labels[1] == 'rest' else labels)]
+
+
+def made_by(structure: Mapping[str, Any], edits: Collection[str]) -> bool:
+    """Return whether one of some edits is among those that led to a network."""
+    return any(node['edit'] in edits for node in _line(structure))
+
+
+def is_structured(network: nn.Module) -> bool:
+    """Return whether a network is a structured module, or was made of one."""
+    return made_by(structure_of(network), (MADE,))
+
+
 def problem_of(module: nn.Module) -> Problem:
     """Return the problem that a structured module was made for, whatever was done to it since.
 
@@ -133,7 +148,7 @@ def asked_alike(source: nn.Module, network: nn.Module, image: Tensor) -> nn.Modu
         network: Any; of one that is no structured module the source is returned as it is.
         image: One, (1, ...).
     """
-    if not any(node['edit'] == MADE for node in _line(structure_of(network))):
+    if not is_structured(network):
         return source
     problem = problem_of(network)
     with torch.no_grad(), evaluating(source):

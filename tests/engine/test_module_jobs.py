@@ -1,0 +1,67 @@
+"""Modules as jobs: several problems of one network in one file, and what they learn from it."""
+import pytest
+import torch
+from job_nets import DIGITS, config, model, random_file, run
+from test_pipeline import pipeline, table
+
+from mmreuse.engine.runners.class_places import problem_among
+from mmreuse.errors import ConfigError
+from mmreuse.networks import describe, load, modules_of, record_of
+from mmreuse.utils.cost.complexity import count_macs
+from mmreuse.utils.files.io import state_hash
+
+PROBLEMS = dict(three=['3'], low=[['0', '6', '8'], ['1', '7']])
+TEST = dict(batch_size=64, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False), dataset=dict(
+    type='ModuleProblem', classes=PROBLEMS['low'][:1], dataset=dict(
+        type='Digits', split='test', pipeline=[dict(type='mmpretrain.PackInputs')])))
+
+
+def test_modules_of_several_problems_are_one_file_and_learn_from_its_network(tmp_path):
+    net = dict(name='net', job=dict(type='train', model=model(), epochs=2, optimizer=dict(type='AdamW', lr=3e-3)))
+    parts = dict(name='parts', networks=['net'], job=dict(
+        type='modularize_channels', problems=PROBLEMS, target=0.5, multiple=4, samples=64))
+    taught = dict(name='taught', networks=['parts'], job=dict(
+        type='distil_modules', steps=20, views=1, lr=3e-3, offsets=True))
+    one = dict(name='one', networks=['net'], test_dataloader=TEST, job=dict(
+        type='modularize_channels', classes=PROBLEMS['low'][:1], target=0.5, samples=64))
+    metrics = run(pipeline(tmp_path, net, parts, taught, one))
+    folder = tmp_path / 'pipeline'
+    base, held = (load(folder / name / 'network.safetensors') for name in ('net', 'parts'))
+    image = torch.zeros(1, 3, 8, 8)
+    assert state_hash(held) == state_hash(base) and list(modules_of(held)) == list(PROBLEMS)
+    for name in PROBLEMS:
+        module = load(f"{folder / 'parts' / 'network.safetensors'}#{name}")
+        own = {key.rpartition('/')[2]: value for key, value in metrics.items() if key.startswith(f'parts/modules/{name}/')}
+        assert own == record_of(module).metrics and record_of(module).preprocessing == record_of(held).preprocessing
+        assert own['macs'] == count_macs(module, image) <= 0.5 * metrics['net/macs']
+        assert own['accuracy'] > 85 and own['original'] > 90
+        assert metrics[f'parts/equal_cost/modules/{name}/macs'] <= 0.5 * metrics['net/macs']
+        assert metrics[f'taught/modules/{name}/accuracy'] > 85
+        learned = load(f"{folder / 'taught' / 'network.safetensors'}#{name}")
+        assert state_hash(learned) != state_hash(module) and 'distilled for 20 steps' in describe(learned)
+    rows = table(tmp_path)
+    assert set(rows) == {'net', 'parts', 'parts#three', 'parts#low', 'taught', 'taught#three', 'taught#low', 'one'}
+    assert float(rows['parts#low']['before']) == metrics['parts/modules/low/original'] and rows['parts#low']['equal_cost']
+    # Of one module the network says what its scores mean for the labels, which are not its classes.
+    assert metrics['one/accuracy/top1'] > 85 and metrics['one/sources/net/accuracy/top1'] > 90
+    assert list(record_of(load(folder / 'one' / 'network.safetensors')).classes) == ['0+6+8', 'rest']
+
+
+def test_labels_of_a_module_are_found_among_classes():
+    assert problem_among(['3', 'rest'], DIGITS).groups == ((3,),) and problem_among(['3', 'rest'], 10).rest
+    assert problem_among(['8+0', '1'], DIGITS).groups == ((8, 0), (1,))
+    assert problem_among(['3', '4'], DIGITS) is None and problem_among(['30', 'rest'], DIGITS) is None
+    assert problem_among(10, DIGITS) is None
+
+
+@pytest.mark.parametrize(('job', 'message'), [
+    (dict(type='modularize_channels'), 'give either classes, of one module, or problems'),
+    (dict(type='modularize_channels', classes=['3'], problems=PROBLEMS), 'give either classes'),
+    (dict(type='modularize_channels', problems=dict(a=['x'])), "problem 'a': the network has no class 'x'"),
+    (dict(type='modularize_channels', problems=PROBLEMS, target=3), 'target=3'),
+    (dict(type='distil_modules', teachers=['jont']), "'jont'"),
+    (dict(type='distil_modules', steps=1), 'the network has no modules. Name a file of modules')])
+def test_mistakes_are_named(job, message, tmp_path):
+    file = random_file(tmp_path / 'a.safetensors', names=DIGITS)
+    with pytest.raises(ConfigError, match=message):
+        run(config(tmp_path, job=job, networks=[file]))
