@@ -22,7 +22,7 @@ PAGE = FOLDER.parent / 'docs' / 'en' / 'reference' / 'benchmarks.md'
 #: Below this share of the committed ratio a benchmark has become worse.
 SHARE = 0.9
 #: These take more than ten minutes, train networks, or need data or weights.
-SLOW = ('calibrate', 'curve', 'fast_modules', 'latency_budget', 'memory', 'merge_resnet50', 'mergers',
+SLOW = ('calibrate', 'curve', 'fast_modules', 'latency_budget', 'memory', 'merge_resnet50', 'mergers', 'module_files',
         'module_recipes', 'modules', 'modules_figure', 'preserve_first', 'problems_in_one_pass', 'pruning',
         'quantization', 'scale', 'scores', 'search', 'stitching', 'symmetries', 'united_modules')
 _HEADER = """# Benchmarks

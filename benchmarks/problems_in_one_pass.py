@@ -1,4 +1,4 @@
-"""Ten binary problems of one network on CIFAR-10-JPEG: structured modules from one pass beside masks learned one by one.
+"""Ten binary problems of a network on CIFAR-10-JPEG: structured modules from one pass beside masks learned one by one.
 
     python benchmarks/problems_in_one_pass.py --network resnet20 --out configs/seam/results/problems_in_one_pass.json
     python benchmarks/problems_in_one_pass.py --network efficientnet-lite0 --out FILE.json

@@ -22,7 +22,7 @@ COMMANDS = {
     'table': ('deployment/table.py', (), 'measure networks on inference engines'),
     'merge': ('job.py', ('merge',), 'merge networks into one'),
     'unite': ('job.py', ('unite',), 'merge networks of different classes into one classifier of all'),
-    'modularize': ('job.py', ('modularize_channels',), 'keep the part of a network that some classes need'),
+    'modularize': ('job.py', ('modularize_channels',), 'keep what some classes need of a network'),
     'prune': ('job.py', ('prune_channels',), 'remove channels'),
     'calibrate': ('job.py', ('renormalize', 'renormalizers=[calibrate]'),
                   'refit a changed network to what it came from'),

@@ -14,5 +14,5 @@ from mmreuse.datasets.superclasses import superclass, superclasses
 
 __all__ = ['BinaryProblem', 'ClassFolders', 'ClassProblem', 'ClassSubset', 'DatasetMixture', 'Digits',
            'FlatImageFolder', 'ImageNetFolders', 'InMemoryImageFolder', 'MIT67', 'ModuleProblem', 'NABirds',
-           'ParallelBatchSampler', 'ProblemBatchSampler', 'ProblemSet', 'SingleImage', 'StanfordActions', 'StanfordDogs', 'superclass',
-           'superclasses']
+           'ParallelBatchSampler', 'ProblemBatchSampler', 'ProblemSet', 'SingleImage', 'StanfordActions',
+           'StanfordDogs', 'superclass', 'superclasses']

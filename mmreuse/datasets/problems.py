@@ -174,7 +174,8 @@ class ModuleProblem(TargetProblem):
                   for group in classes]
         self.target_classes = [each for group in groups for each in group]
         if len(set(self.target_classes)) < len(self.target_classes) or not groups or not all(groups):
-            raise ConfigError(f'ModuleProblem: classes = {list(classes)} must be distinct, at least one for each label.')
+            raise ConfigError(f'ModuleProblem: classes = {list(classes)} must be distinct, at least one for '
+                              'each label.')
         self.classes = ['+'.join(map(self._name, group)) for group in groups]
         labels = self._labels_of_dataset()
         members = [np.flatnonzero(np.isin(labels, group)) for group in groups]

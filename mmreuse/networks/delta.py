@@ -74,7 +74,8 @@ def unpack_from(base: Mapping[str, Tensor], stored: Mapping[str, Tensor], delta:
     except ArtefactError as error:
         raise ArtefactError(f'{where}: {error}') from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ArtefactError(f'{where}: is damaged ({type(error).__name__}: {error}). Save the network again.') from error
+        raise ArtefactError(f'{where}: is damaged ({type(error).__name__}: {error}). Save the network again.'
+                            ) from error
 
 
 def masks_of(stored: Mapping[str, Tensor], delta: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from mmpretrain.datasets.categories import CIFAR100_CATEGORIES
 
-from mmreuse.datasets import BinaryProblem, ClassProblem, Digits, superclass, superclasses
+from mmreuse.datasets import BinaryProblem, ClassProblem, Digits, ModuleProblem, superclass, superclasses
 from mmreuse.errors import ConfigError, DataError
 
 PIPELINE = [dict(type='mmpretrain.PackInputs')]
@@ -55,6 +55,24 @@ def test_one_class_against_as_many_others(labels):
     assert chosen(BinaryProblem(data, 4)) == (indices, own)
     assert chosen(BinaryProblem(data, 4, seed=1))[0] != indices
     assert problem.metainfo['classes'] == ('4', 'rest') and problem.metainfo['target_classes'] == [4]
+
+
+def test_groups_of_classes_and_a_group_against_the_rest(labels):
+    data = Labelled(labels, classes=[*'abcdefghij'])
+    kinds = ModuleProblem(data, [['a', 3], ['b']])
+    indices, own = chosen(kinds)
+    assert kinds.classes == ['a+d', 'b'] and own == [0] * 120 + [1] * 60
+    assert set(labels[indices[:120]]) == {0, 3} and set(labels[indices[120:]]) == {1}
+    alone = ModuleProblem(data, [['a', 'd']])
+    indices, own = chosen(alone)
+    assert alone.metainfo['classes'] == ('a+d', 'rest') and own == [0] * 120 + [1] * 120 and len(set(indices)) == 240
+    assert set(np.bincount(labels[indices[120:]], minlength=10)) == {0, 15}  # evenly of the eight others
+    with pytest.raises(ConfigError, match='must be distinct'):
+        ModuleProblem(data, [['a', 'b'], ['a']])
+    with pytest.raises(ConfigError, match="no class 'k'"):
+        ModuleProblem(data, ['k'])
+    with pytest.raises(DataError, match='has no samples of a'):
+        ModuleProblem(Labelled([1, 2]), ['a'])
 
 
 def test_published_choice_of_the_rest(labels):

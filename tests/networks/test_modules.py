@@ -125,7 +125,7 @@ def test_what_is_not_there_or_cannot_be(made, path, tmp_path):
     (lambda about: about['modules']['masks']['delta'].update(masks={'0.fc.weight': [10 ** 6, 10 ** 6]}),
      "masks: is damaged: '0.fc.weight' is no mask"),
     (lambda about: about['modules']['masks']['delta'].pop('prefix'), 'masks: is damaged'),
-    (lambda about: about['modules']['masks'].update(structure=dict(edit='gone', of=[{}])), "masks: there is no edit"),
+    (lambda about: about['modules']['masks'].update(structure=dict(edit='gone', of=[{}])), 'masks: there is no edit'),
     (lambda about: about['modules'].update(masks=about['modules']['head']), 'masks: is damaged: base and masks')])
 def test_damaged_modules_are_refused(path, change, message):
     tensors, metadata = load_tensors(path)

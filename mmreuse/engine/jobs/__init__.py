@@ -12,5 +12,5 @@ from mmreuse.engine.jobs.renormalize import renormalize
 from mmreuse.engine.jobs.train import train
 from mmreuse.engine.jobs.unite import unite
 
-__all__ = ['compact', 'distil_modules', 'distill', 'export', 'find_job', 'merge', 'modularize', 'modularize_channels', 'prune',
-           'prune_channels', 'quantize', 'reassemble', 'renormalize', 'train', 'unite']
+__all__ = ['compact', 'distil_modules', 'distill', 'export', 'find_job', 'merge', 'modularize', 'modularize_channels',
+           'prune', 'prune_channels', 'quantize', 'reassemble', 'renormalize', 'train', 'unite']

@@ -75,7 +75,9 @@ def distil_modules(networks: Sequence[nn.Module], *, images: Iterable, labelled:
                    folder: Path, steps: int = 400, views: int = 4, offsets: bool = False,
                    teachers: Sequence[MethodLike] | None = None, lr: float = 1e-3, weight_decay: float = 0.01,
                    every: int = 20, amp: bool = False) -> nn.Module:
-    """Train the modules of a network on what it says of their problems, see :func:`mmreuse.distillation.distil_modules`.
+    """Train the modules of a network on what it says of their problems, without labels.
+
+    See :func:`mmreuse.distillation.modules.distil_modules`.
 
     Args:
         networks: The network with its modules (of ``modularize_channels`` with ``problems``), and behind it another one

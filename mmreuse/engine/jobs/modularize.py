@@ -88,7 +88,9 @@ def _labels(options: Mapping[str, Any], given: Sequence[Classes], data: Classes)
 
 
 def _other_choice(networks: Sequence[nn.Module], result: nn.Module, *, saliency: MethodLike | None = None, seed: int,
-                  **same: Any) -> nn.Module:
+                  **same: Any) -> nn.Module | None:
+    if same.get('target') == 1:
+        return None  # all channels are kept, none is chosen
     return modularize_channels(networks, **same, seed=seed,
                                saliency='magnitude' if saliency is None else simpler(saliency, seed))
 

@@ -1,5 +1,4 @@
 """Which output of a network is which class of the test data."""
-from collections.abc import Sequence
 
 from mmreuse.engine.jobs.job import Classes
 from mmreuse.errors import ConfigError
