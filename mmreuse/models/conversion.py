@@ -14,7 +14,7 @@ from mmreuse.merging.files import add_biases
 from mmreuse.models.classifiers.plain import published_name
 from mmreuse.modularization import ModulePart, ReusableModule, apply_module, load_published
 from mmreuse.networks import create, open_network, record_edit, record_of
-from mmreuse.networks.delta import masks_of
+from mmreuse.networks.content.delta import masks_of
 from mmreuse.networks.record import zeros_of
 from mmreuse.networks.references import load_weights
 from mmreuse.utils.files.io import load_checkpoint, load_tensors

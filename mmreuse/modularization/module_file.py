@@ -10,7 +10,7 @@ from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.graph import copy_model, frozen_random
 from mmreuse.modularization.head import AppliedModule, ModuleHead, kept_share
 from mmreuse.networks import record_edit, record_of, save
-from mmreuse.networks.delta import masks_of
+from mmreuse.networks.content.delta import masks_of
 from mmreuse.networks.network_file import read
 from mmreuse.networks.record import set_record
 from mmreuse.utils.files.atomic import atomic_path

@@ -7,9 +7,9 @@ from typing import Any
 from torch import nn
 
 from mmreuse.errors import ArtefactError
-from mmreuse.networks.content import record_in
+from mmreuse.networks.content.modules import Packed, find_module, kept_modules, split_name
+from mmreuse.networks.content.tensors import record_in
 from mmreuse.networks.edits import find_edit
-from mmreuse.networks.modules import Packed, find_module, kept_modules, split_name
 from mmreuse.networks.network_file import read_all
 from mmreuse.networks.record import Record, record_of
 from mmreuse.utils.files.io import PathLike

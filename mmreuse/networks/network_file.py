@@ -7,9 +7,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from mmreuse.errors import ArtefactError, ConfigError
-from mmreuse.networks.content import BUFFER, content_of, fill, rebuilt, record_in
-from mmreuse.networks.delta import pack, unpack_from
-from mmreuse.networks.modules import (
+from mmreuse.networks.content.delta import pack, unpack_from
+from mmreuse.networks.content.modules import (
     Packed,
     check_base,
     find_module,
@@ -19,6 +18,7 @@ from mmreuse.networks.modules import (
     pack_modules,
     split_name,
 )
+from mmreuse.networks.content.tensors import BUFFER, content_of, fill, rebuilt, record_in
 from mmreuse.networks.record import plain_network, set_record
 from mmreuse.utils.files.io import PathLike, load_tensors, save_tensors, state_hash
 from mmreuse.utils.files.manifest import versions

@@ -8,7 +8,7 @@ from torch import nn
 
 from mmreuse.errors import ConfigError
 from mmreuse.networks.bases import create, record_config
-from mmreuse.networks.modules import split_name
+from mmreuse.networks.content.modules import split_name
 from mmreuse.networks.network_file import is_network_file, load
 from mmreuse.networks.record import plain_network
 from mmreuse.registry import MODELS

@@ -7,7 +7,7 @@ from torch import nn
 from mmreuse.errors import ArtefactError
 from mmreuse.modularization import ModuleHead, record_module
 from mmreuse.networks import describe, load, open_network, record_of, save
-from mmreuse.networks.delta import pack, unpack
+from mmreuse.networks.content.delta import pack, unpack
 from mmreuse.pruning import prune
 from mmreuse.utils.files.io import load_tensors, save_tensors, state_hash
 

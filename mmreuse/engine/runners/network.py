@@ -26,6 +26,7 @@ from mmreuse.engine.jobs.job import (
 )
 from mmreuse.engine.reports.curves import keep_logs
 from mmreuse.engine.runners.class_places import class_places, known_places, problem_among
+from mmreuse.engine.runners.ensemble import Ensemble
 from mmreuse.engine.runners.module_metrics import measure_modules
 from mmreuse.engine.runners.stage import StageRunner
 from mmreuse.engine.training.train_in_folder import TRAINING
@@ -33,7 +34,7 @@ from mmreuse.errors import ConfigError
 from mmreuse.models.classifiers import NetworkClassifier
 from mmreuse.modularization.structured.problem import ProblemNetwork
 from mmreuse.networks import modules_of, open_network, record_of, save
-from mmreuse.networks.modules import split_name
+from mmreuse.networks.content.modules import split_name
 from mmreuse.networks.record import set_record
 from mmreuse.registry import RUNNERS, Job
 from mmreuse.statistics.cached_loader import CachedLoader
@@ -51,22 +52,6 @@ BASELINES = ('sources', 'origins', 'ensemble', 'equal_cost', 'random')
 MODULES = 'modules'
 #: Of what was exported, which nothing can take apart again.
 _EXPORTED = ('.onnx', '.pt2')
-
-
-class Ensemble(nn.Module):
-    """The mean of the probabilities that networks give to each class.
-
-    Args:
-        networks: Of :class:`~mmreuse.models.NetworkClassifier`, for the same classes.
-    """
-
-    def __init__(self, networks: Sequence[nn.Module]) -> None:
-        super().__init__()
-        self.networks = nn.ModuleList(networks)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Compute the logarithms of probabilities (B, C)."""
-        return (sum(network(images).softmax(1) for network in self.networks) / len(self.networks)).log()
 
 
 @RUNNERS.register_module()

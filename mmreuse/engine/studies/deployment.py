@@ -17,7 +17,7 @@ from mmreuse.errors import ConfigError
 from mmreuse.models.classifiers import NetworkClassifier
 from mmreuse.models.classifiers.sources import build_source
 from mmreuse.networks import is_network_file, record_of
-from mmreuse.networks.modules import split_name
+from mmreuse.networks.content.modules import split_name
 from mmreuse.networks.references import load_weights
 from mmreuse.statistics.passes import labelled_batches
 from mmreuse.utils.files.atomic import atomic_path

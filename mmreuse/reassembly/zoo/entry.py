@@ -2,7 +2,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from mmreuse.networks.content import BUFFER
+from mmreuse.networks.content.tensors import BUFFER
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

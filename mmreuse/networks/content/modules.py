@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.graph import copy_model
-from mmreuse.networks.content import content_of, fill, rebuilt, record_in
-from mmreuse.networks.delta import pack, unpack_from
+from mmreuse.networks.content.delta import pack, unpack_from
+from mmreuse.networks.content.tensors import content_of, fill, rebuilt, record_in
 from mmreuse.networks.record import MODULES, plain_network, set_record, zeros_of
 from mmreuse.utils.cost.complexity import count_macs, count_params
 from mmreuse.utils.files.io import PathLike, state_hash
@@ -22,7 +22,7 @@ class Packed:
     """A module as it goes with its base.
 
     Attributes:
-        tensors: What differs from the base, see :func:`~mmreuse.networks.delta.pack`.
+        tensors: What differs from the base, see :func:`~mmreuse.networks.content.delta.pack`.
         about: Its metadata: what a network file says of its own network, ``delta``, ``parameters``, and ``macs`` of one
             image, None where it is not known what the module takes.
     """
@@ -93,7 +93,7 @@ def pack_modules(network: nn.Module, modules: Mapping[str, nn.Module], where: ob
         network: The base.
         modules: By name.
         where: The file, for errors.
-        base: Of :func:`~mmreuse.networks.content.content_of`.
+        base: Of :func:`~mmreuse.networks.content.tensors.content_of`.
 
     Raises:
         ConfigError: A name cannot be one.

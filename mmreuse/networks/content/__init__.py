@@ -1,0 +1,1 @@
+"""What files hold of networks: tensors and metadata, what differs from another network, modules beside their base."""
