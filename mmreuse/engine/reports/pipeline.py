@@ -151,8 +151,8 @@ def _add_stage(report: Report, root: Path, stage: NetworkRunner, row: Mapping[st
     report.section(stage.stage, f'Job {stage.job.name}: {history}', ' '.join(
         conclude_stage(row, len(stage.test_loader.dataset))))
     if modules:
-        report.text("Its modules: mean recall of the labels of each one's problem; before: by the network's own scores. "
-                    'Speedup is against the network.')
+        report.text("Its modules: mean recall of the labels of each one's problem; before: by the network's own "
+                    'scores. Speedup is against the network.')
         report.table(modules, _HEADINGS)
     if isinstance(reason := stage.job.equal_cost, str):
         report.text(f'No network of equal cost: {reason}.')
