@@ -38,7 +38,7 @@ def test_an_assembly_is_judged_by_what_else_the_budget_buys():
     rows = [{'network': name, 'accuracy (%)': value} for name, value in (
         ('resnet', 99.), ('reassembled', 94.), ('same, from scratch', 80.), ('resnet, pruned to the budget', 98.))]
     said = ' '.join(conclude_reassembly(rows))
-    assert 'resnet, pruned to the budget has as much or more at no higher cost; it is ahead of same, ' in said
+    assert "'resnet, pruned to the budget' has as much or more at no higher cost; it is ahead of 'same, " in said
     assert '99' not in said
 
 

@@ -37,7 +37,7 @@ def connect_digits(folder: Path, report: Report, step: Step) -> Told:
         'Between two networks', 'Two networks were trained on all digits from different initialisations. The table has '
         'the accuracy of the mean of their weights: as they are (direct), and with the channels of the second put into '
         'the order of the first by weight matching or activation matching; without and with renormalization.',
-        ' '.join(said))
+        said[0], said[1:])
     report.table(table, best=max(renormalizers, key=lambda name: max(row[name] for row in table)))
     report.figures({'Accuracy and loss on the line between the two networks.': draw_connectivity(rows)})
     report.files({'connectivity/report.html': folder / 'connectivity' / 'report.html'}, folder)

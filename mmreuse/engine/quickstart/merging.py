@@ -41,7 +41,7 @@ def merge_digits(folder: Path, report: Report, step: Step) -> Told:
         'Merging without training', 'Two networks were trained on five digits each, from different initialisations, '
         'and merged: one network for both tasks. "Joint" decides among all ten digits, "task average" among the five '
         "of the image's own task. Batch norms were reset in every row but one: there all layers were refitted in "
-        'order, on 400 images without labels.', ' '.join(said))
+        'order, on 400 images without labels.', said[0], said[1:])
     report.table(list(rows.values()), _HEADINGS, best='joint', among=lambda row: row['network'] != 'ensemble')
     points = [dict(row, stop=row['stop'] or 'ensemble', matcher='zip')
               for name, row in measured.items() if name.startswith(('zip', 'ensemble'))]

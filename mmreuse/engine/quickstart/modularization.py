@@ -24,19 +24,20 @@ def modularize_digits(folder: Path, report: Report, step: Step) -> Told:
     base.fit(step)
     step('modularizing')
     rows = run_stages(CONFIGS / 'parts_digits.py', folder / 'parts', base)
-    narrow = next(row for row in rows if row['network'] == 'narrow')
-    said = conclude_stage(narrow, SAMPLES)
+    masked, narrow = (next(row for row in rows if row['network'] == name) for name in ('masked', 'narrow'))
+    said, judged = conclude_stage(narrow, SAMPLES), conclude_stage(masked, SAMPLES)[1:]
+    more = [f'Channels: {said[1]}', f'Masks: {" ".join(judged)}']
     report.section(
         'Modularization', 'Of a network that tells ten digits apart, the part was kept that five of them need: 15 % of '
         'the weights, by masks that were learned (masked), of which what has no effect was removed then (compacted); '
         'or channels, chosen and refitted in closed form, without a gradient step (narrow). Equal cost: chosen by '
-        'magnitude alone.', ' '.join(said))
+        'magnitude alone.', said[0], more)
     table = [dict(row, accuracy=round(row['accuracy'], 1), latency=latency_text(row)) for row in rows]
     report.table(table, _HEADINGS, best='accuracy', among=lambda row: bool(row['job']))
     report.figures({'Accuracy against MACs. Hollow: the network before; crosses: of equal cost.': draw_pipeline(rows)})
     report.files({'parts/report.html': folder / 'parts' / 'report.html'}, folder)
     return Told([{_HEADINGS[key]: row.get(key) for key in ('network', 'accuracy', 'equal_cost', 'macs', 'latency')}
-                 for row in table if row['network'] != 'compacted'], said[1:])
+                 for row in table if row['network'] != 'compacted'], more)
 
 
 def latency_text(row: dict) -> str:

@@ -47,7 +47,7 @@ def prune_digits(folder: Path, report: Report, step: Step) -> Told:
         'Pruning and export', 'Channels of a network were removed by magnitude until 15 % of the multiply-accumulates '
         'were left; the layers were refitted in order on unlabelled images (calibrate), then the network was written '
         'as ONNX and compared with itself there. Latencies: median, 10th to 90th percentile, taken in turns.',
-        ' '.join(said))
+        said[0], said[1:])
     report.table(rows)
     report.files({'network.onnx': folder / 'shrink' / 'exported' / 'network.onnx',
                   'shrink/report.html': folder / 'shrink' / 'report.html'}, folder)

@@ -53,7 +53,7 @@ def reassemble_digits(folder: Path, report: Report, step: Step) -> Told:
         'Deep model reassembly', f'Four trained networks were cut into blocks by the similarity of their features. The '
         f'blocks were put together again with at most {BUDGET["max_params"] / 1e3:.0f} k parameters, and the best '
         f'assembly was trained for {_TRAINING["train_cfg.max_epochs"]} epochs, as were the others below the four.',
-        ' '.join(said))
+        said[0], said[1:])
     report.table(rows, best='accuracy (%)', among=lambda row: row['network'] in [run.name for run in runs])
     curves = {run.name: learning_curve(run.folder, METRIC) for run in runs}
     report.figures({'Validation accuracy of what was trained within the budget.': draw_learning_curves(curves)})
@@ -65,8 +65,8 @@ def reassemble_digits(folder: Path, report: Report, step: Step) -> Told:
 
 def conclude_reassembly(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Say how the best assembly stands to what else the budget buys, and whether that pays."""
-    accuracy = {row['network']: row['accuracy (%)'] for row in rows if row['network'] not in ZOO}
-    own = accuracy.pop('reassembled')
+    accuracy = {f"'{row['network']}'": row['accuracy (%)'] for row in rows if row['network'] not in ZOO}
+    own = accuracy.pop("'reassembled'")
     return [compare('The reassembled network', own, accuracy, samples=SAMPLES), verdict(own, accuracy, SAMPLES)]
 
 

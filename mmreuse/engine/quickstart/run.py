@@ -23,11 +23,11 @@ class QuickJob:
 
 
 JOBS = {
-    'merge': QuickJob('merge two networks without training', merge_digits, 25),
-    'connect': QuickJob('look between two networks', connect_digits, 25),
-    'reassemble': QuickJob('reassemble networks from blocks of others', reassemble_digits, 70),
-    'modularize': QuickJob('keep what five of ten classes need', modularize_digits, 20),
-    'prune': QuickJob('prune, export and time a network', prune_digits, 10),
+    'merge': QuickJob('merge two networks without training', merge_digits, 22),
+    'connect': QuickJob('look between two networks', connect_digits, 30),
+    'reassemble': QuickJob('reassemble networks from blocks of others', reassemble_digits, 88),
+    'modularize': QuickJob('keep what five of ten classes need', modularize_digits, 12),
+    'prune': QuickJob('prune, export and time a network', prune_digits, 12),
 }
 
 

@@ -2,20 +2,23 @@
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from mmengine.config import Config
 from rich.console import Console
 from rich.table import Column, Table
 
+from mmreuse.engine.jobs.job import MODULES
 from mmreuse.engine.reports.curves import draw_curves, logs_of, read_curves
-from mmreuse.engine.runners.network import MODULES, NetworkRunner
 from mmreuse.errors import MMReuseError
 from mmreuse.graph import trace
 from mmreuse.networks import describe, load, record_of
 from mmreuse.utils.files.atomic import atomic_path, atomic_write
 from mmreuse.visualization import Report, best_rows, compare, draw_pipeline, error_of, name_best, verdict
+
+if TYPE_CHECKING:
+    from mmreuse.engine.runners.network import NetworkRunner
 
 #: Of the printed table: files and pipes have no width of their own.
 _WIDTH = 160
@@ -29,7 +32,7 @@ _FILES = ('network.safetensors', 'network.onnx', 'metrics.json', 'manifest.json'
 
 _RANDOM = 'the same from random weights'
 
-Stages = Mapping[str, NetworkRunner]
+Stages = Mapping[str, 'NetworkRunner']
 Found = Mapping[str, Mapping[str, Any]]
 
 
@@ -145,11 +148,11 @@ def conclude_stage(row: Mapping[str, Any], samples: int) -> list[str]:
     return sentences
 
 
-def _add_stage(report: Report, root: Path, stage: NetworkRunner, row: Mapping[str, Any],
+def _add_stage(report: Report, root: Path, stage: 'NetworkRunner', row: Mapping[str, Any],
                modules: Sequence[Mapping[str, Any]]) -> None:
     history, *lines = describe(stage.result).splitlines()[1:]
-    report.section(stage.stage, f'Job {stage.job.name}: {history}', ' '.join(
-        conclude_stage(row, len(stage.test_loader.dataset))))
+    said = conclude_stage(row, len(stage.test_loader.dataset))
+    report.section(stage.stage, f'Job {stage.job.name}: {history}', said[0], said[1:])
     if modules:
         report.text("Its modules: mean recall of the labels of each one's problem; before: by the network's own "
                     'scores. Speedup is against the network.')
@@ -163,7 +166,7 @@ def _add_stage(report: Report, root: Path, stage: NetworkRunner, row: Mapping[st
     report.details('What the file says', '\n'.join([history, *lines]))
 
 
-def _add_spaces(report: Report, stage: NetworkRunner) -> None:
+def _add_spaces(report: Report, stage: 'NetworkRunner') -> None:
     """Draw the feature spaces of a stage's network, where it can be followed and says what it takes."""
     network = load(stage.result)
     inputs = [torch.zeros(*shape, dtype=getattr(torch, kind)) for shape, kind in record_of(network).inputs]

@@ -16,6 +16,7 @@ from mmreuse.engine.classifiers import plain
 from mmreuse.engine.configs.data_check import classes_of, labels_of
 from mmreuse.engine.evaluation import evaluate
 from mmreuse.engine.jobs.job import (
+    MODULES,
     Classes,
     calibrated_from_random,
     check_count,
@@ -48,8 +49,6 @@ from mmreuse.utils.files.results import NETWORK_FILE
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 #: How the metrics of other networks than the stage's own begin.
 BASELINES = ('sources', 'origins', 'ensemble', 'equal_cost', 'random')
-#: How those of its modules begin.
-MODULES = 'modules'
 #: Of what was exported, which nothing can take apart again.
 _EXPORTED = ('.onnx', '.pt2')
 

@@ -41,13 +41,14 @@ class Report:
         self._contents: list[str] = []
         self._figures = 0
 
-    def section(self, title: str, done: str = '', conclusion: str = '') -> None:
+    def section(self, title: str, done: str = '', conclusion: str = '', more: Sequence[str] = ()) -> None:
         """Begin a section.
 
         Args:
             title: Its heading.
             done: What was done.
-            conclusion: What to conclude; also stands at the top of the page.
+            conclusion: What to conclude in one sentence, which also stands at the top of the page.
+            more: Sentences that follow it.
         """
         anchor = f'section-{len(self._contents) + 1}'
         said = f': {html.escape(conclusion)}' if conclusion else ''
@@ -56,7 +57,7 @@ class Report:
         if done:
             self.text(done)
         if conclusion:
-            self._add(f'<p class="conclusion">{self._glossary.marked(conclusion)}</p>')
+            self._add(f'<p class="conclusion">{self._glossary.marked(" ".join([conclusion, *more]))}</p>')
 
     def text(self, text: str) -> None:
         """Add a paragraph."""
