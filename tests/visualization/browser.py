@@ -3,6 +3,7 @@
     python tests/visualization/browser.py work_dirs/quickstart/report.html docs/en/figures/report   # four pictures
 """
 import base64
+import io
 import itertools
 import json
 import shutil
@@ -15,6 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 WIDTHS, SCHEMES = (390, 1400), ('light', 'dark')
 _FLAGS = ('--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-dev-shm-usage',
@@ -53,8 +56,9 @@ class Browser:
         return self.run(AUDIT)
 
     def picture(self, path: Path) -> None:
-        """Write what the window shows as PNG."""
-        path.write_bytes(base64.b64decode(self._devtools('Page.captureScreenshot', format='png')['data']))
+        """Write what the window shows as PNG of 64 colours."""
+        shot = io.BytesIO(base64.b64decode(self._devtools('Page.captureScreenshot', format='png')['data']))
+        Image.open(shot).convert('RGB').quantize(64).save(path, optimize=True)
 
     def close(self) -> None:
         """End Chromium."""

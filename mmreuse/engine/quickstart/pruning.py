@@ -42,7 +42,7 @@ def prune_digits(folder: Path, report: Report, step: Step) -> Told:
                      'MACs': row['macs'], **spread})
     faster = ' and '.join(f'{times[engine]["whole"].median / times[engine]["pruned"].median:.2g} times on {label}'
                           for engine, label in _ENGINES.items())
-    said = [*conclude_stage(pruned, SAMPLES), f'It is {faster} as fast as the whole network.']
+    said = [*conclude_stage(pruned, SAMPLES), f'By medians it is {faster} as fast as the whole network.']
     report.section(
         'Pruning and export', 'Channels of a network were removed by magnitude until 15 % of the multiply-accumulates '
         'were left; the layers were refitted in order on unlabelled images (calibrate), then the network was written '
