@@ -16,6 +16,8 @@ def test_train_then_evaluate_then_read_the_curve(tmp_path, repository, monkeypat
     assert metrics['epoch'] == 2
     curve = learning_curve(tmp_path, 'accuracy/top1')
     assert [step for step, _ in curve] == [1, 2] and curve[-1][1] == metrics['val/accuracy/top1']
+    report = (tmp_path / 'report.html').read_text()
+    assert 'Training losses' in report and f'{curve[-1][1]:.1f} %' in report
     _, tested = evaluate(CONFIG, tmp_path / 'epoch_2.pth', work_dir=tmp_path, options=QUICK)
     assert 0 <= tested['accuracy/top1'] <= 100
     with pytest.raises(ArtefactError, match='accuracy/top5'):

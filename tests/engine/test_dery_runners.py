@@ -74,6 +74,7 @@ def test_every_stage_leaves_its_artefacts_metrics_and_manifest(pipeline):
             assert (work / stage / name).is_file(), f'{stage}/{name}'
         assert all('/' in key for key in read_json(work / stage / 'metrics.json'))
     assert read_json(work / 'metrics.json')['features/samples'] == 48
+    assert 'lie on the Pareto front' in (work / 'report.html').read_text()
 
 
 def test_emitted_config_builds_the_scored_net(pipeline):
