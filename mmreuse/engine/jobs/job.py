@@ -18,7 +18,7 @@ from mmreuse.utils.names import nearest
 
 #: Names of the outputs of a network in their order, or how many there are.
 Classes = Sequence[str] | int
-#: How those of its modules begin.
+#: How metrics of a network's modules begin.
 MODULES = 'modules'
 #: Endings of the names of weights and statistics; other buffers, such as masks, may hold infinity.
 _NUMBERS = ('weight', 'bias', 'running_mean', 'running_var')
