@@ -52,7 +52,7 @@ def split_options(given: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
     for each in given:
         key, equals, value = each.partition('=')
         *outer, last = key.split('.')
-        if equals and (outer or [last])[0].isidentifier():
+        if equals and (outer or [last])[0].isidentifier() and '/' not in key:  # a path may have '=' in it
             place = options
             for part in outer:
                 place = place.setdefault(part, {})

@@ -15,7 +15,9 @@ from sklearn.datasets import load_digits
 
 from mmreuse.__main__ import COMMANDS, main
 from mmreuse.command_line import _goes_on
+from mmreuse.errors import ConfigError
 from mmreuse.networks import load
+from mmreuse.utils.command_line import split_options
 from mmreuse.utils.configs.files import read_config
 from mmreuse.utils.files.io import read_json
 from mmreuse.utils.files.paths import shipped
@@ -49,6 +51,14 @@ def command(folder: Path, monkeypatch: pytest.MonkeyPatch):
         main([*arguments, *size])
 
     return run
+
+
+def test_options_are_told_from_paths_and_dots_make_dictionaries() -> None:
+    given = ['v1.2/lr=0.1/a.safetensors', 'target=0.5', 'problems.cat=[cat]', "problems.old cats=[['old cat'],['dog']]"]
+    assert split_options(given) == (['v1.2/lr=0.1/a.safetensors'], dict(
+        target=0.5, problems={'cat': ['cat'], 'old cats': [['old cat'], ['dog']]}))
+    with pytest.raises(ConfigError, match="'target.a=1': target is 0.5 already"):
+        split_options([*given, 'target.a=1'])
 
 
 def test_every_command_is_a_tool_that_is_there() -> None:
