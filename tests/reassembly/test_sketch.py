@@ -129,7 +129,7 @@ def test_fewer_swaps_find_no_more(nets, paths, monkeypatch):
     nodes = {name: chain(features) for name, features in nets.items()}
     similarity = compute_similarity(paths)
     best = partition(similarity, nodes, 2, 0.5, restarts=1)
-    monkeypatch.setattr(solver, 'SWAPS', 1)
+    monkeypatch.setattr(solver, 'SWAP_PAIRS', 1)
     fewer = partition(similarity, nodes, 2, 0.5, restarts=1)
     assert len(fewer.traces[0]) <= len(best.traces[0])
     assert fewer.objective <= best.objective

@@ -23,7 +23,7 @@ from mmreuse.reassembly.similarity.products import Products, grids, sums_over
 
 _GAIN = 1e-9  # smaller gains are rounding
 PAIRS_AT_ONCE = 1 << 22  # pairs of blocks in memory at once, 32 MiB each time they are
-SWAPS = 4096  # blocks that an anchor may be swapped for; of more, as many, evenly spaced: trying all takes n^2 time
+SWAP_PAIRS = 1 << 24  # pairs of blocks that a swap looks at: all of 4096 blocks; of more, evenly spaced candidates
 
 #: Similarities of all places (S, S), symmetric.
 Table = np.ndarray | Products
@@ -176,7 +176,8 @@ def best_swap(pairs: Pairs, anchors: np.ndarray) -> tuple[np.ndarray, np.ndarray
     second, first = np.moveaxis(np.sort(near, axis=1)[:, -2:], 1, 0)
     without = [np.where(near[:, label] == first, second, first)[:, None, :] for label in range(num_sets)]
     count = near.shape[2]
-    tried = np.arange(count) if count <= SWAPS else np.arange(SWAPS) * count // SWAPS
+    candidates = max(1, min(count, SWAP_PAIRS // count))
+    tried = np.arange(candidates) * count // candidates
     totals = np.empty((restarts, num_sets, len(tried)))
     for part, similarity in pairs.rows(tried):
         for label in range(num_sets):

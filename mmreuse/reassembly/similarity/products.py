@@ -49,16 +49,16 @@ def grids(values: np.ndarray | Products, left: np.ndarray, right: np.ndarray) ->
     return values.take(left[:, :, None] * len(values) + right[:, None, :])
 
 
-def sums_over(values: np.ndarray, rows: np.ndarray, member: np.ndarray) -> np.ndarray:
+def sums_over(vectors: np.ndarray, rows: np.ndarray, member: np.ndarray) -> np.ndarray:
     """Return sums over members of the products of vectors.
 
     Args:
-        values: (S, m) vectors.
+        vectors: (S, m).
         rows: (n,) those that are summed up.
         member: (K, n) True where one belongs to a group.
 
     Returns:
         np.ndarray: (K, n), between each and all of each group.
     """
-    vectors = values[rows]
-    return (member.astype(vectors.dtype) @ vectors) @ vectors.T
+    picked = vectors[rows]
+    return (member.astype(picked.dtype) @ picked) @ picked.T
