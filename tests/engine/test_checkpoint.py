@@ -1,6 +1,7 @@
 """Checkpoints of training runs: plain, atomic, resumable by anyone, with a way back from damage."""
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -266,6 +267,16 @@ def test_best_is_kept_while_later_ones_are_worse(tmp_path):
     assert {path.name for path in tmp_path.glob('*.pth')} == {'epoch_3.pth', 'epoch_4.pth', 'best_acc_epoch_2.pth'}
     info = torch.load(tmp_path / 'epoch_4.pth', weights_only=True)['message_hub']['runtime_info']
     assert type(info['best_score']) is float and info['best_score'] == .9
+
+
+def test_a_best_that_a_killed_run_could_not_remove_is_removed_by_the_next(tmp_path):
+    hook = dict(type='CheckpointHook', interval=1, save_best='acc', rule='greater')
+    make_runner(tmp_path, epochs=3, checkpoint=hook, scores=(.1, .4, .3)).train()
+    for other in ('best_acc_epoch_1', 'best_acc_epoch_9', 'best_loss_epoch_1'):  # of a later epoch, of another score
+        shutil.copy(tmp_path / 'best_acc_epoch_2.pth', tmp_path / f'{other}.pth')
+    make_runner(tmp_path, epochs=3, checkpoint=hook, resume=True).train()
+    assert {path.name for path in tmp_path.glob('best*')} == {
+        'best_acc_epoch_2.pth', 'best_acc_epoch_9.pth', 'best_loss_epoch_1.pth'}
 
 
 class Killed(Hook):

@@ -1,6 +1,7 @@
 """A training that is stopped and resumed ends with the weights of one left alone, bit for bit."""
 import os
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -142,6 +143,24 @@ def test_a_second_signal_ends_at_once(tmp_path):
     with signals_end_runs(), pytest.raises(Interrupted, match='SIGINT: ended') as caught:
         trained(tmp_path, BY_EPOCH, hooks=[Stop(3, signal.SIGINT, times=2)])
     assert caught.value.status == 130 and not (tmp_path / 'interrupted.pth').exists()
+
+
+class Dying:
+    """Gets a signal as it is deleted."""
+
+    def __del__(self):
+        signal.raise_signal(signal.SIGTERM)
+        time.sleep(0)
+
+
+def test_a_signal_that_comes_where_python_drops_exceptions_comes_again(capfd):
+    with pytest.raises(SystemExit) as caught, signals_end_runs():
+        dying = Dying()
+        del dying
+        time.sleep(20)
+    assert caught.value.code == 143
+    said = capfd.readouterr().err
+    assert 'Traceback' not in said and said.count('Go on with') == 1
 
 
 def test_two_trainings_in_one_folder_are_refused(tmp_path, monkeypatch):

@@ -1,4 +1,5 @@
 """Checkpoints that a kill cannot spoil and a load cannot exploit."""
+import re
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,9 @@ class CheckpointHook(MMEngineCheckpointHook):
         last = runner.message_hub.get_info('last_ckpt', None)
         if last is not None:
             self.last_ckpt = self.file_backend.join_path(self.out_dir, Path(last).name)
+        for best in (getattr(self, 'best_ckpt_path', None), *getattr(self, 'best_ckpt_path_dict', {}).values()):
+            self._remove_earlier(best)
+        self._remove_replaced()
 
     def initialise_only(self, runner: Runner) -> None:
         """Save the network of a run that trains nothing, as that of epoch 0."""
@@ -59,6 +63,17 @@ class CheckpointHook(MMEngineCheckpointHook):
     def _remove_replaced(self) -> None:
         best = getattr(self, 'best_ckpt_path_dict', {}).values()
         self.file_backend.remove_all(keep={self.last_ckpt, getattr(self, 'best_ckpt_path', None), *best})
+
+    @master_only
+    def _remove_earlier(self, best: str | None) -> None:
+        """Remove those that a best checkpoint has replaced, where the run was killed before it could."""
+        named = re.fullmatch(r'(best_.*_)(\d+)\.pth', Path(best or '').name)
+        if named is None:
+            return
+        for other in self.file_backend.list_dir_or_file(self.out_dir, list_dir=False, suffix='.pth'):
+            found = re.fullmatch(rf'{re.escape(named[1])}(\d+)\.pth', other)
+            if found and int(found[1]) < int(named[2]):
+                self.file_backend.remove(self.file_backend.join_path(self.out_dir, other))
 
     @master_only
     def _publish_model(self, runner: Runner, ckpt_path: str) -> None:

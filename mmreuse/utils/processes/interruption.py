@@ -59,6 +59,7 @@ def signals_end_runs(command: str = 'the same command', waits: bool = False) -> 
         SystemExit: A signal came.
     """
     before = {number: signal.signal(number, _handle) for number in _SIGNALS}
+    unraisable, sys.unraisablehook = sys.unraisablehook, _send_again
     _State.process, _State.command = os.getpid(), command
     try:
         with _watched() if waits else nullcontext():
@@ -71,6 +72,7 @@ def signals_end_runs(command: str = 'the same command', waits: bool = False) -> 
         sys.exit(_State.raised.status)
     finally:
         _State.process, _State.pending, _State.raised, _State.seen = None, None, None, False
+        sys.unraisablehook = unraisable
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -141,6 +143,15 @@ def _watch(reading: int) -> None:
 
 # The signals of workers are none of the process that made them.
 os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
+
+
+def _send_again(lost: 'sys.UnraisableHookArgs') -> None:
+    """Repeat a signal that came in a destructor or the callback of a weak reference, where Python drops exceptions."""
+    if not isinstance(lost.exc_value, Interrupted):
+        sys.__unraisablehook__(lost)
+        return
+    _State.raised, _State.seen = None, False
+    threading.Timer(0.01, os.kill, (os.getpid(), lost.exc_value.status - 128)).start()
 
 
 def _handle(number: int, frame: FrameType | None) -> None:
