@@ -136,6 +136,8 @@ def test_runner(cfg: Config, checkpoint: str) -> Runner:
     for key in ('model', 'test_dataloader'):
         if cfg.get(key) is None:
             raise ConfigError(f'{cfg.filename}: there is no {key}. Give a config of a network and data to test it on.')
+    if cfg.get('runner_type') == 'ShardedRunner':  # checkpoints are of the whole network
+        cfg.pop('runner_type')
     if cfg.get('runner_type', 'Runner') != 'Runner':
         raise ConfigError(f'{cfg.filename}: a {cfg.runner_type} measures what it makes. Run it by tools/train.py.')
     if is_network_file(checkpoint) and cfg.model.type != 'MergedClassifier':
@@ -143,8 +145,6 @@ def test_runner(cfg: Config, checkpoint: str) -> Runner:
         cfg.model = dict(type='NetworkClassifier', network=checkpoint, **({'data_preprocessor': own} if own else {}))
     else:
         cfg.load_from = checkpoint
-    if cfg.get('runner_type') == 'ShardedRunner':  # checkpoints are of the whole network
-        cfg.pop('runner_type')
     # Precision and optimizer are of training; without them a config for GPUs is tested on a CPU as well.
     cfg.optim_wrapper = cfg.train_cfg = cfg.train_dataloader = cfg.param_scheduler = None
     return build_runner(cfg)
