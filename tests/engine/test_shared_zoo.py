@@ -71,7 +71,7 @@ def wait_for(condition) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize('folders', [('same', 'same'), ('one', 'other')])
+@pytest.mark.parametrize('folders', [('same', 'same'), pytest.param(('one', 'other'), marks=pytest.mark.slow)])
 def test_every_network_is_made_once(config, log, folders):
     runs = [start(config(name)) for name in folders]
     for run in runs:
