@@ -90,7 +90,7 @@ def faults(ending: Ending, file: Path, mark: Path) -> Iterator[str]:
 def calls(workspace: Workspace | None, files: dict[str, Path], folder: Path, share: float,
           read: float) -> Iterator[tuple[str, str, Path, Callable[[], Any] | None]]:
     """Yield entry point, kind of file, file, and the call that hands it in, None where a tool never looks at it."""
-    draw = random.Random(0)
+    draw, functions = random.Random(0), readers()  # which imports everything before the first call
     number = max(1, round(share * len(files)))
     for name in tools() if workspace else ():
         for place in sorted({each.dest for each in arguments_with(parser_of(name))}):
@@ -105,7 +105,7 @@ def calls(workspace: Workspace | None, files: dict[str, Path], folder: Path, sha
             for kind, file in draw.sample(list(files.items()), number):
                 yield f'{path} {".".join(map(str, place))}', kind, file, partial(
                     _run_config, path, values, place, file, folder)
-    for place, function in readers().items():
+    for place, function in functions.items():
         for kind, file in files.items():
             if draw.random() < read:
                 yield place, kind, file, partial(_read, function, file)
