@@ -15,6 +15,7 @@ import sysconfig
 import time
 import traceback
 from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -67,9 +68,17 @@ def run(args: Namespace) -> None:
             rows += [dict(page=page, **json.loads(line)) for line in done.stdout.splitlines()
                      if line.startswith('{"block')]
             print(*(row for row in rows if row['page'] == page), sep='\n', flush=True)
-    found = dict(command=f'python tests/new_user.py --out {args.out}', python=sys.version.split()[0], rows=rows)
-    args.out.write_text(json.dumps(found, indent=1, ensure_ascii=False) + '\n')
+            write_log(args.out, rows)
     sys.exit(any(row['result'] == 'failed' for row in rows))
+
+
+def write_log(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write what is known so far; rows of pages that were not run now stay."""
+    written = json.loads(path.read_text())['rows'] if path.is_file() else []
+    pages = {row['page'] for row in rows}
+    found = dict(command=f'python tests/new_user.py --out {path}', python=sys.version.split()[0],
+                 rows=[*(row for row in written if row['page'] not in pages), *rows])
+    path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + '\n')
 
 
 def install(folder: Path) -> Path:

@@ -58,7 +58,7 @@ NETWORKS: dict[str, tuple[str, dict[str, Any], int]] = {
     'own code': ('my_nets.py:make_net', dict(width=16), 32),
     'timm': ('timm:resnet10t', dict(num_classes=10), 32),
     'torchvision': ('torchvision:mobilenet_v3_small', dict(num_classes=10), 64),
-    'mmpretrain': ('mmpretrain:mobilenet-v2_8xb32_in1k', {'head.num_classes': 10}, 64),
+    'mmpretrain': ('mmpretrain:mobilenet-v3-small-050_3rdparty_in1k', {'head.num_classes': 10}, 32),
     'transformers': ('transformers:ViTForImageClassification', dict(
         image_size=32, patch_size=8, hidden_size=64, num_hidden_layers=3, num_attention_heads=4, intermediate_size=128,
         num_labels=10), 32)}
@@ -140,16 +140,20 @@ def result_of(command: str, said: str) -> str:
 
 
 def run(args: Namespace) -> None:
-    rows = []
+    """Write the rows of some libraries; those of others that the file has stay."""
+    written = read_json(args.out)['rows'] if args.out.is_file() else []
+    known = {library: [row for row in written if row['library'] == library] for library in NETWORKS}
     for library in args.libraries:
         with TemporaryDirectory() as folder:
+            known[library] = []
             for row in walk(Path(folder), library):
                 print(json.dumps(row), file=sys.stderr, flush=True)
-                rows.append(row)
-    write_json(args.out, dict(
-        command='python tests/tools/command_walk.py --out docs/en/command_walk.json',
-        networks={library: dict(model=name, options=options, side=side)
-                  for library, (name, options, side) in NETWORKS.items()}, rows=rows))
+                known[library].append(row)
+        write_json(args.out, dict(
+            command='python tests/tools/command_walk.py --out docs/en/command_walk.json',
+            networks={library: dict(model=name, options=options, side=side)
+                      for library, (name, options, side) in NETWORKS.items()},
+            rows=[row for library in NETWORKS for row in known[library]]))
 
 
 if __name__ == '__main__':

@@ -27,3 +27,11 @@ def test_all_commands_take_networks_of(library: str, tmp_path: Path) -> None:
     rows = list(walk(tmp_path, library))
     assert len(rows) == 7 and not any(row.get('failed') for row in rows), rows
     assert {'small.onnx', 'small.pt2'} <= {path.name for path in (tmp_path / 'exported/export').iterdir()}
+
+
+def test_what_is_committed_is_of_all_and_without_a_failure(repository: Path) -> None:
+    found = read_json(repository / 'docs/en/command_walk.json')
+    assert found['networks'].keys() == NETWORKS.keys()
+    for library in NETWORKS:
+        rows = [row for row in found['rows'] if row['library'] == library]
+        assert len(rows) == 7 and not any(row.get('failed') for row in rows)
