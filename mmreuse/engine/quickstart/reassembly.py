@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config
 
 from mmreuse.datasets import Digits
 from mmreuse.engine.quickstart.trained import CONFIGS, METRIC, SAMPLES, SHAPE, Step, Told, Trained
@@ -12,6 +11,7 @@ from mmreuse.engine.reports.reassembly import add_reassembly
 from mmreuse.engine.run_config import learning_curve, run_config
 from mmreuse.engine.studies.equal_cost import equal_cost_networks
 from mmreuse.reassembly.search.bounds import Bounds
+from mmreuse.utils.configs.files import read_config
 from mmreuse.utils.cost.complexity import count_macs, count_params
 from mmreuse.utils.cost.latency import measure_latency
 from mmreuse.utils.files.atomic import atomic_path
@@ -35,7 +35,7 @@ def reassemble_digits(folder: Path, report: Report, step: Step) -> Told:
         member.fit(step)
     step('cutting the zoo into blocks, searching')
     config = CONFIGS / 'dery_digits.py'
-    members = {entry.key: number for number, entry in enumerate(Config.fromfile(config).zoo)}
+    members = {entry.key: number for number, entry in enumerate(read_config(config).zoo)}
     run_config(config, 'DeRyRunner', work_dir=folder / 'dery', options={'reassembly.bounds': BUDGET} | {
         f'zoo.{members[member.name]}.weights': str(member.checkpoint.resolve()) for member in zoo})
     best = folder / 'dery' / 'reassembly' / 'rank1.py'
