@@ -5,9 +5,7 @@
 Every job runs through the same configs and runners that users have; the folder ``configs/quickstart`` is a template for
 a zoo of one's own. Interrupted, the same command goes on.
 """
-import io
 from argparse import Namespace
-from contextlib import redirect_stdout
 from pathlib import Path
 
 from mmreuse.command_line import ToolParser, run_tool
@@ -26,8 +24,8 @@ def parse_args() -> Namespace:
 
 def run(args: Namespace) -> None:
     import torch
-    with redirect_stdout(io.StringIO()):  # mmpretrain prints that it lacks a package that nothing here uses
-        from mmreuse.engine.quickstart import run_quickstart
+
+    from mmreuse.engine.quickstart import run_quickstart
     if args.threads:
         torch.set_num_threads(args.threads)
     print(f'The report with figures: {run_quickstart(args.work_dir, args.jobs)}')

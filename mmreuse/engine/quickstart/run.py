@@ -50,7 +50,7 @@ def run_quickstart(folder: Path, jobs: Sequence[str]) -> Path:
         with screen.quiet():
             told = JOBS[name].run(folder, report, screen.step)
             report.lead = (f'{number} of {len(jobs)} jobs. Every network was trained and tested on 8 x 8 digits; '
-                           'accuracies are of 300 test images that nothing was chosen on.')
+                           'accuracies are of 300 test images, by which no job chooses anything.')
             report.write(target)
         screen.table(told.rows)
         screen.say(' '.join(told.said))
