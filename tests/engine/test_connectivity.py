@@ -144,7 +144,7 @@ def test_statistics_of_the_ends_are_measured_once(folder, tmp_path, monkeypatch)
 
 @pytest.mark.parametrize('options, error, match', [
     (dict(matchers=dict(a=dict(type='weight_matchin'))), ConfigError, "Nearest: 'weight_matching'"),
-    (dict(matchers={}), ConfigError, 'matchers names nothing'),
+    (dict(matchers={}), ConfigError, 'connectivity needs matchers'),
     (dict(renormalizers=dict(a=dict(type='resett'))), ConfigError, "Nearest: 'reset'"),
     (dict(renormalizers=dict(a=dict(type='bias_calibration'))), SpaceError, r"'backbone.bn1' \(BatchNorm2d\)"),
     (dict(pairs=dict(a=['net1.pth'])), ConfigError, 'give two checkpoints'),

@@ -90,6 +90,7 @@ def test_a_killed_run_leaves_its_network_to_others(config, log):
     other = start(config('same'))
     wait_for(lambda: len(log()) == len(NETS))  # all others; now it waits
     os.kill(killed.pid, signal.SIGKILL)
+    killed.join(60)
     other.join(60)
     assert other.exitcode == 0
     first = log()[0][1]

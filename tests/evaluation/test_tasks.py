@@ -112,7 +112,7 @@ def test_a_task_of_one_class_is_sure():
 
 
 @pytest.mark.parametrize('tasks, message', [
-    ([[0, 1], [1, 2]], 'share class 1'), ([[0, 1], []], 'at least one class'), ([], 'no tasks'),
+    ([[0, 1], [1, 2]], 'share class 1'), ([[0, 1], []], 'one at least'), ([], 'no tasks'),
     ([[0, 20]], 'class 20, but the scores are of classes 0 to 12'), ([[0, 1], [2, 3]], '3 outputs cannot serve 2')])
 def test_tasks_that_cannot_be_are_refused(tasks, message):
     with pytest.raises(ConfigError, match=message):

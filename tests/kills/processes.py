@@ -3,6 +3,7 @@
 Torch and OpenMMLab take seconds to import, most of the time of a short run; a fork has them at once.
 """
 import ctypes
+import multiprocessing.process
 import multiprocessing.util
 import os
 import pkgutil
@@ -60,6 +61,8 @@ def fork(call: Callable[[], None], folder: Path, log: Path) -> int:
         os.dup2(out, 2)
         sys.stdout, sys.stderr = (os.fdopen(number, 'w', buffering=1, closefd=False) for number in (1, 2))
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        multiprocessing.process._children.clear()  # those of this process's parent are none of its own
+        multiprocessing.util._finalizer_registry.clear()
         status = _status(call)
         threading._shutdown()
         multiprocessing.util._exit_function()

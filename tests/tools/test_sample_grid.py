@@ -53,7 +53,7 @@ def test_training_goes_on_where_it_stopped(trained):
 
 def test_samples_are_drawn_and_compared(trained, monkeypatch, tmp_path):
     run(monkeypatch, list(trained.values()), '--matchers', 'identity', 'zip', '--stop', 'scales.0.2', '--samples', '8',
-        '--drawn', '2', '--work-dir', str(tmp_path))
+        '--drawn', '2', '--out', str(tmp_path))
     report = json.loads((tmp_path / 'samples.json').read_text())
     distances = report['patch_distance']
     partial = [f'{matcher} to scales.0.2: {image}' for matcher in ('identity', 'zip') for image in ('china', 'flower')]
@@ -67,7 +67,7 @@ def test_samples_are_drawn_and_compared(trained, monkeypatch, tmp_path):
 
 def test_generators_that_cannot_be_merged_are_refused(trained, monkeypatch, tmp_path):
     china, flower = trained.values()
-    output = '--work-dir', str(tmp_path / 'none')
+    output = '--out', str(tmp_path / 'none')
     with pytest.raises(SystemExit, match='two or more'):
         run(monkeypatch, [china], *output)
     with pytest.raises(SystemExit, match='the same image'):

@@ -35,7 +35,7 @@ def test_a_folder_is_no_config(tmp_path):
     (dict(a_dot_py="_base_ = ['b.py', 'c.py']", b_dot_py='x = 1', c_dot_py='x = 2'), r'Duplicate keys'),
     (dict(a_dot_py="_base_ = 'b.py'\nmodel = dict(x=1)", b_dot_py='model = 5'), 'cannot inherit'),
     (dict(a_dot_py='text = 1'), 'cannot be read'),
-    (dict(a_dot_txt='x = 1'), r"not in '\.txt'"),
+    (dict(a_dot_txt='x = 1'), r'a\.txt: is no config'),
     (dict(a_dot_yml='a: ['), 'is no plain YAML'),
     (dict(a_dot_json='{"a": 1,}'), 'is no plain JSON'),
     (dict(a_dot_yml='- 1'), 'must hold keys'),

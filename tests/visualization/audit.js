@@ -46,7 +46,7 @@ while (walker.nextNode()) {
   if (size < (element.tagName === 'tspan' ? 7 : 8))  // exponents are small by nature
     found.small.push(`${name(element)}: ${size.toFixed(1)}`)
 }
-for (const image of document.images) if (!image.complete || !image.naturalWidth) found.broken.push(image.src.slice(0, 80))
+for (const image of document.images) if (!image.complete || !image.naturalWidth) found.broken.push(image.src.slice(-80))
 for (const link of document.querySelectorAll('a[href]')) {
   const target = link.getAttribute('href')
   if (!target.startsWith('#')) found.links.push(decodeURI(target))

@@ -31,7 +31,7 @@ def parse_args() -> Namespace:
 
 def run(args: Namespace) -> None:
     from mmreuse.engine.studies.generators import compare_generators
-    for row, to in compare_generators(args.source, args.matchers, args.work_dir, stop=args.stop, samples=args.samples,
+    for row, to in compare_generators(args.source, args.matchers, args.out, stop=args.stop, samples=args.samples,
                                       drawn=args.drawn, seed=args.seed).items():
         print(f'{row:32}' + '  '.join(f'{name} {value:.3f}' for name, value in to.items()))
 
