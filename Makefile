@@ -1,4 +1,4 @@
-# Two commands need nothing but Python 3.11, 3.12 or 3.13 and git: `make quickstart` and `make test`.
+# Two commands need nothing but what docs/en/how_to/install.md asks for: `make quickstart` and `make test`.
 VENV ?= .venv
 PY := $(VENV)/bin/python
 JOBS ?= 2

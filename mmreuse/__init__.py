@@ -10,6 +10,8 @@ __all__ = ['__version__', *_NETWORKS]
 
 def __getattr__(name: str) -> Any:
     if name in _NETWORKS:
+        from mmreuse.utils.setup_env import require_openmmlab
+        require_openmmlab()
         from mmreuse import networks
         return getattr(networks, name)
     raise AttributeError(f"module 'mmreuse' has no attribute '{name}'")

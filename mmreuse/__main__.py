@@ -13,6 +13,7 @@ from mmreuse.version import __version__
 
 #: By command: the tool, the arguments that it starts with, and what it does.
 COMMANDS = {
+    'quickstart': ('quickstart.py', (), 'show what mmreuse does on handwritten digits, in minutes'),
     'train': ('train.py', (), 'train a model, or run the stage of a config'),
     'run': ('train.py', (), 'the same: run what a config describes, pipelines for instance'),
     'test': ('test.py', (), 'evaluate a checkpoint'),

@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from mmreuse.utils.command_line import OptionAction, add_arguments
 from mmreuse.utils.processes.interruption import signals_end_runs
-from mmreuse.utils.setup_env import require_openmmlab
 
 if TYPE_CHECKING:
     from mmengine.config import Config
     from torch import Tensor
 
-require_openmmlab()
 # mmcv without compiled operators says so at every start; nothing here uses them.
 warnings.filterwarnings('ignore', 'Fail to import ``MultiScaleDeformableAttention``')
 

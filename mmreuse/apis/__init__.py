@@ -1,4 +1,8 @@
 """The calls of a notebook: each takes networks and data, and returns a network and a result that prints as a table."""
+# ruff: noqa: E402 (what is missing is said first)
+from mmreuse.utils.setup_env import require_openmmlab
+
+require_openmmlab()
 from mmreuse.apis.checking import check
 from mmreuse.apis.distillation import distill
 from mmreuse.apis.inference import NetworkInferencer

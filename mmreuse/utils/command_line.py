@@ -5,9 +5,11 @@ from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from typing import Any
 
-from mmengine.config import DictAction
-
 from mmreuse.errors import ConfigError
+from mmreuse.utils.setup_env import require_openmmlab
+
+require_openmmlab()
+from mmengine.config import DictAction  # noqa: E402 (what is missing is said first)
 
 _BRACKETS = {'(': ')', '[': ']'}
 _MEMORY = re.compile(r'(\d+(?:\.\d+)?)\s*((?:[KMGT]?B)?)', re.IGNORECASE)

@@ -9,7 +9,8 @@ DISTRIBUTIONS = {
     'mmcv': ('onedl-mmcv', 'mmcv-lite', 'mmcv'),
     'mmpretrain': ('onedl-mmpretrain', 'mmpretrain'),
 }
-INSTALL = 'MMCV_WITH_OPS=0 pip install -r requirements/mminstall.txt'
+INSTALL = 'MMCV_WITH_OPS=0 pip install onedl-mmengine onedl-mmcv onedl-mmpretrain'
+SYSTEM_LIBRARIES = 'apt install libgl1 libglib2.0-0'
 
 
 def require_openmmlab() -> dict[str, str]:
@@ -20,7 +21,8 @@ def require_openmmlab() -> dict[str, str]:
 
     Raises:
         ImportError: One is missing, or two distributions of one lie in the same place (the second to be
-            installed overwrote the first); says which, and the command that mends it.
+            installed overwrote the first), or OpenCV, on which they stand, lacks a library of the system; says
+            which, and the command that mends it.
     """
     found = {name: _active_distributions(name) for name in DISTRIBUTIONS}
     missing = [name for name in DISTRIBUTIONS if find_spec(name) is None]
@@ -33,7 +35,18 @@ def require_openmmlab() -> dict[str, str]:
     # Upstream imports pkg_resources, which setuptools no longer has from 82 on.
     if found['mmengine'] and found['mmengine'][0] == 'mmengine' and find_spec('pkg_resources') is None:
         raise ImportError("mmengine of upstream needs pkg_resources: pip install 'setuptools<82'")
+    _require_system_libraries()
     return {name: f'{active[0]} {metadata.version(active[0])}' if active else name for name, active in found.items()}
+
+
+def _require_system_libraries() -> None:
+    try:
+        import cv2  # noqa: F401
+    except ModuleNotFoundError:
+        pass  # says enough where it is imported
+    except ImportError as error:
+        raise ImportError(f'OpenCV lacks a library of the system ({error}). Install it, on Debian and Ubuntu: '
+                          f'{SYSTEM_LIBRARIES}') from None
 
 
 def _active_distributions(module: str) -> list[str]:
