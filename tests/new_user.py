@@ -69,6 +69,7 @@ def run(args: Namespace) -> None:
         path = os.pathsep.join([str(program.parent), os.environ['PATH']])
         environment |= dict(HOME=str(home), PATH=path, OMP_NUM_THREADS='1')
         rows += [*installed, *(command_row(line, home, environment) for line in COMMANDS)]
+        write_log(args, rows)
         for page in args.pages:
             place = home / Path(page).stem
             place.mkdir()
@@ -142,11 +143,11 @@ def install_lent(folder: Path) -> tuple[Path, list[dict[str, Any]]]:
 def command_row(line: str, folder: Path, environment: dict[str, str] | None = None) -> dict[str, Any]:
     """Run a command in a shell; of what it says the end is kept."""
     started = time.monotonic()
-    done = subprocess.run(line, shell=True, cwd=folder, env=environment, text=True, capture_output=True)
-    said = done.stderr if done.returncode else ''.join(done.stdout.strip().splitlines()[-1:])
+    done = subprocess.run(line, shell=True, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT)
     row = dict(page='', block=line, result='failed' if done.returncode else 'done',
-               seconds=round(time.monotonic() - started, 1), said=' '.join(said.split())[-300:])
-    print(row, flush=True)
+               seconds=round(time.monotonic() - started, 1), said=''.join(done.stdout.strip().splitlines()[-1:])[-300:])
+    print(done.stdout if done.returncode else '', row, sep='\n', flush=True)
     return row
 
 

@@ -35,7 +35,7 @@ find_python() {
     fi
   done
   echo "mmreuse: none of '$*' is a Python ${versions/ / or } with the venv module." >&2
-  echo "Install one (on Debian and Ubuntu: apt install python3.11 python3.11-venv), or name it by PYTHON=/path/to/python3.11" >&2
+  echo "Install one (on Debian 12 or later and Ubuntu 24.04: apt install python3 python3-venv), or name it by PYTHON=/path/to/python3.11" >&2
   return 1
 }
 
