@@ -58,7 +58,7 @@ def conclude_merges(rows: list[dict[str, Any]]) -> list[str]:
     best, *_ = best_rows([row for row in rows if row['network'] in _WHOLE], 'joint')
     name = best['network']
     single = max((each for each in accuracy if each.endswith('alone')), key=accuracy.get)
-    baselines = {'the plain average': accuracy['plain average'], f'the {single}': accuracy[single]}
+    baselines = {'the plain average': accuracy['plain average'], single: accuracy[single]}
     sentence = compare(f"'{name}'", best['joint'], baselines | {'the ensemble': accuracy['ensemble']}, samples=SAMPLES,
                        costs={'the MACs of the ensemble': cost[name] / cost['ensemble']})
     return [sentence, verdict(best['joint'], baselines, SAMPLES)]
@@ -68,7 +68,7 @@ def _measure(cfg: Config) -> dict[str, dict[str, Any]]:
     zipped = cfg.default_hooks['merge'].matcher
     whole = [row for row, _ in measure_merges(
         cfg, sources=True, matchers=['identity', 'permute', zipped], stops=['none'])]
-    names = [*(f'network of half {source.name} alone' for source in cfg.model.sources), 'ensemble', 'plain average',
+    names = [*(f'network {source.name.upper()} alone' for source in cfg.model.sources), 'ensemble', 'plain average',
              'permute', 'zip']
     rows = dict(zip(names, whole, strict=True))
     for row, _ in measure_merges(cfg, matchers=[zipped], stops=_STOPS):

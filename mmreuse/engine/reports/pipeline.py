@@ -144,7 +144,7 @@ def conclude_stage(row: Mapping[str, Any], samples: int) -> list[str]:
         sentences.append(verdict(row['accuracy'], cheap, samples))
     if others[_RANDOM] is not None and row['accuracy'] - others[_RANDOM] <= error_of(
             row['accuracy'], others[_RANDOM], samples):
-        sentences.append('What was refitted owes nothing here to the weights that were kept.')
+        sentences.append('Refitted random weights do as well here: the weights that were kept contribute nothing.')
     return sentences
 
 

@@ -44,28 +44,28 @@ def name_best(rows: Rows, label: str, metric: str, *, lowest: bool = False, unit
 
 def compare(name: str, value: float, others: Mapping[str, float | None], *, samples: int | None = None,
             costs: Mapping[str, float] | None = None) -> str:
-    """Say how an accuracy stands to others: 'zip has 84.4 %: 12.0 above the plain average, 2.7 below the ensemble.'
+    """Say how an accuracy compares: 'zip reaches 84.4 %: 12.0 points above the average, 2.7 points below the ensemble.'
 
     Args:
         name: Of what is compared.
         value: Its accuracy in percent.
         others: By name, the accuracies of the others; None of those that were not measured.
         samples: Number of test images. Differences below two standard errors, of two independent samples of this
-            size, are said to be beyond what they can tell.
+            size, are said to be within the error of the test.
         costs: By what they are of, as in 'the MACs of the ensemble': its cost over that of the other.
     """
     known = {other: each for other, each in others.items() if _known(each)}
     parts = [_difference(value, each, other, samples) for other, each in known.items()]
-    sentence = f'{name} has {value:.1f} %'
+    sentence = f'{name} reaches {value:.1f} %'
     if parts:
         sentence += ': ' + _listed(parts)
     if costs:
-        sentence += ', with ' + _listed([f'{ratio:.2g} times {what}' for what, ratio in costs.items()])
+        sentence += ', at ' + _listed([f'{ratio:.2g} times {what}' for what, ratio in costs.items()])
     return sentence + '.'
 
 
 def verdict(value: float, baselines: Mapping[str, float | None], samples: int | None = None) -> str:
-    """Say whether what a method is for shows: it has more than each baseline, by more than chance.
+    """Say whether a method pays off: it is ahead of each baseline by more than the error of the test.
 
     Args:
         value: Accuracy in percent.
@@ -80,10 +80,12 @@ def verdict(value: float, baselines: Mapping[str, float | None], samples: int | 
     if lost:
         ahead = [name for name in known if name not in lost]
         rest = f'; it is ahead of {_listed(ahead)}' if ahead else ''
-        return f'The method does not pay here: {_listed(lost)} {_has(lost)} as much or more at no higher cost{rest}.'
+        verb = 'does' if len(lost) == 1 else 'do'
+        return f'The method does not pay off here: {_listed(lost)} {verb} as well or better at no higher cost{rest}.'
     if unsure:
-        return f'Ahead of every baseline, but {samples} test images do not tell it from {_listed(unsure)}.'
-    return f'The method pays here: it is ahead of {_listed(list(known))}.'
+        return (f'Inconclusive: ahead of every baseline, but of {_listed(unsure)} only within the error of {samples} '
+                'test images.')
+    return f'The method pays off here: it is ahead of {_listed(list(known))}.'
 
 
 def error_of(first: float, second: float, samples: int | None) -> float:
@@ -96,14 +98,10 @@ def error_of(first: float, second: float, samples: int | None) -> float:
 def _difference(value: float, other: float, name: str, samples: int | None) -> str:
     difference = value - other
     if round(difference, 1) == 0:
-        return f'as much as {name}'
-    text = f'{abs(difference):.1f} {"above" if difference > 0 else "below"} {name}'
+        return f'level with {name}'
+    text = f'{abs(difference):.1f} points {"above" if difference > 0 else "below"} {name}'
     within = abs(difference) < error_of(value, other, samples)
-    return text + (f' (not more than chance on {samples} images)' if within else '')
-
-
-def _has(names: Sequence[str]) -> str:
-    return 'has' if len(names) == 1 else 'have'
+    return text + (f' (within the error of {samples} test images)' if within else '')
 
 
 def _known(value: Any) -> bool:
