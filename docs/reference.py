@@ -90,6 +90,8 @@ def methods_page() -> str:
         methods.import_from_location()
         lines += ['', f'## {kind.capitalize()}']
         for name, function in sorted(methods.module_dict.items()):
+            if not function.__module__.startswith('mmreuse'):
+                continue
             method = methods.method(function)
             lines += ['', f'### {methods.name} {name}', '', summary(function)]
             if method.needs:

@@ -128,10 +128,12 @@ def test_int8_without_images_is_refused(net, tmp_path):
         quantize(net, tmp_path / 'a.onnx', None)
 
 
-def test_the_job_hands_on_the_rounded_network(net, tools, tmp_path):
+@pytest.mark.parametrize('saturates', [False, True])
+def test_the_job_hands_on_the_rounded_network(net, tools, tmp_path, monkeypatch, saturates):
+    monkeypatch.setattr('mmreuse.deployment.quantization._saturates', lambda: saturates)
     rounded = find_job(dict(type='quantize', engines=[]))([net], images=[IMAGES], folder=tmp_path)
     assert (tmp_path / 'network_int8.onnx').is_file()
-    found = codes(rounded.conv1.weight, 127)
+    found = codes(rounded.conv1.weight, 64 if saturates else 127)
     assert torch.allclose(found, found.round(), atol=1e-3) and not torch.equal(rounded.conv1.weight, net.conv1.weight)
 
 
