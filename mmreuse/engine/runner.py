@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from datetime import datetime, timedelta
 from typing import Any
 
-from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
 from mmengine.hooks import Hook
 from mmengine.logging import MessageHub
@@ -15,7 +15,7 @@ from mmengine.runner import BaseLoop, CheckpointLoader, Runner
 from torch import nn
 
 from mmreuse.engine.network_files import makes_network, remove_networks, write_networks
-from mmreuse.engine.training.checkpoint import backend_for, find_resumable
+from mmreuse.engine.training.checkpoint import backend_for, resumable_for_all
 from mmreuse.engine.training.loops import Replayable, remove_interrupted
 from mmreuse.engine.training.replay import end_workers
 from mmreuse.engine.unwrap_model import parameters_may_change
@@ -143,16 +143,8 @@ class SafeRunner(Runner):
         """
         if self._has_loaded or not self._resume or self._load_from is not None:
             return super().load_or_resume()
-        choice = [None]
-        if is_main_process():
-            path = find_resumable(self.work_dir, self._checkpoint_folders(), self.logger)
-            choice = [path and str(path)]
-        broadcast_object_list(choice)
-        if choice[0] is None:
-            self.logger.info(f'No checkpoint in {self.work_dir} yet; training starts anew.')
-            return None
-        self.logger.info(f'Resuming from {choice[0]}.')
-        return self.resume(choice[0])
+        found = resumable_for_all(self.work_dir, self._checkpoint_folders(), self.logger)
+        return None if found is None else self.resume(found)
 
     def resume(self, filename: str, resume_optimizer: bool = True, resume_param_scheduler: bool = True,
                map_location: Any = 'default') -> None:

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine._strategy import FSDPStrategy
 from mmengine.runner import CheckpointLoader
+from torch.distributed.fsdp import StateDictType
 
 import mmreuse.engine  # noqa: F401 (fills the registries)
 from mmreuse.engine import launch
+from mmreuse.engine.runners.sharded import ResumableFSDPStrategy
 from mmreuse.errors import ConfigError
 from mmreuse.utils.files.io import read_json
 
@@ -97,10 +100,28 @@ def test_shares_train_as_the_whole_does(arguments, tmp_path):
     runner = launch.test_runner(launch.prepare(arguments('shares', SHARDED.format(root=ROOT))),
                                 f'{shares.work_dir}/epoch_2.pth')
     assert 0 <= launch.test(runner)['accuracy/top1'] <= 100
+    # What a kill could leave is passed over.
+    last = Path(shares.work_dir) / 'last_checkpoint'
+    last.write_text('')
     more = arguments('shares', SHARDED.format(root=ROOT), 'pytorch', **{'train_cfg.max_epochs': 3, 'resume': True})
     run_on_ranks(more, port + 1)
     assert read_json(Path(shares.work_dir) / 'metrics.json')['epoch'] == 3
     assert any(not torch.equal(tensor, found[name]) for name, tensor in weights(shares.work_dir, 3).items())
+
+
+def test_a_checkpoint_that_is_not_completed_leaves_the_one_before(tmp_path, monkeypatch):
+    def write_half(self: FSDPStrategy, filename: str) -> None:
+        Path(filename).write_bytes(b'half')
+        raise KeyboardInterrupt
+
+    file = tmp_path / 'epoch_1.pth'
+    file.write_bytes(b'whole')
+    monkeypatch.setattr(FSDPStrategy, 'save_checkpoint', write_half)
+    strategy = ResumableFSDPStrategy.__new__(ResumableFSDPStrategy)  # processes and a network are not needed
+    strategy.state_dict_type = StateDictType.FULL_STATE_DICT
+    with pytest.raises(KeyboardInterrupt):
+        strategy.save_checkpoint(str(file))
+    assert file.read_bytes() == b'whole' and list(tmp_path.iterdir()) == [file]
 
 
 @pytest.mark.parametrize('more, message', [

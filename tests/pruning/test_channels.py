@@ -11,13 +11,15 @@ from torch import nn
 from mmreuse.errors import ConfigError, InfeasibleError, SpaceError
 from mmreuse.graph import Select, trace, transform
 from mmreuse.models.backbones import CifarResNet
+from mmreuse.modularization.structured.moments import ClassMoments
 from mmreuse.networks import record_of
 from mmreuse.networks.resize import difference, resize
 from mmreuse.pruning import listed_weights, magnitude, narrow_to, prune_channels
 from mmreuse.pruning.channels import choice as channel_choice
 from mmreuse.pruning.channels.choice import channel_scores, choose_channels, prunable_spaces
-from mmreuse.pruning.channels.elimination import elimination_losses, input_moments
+from mmreuse.pruning.channels.elimination import elimination, elimination_losses, input_moments
 from mmreuse.pruning.channels.parts import predict_macs
+from mmreuse.statistics import MomentAccumulator
 from mmreuse.utils.cost.complexity import count_macs, count_params
 from pruning.nets import make_loader, make_net
 
@@ -159,7 +161,23 @@ def test_elimination_of_inputs_that_are_constant_ends():
     noise = torch.randn(8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 1e-12
     covariance = (noise + noise.T).fill_diagonal_(0)
     losses = elimination_losses(torch.ones(3, 8, dtype=torch.float64), covariance)
-    assert losses.isfinite().all() and losses.min() > 0
+    assert losses.min() > 0 and losses.max() <= 2
+
+
+def test_elimination_of_inputs_that_are_constant_but_for_rounding_costs_nothing():
+    x = torch.randn(500, 4)
+    x[:, 1] = 0.1 + torch.randn(500) * 1e-8  # as float32 computes what is constant
+    taken = MomentAccumulator(4)
+    taken.update(x)
+    weights = dict(mixed=torch.randn(3, 4), idle=torch.tensor([[0., 1, 0, 0]]))
+    by_class = ClassMoments(1, 4)
+    by_class.add(x[:, None], torch.zeros(500, dtype=torch.long))
+    for moments in (taken.result(), by_class.mixed(torch.ones(1))):
+        found = elimination({f'{name}.weight': weight for name, weight in weights.items()},
+                            moments=dict.fromkeys(weights, moments))
+        assert not found['idle.weight'].any()
+        losses = found['mixed.weight'].sum(0)
+        assert losses[1] == 0 and losses[[0, 2, 3]].min() > 0 and losses.max() < 1.1
 
 
 def test_elimination_judges_layers_that_are_called_as_functions_by_their_weights(caplog):

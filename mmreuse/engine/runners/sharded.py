@@ -11,14 +11,24 @@ from mmengine.runner import FlexibleRunner
 from torch import nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 
+from mmreuse.engine.training.checkpoint import resumable_for_all
 from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.registry import RUNNERS
-from mmreuse.utils.files.atomic import sole_use
+from mmreuse.utils.files.atomic import atomic_path, sole_use
 
 
 @STRATEGIES.register_module()
 class ResumableFSDPStrategy(FSDPStrategy):
-    """mmengine's FSDP strategy, whose call for the optimizer's state has the order of arguments of an older PyTorch."""
+    """mmengine's FSDP strategy, with checkpoints of whole networks that are written atomically.
+
+    Its call for the optimizer's state has the order of arguments of an older PyTorch.
+    """
+
+    def save_checkpoint(self, filename: str, **options: Any) -> None:
+        """Save as mmengine's method does; a file appears under its name when it is complete."""
+        writes = is_main_process() and self._is_full_state_dict() and '://' not in filename
+        with atomic_path(filename) if writes else nullcontext(filename) as target:
+            super().save_checkpoint(str(target), **options)
 
     def load_optim_state_dict(self, state_dict: dict) -> None:
         """Load the state of the optimizer, of all weights, into the shares."""
@@ -65,6 +75,16 @@ class ShardedRunner(FlexibleRunner):
         """
         with sole_use(self.work_dir) if is_main_process() else nullcontext():
             return super().train()
+
+    def load_or_resume(self) -> None:
+        """Load or resume; with ``resume=True`` a damaged last checkpoint gives way to the newest valid one.
+
+        Raises:
+            ArtefactError: There are checkpoints but none is valid.
+        """
+        if self._resume is True and self._load_from is None and not self._has_loaded:
+            self._resume = resumable_for_all(self.work_dir, (), self.logger) or False
+        super().load_or_resume()
 
     def load_checkpoint(self, filename: str, *, strict: bool | None = None, **options: Any) -> dict:
         """Load weights, of which all have to fit unless the config sets ``load_strict=False``.

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.logging import HistoryBuffer
 
@@ -111,6 +112,20 @@ def restore_histories(checkpoint: dict) -> None:
         buffer = HistoryBuffer(history['values'].tolist(), history['counts'].tolist(), history['max_length'])
         checkpoint['message_hub']['log_scalars'][name] = buffer
         checkpoint['message_hub']['resumed_keys'][name] = True
+
+
+def resumable_for_all(work_dir: str | Path, other_folders: Iterable[str | Path], logger: logging.Logger) -> str | None:
+    """Return what :func:`find_resumable` finds, the same in all processes: the first one looks."""
+    choice = [None]
+    if is_main_process():
+        path = find_resumable(work_dir, other_folders, logger)
+        choice = [path and str(path)]
+    broadcast_object_list(choice)
+    if choice[0] is None:
+        logger.info(f'No checkpoint in {work_dir} yet; training starts anew.')
+    else:
+        logger.info(f'Resuming from {choice[0]}.')
+    return choice[0]
 
 
 def find_resumable(work_dir: str | Path, other_folders: Iterable[str | Path] = (),

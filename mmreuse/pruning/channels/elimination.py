@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 
 #: Of the mean variance: added to every variance, so that channels that repeat others count as little, not as nothing.
 _DAMPING = 1e-2
+#: Of the squared mean: a variance that rounding in sums of float32 can give.
+_ROUNDING = 1e-5
 #: Downdates of an inverse.
 _TOGETHER = 64
 _KINDS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -27,7 +29,8 @@ def elimination(weights: Mapping[str, Tensor], *, moments: Mapping[str, SpaceMom
     """Return what layers lose without each of their inputs, after the others have made up for it.
 
     That is a share of the variance of what a layer gives, see :func:`elimination_losses`, spread over the weights that
-    read the input. It goes with the renormalizer ``'calibrate'``, which makes up for what went.
+    read the input. An input that is constant costs nothing, for a bias can stand in for it. It goes with the
+    renormalizer ``'calibrate'``, which makes up for what went.
 
     Args:
         weights: Of linear layers and convolutions, by name of the parameter.
@@ -37,8 +40,11 @@ def elimination(weights: Mapping[str, Tensor], *, moments: Mapping[str, SpaceMom
     found = {}
     for name, weight in weights.items():
         flat = weight.detach().cpu().double().movedim(1, 0).flatten(1).T
-        known = moments.get(name.removesuffix('.weight'))
-        losses = elimination_losses(flat, torch.eye(flat.shape[1]).to(flat) if known is None else known.covariance)
+        covariance = torch.eye(flat.shape[1]).to(flat)
+        if (known := moments.get(name.removesuffix('.weight'))) is not None:
+            varies = (known.covariance.diagonal() > _ROUNDING * known.mean.square()).to(flat)
+            flat, covariance = flat * varies, known.covariance * torch.outer(varies, varies)
+        losses = elimination_losses(flat, covariance)
         found[name] = (losses / len(flat)).reshape(-1, *[1] * (weight.dim() - 2)).expand_as(weight)
     return found
 
@@ -55,10 +61,11 @@ def elimination_losses(weight: Tensor, covariance: Tensor) -> Tensor:
         covariance: Of the inputs, (i, i).
 
     Returns:
-        Tensor: (i,) shares of the variance of y, rising in the order in which inputs go.
+        Tensor: (i,) shares of the variance of y, rising in the order in which inputs go. A variance of y below that of
+        the damping is rounding, and the shares are of the latter.
     """
-    inverse = _inverse(covariance, float(_DAMPING * covariance.diagonal().mean().clamp(min=1e-12)))
-    total = ((weight @ covariance) * weight).sum().clamp(min=1e-300)
+    inverse, damping = _inverse(covariance, float(_DAMPING * covariance.diagonal().mean().clamp(min=1e-12)))
+    total = ((weight @ covariance) * weight).sum().clamp(min=max(damping * float(weight.square().sum()), 1e-300))
     weight, losses, highest = weight.clone(), torch.zeros(len(covariance), dtype=weight.dtype), 0.
     left = torch.ones(len(covariance), dtype=torch.bool)
     # Of the inverse each step needs the diagonal and one row, so that downdates can wait and be made many at once.
@@ -80,10 +87,10 @@ def elimination_losses(weight: Tensor, covariance: Tensor) -> Tensor:
     return losses / total
 
 
-def _inverse(covariance: Tensor, damping: float) -> Tensor:
-    """Invert a damped covariance. That of features that are constant is rounding alone, and takes more damping."""
+def _inverse(covariance: Tensor, damping: float) -> tuple[Tensor, float]:
+    """Invert a damped covariance, and return the damping; what is rounding alone takes more."""
     factor, indefinite = torch.linalg.cholesky_ex(covariance + damping * torch.eye(len(covariance)).to(covariance))
-    return _inverse(covariance, 10 * damping) if indefinite else torch.cholesky_inverse(factor)
+    return _inverse(covariance, 10 * damping) if indefinite else (torch.cholesky_inverse(factor), damping)
 
 
 def readers(graph: TracedModel, spaces: Sequence[str]) -> list[str]:
