@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmreuse.utils.command_line import OptionAction, add_arguments
+from mmreuse.utils.deprecation import warn_renamed
 from mmreuse.utils.processes.interruption import signals_end_runs
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 # mmcv without compiled operators says so at every start; nothing here uses them.
 warnings.filterwarnings('ignore', 'Fail to import ``MultiScaleDeformableAttention``')
+#: All former spellings are of options that 0.2.0 renamed.
+_ALIASES_UNTIL = '0.4.0'
 
 
 class ToolParser(ArgumentParser):
@@ -25,7 +28,7 @@ class ToolParser(ArgumentParser):
 
     Args:
         description: What the tool does, its docstring; shown as it is.
-        aliases: Former spellings of options, which are accepted and not shown.
+        aliases: Former spellings of options, which are accepted with a warning and not shown.
         **options: Of argparse.
     """
 
@@ -43,7 +46,15 @@ class ToolParser(ArgumentParser):
                 each.encode()
             except UnicodeEncodeError:
                 self.error(f'{each!r} is not in UTF-8. Rename the file.')
-        return super().parse_known_args([self.aliases.get(each, each) for each in given], namespace)
+        return super().parse_known_args(list(map(self._present, given)), namespace)
+
+    def _present(self, word: str) -> str:
+        """Return a word of the command line with the present spelling of an option."""
+        option, *value = word.split('=', 1)
+        if option not in self.aliases:
+            return word
+        warn_renamed(option, self.aliases[option], _ALIASES_UNTIL)
+        return '='.join([self.aliases[option], *value])
 
 
 class InputSizeAction(Action):
