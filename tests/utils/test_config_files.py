@@ -108,11 +108,12 @@ def test_helpers_are_dropped_and_mistakes_are_not(write):
     ({'model': 1, 'model.depth': 1}, 'cannot be merged'),
 ])
 def test_options_without_a_place_are_named(write, option, message):
-    path = write(a_dot_py="helper = 8\nmodel = dict(depth=helper)\ncustom_hooks = [dict(type='EMAHook')]\n")
+    path = write(a_dot_py="helper = 8\nmodel = dict(depth=helper, max_params=1)\ncustom_hooks = [dict(type='A')]\n")
     with pytest.raises(ConfigError, match=re.escape(message)) as raised:
         load_config(path, option)
     assert '\n' not in str(raised.value)
     assert load_config(path, {'model.depth': 3, 'custom_hooks.0.type': 'A', 'model.new': 1}).model.depth == 3
+    assert load_config(path, {'model.min_params': 0}).model.min_params == 0  # not a slip for max_params
 
 
 FAMILY = """

@@ -40,7 +40,7 @@ def load_config(path: str, options: Mapping[str, Any] | None = None) -> Config:
 def _check_option(cfg: Config, dotted: str, referred: Collection[str]) -> None:
     """Refuse an option that has no place: one that nothing reads, into a value, or behind a list's end.
 
-    New keys of sections are allowed, unless they miss an existing one by a letter.
+    New keys of sections are allowed, unless they miss an existing one by a letter; ``min_`` beside ``max_`` does not.
     """
     level: Any = cfg
     parts = dotted.split('.')
@@ -60,7 +60,7 @@ def _check_option(cfg: Config, dotted: str, referred: Collection[str]) -> None:
             if part not in level:
                 known = [str(key) for key in level] + (sorted(READ_KEYS) if level is cfg else [])
                 close = get_close_matches(part, known, n=1, cutoff=0.8)
-                if close and close[0] != part:
+                if close and close[0] != part and {part[:4], close[0][:4]} != {'min_', 'max_'}:
                     raise ConfigError(f"--cfg-options {dotted}: there is no '{part}'. Nearest: '{close[0]}'.")
                 return
             level = level[part]
