@@ -27,13 +27,15 @@ SLOW = ('calibrate', 'curve', 'fast_modules', 'latency_budget', 'memory', 'merge
         'quantization', 'scale', 'scores', 'search', 'stitching', 'symmetries', 'united_modules')
 _HEADER = """# Benchmarks
 
-How many times less time ours takes than the reference, from the files in `benchmarks/results`, each made by
-`python benchmarks/NAME.py --out benchmarks/results/NAME.json` with one thread on a shared machine of two cores. The
-range is that of the turns, where it was kept. What each reference is, and results that are no ratios of times, are in
-[benchmarks/README.md](https://github.com/mmreuse/mmreuse/blob/main/benchmarks/README.md).
+How much faster mmreuse is than the reference for each benchmark: `ratio` is the time of the reference divided by
+ours. The numbers come from the files in `benchmarks/results`, which `python benchmarks/NAME.py --out
+benchmarks/results/NAME.json` writes, measured with one thread on a shared machine of two cores. `range` is the spread
+over repeated turns, where it was recorded.
+[benchmarks/README.md](https://github.com/mmreuse/mmreuse/blob/main/benchmarks/README.md) describes the references,
+and results that are not ratios of times.
 
-`make bench` runs those that take minutes again and warns of a ratio below nine tenths of the one here;
-`python benchmarks --table` writes this page.
+`make bench` repeats the benchmarks that take minutes and warns if a ratio falls below nine tenths of the one given
+here. `python benchmarks --table` writes this page.
 
 | benchmark | case | reference (s) | ours (s) | ratio | range |
 |---|---|---|---|---|---|
