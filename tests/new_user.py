@@ -34,7 +34,7 @@ PAGES = ('README.md', 'docs/en/reference/notebook.md',
 LEFT_OUT = {
     'make': 'is for a checkout', 'pip wheel': 'is how the environment was made', 'sbatch': 'needs Slurm',
     'python tools/train.py configs/dery/dery-10m': 'needs ImageNet', 'tools/slurm_array.sh': 'needs Slurm',
-    'tools/dist_train.sh': 'needs GPUs', 'python tools/': 'is for a checkout',
+    'tools/dist_train.sh': 'needs GPUs', 'python tools/': 'is for a checkout', 'python examples/': 'is for a checkout',
     'runner_type =': 'is a part of a config', 'stages = [dict': 'is a part of a config',
     'similarity =': 'is a part of a config', '# CONFIG.py': 'is a part of a config',
     "candidates = {'stem'": 'shows a signature', 'mmreuse table net.safetensors': "names files of one's own"}

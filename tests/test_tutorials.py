@@ -9,7 +9,7 @@ from docs.pages import cells_of, notebook_of, run
 
 DOCS = Path(__file__).resolve().parents[1] / 'docs/en'
 PAGES = sorted((DOCS / 'tutorials').glob('*.md'))
-HOW_TOS = [DOCS / 'how_to' / f'{name}.md' for name in ('extend', 'own_model', 'own_data')]
+HOW_TOS = [DOCS / 'how_to' / f'{name}.md' for name in ('extend', 'other_tools', 'own_model', 'own_data')]
 #: By page: what it concludes, in the names that it has used.
 CONCLUSIONS = {
     'merge_two_networks': "scores['plain average'] + 15 < scores['channels matched'] and "
