@@ -107,6 +107,33 @@ def test_a_number_that_means_something_else_is_found_out():
         transform(graph, {heads_of(graph): Select(torch.arange(3))})
 
 
+class InStream(nn.Module):
+    """PyTorch's attention beside a stream."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.attention = nn.Linear(4, 12), nn.MultiheadAttention(12, 3, batch_first=True)
+        self.head = nn.Linear(12, 2)
+
+    def forward(self, x):
+        x = self.stem(x)
+        return self.head(x + self.attention(x, x, x)[0])
+
+
+def test_attention_keeps_its_heads_where_the_stream_gets_narrower():
+    """It computes what the whole does if nothing is written to the features that are gone."""
+    torch.manual_seed(0)
+    net, x = InStream().double().eval(), torch.randn(2, 5, 4, dtype=torch.float64)
+    graph = trace(net, x)
+    stream, = (name for name, space in graph.spaces.items() if 'stem.weight' in {axis.tensor for axis in space.axes})
+    narrow = transform(graph, {stream: Select(torch.arange(5))})
+    with torch.no_grad():
+        for layer in (net.stem, net.attention.out_proj):
+            layer.weight[5:], layer.bias[5:] = 0, 0
+    assert narrow.head.in_features == 5
+    torch.testing.assert_close(narrow(x), net(x))
+
+
 @pytest.mark.parametrize('separate', [False, True])
 @pytest.mark.parametrize('batch_first', [False, True])
 def test_narrow_attention_is_that_of_pytorch(separate, batch_first):

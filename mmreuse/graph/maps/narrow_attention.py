@@ -28,8 +28,8 @@ class NarrowAttention(nn.MultiheadAttention):
 
 
 def fit_attention(module: nn.Module) -> None:
-    """Let PyTorch's attention compute with the heads that its parameters have, in place; others stay as they are."""
-    if isinstance(module, nn.MultiheadAttention) and module.out_proj.weight.shape[1] != module.embed_dim:
+    """Let PyTorch's attention compute with the sizes that its parameters have, in place; others stay as they are."""
+    if isinstance(module, nn.MultiheadAttention) and set(module.out_proj.weight.shape) != {module.embed_dim}:
         if type(module) is nn.MultiheadAttention:
             module.__class__ = NarrowAttention
         # Fused kernels of encoder layers, which know no such attention, are for those of this name.
