@@ -8,6 +8,7 @@ from mmreuse.distillation import DistillationReport, Objective
 from mmreuse.distillation import distill as distill_network
 from mmreuse.distillation.comparison import Bench, Comparison, split
 from mmreuse.distillation.controls import starts
+from mmreuse.distillation.objective import followed
 from mmreuse.graph import copy_model
 from mmreuse.networks import open_network, record_edit
 from mmreuse.networks.references import Reference
@@ -38,6 +39,7 @@ def distill(network: Reference, sources: Sequence[Reference], images: Data, *, s
         steps: How many.
         teachers: Names or configs of :data:`mmreuse.registry.TEACHERS`; None for ``'joint'``, the scores of the
             sources, and where these have different classes for ``'surest'``, those of the one that is surest.
+            ``'features'`` are those of layers, of what the network's record leads to.
         controls: Do the same from random weights, from each source and from their plain average, and solve for heads on
             the features of each source and of all. What is reached there, too, is not owed to the network.
         seed: Of the order of images and of random weights.
@@ -51,11 +53,12 @@ def distill(network: Reference, sources: Sequence[Reference], images: Data, *, s
         DataError: There are too few images, or the loss is not finite.
     """
     network, sources = open_network(network), [open_network(source).eval() for source in sources]
+    known = followed(network, sources)
     used, held_out = split(images, network, steps * options.get('batch_size', BATCH_SIZE))
 
     def repair(start: nn.Module) -> tuple[DistillationReport, dict[str, float]]:
-        report = distill_network(start, Objective(bench.scoring(start), teachers), used, held_out, steps=steps,
-                                 seed=seed, **options)
+        report = distill_network(start, Objective(bench.scoring(start), teachers, start, known), used, held_out,
+                                 steps=steps, seed=seed, **options)
         return report, dict(images=len(used), steps=steps, seconds=report.seconds)
 
     changed, bench = copy_model(network), Bench(sources, used, held_out, repair, Comparison())

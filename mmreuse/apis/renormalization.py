@@ -80,7 +80,7 @@ def renormalize(network: Reference, images: Data, *, method: MethodLike = 'repai
     methods = find_served(method, loader, validation)
     ends, changed = [open_network(source) for source in sources], copy_model(network)
     found, *_ = apply_renormalizers(changed, loader, methods, samples=samples, validation=validation, ends=ends or None,
-                                    sources=list(map(Source, ends)) or None)
+                                    sources=[Source.of(network, end) for end in ends] or None)
     return changed, RenormalizationResult(_changes(network.state_dict(), changed.state_dict()),
                                           found if isinstance(found, Choice) else None)
 
@@ -113,13 +113,13 @@ def calibrate(network: Reference, sources: Sequence[Reference | Source], images:
         better, result = calibrate(changed, [original], images)
         print(result)       # what each layer missed before and after; agreement with the sources, beside controls
 
-    Weights that are zero stay zero. What :func:`~mmreuse.apis.merge` and :func:`~mmreuse.pruning.prune_channels` make
-    is calibrated there, by ``renormalizers=['calibrate']``.
+    Weights that are zero stay zero. What :func:`~mmreuse.apis.merge` makes is calibrated there, by
+    ``renormalizers=['calibrate']``.
 
     Args:
         network: The changed network, or its file; left as it is.
-        sources: What it was made of, with the same names of modules; as :class:`~mmreuse.calibration.Source` where the
-            features are in another order, or there are fewer.
+        sources: What it was made of, with the same names of modules. Which channels are left of one that had more is
+            in the network's record; as :class:`~mmreuse.calibration.Source` where no job has noted it.
         images: See :func:`mmreuse.statistics.data.batches`; a few hundred are enough. For controls a tenth of them, but
             at least 16, is held out; where ``samples`` are asked for, images behind these.
         controls: Do the same from random weights, from each source and from their plain average, with the same zeros,
@@ -137,7 +137,7 @@ def calibrate(network: Reference, sources: Sequence[Reference | Source], images:
         TraceError: A network cannot be recorded.
     """
     network = open_network(network)
-    sources = [each if isinstance(each, Source) else Source(open_network(each)) for each in sources]
+    sources = [each if isinstance(each, Source) else Source.of(network, open_network(each)) for each in sources]
     changed = copy_model(network)
     if not controls or not sources:  # without a source it is refused
         report = _calibrate(changed, sources, repeatable(images), options)

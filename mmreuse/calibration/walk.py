@@ -113,7 +113,7 @@ class Walk:
             reason = self._refusal(number, name, uses, owners)
             if reason is None and any(node <= last for node, last in zip(nodes, reached, strict=True)):
                 reason = 'a source does not run it at this place'
-            if reason is None and self._unmapped(name):
+            if reason is None and not all(source.follows(name, self.own.network) for source in self.sources):
                 reason = 'a source has other channels there, and it is not known which are which'
             norm = self._norm_behind(number, uses)
             problems = reason or fitted(name, layer, None if norm is None else
@@ -142,12 +142,6 @@ class Walk:
         if self.own.nodes[number] not in self.own.dynamic:
             return 'it does not see the images'
         return None
-
-    def _unmapped(self, name: str) -> bool:
-        """Return whether a layer gives other channels than that of a source, of which no map is known."""
-        own, *others = (len(next(run.network.get_submodule(name).parameters())) for run in self.runs)
-        return any(other != own and not any(plan == name or plan.startswith(f'{name}.') for plan in source.plans)
-                   for source, other in zip(self.sources, others, strict=True))
 
     def _norm_behind(self, number: int, uses: Counter) -> str | None:
         """Return the batch norm that alone reads what an operation gives."""

@@ -11,6 +11,7 @@ from mmreuse.errors import ConfigError
 from mmreuse.evaluation.tasks import Tasks, joint_prediction
 from mmreuse.models.classifiers.sources import Scatter
 from mmreuse.modularization.structured.problem import asked_alike
+from mmreuse.networks.kept_outputs import kept_outputs
 from mmreuse.registry import TEACHERS, Method
 from mmreuse.statistics.data import logits_of
 from mmreuse.utils.configs.methods import MethodLike, find_method
@@ -94,6 +95,17 @@ def plain_scoring(network: nn.Module, sources: Sequence[nn.Module], image: Tenso
         'text')
 
 
+def followed(network: nn.Module, sources: Sequence[nn.Module]) -> list[Source]:
+    """Return sources with the channels that a network has of each; none where its record does not lead to one."""
+    found = []
+    for source in sources:
+        kept = kept_outputs(network, source)
+        if kept is None:
+            return []
+        found.append(Source.picking(source, kept))
+    return found
+
+
 @dataclass(frozen=True)
 class Objective:
     """A sum of losses, by names of :data:`mmreuse.registry.TEACHERS`.
@@ -147,7 +159,10 @@ class Objective:
         """Record what layers of the network give in the block; behind it, also what those of the sources give."""
         weighted = [name for name, module in self.network.named_modules() if isinstance(
             module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)]
-        names = weighted if layers is None else sorted(fitting(layers, weighted, 'layer'))
+        names = self._followed(weighted) if layers is None else sorted(fitting(layers, weighted, 'layer'))
+        if unknown := set(names) - set(self._followed(names)):
+            raise ConfigError(f"teacher 'features': '{min(unknown)}' has other channels than a source has there, and "
+                              'it is not known which are which. Leave it out of layers.')
         own: dict[str, Tensor] = {}
         with _recorded(self.network, names, own):
             yield
@@ -161,6 +176,12 @@ class Objective:
                       if name in found]
             if mapped:
                 features[name] = own[name], mapped
+
+    def _followed(self, names: Sequence[str]) -> list[str]:
+        """Return the layers whose channels are known in all sources that have them."""
+        have = [(source, dict(source.model.named_modules())) for source in self.sources]
+        return [name for name in names
+                if all(name not in known or source.follows(name, self.network) for source, known in have)]
 
 
 @contextmanager

@@ -82,7 +82,8 @@ def features(own: Tensor, sources: Tensor, *, features: Mapping[str, tuple[Tenso
     Args:
         own, sources: Not used.
         features: What each layer gives, and what that of each source gives, mapped: by name.
-        layers: Regular expressions of their names; None for all convolutions and linear layers.
+        layers: Regular expressions of their names; None for all convolutions and linear layers whose channels are
+            known in all sources.
         weight: Of this loss among others.
     """
     shares = [(found - goal).square().mean() / (goal - goal.mean()).square().mean().clamp(min=1e-12)

@@ -56,6 +56,7 @@ def skeleton(graphs: Sequence[TracedModel], recipe: Mapping[str, Any]) -> Merged
 @EDITS.register_module(name='merge')
 class MergeEdit(Edit):
     """Several networks made one, whole or between two places."""
+    keeps_layers = False
 
     def rebuild(self, networks: Sequence[nn.Module], settings: Mapping[str, Any]) -> nn.Module:
         """Build a merged model with the sizes that the recipe has."""
@@ -75,6 +76,7 @@ class MergeEdit(Edit):
 class CanonicalEdit(Edit):
     """A network in canonical form: norms and scales folded into the layers around them."""
     verb = 'in canonical form'
+    keeps_layers = False
 
     def rebuild(self, networks: Sequence[nn.Module], settings: Mapping[str, Any]) -> nn.Module:
         """Fold what folds; what the parameters hold means nothing."""

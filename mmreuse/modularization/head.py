@@ -100,6 +100,7 @@ def behind_heads_of(module: nn.Module, base: nn.Module) -> nn.Module:
 @EDITS.register_module(name='module')
 class ModuleEdit(Edit):
     """Weights that a target problem does not need set to zero, and a head for its labels behind the logits."""
+    keeps_layers = False
 
     def rebuild(self, networks: Sequence[nn.Module], settings: Mapping[str, Any]) -> nn.Module:
         """Put a head behind the network."""

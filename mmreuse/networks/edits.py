@@ -22,6 +22,9 @@ class Edit:
 
     #: What was done, behind the description of a network: with its settings in place of braces, or in brackets.
     verb = 'changed'
+    #: Whether layers keep their names, and outputs their order: what is gone is in ``sizes``, and which outputs are
+    #: left in ``outputs``, ``{layer: [numbers]}``, where the edit knows.
+    keeps_layers = True
 
     def rebuild(self, networks: Sequence[nn.Module], settings: Mapping[str, Any]) -> nn.Module:
         """Build the structure; values of parameters mean nothing yet.

@@ -1,5 +1,5 @@
 """Note on a network where it comes from, what was done to it, and what its outputs mean."""
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -67,6 +67,13 @@ def record_of(network: nn.Module) -> Record:
 def structure_of(network: nn.Module) -> dict[str, Any]:
     """Return the tree of bases and edits that leads to a network."""
     return dict(record_of(network).structure)
+
+
+def lineage(structure: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Go from the last edit of a network to the first, along what was changed."""
+    while 'edit' in structure:
+        yield structure
+        structure = structure['of'][0]
 
 
 def set_record(network: nn.Module, record: Record) -> nn.Module:

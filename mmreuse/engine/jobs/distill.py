@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from mmreuse.distillation import Objective, plain_scoring
 from mmreuse.distillation.controls import random_start
 from mmreuse.distillation.modules import distil_modules as distil_module_networks
+from mmreuse.distillation.objective import followed
 from mmreuse.engine.jobs.job import example
 from mmreuse.engine.training.train_in_folder import TRAINING, train_in_folder
 from mmreuse.errors import ConfigError
@@ -53,7 +54,8 @@ def distill(networks: Sequence[nn.Module], *, images: Iterable, seed: int = 0, f
         DataError: The loss is not finite.
     """
     network, *sources = copy_model(networks[0]), *(source.eval() for source in networks[1:])
-    objective = Objective(plain_scoring(network, sources, example(networks, images)), teachers)
+    objective = Objective(plain_scoring(network, sources, example(networks, images)), teachers, network,
+                          followed(network, sources))
 
     def loss(batch: Any) -> Tensor:
         return sum(objective.losses(images_of(batch, network)).values())

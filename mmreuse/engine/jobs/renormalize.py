@@ -1,5 +1,6 @@
 """Correct the activation statistics of a network."""
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -24,8 +25,9 @@ def renormalize(networks: Sequence[nn.Module], *, images: Iterable, validation: 
     """Give a network the statistics that it should have.
 
     Args:
-        networks: The network, and behind it those whose statistics are wanted, of the same sizes and names of modules:
-            the dense one of a pruned one, the base of a module (not compacted yet). ``'reset'`` needs none.
+        networks: The network, and behind it those whose statistics are wanted, of the same names of modules: the dense
+            one of a pruned one, the base of a module (not compacted yet). ``'reset'`` needs none; ``'calibrate'`` takes
+            one that had more channels, which the network's record tells apart.
         images: Batches.
         validation: For renormalizers that choose.
         renormalizers: Names or configs, applied one after the other.
@@ -33,7 +35,7 @@ def renormalize(networks: Sequence[nn.Module], *, images: Iterable, validation: 
     """
     network, *ends = networks
     network = copy_model(network)
-    ends = [behind_heads_of(network, end) for end in ends]
-    apply_renormalizers(network, images, list(renormalizers), samples=samples, ends=ends or None,
-                        sources=[Source(end) for end in ends] or None, validation=validation)
+    sources = [replace(Source.of(network, end), model=behind_heads_of(network, end)) for end in ends]
+    apply_renormalizers(network, images, list(renormalizers), samples=samples, sources=sources or None,
+                        ends=[source.model for source in sources] or None, validation=validation)
     return network

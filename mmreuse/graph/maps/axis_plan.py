@@ -18,6 +18,11 @@ class AxisPlan:
     # map, axis, positions (n, repeats) before and (n', repeats) after
     parts: list[tuple[ResolvedMap, Axis, Tensor, Tensor]]
 
+    @classmethod
+    def picking(cls, index: Tensor) -> 'AxisPlan':
+        """Return the plan by which some positions stay, (n',), and nothing is known of members."""
+        return cls(len(index), index, torch.arange(len(index)), [])
+
     def apply(self, x: Tensor, dim: int) -> Tensor:
         if all(isinstance(item.map, Select | Scale) for item, *_ in self.parts):
             moved = x.index_select(dim, self.sources().to(x.device))

@@ -197,16 +197,15 @@ class Solver:
         whole = self._with_head(base.graph)
         choice = choice or self._choose(whole)
         maps = {name: Select(torch.tensor(kept)) for name, kept in choice.kept.items()}
-        module = transform(without_blocks(whole, choice.blocks), maps)
+        module, source = transform(without_blocks(whole, choice.blocks), maps), Source.mapped(whole, maps)
         if choice.blocks or choice.kept:
             own = base.samples.of_problem(self.problem, base.final.classes, recipe.samples, recipe.seed)
-            calibrate(module, [Source.mapped(whole, maps)], own.images, ridge=recipe.ridge, positions=recipe.positions,
-                      seed=recipe.seed)
+            calibrate(module, [source], own.images, ridge=recipe.ridge, positions=recipe.positions, seed=recipe.seed)
             set_head(module, base.final.name, *self._head_on(module))
         share = count_macs(module, base.graph.inputs) / base.macs
         record_change(module, 'modularize_channels', base.model, inputs=base.graph.inputs, share=share,
                       labels=list(self.problem.labels), groups=[list(group) for group in self.problem.groups],
-                      rest=self.problem.rest, blocks=list(choice.blocks), kept=choice.kept)
+                      rest=self.problem.rest, blocks=list(choice.blocks), kept=choice.kept, outputs=source.outputs())
         set_record(module, replace(record_of(module), classes=list(self.problem.labels)))
         module.report = self._report(whole.model, module.eval())
         module.report.warn()

@@ -1,6 +1,6 @@
 """Target problems by classes of the original network."""
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mmreuse.errors import ArtefactError, ConfigError, DataError
 from mmreuse.networks import structure_of
+from mmreuse.networks.record import lineage
 from mmreuse.statistics import logits_of
 from mmreuse.utils.class_split import class_ids
 from mmreuse.utils.modes import evaluating
@@ -115,7 +116,7 @@ def groups_of(labels: Sequence[str]) -> list[list[str]]:
 
 def made_by(structure: Mapping[str, Any], edits: Collection[str]) -> bool:
     """Return whether one of some edits is among those that led to a network."""
-    return any(node['edit'] in edits for node in _line(structure))
+    return any(node['edit'] in edits for node in lineage(structure))
 
 
 def is_structured(network: nn.Module) -> bool:
@@ -130,7 +131,7 @@ def problem_of(module: nn.Module) -> Problem:
         ArtefactError: It is no module of :func:`~mmreuse.modularization.modularize_channels`, or one of a module that
             does not have all classes as its labels.
     """
-    made = [node for node in _line(structure_of(module)) if node['edit'] == MADE]
+    made = [node for node in lineage(structure_of(module)) if node['edit'] == MADE]
     if not made:
         raise ArtefactError(f'a {type(module).__name__} that was never changed by {MADE} is no structured module: '
                             'it is not known which classes its labels stand for.')
@@ -154,13 +155,6 @@ def asked_alike(source: nn.Module, network: nn.Module, image: Tensor) -> nn.Modu
     with torch.no_grad(), evaluating(source):
         classes = logits_of(source(image)).shape[-1]
     return source if classes == len(problem.labels) else ProblemNetwork(source, problem)
-
-
-def _line(structure: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Go from the last edit of a network to the first, along what was changed."""
-    while 'edit' in structure:
-        yield structure
-        structure = structure['of'][0]
 
 
 def problems_of(problems: Mapping[str, 'ProblemClasses | Problem'], known: Sequence[str] | int) -> list[Problem]:

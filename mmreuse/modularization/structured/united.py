@@ -103,6 +103,7 @@ class JoinedModules(nn.Module):
 @EDITS.register_module(name='join_modules')
 class JoinEdit(Edit):
     """Networks side by side under one head."""
+    keeps_layers = False
 
     def rebuild(self, networks: Sequence[nn.Module], settings: Mapping[str, Any]) -> nn.Module:
         """Put the networks side by side."""

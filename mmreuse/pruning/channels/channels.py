@@ -110,12 +110,12 @@ def prune_channels(
     loader = None if loader is None else repeatable(loader)
     selection = select_channels(model, inputs, target, loader, saliency, **options)
     graph, maps = selection.graph, selection.maps
-    pruned = transform(graph, maps)
+    pruned, source = transform(graph, maps), Source.mapped(graph, maps)
     record_change(pruned, 'prune_channels', model, inputs=graph.inputs, saliency=method_name(saliency),
-                  **_costs(selection, pruned, target))
+                  outputs=source.outputs(), **_costs(selection, pruned, target))
     for method in methods:
         apply_renormalizers(pruned, loader, method, targets=dense_targets(method, graph, maps, loader),
-                            sources=[Source.mapped(graph, maps)])
+                            sources=[source])
     return pruned
 
 

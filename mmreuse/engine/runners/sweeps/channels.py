@@ -75,6 +75,7 @@ class ChannelPruningRunner(PruningSweep):
         selection = select_channels(self.model, image, loader=self.images, **budget.options(), **{
             key: value for key, value in options.items() if key not in self.budget})
         self.graph, self.maps = selection.graph, selection.maps
+        self.source = Source.mapped(self.graph, self.maps)
         pruned = transform(self.graph, self.maps)
         self.latencies = {} if selection.choice is None else {
             f'predicted/{key}': value for key, value in (('dense', selection.dense), ('pruned', selection.choice.cost))}
@@ -90,7 +91,7 @@ class ChannelPruningRunner(PruningSweep):
     def targets(self, method: Method) -> dict[str, Any]:
         """Return the dense network, and statistics there of the channels that are left."""
         return dict(targets=dense_targets(method, self.graph, self.maps, self.images),
-                    sources=[Source.mapped(self.graph, self.maps)])
+                    sources=[self.source])
 
     def measured(self, model: nn.Module, cell: dict[str, Any]) -> None:
         """Write a checkpoint; of a network from a network file, a network file."""
@@ -98,7 +99,9 @@ class ChannelPruningRunner(PruningSweep):
             return
         name = '_'.join(str(cell[key]) for key in self.columns)
         if isinstance(model, NetworkClassifier):
+            kept = {layer.removeprefix('network.'): index for layer, index in self.source.outputs().items()}
             network = record_change(model.network, 'prune_channels', self.model.network, share=cell['target'],
+                                    outputs=kept,
                                     **{key: self.part['methods'][cell['method']].get(key, default)
                                        for key, default in (('cost', 'macs'), ('saliency', 'magnitude'))})
             save(network.cpu(), self.folder / f'{name}.safetensors')
