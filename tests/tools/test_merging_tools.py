@@ -184,12 +184,14 @@ def external(folder) -> dict[str, torch.Tensor]:
 
 
 def test_external_network_is_measured_as_a_source_is(tool, config, folder, tmp_path):
+    """Under the names of another program, or as its own checkpoint of mmengine."""
     np.savez(tmp_path / 'rebasin.npz', **external(folder))
     assert tool('evaluate_external', config, tmp_path / 'rebasin.npz') is None
+    assert tool('evaluate_external', config, folder / 'text-0/epoch_4.pth') is None
     assert tool('base_models', config) is None
     rows = rows_of(tmp_path / 'gitrebasin.csv')
     base = rows_of(tmp_path / 'base_models.csv')[0]
-    assert list(rows[0]) == ACCURACIES and rows[0] == {key: base[key] for key in ACCURACIES}
+    assert list(rows[0]) == ACCURACIES and rows == [{key: base[key] for key in ACCURACIES}] * 2
 
 
 def test_external_files_that_cannot_be_used_are_refused(tool, config, folder, tmp_path):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mmreuse.errors import ArtefactError, ConfigError
 from mmreuse.models.backbones import CifarResNet
 from mmreuse.utils.files.io import load_arrays, load_checkpoint
-from mmreuse.utils.files.state_fit import check_fit
+from mmreuse.utils.files.state_fit import check_fit, weights_of
 
 _PREFIX = re.compile(r'^(module|model|params|batch_stats)\.')
 #: From the MLP-Mixer that modules are published for to timm's, in the order in which they are replaced.
@@ -18,10 +18,10 @@ _MIXER = [(r'^stem\.', 'stem.proj.'), (r'^layer\.', 'blocks.'), (r'\.(token|chan
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Read tensors by name from safetensors, NumPy's ``.npz``, or a ``torch.save`` file of plain values.
+    """Read tensors by name from safetensors, NumPy's ``.npz``, a checkpoint of mmengine or a state dict.
 
     Raises:
-        ArtefactError: The file is missing, damaged, a pickle, or holds more than tensors.
+        ArtefactError: The file is missing, damaged, a pickle, or holds no weights, or more than weights.
     """
     path = Path(path)
     if path.suffix in ('.pkl', '.pickle'):
@@ -32,9 +32,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             return {name: torch.from_numpy(array) for name, array in load_arrays(path).items()}
         except TypeError as error:  # text, say
             raise ArtefactError(f'{path}: holds more than numbers ({error}).') from error
-    checkpoint = load_checkpoint(path)
-    state = checkpoint.get('state_dict', checkpoint)
-    return {name: tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
+    return dict(weights_of(load_checkpoint(path), path))
 
 
 def classifier_name(name: str, heads: Sequence[str]) -> str:
@@ -78,10 +76,10 @@ def published_name(name: str, base: nn.Module) -> str:
 
 
 def convert(state: Mapping[str, Tensor], model: nn.Module, *, statistics: bool = True) -> dict[str, Tensor]:
-    """Give the tensors the classifier's names.
+    """Give the tensors the classifier's names; those that have one keep it.
 
     Args:
-        state: Of the plain network.
+        state: Of the plain network, or of such a classifier.
         model: The classifier; gives what plain networks do not keep: class vectors and counts of batches.
         statistics: False for networks without running statistics, which then are the model's and have to be taken anew.
 
@@ -96,7 +94,7 @@ def convert(state: Mapping[str, Tensor], model: nn.Module, *, statistics: bool =
         raise ConfigError(f'{type(model).__name__} has no backbone: it is a plain network itself. Name the file as the '
                           'checkpoint in its config, nothing has to be converted.')
     wanted = model.state_dict()
-    found = {_renamed(name, model): tensor for name, tensor in state.items()}
+    found = {name if name in wanted else _renamed(name, model): tensor for name, tensor in state.items()}
     endings = ('num_batches_tracked',) if statistics else ('num_batches_tracked', 'running_mean', 'running_var')
     own = {name: tensor for name, tensor in wanted.items() if name.endswith(endings) or name == 'head.class_vectors'}
     found = {**own, **found}

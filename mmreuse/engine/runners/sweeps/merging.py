@@ -39,6 +39,7 @@ from mmreuse.renormalization.methods.auto import label_of
 from mmreuse.statistics import SpaceMoments
 from mmreuse.utils.configs.methods import MethodLike, find_method
 from mmreuse.utils.files.io import file_hash, state_hash, to_json
+from mmreuse.utils.files.state_fit import load_strictly
 from mmreuse.utils.progress import progress
 from mmreuse.visualization import draw_size_curve
 
@@ -261,7 +262,7 @@ class MergingRunner(SweepRunner):
         else:
             model = self._alone(0)
             classifier = model.sources[0].model
-            classifier.load_state_dict(convert(read_weights(network), classifier, statistics=False))
+            load_strictly(classifier, convert(read_weights(network), classifier, statistics=False), network)
         merge_sources(model, None, 'identity')
         # Nothing was merged; batch norms are reset as those of merges are, to be fair.
         renormalize_merged(model, self.images, [dict(type='reset', samples=self.options.get('samples'))])
