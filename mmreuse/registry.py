@@ -68,6 +68,10 @@ def _of_the_first(options: Mapping[str, Any], given: Sequence[Any], data: Any) -
     return given[0]
 
 
+def _no_modules(options: Mapping[str, Any], given: Sequence[Any], known: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {}
+
+
 @dataclass(frozen=True, eq=False)
 class Job(Method):
     """A method from networks to a network: ``job(networks, **given)``.
@@ -78,11 +82,14 @@ class Job(Method):
             the classes that the data count; by default those of the first network.
         equal_cost: ``f(networks, result, *, seed, **keywords)`` with the keywords of the call: a network of the
             result's cost to compare it with, None where there is none; or the reason why there never is.
+        modules: ``f(options, given, known)``: the outputs of the modules that its network has, by name, of those of
+            each network that it takes and of the modules that the first of these has; by default there are none.
         check: Raises an error for options that make no sense.
     """
     networks: tuple[int, int | None] = (1, 1)
     classes: Callable[[Mapping[str, Any], Sequence[Any], Any], Any] = _of_the_first
     equal_cost: Callable[..., Any] | str = 'none is known'
+    modules: Callable[[Mapping[str, Any], Sequence[Any], Mapping[str, Any]], Mapping[str, Any]] = _no_modules
     check: Callable[[Mapping[str, Any]], None] | None = None
 
 

@@ -7,6 +7,7 @@ from test_pipeline import pipeline, table
 from mmreuse.engine.runners.class_places import problem_among
 from mmreuse.errors import ConfigError
 from mmreuse.networks import describe, load, modules_of, record_of
+from mmreuse.networks.kept_outputs import kept_outputs
 from mmreuse.utils.cost.complexity import count_macs
 from mmreuse.utils.files.io import state_hash
 
@@ -49,6 +50,45 @@ def test_modules_of_several_problems_are_one_file_and_learn_from_its_network(tmp
     assert metrics['one/accuracy/top1'] > 85 and metrics['one/sources/net/accuracy/top1'] > 90
     assert metrics['one/equal_cost/macs'] <= 0.5 * metrics['net/macs'] >= metrics['one/macs']
     assert list(record_of(load(folder / 'one' / 'network.safetensors')).classes) == ['0+6+8', 'rest']
+
+
+def test_a_stage_takes_a_module_of_another(tmp_path):
+    file = random_file(tmp_path / 'a.safetensors', names=DIGITS)
+    parts = dict(name='parts', networks=[file], job=dict(type='modularize_channels', problems=PROBLEMS, target=0.6))
+    taught = dict(name='taught', networks=['parts'], job=dict(type='distil_modules', steps=2, views=1))
+    test = {**TEST, 'dataset': {**TEST['dataset'], 'classes': PROBLEMS['low']}}
+    small = dict(name='small', networks=['taught#low'], test_dataloader=test, job=dict(
+        type='prune_channels', target=.7))
+    calibrated = dict(name='calibrated', networks=['small', 'taught#low'], controls=False, job=dict(
+        type='renormalize', renormalizers=[dict(type='calibrate', ridge=.01)]))
+    metrics = run(pipeline(tmp_path, parts, taught, small, calibrated))
+    folder = tmp_path / 'pipeline'
+    network, base = (load(each) for each in (folder / 'small/network.safetensors',
+                                            f"{folder / 'taught/network.safetensors'}#low"))
+    assert list(record_of(network).classes) == ['0+6+8', '1+7'] and kept_outputs(network, base)
+    whole, kept = load(file), kept_outputs(network, load(file))  # through the module, and its distillation
+    widths = [[len(next(each.get_submodule(name).parameters())) for name in kept] for each in (network, whole)]
+    assert list(map(len, kept.values())) == widths[0] and sum(widths[0]) < 0.8 * sum(widths[1])
+    assert metrics['small/sources/taught#low/macs'] == metrics['taught/modules/low/macs'] > metrics['small/macs']
+    assert metrics['small/origins/a/macs'] > metrics['small/macs']
+    assert set(table(tmp_path)) == {'a', 'parts', 'parts#three', 'parts#low', 'taught', 'taught#three', 'taught#low',
+                                    'small', 'calibrated'}
+    again = run(tmp_path / 'pipeline.py')  # up to date
+    assert {key: again[key] for key in metrics} == metrics
+
+
+@pytest.mark.parametrize(('reference', 'message'), [
+    ('parts#lo', "networks.0. = 'parts#lo': the stage 'parts' makes no module 'lo'. Nearest: 'low'"),
+    ('net#low', "the stage 'net' makes no module 'low'. It makes none"),
+    ('part#low', "neither a stage nor a file. Nearest: 'parts'")])
+def test_modules_that_no_stage_makes_are_named_before_the_first_one_runs(reference, message, tmp_path):
+    file = random_file(tmp_path / 'a.safetensors', names=DIGITS)
+    net = dict(name='net', networks=[file], job=dict(type='prune', sparsity=.5))
+    parts = dict(name='parts', networks=['net'], job=dict(type='modularize_channels', problems=PROBLEMS, target=0.6))
+    small = dict(name='small', networks=[reference], test_dataloader=TEST, job=dict(type='compact'))
+    with pytest.raises(ConfigError, match=message):
+        run(pipeline(tmp_path, net, parts, small))
+    assert not (tmp_path / 'pipeline/net/network.safetensors').exists()
 
 
 def test_labels_of_a_module_are_found_among_classes():

@@ -72,7 +72,7 @@ def _modules_from_random(networks: Sequence[nn.Module], result: nn.Module, *, se
 
 
 @JOBS.register_module(networks=(1, 2), needs=('images', 'labelled', 'seed', 'folder'), check=_check,
-                      equal_cost=_modules_from_random)
+                      modules=lambda options, given, known: known, equal_cost=_modules_from_random)
 def distil_modules(networks: Sequence[nn.Module], *, images: Iterable, labelled: Iterable | None = None, seed: int = 0,
                    folder: Path, steps: int = 400, views: int = 4, offsets: bool = False,
                    teachers: Sequence[MethodLike] | None = None, lr: float = 1e-3, weight_decay: float = 0.01,

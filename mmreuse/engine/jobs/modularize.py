@@ -87,6 +87,12 @@ def _labels(options: Mapping[str, Any], given: Sequence[Classes], data: Classes)
     return given[0]
 
 
+def _modules(options: Mapping[str, Any], given: Sequence[Classes], known: Mapping[str, Classes]) -> dict[str, Classes]:
+    if options.get('problems') is None:
+        return {}
+    return {problem.name: list(problem.labels) for problem in problems_of(options['problems'], given[0])}
+
+
 def _other_choice(networks: Sequence[nn.Module], result: nn.Module, *, saliency: MethodLike | None = None, seed: int,
                   **same: Any) -> nn.Module | None:
     if same.get('target') == 1:
@@ -95,8 +101,8 @@ def _other_choice(networks: Sequence[nn.Module], result: nn.Module, *, saliency:
                                saliency='magnitude' if saliency is None else simpler(saliency, seed))
 
 
-@JOBS.register_module(needs=('labelled', 'validation', 'seed'), classes=_labels, equal_cost=_other_choice,
-                      check=_check_channels)
+@JOBS.register_module(needs=('labelled', 'validation', 'seed'), classes=_labels, modules=_modules,
+                      equal_cost=_other_choice, check=_check_channels)
 def modularize_channels(networks: Sequence[nn.Module], *, labelled: Iterable, validation: Iterable | None = None,
                         seed: int = 0, classes: ProblemClasses | None = None,
                         problems: Mapping[str, ProblemClasses] | None = None, target: float = 0.3, cost: str = 'macs',

@@ -47,12 +47,13 @@ def rows_of_stages(stages: Stages, found: Found) -> list[dict[str, Any]]:
     for name, metrics in found.items():
         stage = stages[name]
         accuracy = next(iter(metrics))
-        for label, reference in zip(stage.labels, stage.references, strict=True):
+        taken = stage.networks
+        for number, (label, reference) in enumerate(zip(taken.labels, taken.references, strict=True)):
             prefix = f'sources/{label}/'
-            if str(reference) not in stages and prefix + accuracy in metrics:
+            if taken.stage(number)[0] is None and prefix + accuracy in metrics:
                 rows.setdefault(str(reference), dict(network=label, job='', accuracy=metrics[prefix + accuracy], **{
                     key: metrics.get(prefix + key) for key in _FACTS}))
-        before = [f'sources/{label}' for label in stage.labels if f'sources/{label}/{accuracy}' in metrics]
+        before = [f'sources/{label}' for label in taken.labels if f'sources/{label}/{accuracy}' in metrics]
         origins = [prefix for label, _, _ in stage.origins.values() for prefix in (
             f'origins/{label}', f'sources/{label}') if f'{prefix}/{accuracy}' in metrics]
         best, first = (max(each, key=lambda prefix: metrics[f'{prefix}/{accuracy}'], default=None)

@@ -9,12 +9,11 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader
 
 from mmreuse.engine.classifiers import plain
 from mmreuse.engine.configs.data_check import classes_of, labels_of
-from mmreuse.engine.evaluation import evaluate
 from mmreuse.engine.jobs.job import (
     MODULES,
     Classes,
@@ -29,20 +28,19 @@ from mmreuse.engine.reports.curves import keep_logs
 from mmreuse.engine.runners.class_places import class_places, known_places, problem_among
 from mmreuse.engine.runners.ensemble import Ensemble
 from mmreuse.engine.runners.module_metrics import measure_modules
+from mmreuse.engine.runners.network_metrics import measure_networks
 from mmreuse.engine.runners.stage import StageRunner
+from mmreuse.engine.runners.stage_networks import StageNetworks
 from mmreuse.engine.training.train_in_folder import TRAINING
 from mmreuse.errors import ConfigError
 from mmreuse.models.classifiers import NetworkClassifier
 from mmreuse.modularization.structured.problem import ProblemNetwork
 from mmreuse.networks import modules_of, open_network, record_of, save
-from mmreuse.networks.content.modules import split_name
 from mmreuse.networks.record import set_record
 from mmreuse.registry import RUNNERS, Job
 from mmreuse.statistics.cached_loader import CachedLoader
 from mmreuse.statistics.data import logits_of
 from mmreuse.statistics.passes import images_of
-from mmreuse.utils.cost.complexity import count_macs, count_params
-from mmreuse.utils.cost.latency import Latency, measure_latency
 from mmreuse.utils.files.io import state_hash
 from mmreuse.utils.files.results import NETWORK_FILE
 
@@ -88,8 +86,7 @@ class NetworkRunner(StageRunner):
         self.stage = name or (str(job.get('type')) if isinstance(job, Mapping) else 'job')
         super().__init__(cfg)
         self.earlier = dict(earlier or {})
-        self.references = list(cfg.get('networks') or ())
-        self._opened: dict[int, nn.Module] = {}
+        self.networks = StageNetworks(cfg.get('networks') or (), self.earlier)
 
     @property
     def settings(self) -> tuple[str, ...]:
@@ -113,19 +110,6 @@ class NetworkRunner(StageRunner):
         return find_job(plain(self.cfg.get('job')), f'{self.place}: job')
 
     @cached_property
-    def labels(self) -> list[str]:
-        """Return the name of each network in metrics and tables."""
-        found = []
-        for number, reference in enumerate(self.references):
-            file = reference if isinstance(reference, str) else next(
-                (reference[key] for key in ('weights', 'checkpoint', 'config') if reference.get(key)), '')
-            path = Path(str(file))
-            path, module = split_name(path)
-            name = module or (path.parent.name if path.name == NETWORK_FILE else path.stem)
-            found.append(name if name and name not in found else f'{name or "network"} {number}')
-        return found
-
-    @cached_property
     def data_classes(self) -> Classes:
         """Return the classes that labels of the test data count."""
         dataset = self.test_loader.dataset
@@ -135,8 +119,8 @@ class NetworkRunner(StageRunner):
     @cached_property
     def given(self) -> list[Classes]:
         """Return the outputs of each network that it takes."""
-        return [self.earlier[each].outputs if each in self.earlier else self._classes_of(number)
-                for number, each in enumerate(map(_key, self.references))]
+        made = map(self.networks.outputs, range(len(self.networks)))
+        return [self._classes_of(number) if each is None else each for number, each in enumerate(made)]
 
     @cached_property
     def outputs(self) -> Classes:
@@ -144,11 +128,16 @@ class NetworkRunner(StageRunner):
         return self.job.classes(self.job.options, self.given, self.data_classes)
 
     @cached_property
+    def modules(self) -> dict[str, Classes]:
+        """Return the outputs of the modules that go with it, by name."""
+        return self.job.modules(self.job.options, self.given, self.networks.modules()) if self.given else {}
+
+    @cached_property
     def origins(self) -> dict[str, tuple[str, Any, Classes]]:
         """Return the networks that its network was made of in the first place: label, reference and outputs of each."""
         found: dict[str, tuple[str, Any, Classes]] = {}
-        for label, reference, classes in zip(self.labels, self.references, self.given, strict=True):
-            earlier = self.earlier.get(_key(reference))
+        for number, (label, classes) in enumerate(zip(self.networks.labels, self.given, strict=True)):
+            reference, (earlier, _) = self.networks.references[number], self.networks.stage(number)
             if earlier is None:
                 found[str(reference)] = label, plain(reference), classes
             else:
@@ -162,15 +151,6 @@ class NetworkRunner(StageRunner):
             if plain(earlier.cfg.test_dataloader) == plain(self.cfg.test_dataloader):
                 return earlier.test_loader
         return Runner.build_dataloader(plain(self.cfg.test_dataloader))
-
-    def network(self, number: int) -> nn.Module:
-        """One of the networks that it takes, on the CPU."""
-        if number not in self._opened:
-            reference = self.references[number]
-            earlier = self.earlier.get(_key(reference))
-            self._opened[number] = open_network(
-                plain(reference) if earlier is None else earlier.result)
-        return self._opened[number]
 
     def check(self) -> None:
         """Check job, networks, preprocessing and classes before time is spent.
@@ -187,16 +167,16 @@ class NetworkRunner(StageRunner):
     def _check(self) -> None:
         if missing := [key for key in ('job', 'test_dataloader', 'test_evaluator') if self.cfg.get(key) is None]:
             raise ConfigError(f'NetworkRunner needs the key {missing[0]}. See docs/en/reference/pipelines.md.')
-        check_count(self.job, len(self.references))
+        check_count(self.job, len(self.networks))
         for need, key in (('images', _LOADERS[0]), ('labelled', _LOADERS[0]), ('validation', _LOADERS[1])):
             if need in self.job.required and self.cfg.get(key) is None:
                 raise ConfigError(f"the job '{self.job.name}' needs {need} data: give a {key}.")
-        for number, reference in enumerate(self.references):
+        for number, reference in enumerate(self.networks.references):
             if isinstance(reference, str) and Path(reference).suffix in _EXPORTED:
                 raise ConfigError(f"networks[{number}] = '{reference}' was exported and cannot be changed any more. "
                                   'Name the network file (.safetensors) that it was exported from.')
-            if _key(reference) not in self.earlier:
-                self._check_preprocessing(self.network(number), self.labels[number])
+            if self.networks.stage(number)[0] is None:
+                self._check_preprocessing(self.networks.open(number), self.networks.labels[number])
         class_places(self.outputs, self.data_classes, 'the network')
 
     def _check_preprocessing(self, network: nn.Module, label: str) -> None:
@@ -207,7 +187,7 @@ class NetworkRunner(StageRunner):
                                   f'{own.get(key)}. Give the preprocessing that the networks were trained with.')
 
     def _classes_of(self, number: int) -> Classes:
-        network = self.network(number)
+        network = self.networks.open(number)
         if record_of(network).classes:
             return list(map(str, record_of(network).classes))
         sample = self.test_loader.collate_fn([self.test_loader.dataset[0]])
@@ -223,17 +203,17 @@ class NetworkRunner(StageRunner):
 
     def _named(self, number: int) -> nn.Module:
         """Return the same network, with the names of its classes."""
-        network, classes = self.network(number), self.given[number]
+        network, classes = self.networks.open(number), self.given[number]
         return network if isinstance(classes, int) else set_record(
             network, replace(record_of(network), classes=list(classes)))
 
     def inputs(self) -> dict[str, str]:
         """Return the hashes of the networks' weights."""
-        return {f'networks.{number}': state_hash(self.network(number)) for number in range(len(self.references))}
+        return {f'networks.{number}': state_hash(self.networks.open(number)) for number in range(len(self.networks))}
 
     def execute(self) -> dict[str, Any]:
         """Do the job, write the network, measure it and its baselines."""
-        networks = [self._named(number).to(self.device) for number in range(len(self.references))]
+        networks = [self._named(number).to(self.device) for number in range(len(self.networks))]
         check_weights(self.job, networks)
         images = labelled = validation = None
         seer = self._seen(networks[0] if networks else nn.Identity())
@@ -255,13 +235,15 @@ class NetworkRunner(StageRunner):
         baselines |= {name: self._seen(other, class_places(self.outputs, self.data_classes, 'the baseline'))
                       for name, other in others.items() if other is not None and not modules[name]}
         measured = {'': self._seen(network, class_places(self.outputs, self.data_classes, 'the network')), **baselines}
-        metrics = {**record_of(network).metrics, **self._measure(measured, example([network, *networks], images))}
+        image = example([network, *networks], images).to(self.device)
+        metrics = {**record_of(network).metrics,
+                   **measure_networks(measured, self.test_loader, self.cfg.test_evaluator, image)}
         metrics |= {'/'.join(filter(None, (name, MODULES, module, key))): value for name, found in modules.items()
                     for module, own in found.items() for key, value in own.items()}
         self._save(network.cpu(), metrics, modules[''])
         keep_logs(self.folder / TRAINING, self.folder)
         shutil.rmtree(self.folder / TRAINING, ignore_errors=True)
-        self._opened.clear()
+        self.networks.close()
         return metrics
 
     def _save(self, network: nn.Module, metrics: Mapping[str, float], of_modules: Mapping[str, Any]) -> None:
@@ -285,7 +267,7 @@ class NetworkRunner(StageRunner):
     def _baselines(self, networks: Sequence[nn.Module]) -> dict[str, nn.Module]:
         """Return its sources, what these were made of, and their ensemble, by the prefix of their metrics."""
         direct = {str(reference): (f'sources/{label}', network, classes) for reference, label, network, classes in zip(
-            self.references, self.labels, networks, self.given, strict=True)}
+            self.networks.references, self.networks.labels, networks, self.given, strict=True)}
         others = {name: (f'origins/{label}', open_network(reference).to(self.device), classes)
                   for name, (label, reference, classes) in self.origins.items() if name not in direct}
         found = {}
@@ -304,26 +286,6 @@ class NetworkRunner(StageRunner):
         if problem is None:
             return self._seen(network, known_places(classes, self.data_classes))
         return self._seen(ProblemNetwork(network, problem), class_places(self.outputs, self.data_classes, 'a source'))
-
-    def _measure(self, models: Mapping[str, NetworkClassifier], image: Tensor) -> dict[str, float]:
-        image = image.to(self.device)
-        scores = evaluate(list(models.values()), self.test_loader, self.cfg.test_evaluator)
-        latencies = measure_latency({name: model.network for name, model in models.items()}, image, repeats=10)
-        metrics: dict[str, float] = {}
-        for (name, model), own in zip(models.items(), scores, strict=True):
-            weights = sum(int(tensor.count_nonzero()) for tensor in model.network.parameters())
-            facts = dict(own, parameters=count_params(model.network), nonzero=weights,
-                         macs=count_macs(model.network, image), **_milliseconds(latencies[name]))
-            metrics |= {f'{name}/{key}' if name else key: value for key, value in facts.items()}
-        return metrics
-
-
-def _milliseconds(latency: Latency) -> dict[str, float]:
-    return dict(latency_ms=1e3 * latency.median, latency_ms_low=1e3 * latency.low, latency_ms_high=1e3 * latency.high)
-
-
-def _key(reference: Any) -> Any:
-    return reference if isinstance(reference, str) else None
 
 
 def _floats(value: Any) -> Any:

@@ -9,6 +9,7 @@ from mmengine.logging import MMLogger
 from mmreuse.engine.classifiers import plain
 from mmreuse.engine.reports.pipeline import report_pipeline
 from mmreuse.engine.runners.network import NetworkRunner
+from mmreuse.engine.runners.stage_networks import named_stage
 from mmreuse.errors import ConfigError
 from mmreuse.registry import RUNNERS
 from mmreuse.utils.files.io import write_json
@@ -23,10 +24,10 @@ class PipelineRunner:
     """Stages of :class:`~mmreuse.engine.runners.network.NetworkRunner`, checked together before the first one starts.
 
     Config: ``stages``, a list of ``dict(name='small', job=dict(type='prune_channels', target=0.5),
-    networks=['merged'])``, where ``networks`` names earlier results or references of
-    :func:`mmreuse.networks.open_network`. Data, evaluator and preprocessing are those of the config; a stage may have
-    loaders, evaluator and seed of its own, and what it is tested on holds for the stages behind it too. ``only`` names
-    stages to run, on what the others have left.
+    networks=['merged'])``, where ``networks`` names earlier results, modules of them (``'merged#cat'``) or references
+    of :func:`mmreuse.networks.open_network`. Data, evaluator and preprocessing are those of the config; a stage may
+    have loaders, evaluator and seed of its own, and what it is tested on holds for the stages behind it too. ``only``
+    names stages to run, on what the others have left.
 
     Stages that are up to date are skipped. Writes the folder of every stage, and for the whole ``table.csv``,
     ``report.html``, ``figure.png`` and ``metrics.json``.
@@ -102,11 +103,10 @@ class PipelineRunner:
         """
         found = []
         for reference in self.settings[name].get('networks') or ():
-            if not isinstance(reference, str):
-                continue
-            if reference in self.settings:
-                found.append(reference)
-            elif not Path(reference).suffix:
+            stage, _ = named_stage(reference, self.settings)
+            if stage is not None:
+                found.append(stage)
+            elif isinstance(reference, str) and not Path(reference).suffix:
                 raise ConfigError(f"{self.place}: '{name}' takes the network '{reference}', which is neither a stage "
                                   f'nor a file. {nearest(reference, [each for each in self.settings if each != name])}')
         return found
