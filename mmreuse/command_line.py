@@ -74,6 +74,14 @@ def add_input_size(parser: ArgumentParser, required: bool = False) -> None:
                         metavar='N', help='of an image: C H W, or the side of a square one')
 
 
+def add_model(parser: ArgumentParser) -> None:
+    """Add ``--model`` and ``--model-options``."""
+    parser.add_argument('--model', help='what .pth files are weights of: timm:NAME, torchvision:NAME, mmpretrain:NAME, '
+                        'transformers:CLASS, FILE.py:FUNCTION. Own code is run, also where network files name it')
+    parser.add_argument('--model-options', nargs='+', action=OptionAction, metavar='KEY=VALUE', default={},
+                        help='of the model, e.g. num_classes=10')
+
+
 def add_matcher(parser: ArgumentParser, default: Mapping[str, Any] | None = None) -> None:
     """Add ``--matcher``, which takes a type and options."""
     parser.add_argument('--matcher', nargs='+', action=OptionAction, metavar='KEY=VALUE', default=default,

@@ -10,8 +10,8 @@ class folders. OUT gets config.py, the network, metrics.json, table.csv and repo
 from argparse import Namespace
 from pathlib import Path
 
-from mmreuse.command_line import ToolParser, add_input_size, run_tool
-from mmreuse.utils.command_line import OptionAction, split_options
+from mmreuse.command_line import ToolParser, add_input_size, add_model, run_tool
+from mmreuse.utils.command_line import split_options
 
 
 def parse_args() -> Namespace:
@@ -23,10 +23,7 @@ def parse_args() -> Namespace:
     parser.add_argument('--test', type=Path, metavar='FOLDER', help='to measure on (default: a fifth of the images, '
                         'which the job does not see)')
     parser.add_argument('--val', type=Path, metavar='FOLDER', help='for jobs that choose')
-    parser.add_argument('--model', help='what .pth files are weights of: timm:NAME, torchvision:NAME, mmpretrain:NAME, '
-                        'transformers:CLASS, FILE.py:FUNCTION. Own code is run, also where network files name it')
-    parser.add_argument('--model-options', nargs='+', action=OptionAction, metavar='KEY=VALUE', default={},
-                        help='of the model, e.g. num_classes=10')
+    add_model(parser)
     add_input_size(parser)
     parser.add_argument('--batch-size', type=int, default=64)
     parser.add_argument('--workers', type=int, default=2, help='processes that read images (default: 2)')
@@ -43,7 +40,7 @@ def run(args: Namespace) -> None:
     from mmreuse.utils.files.atomic import atomic_write
     names, options = split_options(args.given)
     out = args.out or Path('work_dirs', args.job)
-    config = job_config(
+    config, opened = job_config(
         dict(type=args.job, **options), [reference_of(name, args.model, args.model_options) for name in names],
         args.images, code=args.model, test=args.test, validation=args.val, input_size=args.input_size or (3, 224, 224),
         batch_size=args.batch_size, workers=args.workers, seed=args.seed)
@@ -52,6 +49,7 @@ def run(args: Namespace) -> None:
         file.write(config.pretty_text)
     print(f'{out / "config.py"}: the same again by `mmreuse run {out / "config.py"} --work-dir {out}`')
     runner = launch.build_runner(configured(out / 'config.py', out))
+    runner.stages[args.job].networks.adopt(opened)
     if args.dry_run:
         runner.check()
     else:

@@ -50,8 +50,8 @@ def folder(tmp_path_factory) -> Path:
 def test_it_says_what_a_run_measures(folder):
     inferencer = apis.NetworkInferencer(folder / 'runs/a.safetensors')
     found = inferencer(folder / 'photos', batch_size=5)
-    config = job_config(dict(type='renormalize'), [str(folder / 'runs/a.safetensors')], folder / 'photos',
-                        test=folder / 'photos', input_size=(3, 32, 32), workers=0)
+    config, _ = job_config(dict(type='renormalize'), [str(folder / 'runs/a.safetensors')], folder / 'photos',
+                           test=folder / 'photos', input_size=(3, 32, 32), workers=0)
     init_default_scope('mmreuse')
     loader = Runner.build_dataloader(config.test_dataloader.to_dict() | dict(collate_fn=dict(type='default_collate')))
     model = NetworkClassifier(str(folder / 'runs/a.safetensors'))

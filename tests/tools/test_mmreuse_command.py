@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits
 from mmreuse.__main__ import COMMANDS, main
 from mmreuse.command_line import _goes_on
 from mmreuse.errors import ConfigError
-from mmreuse.networks import load
+from mmreuse.networks import load, references
 from mmreuse.utils.command_line import split_options
 from mmreuse.utils.configs.files import read_config
 from mmreuse.utils.files.io import read_json
@@ -81,6 +81,14 @@ def test_two_files_are_merged_pruned_and_calibrated(command, folder: Path, capsy
     capsys.readouterr()
     command('describe', 'c/renormalize/network.safetensors', images=False)
     assert 'calibrate' in (said := capsys.readouterr().out) and 'digit 3' in said
+
+
+def test_each_network_is_opened_once(command, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened, load_weights = [], references.load_weights
+    monkeypatch.setattr(references, 'load_weights', lambda network, path: (
+        opened.append(path) or load_weights(network, path)))
+    command('merge', 'a.pth', 'b.pth', *MODEL, '--out', 'once', '--dry-run')
+    assert opened == ['a.pth', 'b.pth']
 
 
 def test_modules_of_several_problems_are_made_told_of_and_exported(command, folder: Path,

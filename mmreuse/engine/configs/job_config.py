@@ -41,10 +41,17 @@ def reference_of(name: str, model: str | None, options: Mapping[str, Any]) -> An
     return dict(base=base, weights=name, **(dict(options=dict(options)) if options else {}))
 
 
+def trust_own(code: str | None) -> list[str]:
+    """Allow networks to run the code that ``--model`` names, if it names any; return its name."""
+    own = [absolute(code)] if code is not None and is_own_code(code) else []
+    trust(*own)
+    return own
+
+
 def job_config(job: Mapping[str, Any], networks: Sequence[Any], images: Path, *, code: str | None = None,
                test: Path | None = None, validation: Path | None = None, input_size: Sequence[int] = (3, 224, 224),
-               batch_size: int = 64, workers: int = 2, seed: int = 0) -> Config:
-    """Return a config that ``tools/train.py`` runs, with nothing in it that is not said here.
+               batch_size: int = 64, workers: int = 2, seed: int = 0) -> tuple[Config, list[nn.Module]]:
+    """Return a config that ``tools/train.py`` runs, with nothing in it that is not said here; and the open networks.
 
     Args:
         job: Type and options.
@@ -65,8 +72,7 @@ def job_config(job: Mapping[str, Any], networks: Sequence[Any], images: Path, *,
     for folder in filter(None, (images, test, validation)):
         if not Path(folder).is_dir():
             raise ConfigError(f"'{folder}': there is no such folder of images. Check the path.")
-    own = [absolute(code)] if code is not None and is_own_code(code) else []
-    trust(*own)
+    own = trust_own(code)
     opened = [open_network(network) for network in networks]
     folders = sorted(each.name for each in Path(images).iterdir() if each.is_dir())
     test_problem, problem = _problems(job, opened, folders)
@@ -90,11 +96,12 @@ def job_config(job: Mapping[str, Any], networks: Sequence[Any], images: Path, *,
                    loader(images, False, test_problem, test_mode=True))
     if validation:
         loaders['val_dataloader'] = loader(validation, False, problem)
-    return Config(dict(
+    config = Config(dict(
         default_scope='mmreuse', runner_type='PipelineRunner', seed=seed, **(dict(trust_code=own) if own else {}),
         stages=[dict(name=job['type'], networks=list(networks), job=dict(job))],
         data_preprocessor=preprocessing_of(opened[0] if opened else None), **loaders,
         test_evaluator=dict(type='mmpretrain.Accuracy', topk=(1,))))
+    return config, opened
 
 
 def _problems(job: Mapping[str, Any], networks: Sequence[nn.Module],
