@@ -10,6 +10,7 @@ from mmengine.registry import init_default_scope
 from mmreuse.engine.launch import load_config
 from mmreuse.engine.studies.deployment import load_images
 from mmreuse.errors import ConfigError
+from mmreuse.networks import create, own_code, save
 from mmreuse.pruning import prune_channels
 from mmreuse.registry import MODELS
 from mmreuse.visualization import draw_deployment
@@ -22,6 +23,19 @@ model = dict(
     backbone=dict(type='CifarVGG', depth=11, width=8, norm='bn', last_pool='avg'),
     neck=dict(type='mmpretrain.GlobalAveragePooling'),
     head=dict(type='mmpretrain.LinearClsHead', num_classes=4, in_channels=64))
+"""
+
+
+OWN = """
+from torch import nn
+from mmreuse.registry import MODELS
+
+@MODELS.register_module(force=True)
+class MyClassifier(nn.Sequential):
+    def __init__(self, width=4):
+        super().__init__(nn.Conv2d(3, width, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 4))
+
+make = MyClassifier
 """
 
 
@@ -66,6 +80,30 @@ def test_what_does_not_fit_ends_in_one_line(make_table, configs, tmp_path):
         make_table(configs[0], configs[0])
     with pytest.raises(SystemExit, match='ConfigError.*there is no file .*gone.onnx'):
         make_table(tmp_path / 'gone.onnx')
+
+
+def test_networks_of_own_code_are_measured_where_it_is_named(make_table, tmp_path, monkeypatch):
+    """Weights alone, and a network file that names the code; and a config that imports a component of its own."""
+    monkeypatch.setattr(own_code, '_TRUSTED', set())
+    (tmp_path / 'my_net.py').write_text(OWN)
+    model = f'{tmp_path}/my_net.py:make'
+    network = create(model, width=5).eval()
+    save(network, tmp_path / 'file.safetensors', inputs=torch.zeros(1, 3, 16, 16))
+    torch.save(network.state_dict(), tmp_path / 'weights.pth')
+    with pytest.raises(SystemExit, match='--model .*my_net.py:make of a command'):
+        make_table(tmp_path / 'file.safetensors', '--engines', 'torch')
+    (tmp_path / 'my_config.py').write_text(
+        "default_scope = 'mmreuse'\ncustom_imports = dict(imports=['my_net'], allow_failed_imports=False)\n"
+        "model = dict(type='MyClassifier', width=5)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    torch.save(network.state_dict(), tmp_path / 'of_config.pth')
+    rows = make_table(tmp_path / 'file.safetensors', tmp_path / 'weights.pth',
+                      f'{tmp_path}/my_config.py={tmp_path}/of_config.pth', '--engines', 'torch', '--model', model,
+                      '--model-options', 'width=5')
+    assert [row['network'] for row in rows] == ['file', 'weights', 'my_config']
+    assert len({row['params'] for row in rows}) == 1 and all('problem' not in row and row['ms_1'] > 0 for row in rows)
+    with pytest.raises(SystemExit, match='weights.pth.*has weights alone'):
+        make_table(tmp_path / 'weights.pth')
 
 
 def test_images_of_a_config_are_prepared_and_spread_over_the_data(repository):

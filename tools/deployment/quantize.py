@@ -7,14 +7,15 @@ processor.
 """
 from argparse import Namespace
 
-from mmreuse.command_line import ToolParser, run_tool
+from mmreuse.command_line import ToolParser, add_model, run_tool
 from mmreuse.utils.command_line import OptionAction
 
 
 def parse_args() -> Namespace:
     parser = ToolParser(__doc__)
-    parser.add_argument('network', help='network file')
+    parser.add_argument('network', help='network file, or weights (.pth) of --model')
     parser.add_argument('out', help='ONNX file')
+    add_model(parser)
     parser.add_argument('--data', metavar='CONFIG', help='whose train_dataloader has the calibration images')
     parser.add_argument('--samples', type=int, default=256, help='how many of them (default: 256)')
     parser.add_argument('--cfg-options', nargs='+', action=OptionAction, metavar='KEY=VALUE',
@@ -30,12 +31,15 @@ def parse_args() -> Namespace:
 
 def run(args: Namespace) -> None:
     from mmreuse.deployment import quantize
+    from mmreuse.engine.configs.job_config import reference_of, trust_own
     from mmreuse.engine.studies.deployment import load_images
     from mmreuse.networks import save
     images = None
     if args.data is not None:
         images, _, _ = load_images(args.data, 'train_dataloader', args.samples, args.cfg_options)
-    rounded, result = quantize(args.network, args.out, images, correct=not args.no_correction, engines=args.engines,
+    trust_own(args.model)
+    network = reference_of(args.network, args.model, args.model_options)
+    rounded, result = quantize(network, args.out, images, correct=not args.no_correction, engines=args.engines,
                                batches=args.batch_sizes, rounds=args.rounds, slower=args.slower)
     if args.rounded:
         save(rounded, args.rounded)

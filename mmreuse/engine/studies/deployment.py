@@ -12,11 +12,12 @@ from torch.utils.data import DataLoader, Subset
 from mmreuse.deployment.table import DeploymentTable, measure_deployment
 from mmreuse.engine.classifiers import plain
 from mmreuse.engine.configs.data_check import classes_of
+from mmreuse.engine.configs.job_config import reference_of, trust_own
 from mmreuse.engine.run_config import configured
 from mmreuse.errors import ConfigError
 from mmreuse.models.classifiers import NetworkClassifier
 from mmreuse.models.classifiers.sources import build_source
-from mmreuse.networks import is_network_file, record_of
+from mmreuse.networks import is_network_file, open_network, record_of
 from mmreuse.networks.content.modules import split_name
 from mmreuse.networks.references import load_weights
 from mmreuse.statistics.passes import labelled_batches
@@ -29,19 +30,23 @@ from mmreuse.visualization import Report, draw_deployment, name_best
 _ONNX = '.onnx'
 
 
-def load_networks(arguments: Sequence[str]) -> dict[str, nn.Module | Path]:
+def load_networks(arguments: Sequence[str], model: str | None = None,
+                  model_options: Mapping[str, Any] | None = None) -> dict[str, nn.Module | Path]:
     """Return what a command line names, by names that tell them apart.
 
     Args:
-        arguments: Network files, modules of them (``FILE.safetensors#NAME``), ONNX files, ``CONFIG=CHECKPOINT``, or
-            configs, whose weights are random then.
+        arguments: Network files, modules of them (``FILE.safetensors#NAME``), ONNX files, weights (``.pth``) of
+            ``model``, ``CONFIG=CHECKPOINT``, or configs, whose weights are random then.
+        model: ``'timm:NAME'``, ..., or code of one's own, ``FILE.py:FUNCTION``, which network files may run, too.
+        model_options: Of its builder.
 
     Raises:
-        ConfigError: One is given twice, or a file is missing.
+        ConfigError: One is given twice, a file is missing, or weights are of no model.
     """
     if len(set(arguments)) < len(arguments):
         raise ConfigError(f'{max(arguments, key=arguments.count)} is given twice.')
     init_default_scope('mmreuse')
+    trust_own(model)
     found: dict[str, nn.Module | Path] = {}
     for number, argument in enumerate(arguments):
         config, _, checkpoint = argument.partition('=')
@@ -49,6 +54,8 @@ def load_networks(arguments: Sequence[str]) -> dict[str, nn.Module | Path]:
             if not Path(argument).is_file():
                 raise ConfigError(f'there is no file {argument}. Check the path.')
             network: nn.Module | Path = Path(argument)
+        elif not checkpoint and (reference := reference_of(argument, model, model_options or {})) != argument:
+            network = open_network(reference)
         else:
             network = build_source(config if is_network_file(config) else dict(config=config), number).model
             if checkpoint:
@@ -91,7 +98,8 @@ def load_images(config: str | Path, loader: str, samples: int | None = None,
 
 def make_table(arguments: Sequence[str], out: str | Path, *, data: str | None = None, samples: int | None = None,
                input_size: Sequence[int] | None = None, options: Mapping[str, Any] | None = None,
-               batches: Sequence[int] = (1, 16), **settings: Any) -> DeploymentTable:
+               batches: Sequence[int] = (1, 16), model: str | None = None,
+               model_options: Mapping[str, Any] | None = None, **settings: Any) -> DeploymentTable:
     """Measure networks on engines: ``table.json``, ``table.csv``, ``report.html`` and ``figure.png`` appear in ``out``.
 
     Args:
@@ -102,12 +110,14 @@ def make_table(arguments: Sequence[str], out: str | Path, *, data: str | None = 
         input_size: (C, H, W) of random images; by default what the first network takes.
         options: Over the config.
         batches: Numbers of images at once.
+        model: See :func:`load_networks`.
+        model_options: Likewise.
         **settings: Of :func:`mmreuse.deployment.table.measure_deployment`.
 
     Raises:
         ConfigError: It is not known what the networks take; or as :func:`load_networks` and :func:`load_images`.
     """
-    networks, labels, classes = load_networks(arguments), None, []
+    networks, labels, classes = load_networks(arguments, model, model_options), None, []
     if data is not None:
         images, labels, classes = load_images(data, 'test_dataloader', samples, options)
     else:
@@ -116,7 +126,7 @@ def make_table(arguments: Sequence[str], out: str | Path, *, data: str | None = 
     table = measure_deployment(networks, images, labels, batches=batches, classes=classes, **settings)
     files = [split_name(path)[0] for argument in arguments for path in argument.split('=')]
     made_from = dict(data=data, options=options, samples=samples, input_size=list(images.shape[1:]),
-                     batches=list(batches), **settings,
+                     batches=list(batches), model=model, model_options=model_options, **settings,
                      networks={str(path): file_hash(path) for path in files})
     _publish(table, Path(out), made_from, batches)
     return table
