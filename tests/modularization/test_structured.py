@@ -204,6 +204,8 @@ def test_the_call_of_a_notebook(digits_net, tmp_path):
                for name in ('alone', 'pets')]
     assert tensors[1] - tensors[0] == heads
     assert torch.equal(load(f"{tmp_path / 'pets.safetensors'}#low")(images), modules['low'](images))
-    for given in (dict(problems=dict(three=[3]), method='masks'), dict(), dict(classes=[3], problems=dict(three=[3]))):
-        with pytest.raises(ConfigError, match='give either classes, or problems'):
+    for given in (dict(), dict(classes=[3], problems=dict(three=[3]))):
+        with pytest.raises(ConfigError, match='give either classes, of one module, or problems'):
             modularize(net, few, **given)
+    with pytest.raises(ConfigError, match="one problem at a time.*leave out method='masks': channels of all"):
+        modularize(net, few, problems=dict(three=[3]), method='masks')
