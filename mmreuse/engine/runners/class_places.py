@@ -1,5 +1,4 @@
 """Which output of a network is which class of the test data."""
-
 from mmreuse.engine.jobs.job import Classes
 from mmreuse.errors import ConfigError
 from mmreuse.modularization.structured.problem import Problem, groups_of

@@ -21,8 +21,6 @@ ONE = """permute transpose movedim moveaxis swapaxes swapdims t T mT H mH adjoin
     split split_with_sizes unbind tensor_split roll flip fliplr flipud rot90 pad pixel_shuffle pixel_unshuffle
     channel_shuffle diagonal tril triu hsplit vsplit dsplit constant_pad_nd unsafe_chunk unsafe_split
     native_channel_shuffle""".split()
-#: What picks parts: said of the channels that are picked, unless it picks channels only.
-PICKING = 'getitem select narrow'.split()
 MANY = 'cat concat concatenate stack hstack vstack dstack column_stack row_stack block_diag'.split()
 INDEXED = 'gather index_select take_along_dim'.split()
 
