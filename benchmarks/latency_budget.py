@@ -1,9 +1,9 @@
 r"""Prune networks to shares of their measured latency, and set Torch-Pruning on the same budgets beside.
 
     pip install torch-pruning==1.6.1        # not a requirement
-    python benchmarks/latency_budget.py resnet20 --weights data/weights/cifar10_resnet20.safetensors --out resnet20.json
+    python benchmarks/latency_budget.py resnet20 --checkpoint data/weights/cifar10_resnet20.safetensors --out r20.json
     python tools/train.py configs/woodfisher/vgg11-bn_8-epochs_cifar10-jpeg.py --amp
-    python benchmarks/latency_budget.py vgg11 --weights work_dirs/vgg11-bn_8-epochs_cifar10-jpeg/epoch_8.pth \
+    python benchmarks/latency_budget.py vgg11 --checkpoint work_dirs/vgg11-bn_8-epochs_cifar10-jpeg/epoch_8.pth \
         --out vgg11-bn.json
 
 Widths are those of the integer program under milliseconds of ONNX Runtime, one thread, by the saliency 'elimination' on
@@ -109,15 +109,15 @@ UNTRAINED = 'efficientnet-lite0'
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('net', choices=(*RESNETS, 'vgg11', 'vit', UNTRAINED))
-    parser.add_argument('--weights', type=Path, help='of a ResNet or the VGG')
-    parser.add_argument('--data', type=Path, default=Path('data/cifar10_jpeg'))
+    parser.add_argument('--checkpoint', type=Path, help='of a ResNet or the VGG')
+    parser.add_argument('--images', type=Path, default=Path('data/cifar10_jpeg'), help='default: %(default)s')
     parser.add_argument('--shares', nargs='+', type=float, default=[0.7, 0.5, 0.3])
     parser.add_argument('--batch-sizes', nargs='+', type=int, default=[1, 16])
-    parser.add_argument('--images', type=int, default=400, help='number of training images that calibrate')
-    parser.add_argument('--unlabelled', type=int, default=2000, help='number of training images that distil')
+    parser.add_argument('--samples', type=int, default=400, help='number of training images that calibrate')
+    parser.add_argument('--unlabelled-samples', type=int, default=2000, help='number of training images that distil')
     parser.add_argument('--steps', type=int, default=150, help='of distillation; 0 for none')
     parser.add_argument('--multiple', type=int, default=8, help='of widths')
-    parser.add_argument('--test', type=int, default=2000, help='number of test images')
+    parser.add_argument('--test-samples', type=int, default=2000, help='number of test images')
     parser.add_argument('--torch-pruning', action='store_true', help='rows of it as well')
     parser.add_argument('--cache', type=Path, default=Path('work_dirs/cache'), help='times of layers')
     parser.add_argument('--out', type=Path, required=True, help='rows as JSON')
@@ -136,17 +136,18 @@ def measure(args: argparse.Namespace) -> None:
         train, test = digits('train'), digits('test')
         net = vit(train)
     else:
-        train = folders(args.data, 'train', max(args.unlabelled, args.images))
-        test = folders(args.data, 'test', args.test)
-        net = vgg(args.weights) if args.net == 'vgg11' else RESNETS[args.net](args.weights, 'all')
-    image, loader = torch.zeros_like(train[0][:1]), DataLoader(TensorDataset(*(x[:args.images] for x in train)), 100)
+        train = folders(args.images, 'train', max(args.unlabelled_samples, args.samples))
+        test = folders(args.images, 'test', args.test_samples)
+        net = vgg(args.checkpoint) if args.net == 'vgg11' else RESNETS[args.net](args.checkpoint, 'all')
+    image, loader = torch.zeros_like(train[0][:1]), DataLoader(TensorDataset(*(x[:args.samples] for x in train)), 100)
     prune = {'mmreuse': lambda share, batch: ours(net, image, share, batch, loader, args)}
     if args.torch_pruning:
         prune['Torch-Pruning'] = lambda share, batch: theirs(net, image, share, batch)
     rows = json.loads(args.out.read_text())['rows'] if args.out.exists() else []
     settings = {key: value for key, value in vars(args).items() if not isinstance(value, Path)}
     if args.net != UNTRAINED:
-        settings |= dict(test=len(test[1]), unlabelled=min(args.unlabelled, len(train[1])), dense=accuracy(net, test))
+        settings |= dict(test_samples=len(test[1]), dense=accuracy(net, test),
+                         unlabelled_samples=min(args.unlabelled_samples, len(train[1])))
     for batch in args.batch_sizes:
         for share in args.shares:
             for name, function in prune.items():
@@ -175,7 +176,8 @@ def row(net: nn.Module, prune: Callable[[], dict], image: Tensor, batch: int, tr
     if not args.steps:
         return found
     start = time.process_time()
-    better = distilled(net, pruned if calibrated is None else calibrated, train[0][:args.unlabelled], args.steps)
+    unlabelled = train[0][:args.unlabelled_samples]
+    better = distilled(net, pruned if calibrated is None else calibrated, unlabelled, args.steps)
     return found | dict(distilled=accuracy(better, test), distillation_s=round(time.process_time() - start, 1))
 
 

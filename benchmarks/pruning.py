@@ -1,7 +1,7 @@
 """Prune networks, correct what is left without labels, and set Torch-Pruning on the same budgets beside.
 
     pip install torch-pruning==1.6.1        # not a requirement
-    python benchmarks/pruning.py resnet20 --weights data/weights/cifar10_resnet20.safetensors --torch-pruning
+    python benchmarks/pruning.py resnet20 --checkpoint data/weights/cifar10_resnet20.safetensors --torch-pruning
 
 Rows: nothing, RESET, REPAIR and calibration on some training images, then an epoch on some with labels; Torch-Pruning's
 default importance and its removal, as it is, after RESET, and after the same epoch. Budgets: a share of the channels of
@@ -288,13 +288,13 @@ def draw(rows: Sequence[dict]) -> Figure:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('net', nargs='?', default='vit', choices=(*RESNETS, 'resnet20-2x', 'vgg11', 'vit'))
-    parser.add_argument('--weights', type=Path, help='of a ResNet')
-    parser.add_argument('--data', type=Path, default=Path('data/cifar10_jpeg'))
+    parser.add_argument('--checkpoint', type=Path, help='of a ResNet')
+    parser.add_argument('--images', type=Path, default=Path('data/cifar10_jpeg'), help='default: %(default)s')
     parser.add_argument('--budgets', nargs='+', default=['inner', 'all', 'macs'])
     parser.add_argument('--shares', nargs='+', type=float, default=[0.7, 0.5, 0.3])
-    parser.add_argument('--images', type=int, default=400, help='number of training images that correct')
-    parser.add_argument('--test', type=int, default=10000, help='number of test images')
-    parser.add_argument('--train', type=int, default=0, help='number of labelled images of the epoch; 0 for no epoch')
+    parser.add_argument('--samples', type=int, default=400, help='number of training images that correct')
+    parser.add_argument('--test-samples', type=int, default=10000, help='number of test images')
+    parser.add_argument('--train-samples', type=int, default=0, help='number of labelled images of the epoch; 0: none')
     parser.add_argument('--torch-pruning', action='store_true', help='rows of it as well')
     parser.add_argument('--out', type=Path, help='rows as JSON')
     args = parser.parse_args(arguments)
@@ -318,15 +318,15 @@ def measure(args: argparse.Namespace, pruners: dict) -> None:
         train, test = digits('train'), digits('test')
         nets = dict.fromkeys(args.budgets, vit(train))
     else:
-        train = folders(args.data, 'train', SHOWN.get(args.net, max(args.train, args.images)))
-        test = folders(args.data, 'test', args.test)
+        train = folders(args.images, 'train', SHOWN.get(args.net, max(args.train_samples, args.samples)))
+        test = folders(args.images, 'test', args.test_samples)
         if args.net in RESNETS:
-            nets = {budget: RESNETS[args.net](args.weights, budget) for budget in args.budgets}
+            nets = {budget: RESNETS[args.net](args.checkpoint, budget) for budget in args.budgets}
         else:
-            nets = dict.fromkeys(args.budgets, vgg(train) if args.net == 'vgg11' else wide(args.weights, train))
+            nets = dict.fromkeys(args.budgets, vgg(train) if args.net == 'vgg11' else wide(args.checkpoint, train))
     rows = json.loads(args.out.read_text())['rows'] if args.out and args.out.exists() else []
-    image, loader = train[0][:1], DataLoader(TensorDataset(*(each[:args.images] for each in train)), 100)
-    settings = dict(net=args.net, images=args.images, test=len(test[1]), labelled=args.train)
+    image, loader = train[0][:1], DataLoader(TensorDataset(*(each[:args.samples] for each in train)), 100)
+    settings = dict(net=args.net, images=args.samples, test=len(test[1]), labelled=args.train_samples)
 
     def add(net: nn.Module, **cell: object) -> None:
         rows.append(cell | dict(macs=count_macs(net, (image,)), accuracy=accuracy(net, test)))
@@ -346,8 +346,8 @@ def measure(args: argparse.Namespace, pruners: dict) -> None:
         for corrected, pruned, seconds in prune(nets[budget], image, budget, share, loader):
             cell = dict(budget=budget, share=share, pruner=pruner, corrected=corrected)
             add(pruned, **cell, trained=False, seconds=round(seconds, 1))
-            if args.train and budget == 'inner' and share < 0.7:
-                add(fit(copy_model(pruned), tuple(each[:args.train] for each in train), 1,
+            if args.train_samples and budget == 'inner' and share < 0.7:
+                add(fit(copy_model(pruned), tuple(each[:args.train_samples] for each in train), 1,
                         *(('adamw', 5e-4) if args.net == 'vit' else ('sgd', 0.01))), **cell, trained=True)
 
 

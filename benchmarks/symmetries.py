@@ -107,7 +107,7 @@ def barrier(checkpoints: Sequence[str], images: Tensor, test: tuple[Tensor, Tens
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument('--splits', type=int, nargs='*', default=[0, 1, 2])
-    parser.add_argument('--pair', nargs=2, help='checkpoints of configs/quickstart/vit_digits.py, for the barrier')
+    parser.add_argument('--checkpoints', nargs=2, help='of configs/quickstart/vit_digits.py, for the barrier')
     parser.add_argument('--out', type=Path, default=Path('configs/zipit/symmetries_vit_digits.json'))
     args = parser.parse_args()
     warnings.simplefilter('ignore')
@@ -118,8 +118,8 @@ def main() -> None:
     for split in args.splits:
         result[f'split {split}'] = merge_split(split, images, test)
         args.out.write_text(json.dumps(result, indent=1) + '\n')
-    if args.pair:
-        result['barrier'] = barrier(args.pair, images, test)
+    if args.checkpoints:
+        result['barrier'] = barrier(args.checkpoints, images, test)
         args.out.write_text(json.dumps(result, indent=1) + '\n')
 
 

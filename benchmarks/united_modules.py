@@ -1,6 +1,6 @@
 """A module of cats and one of dogs, of two different networks, made one; then the dogs are taken away again.
 
-    python benchmarks/united_modules.py --networks A.pth B.pth --out configs/seam/results/united_cats_dogs.json
+    python benchmarks/united_modules.py --checkpoints A.pth B.pth --out configs/seam/results/united_cats_dogs.json
 
 The networks are ResNet-20 of twice the width, of five classes of CIFAR-10-JPEG each (``configs/zipit/sources``): cats
 are among those of the first, dogs among those of the second. Each module keeps 40 % of the multiply-accumulates and is
@@ -51,13 +51,13 @@ def row(network: nn.Module, test: tuple[Tensor, Tensor], groups: list[list[int]]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--networks', nargs=2, required=True, help='checkpoints of both')
+    parser.add_argument('--checkpoints', nargs=2, required=True, help='of both networks')
     parser.add_argument('--out', help='write the results to this JSON file as well')
     args = parser.parse_args()
     torch.set_num_threads(1)
     data, test = read('train', 0, 150), read('test', 0, 200)
     results, modules, whole = {}, [], []
-    for name, target, checkpoint, classes in zip('ab', (CAT, DOG), args.networks, class_split(10, 2), strict=True):
+    for name, target, checkpoint, classes in zip('ab', (CAT, DOG), args.checkpoints, class_split(10, 2), strict=True):
         network = open_network(dict(config=f'configs/zipit/sources/resnet20-2x_cifar10-jpeg-5+5_{name}.py',
                                     checkpoint=checkpoint, options=dict(split_seed=0)))
         start, groups = time.process_time(), [[each] for each in classes]

@@ -1,12 +1,14 @@
 """One name for a thing, over all tools; the rule is in docs/en/reference/command_line.md."""
 import argparse
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / 'bad_input'))
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / 'tests/bad_input'))
 from bad_command_lines import parser_of, tools  # noqa: E402
 
 from mmreuse.command_line import InputSizeAction, ToolParser  # noqa: E402
@@ -45,6 +47,9 @@ def known() -> list[tuple[str, argparse.Action]]:
 
 def test_no_option_is_a_synonym_of_another(known) -> None:
     wanted = {f'--{other}': name for name, others in SYNONYMS.items() for other in others.split()}
+    flags = {(path.name, flag) for path in (ROOT / 'benchmarks').glob('*.py')
+             for flag in re.findall(r"add_argument\('(--[a-z-]+)'", path.read_text())}
+    assert not [(name, flag, wanted[flag]) for name, flag in sorted(flags) if flag in wanted] and len(flags) > 20
     wrong = [f'{tool}: {flag}, which is {wanted[flag]} elsewhere' for tool, action in known
              for flag in action.option_strings if flag in wanted]
     assert not wrong
