@@ -57,9 +57,9 @@ def modularize(network: Reference, data: Data, classes: Collection[Any] | None =
         raise ConfigError('modularize: give either classes, of one module, or problems, of several by name: '
                           "problems=dict(cat=['cat'], pets=['cat', 'dog']).")
     if problems is not None and method == 'masks':
-        raise ConfigError('modularize: masks are learned for one problem at a time, each in a training of its own. Call '
-                          "it once for each problem, with its classes, or leave out method='masks': channels of all "
-                          'problems are chosen from one pass over the data.')
+        raise ConfigError('modularize: masks are learned for one problem at a time. Call it once for each problem, '
+                          "with its classes, or leave out method='masks': channels of all problems are chosen from "
+                          'one pass over the data.')
     if method == 'masks':
         module = modularize_network(network, data, classes, **options)
         return module, module.report

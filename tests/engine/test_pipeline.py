@@ -79,7 +79,7 @@ def test_every_row_has_the_baselines_that_make_sense(folder):
     assert int(rows['small']['macs']) < int(rows['a']['macs']) == int(rows['merged']['macs'])
     report = (folder / 'pipeline' / 'report.html').read_text()
     assert 'the network before costs the same' in report and '<svg' in report
-    assert re.search(r'merged has [0-9.]+ %', report) and 'class="spaces"' in report
+    assert re.search(r'merged reaches [0-9.]+ %', report) and 'class="spaces"' in report
 
 
 def test_a_stage_alone_goes_by_what_others_have_left(folder, runs):
