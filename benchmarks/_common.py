@@ -2,7 +2,7 @@
 import argparse
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -25,20 +25,34 @@ def measure(reference: Callable[[], Any], ours: Callable[[], Any], repeats: int 
         dict: Median seconds ``reference_s`` and ``ours_s``, ``ratio = reference_s / ours_s``, and the least and the
             largest ratio of a turn, ``ratio_low`` and ``ratio_high``.
     """
-    reference_times, our_times = [], []
+    times = take_turns(dict(reference=reference, ours=ours), repeats, time.perf_counter)
+    return compare_times(times['reference'], times['ours'])
+
+
+def take_turns(functions: Mapping[str, Callable[[], Any]], repeats: int = 3,
+               clock: Callable[[], float] = time.process_time) -> dict[str, list[float]]:
+    """Return the seconds of each function in every turn, one after the other within a turn.
+
+    Args:
+        functions: By name, what is timed.
+        repeats: Number of turns.
+        clock: By default the time of the processor, which other work on the machine hardly changes.
+    """
+    times: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(repeats):
-        reference_times.append(_seconds(reference))
-        our_times.append(_seconds(ours))
-    reference_s, ours_s = statistics.median(reference_times), statistics.median(our_times)
-    ratios = [one / other for one, other in zip(reference_times, our_times, strict=True)]
+        for name, function in functions.items():
+            start = clock()
+            function()
+            times[name].append(clock() - start)
+    return times
+
+
+def compare_times(reference: Sequence[float], ours: Sequence[float]) -> dict[str, float]:
+    """Return medians, their ratio, and the range of the ratios of single turns; see :func:`measure`."""
+    reference_s, ours_s = statistics.median(reference), statistics.median(ours)
+    ratios = [one / other for one, other in zip(reference, ours, strict=True)]
     return dict(reference_s=reference_s, ours_s=ours_s, ratio=reference_s / ours_s, ratio_low=min(ratios),
                 ratio_high=max(ratios))
-
-
-def _seconds(function: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
 
 
 def parse_args(description: str) -> argparse.Namespace:

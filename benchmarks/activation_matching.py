@@ -9,11 +9,10 @@ means, with which products are centred. Ours is ``mmreuse.statistics.collect``: 
 rows, merged in float64; the joint covariance of both networks, twice the products. Both run the same forward passes of
 the same networks and images (noise), which are measured as well, on one thread; seconds are of the processor.
 """
-import time
-from collections.abc import Callable
+import statistics
 
 import torch
-from _common import parse_args, write
+from _common import compare_times, parse_args, take_turns, write
 from torch import Tensor
 
 from mmreuse.graph import TracedModel, trace
@@ -65,12 +64,6 @@ def correlation(moments: SpaceMoments) -> Tensor:
     return moments.covariance[:size, size:] / (torch.outer(deviation[:size], deviation[size:]) + EPS)
 
 
-def seconds(run: Callable) -> float:
-    start = time.process_time()
-    run()
-    return time.process_time() - start
-
-
 @torch.no_grad()
 def forward(graphs: list[TracedModel], loader: list[Tensor]) -> None:
     for images in loader:
@@ -85,19 +78,20 @@ def main() -> None:
     nets = [CifarVGG(16, width=32, norm='bn', last_pool='avg', num_classes=10, init='vgg_init') for _ in range(2)]
     graphs = [trace(net.eval(), torch.zeros(1, 3, 32, 32)) for net in nets]
     loader = list(torch.randn(256, 3, 32, 32).split(64))
-    plain_s = seconds(lambda: forward(graphs, loader))
+    plain_s = statistics.median(take_turns(dict(forward=lambda: forward(graphs, loader)))['forward'])
     results = {}
     for positions in (None, 64):
         ours = {name: correlation(each) for name, each in collect(graphs, loader, positions=positions).items()}
-        ours_s = seconds(lambda positions=positions: collect(graphs, loader, positions=positions))
         for two_passes in (False, True):
             reference = published(graphs, loader, two_passes)
-            reference_s = seconds(lambda two_passes=two_passes: published(graphs, loader, two_passes))
+            timing = compare_times(*take_turns(dict(
+                reference=lambda two_passes=two_passes: published(graphs, loader, two_passes),
+                ours=lambda positions=positions: collect(graphs, loader, positions=positions))).values())
             difference = max(float((ours[name] - each).abs().max()) for name, each in reference.items())
             case = f'{"two passes" if two_passes else "one pass"}, {positions or "all"} positions'
             results[case] = dict(
-                reference_s=reference_s, ours_s=ours_s, ratio=reference_s / ours_s, forward_s=plain_s,
-                ratio_beside_forward=(reference_s - (1 + two_passes) * plain_s) / (ours_s - plain_s),
+                timing, forward_s=plain_s, ratio_beside_forward=(
+                    timing['reference_s'] - (1 + two_passes) * plain_s) / (timing['ours_s'] - plain_s),
                 max_difference_of_correlation=difference)
     write(args.out, results)
 

@@ -13,7 +13,7 @@ from itertools import combinations_with_replacement
 from pathlib import Path
 
 import torch
-from _common import measure, parse_args, write
+from _common import compare_times, parse_args, take_turns, write
 from torch import Tensor
 
 from mmreuse.reassembly.similarity.gram_files import write_grams
@@ -100,17 +100,16 @@ def main() -> None:
         def run_ours(zoo: list = zoo, chunk: int = chunk, kept: dict = kept) -> None:
             kept['ours'] = ours(zoo, chunk, legacy=True)
 
-        timing = measure(run_reference, run_ours, repeats=1)
+        times = take_turns(dict(reference=run_reference, legacy=run_ours,
+                                unbiased=lambda zoo=zoo, chunk=chunk: ours(zoo, chunk, legacy=False)))
         error = max(
             (kept['ours'][left * (layers + 1) + 1:(left + 1) * (layers + 1),
                           right * (layers + 1) + 1:(right + 1) * (layers + 1)] - pair).abs().max().item()
             for (left, right), pair in kept['reference'].items())
         first = kept['ours'][1:layers + 1, 1:layers + 1]
-        results[f'legacy, {case}'] = timing | dict(
+        results[f'legacy, {case}'] = compare_times(times['reference'], times['legacy']) | dict(
             max_abs_error=error, error_float64=(first - exact(zoo[0][1:], chunk)).abs().max().item())
-        default_s = measure(lambda: None, lambda z=zoo, c=chunk: ours(z, c, legacy=False), repeats=3)['ours_s']
-        results[f'unbiased, {case}'] = dict(
-            reference_s=timing['reference_s'], ours_s=default_s, ratio=timing['reference_s'] / default_s)
+        results[f'unbiased, {case}'] = compare_times(times['reference'], times['unbiased'])
     write(args.out, results)
 
 

@@ -9,13 +9,12 @@ of steps that take turns.
 """
 import copy
 import statistics
-import time
 from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn.functional as F
 import torchvision
-from _common import parse_args, write
+from _common import compare_times, parse_args, take_turns, write
 from torch import Tensor, nn
 
 from mmreuse.models.backbones import CifarResNet
@@ -79,15 +78,10 @@ def main() -> None:
             ours=stepper(masked, mask_parameters(masked).values(), images, labels, lambda net: sparsity_loss(net, 1.)),
             concatenated=stepper(twin, mask_parameters(twin).values(), images, labels, concatenated),
             head_only=head_only(still, images, labels))
-        times: dict[str, list[float]] = {name: [] for name in steps}
-        for _ in range(repeats):
-            for name, step in steps.items():
-                start = time.process_time()
-                step()
-                times[name].append(time.process_time() - start)
-        seconds = {f'{name}_s': statistics.median(own[1:]) for name, own in times.items()}
-        results[case] = dict(seconds, ratio=seconds['reference_s'] / seconds['ours_s'],
-                             overhead=seconds['ours_s'] / seconds['reference_s'])
+        times = {name: own[1:] for name, own in take_turns(steps, repeats).items()}  # the first turn warms up
+        seconds = {f'{name}_s': statistics.median(own) for name, own in times.items()}
+        results[case] = seconds | compare_times(times['reference'], times['ours']) | dict(
+            overhead=seconds['ours_s'] / seconds['reference_s'])
         write(args.out, results)
 
 

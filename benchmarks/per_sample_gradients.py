@@ -8,13 +8,12 @@ includes the making of all gradients from their factors. ``pass``: one forward a
 batches, by images only, less than which no way needs. Times are of the processor, one thread, which other work on the
 machine hardly changes.
 """
-import time
-from collections.abc import Callable
-from typing import Any
+import functools
+import statistics
 
 import torch
 import torch.nn.functional as F
-from _common import parse_args, write
+from _common import compare_times, parse_args, take_turns, write
 from torch import Tensor, nn
 
 from mmreuse.models.backbones import CifarResNet
@@ -55,12 +54,6 @@ def passes(net: nn.Module, images: Tensor, labels: Tensor) -> None:
         torch.autograd.grad(F.cross_entropy(net(part), own), part)
 
 
-def timed(function: Callable, *args: object) -> tuple[float, Any]:
-    start = time.process_time()
-    result = function(*args)
-    return time.process_time() - start, result
-
-
 def main() -> None:
     args = parse_args(__doc__)
     torch.manual_seed(0)
@@ -70,15 +63,16 @@ def main() -> None:
         function(net, torch.randn(64, 3, 32, 32), torch.randint(0, 10, (64,)))
     for samples in SAMPLES:
         images, labels = torch.randn(samples, 3, 32, 32), torch.randint(0, 10, (samples,))
-        our_s, found = timed(ours, net, images, labels)
-        plain_s, expected = timed(plain, net, images, labels)
-        difference = float((torch.cat(found, 1) - expected).norm() / expected.norm())
-        del found, expected
-        growing_s, _ = timed(growing, net, images, labels)
-        pass_s, _ = timed(passes, net, images, labels)
+        expected = plain(net, images, labels)
+        difference = float((torch.cat(ours(net, images, labels), 1) - expected).norm() / expected.norm())
+        del expected
+        times = take_turns({function.__name__: functools.partial(function, net, images, labels)
+                            for function in (ours, plain, growing, passes)})
+        timing = compare_times(times['growing'], times['ours'])
+        plain_s = statistics.median(times['plain'])
         results[f'ResNet-20, {samples} samples'] = dict(
-            reference_s=growing_s, plain_s=plain_s, pass_s=pass_s, ours_s=our_s, ratio=growing_s / our_s,
-            plain_ratio=plain_s / our_s, difference=difference)
+            timing, plain_s=plain_s, pass_s=statistics.median(times['passes']),
+            plain_ratio=plain_s / timing['ours_s'], difference=difference)
         write(args.out, results)
 
 

@@ -11,7 +11,7 @@ import statistics
 import time
 
 import torch
-from _common import parse_args, write
+from _common import compare_times, parse_args, write
 from mmengine.registry import init_default_scope
 from mmpretrain.structures import DataSample
 from torch import Tensor
@@ -57,7 +57,7 @@ def main() -> None:
             times['reference'].append(sum(step(*alone, *part) for part in parts))
             times['floor'].append(step(*alone, images, samples))
         seconds = {f'{name}_s': statistics.median(own[1:]) for name, own in times.items()}
-        results[case] = dict(seconds, ratio=seconds['reference_s'] / seconds['ours_s'])
+        results[case] = seconds | compare_times(times['reference'][1:], times['ours'][1:])
         write(args.out, results)
 
 
