@@ -5,8 +5,8 @@
 #
 # The machine is the smallest Debian or Ubuntu that has this Python, with what docs/en/how_to/install.md asks for. It is
 # laid out by debootstrap (16 GB of TMPDIR), entered by chroot, tried by tests/new_user.py --empty, and removed. It has
-# the certificates and the settings of pip that this machine has; LEND='/wheels /more' names folders that are seen there.
-# JOBS and PYTEST_ADDOPTS go to `make test`, which takes long on few cores.
+# the certificates and the settings of pip that this machine has; LEND='/wheels /more' names folders that it sees as well.
+# JOBS and PYTEST_ADDOPTS go to `make test`, which takes long on few cores, and OMP_NUM_THREADS=1 where they are shared.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 version=${1:-}
@@ -19,7 +19,7 @@ esac
 scratch=$(mktemp -d)
 trap 'rm -rf --one-file-system "$scratch"' EXIT
 root=$scratch/root
-mapfile -t settings < <(env | grep -E '^(PIP_|SSL_CERT_FILE=|JOBS=|PYTEST_ADDOPTS=)' || true)
+mapfile -t settings < <(env | grep -E '^(PIP_|SSL_CERT_FILE=|JOBS=|PYTEST_ADDOPTS=|OMP_NUM_THREADS=)' || true)
 
 inside() {  # run a command on the machine; what is mounted there is gone with it
   unshare --mount --pid --fork --kill-child bash -euc '

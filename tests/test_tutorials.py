@@ -1,9 +1,13 @@
-"""Tutorials and how-tos run as they stand and print what they show; tutorials show what they conclude."""
+"""Tutorials, in Jupyter, and how-tos run as they stand and print what they show; tutorials show what they conclude."""
 import json
+import os
 import re
+import sys
 from pathlib import Path
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
 
 from docs.pages import cells_of, notebook_of, run
 
@@ -36,8 +40,12 @@ def plain(printed: str) -> str:
     return ' '.join(_NUMBER.sub('#', printed).split())
 
 
-@pytest.mark.parametrize('page', PAGES + HOW_TOS, ids=lambda page: page.stem)
-def test_a_page_runs_and_prints_what_it_shows(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def check_printed(shown: str, printed: str) -> None:
+    assert pattern_of(shown).fullmatch(plain(printed)), f'shown:\n{shown}\nprinted:\n{printed}'
+
+
+@pytest.mark.parametrize('page', HOW_TOS, ids=lambda page: page.stem)
+def test_a_how_to_runs_and_prints_what_it_shows(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names = {'__name__': '__main__'}
     for cell in cells_of(page.read_text(encoding='utf-8')):
@@ -45,8 +53,25 @@ def test_a_page_runs_and_prints_what_it_shows(page: Path, tmp_path: Path, monkey
             continue
         printed = run(cell, names)
         if cell.output is not None:
-            assert pattern_of(cell.output).fullmatch(plain(printed)), f'shown:\n{cell.output}\nprinted:\n{printed}'
-    assert page in HOW_TOS or eval(CONCLUSIONS[page.stem], names)
+            check_printed(cell.output, printed)
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.stem)
+def test_a_notebook_runs_in_jupyter_and_prints_what_it_shows(page: Path, tmp_path: Path,
+                                                             monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('PATH', os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']]))
+    notebook = nbformat.read(page.with_suffix('.ipynb'), as_version=4)
+    code = [(cell, printed_of(cell)) for cell in notebook.cells if cell.cell_type == 'code']
+    notebook.cells.append(nbformat.v4.new_code_cell(f'assert {CONCLUSIONS[page.stem]}'))
+    NotebookClient(notebook, timeout=600, resources=dict(metadata=dict(path=tmp_path))).execute()
+    for cell, shown in code:
+        if shown:
+            check_printed(shown, printed_of(cell))
+
+
+def printed_of(cell: nbformat.NotebookNode) -> str:
+    """Return what a cell of a notebook has printed."""
+    return ''.join(output.text for output in cell.outputs if output.get('name') == 'stdout')
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.stem)
