@@ -70,8 +70,9 @@ def test_a_notebook_runs_in_jupyter_and_prints_what_it_shows(page: Path, tmp_pat
 
 
 def printed_of(cell: nbformat.NotebookNode) -> str:
-    """Return what a cell of a notebook has printed."""
-    return ''.join(output.text for output in cell.outputs if output.get('name') == 'stdout')
+    """Return what a cell of a notebook has printed, without the codes of bold letters that commands write there."""
+    return re.sub(r'\x1b\[[\d;]*m', '', ''.join(
+        output.text for output in cell.outputs if output.get('name') == 'stdout'))
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.stem)

@@ -52,7 +52,8 @@ def print_rows(rows: Rows, leave_out: Sequence[str] = ()) -> None:
 
 def format_rows(rows: Rows) -> str:
     """Return rows as text, as wide as they need; nothing is cut off."""
-    console = Console(file=io.StringIO(), width=10_000, force_jupyter=False)  # there it would draw, not write
+    # In Jupyter it would draw the table below the cell, and write bold letters as codes.
+    console = Console(file=io.StringIO(), width=10_000, force_jupyter=False, force_terminal=False)
     console.print(_table(rows, box=None, padding=(0, 2, 0, 0)))
     return '\n'.join(line.rstrip() for line in console.file.getvalue().splitlines())
 

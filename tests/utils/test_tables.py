@@ -1,10 +1,10 @@
-"""CSV tables."""
+"""Tables in CSV files and as text."""
 import csv
 
 import pytest
 
 from mmreuse.errors import ConfigError
-from mmreuse.utils.tables import append_rows, write_rows
+from mmreuse.utils.tables import append_rows, format_rows, write_rows
 
 
 def test_rows_are_read_back_as_they_were_written(tmp_path):
@@ -24,3 +24,9 @@ def test_rows_are_added_to_those_of_the_same_columns_only(tmp_path):
     with pytest.raises(ConfigError, match="has the columns 'a,b', these rows 'a,c'"):
         append_rows(path, [{'a': 1, 'c': 2}])
     assert path.read_text() == before
+
+
+def test_text_is_plain_where_programs_are_asked_for_colours(monkeypatch):
+    monkeypatch.setenv('FORCE_COLOR', '1')  # as Jupyter does
+    assert format_rows([dict(network='a', macs=1200), dict(network='bcd', macs=7)]).splitlines() == [
+        'network   macs', 'a        1,200', 'bcd          7']
