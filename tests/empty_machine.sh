@@ -5,7 +5,7 @@
 #
 # The machine is the smallest Debian or Ubuntu that has this Python, with what docs/en/how_to/install.md asks for. It is
 # laid out by debootstrap (16 GB of TMPDIR), entered by chroot, tried by tests/new_user.py --empty, and removed. It has
-# the certificates and the settings of pip that this machine has; LEND='/wheels /more' names folders that it sees as well.
+# the certificates and the settings of pip that this machine has; LEND='/wheels /more' names folders that it sees.
 # JOBS and PYTEST_ADDOPTS go to `make test`, which takes long on few cores, and OMP_NUM_THREADS=1 where they are shared.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -46,6 +46,6 @@ inside apt-get install -y -qq --no-install-recommends ca-certificates \
 certificates  # those of the package have replaced them
 git clone --quiet . "$root/root/mmreuse"
 inside python3 /root/mmreuse/tests/new_user.py --empty --out /root/mmreuse/docs/en/new_user.json \
-  --command "${PYTEST_ADDOPTS:+PYTEST_ADDOPTS='$PYTEST_ADDOPTS' }tests/empty_machine.sh $version" && failed= || failed=yes
+  --command "${PYTEST_ADDOPTS:+PYTEST_ADDOPTS='$PYTEST_ADDOPTS' }tests/empty_machine.sh $version" || failed=yes
 cp "$root/root/mmreuse/docs/en/new_user.json" docs/en/
-[ -z "$failed" ]
+[ -z "${failed:-}" ]

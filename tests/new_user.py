@@ -19,7 +19,7 @@ import sysconfig
 import time
 import traceback
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -61,15 +61,25 @@ def run(args: Namespace) -> None:
     with TemporaryDirectory() as folder:
         home = Path(folder, 'a new user')
         home.mkdir()
-        rows = [command_row(line, ROOT) for line in lines_of('README.md', 'make quickstart')] if args.empty else []
-        program, installed = install_all(Path(folder)) if args.empty else install_lent(Path(folder))
+        rows: list[dict[str, Any]] = []
+
+        def command(line: str, place: Path, environment: Mapping[str, str] = os.environ) -> None:
+            rows.append(command_row(line, place, environment))
+            write_log(args, rows)
+
+        if args.empty:
+            for line in lines_of('README.md', 'make quickstart'):
+                command(line, ROOT)
+            program = install_all(Path(folder), command)
+        else:
+            program = install_lent(Path(folder))
         shutil.copy(__file__, folder)
         shutil.copy(ROOT / 'docs/pages.py', folder)
         environment = {key: value for key, value in os.environ.items() if not key.startswith(('PYTHON', 'MMREUSE'))}
         path = os.pathsep.join([str(program.parent), os.environ['PATH']])
         environment |= dict(HOME=str(home), PATH=path, OMP_NUM_THREADS='1')
-        rows += [*installed, *(command_row(line, home, environment) for line in COMMANDS)]
-        write_log(args, rows)
+        for line in COMMANDS:
+            command(line, home, environment)
         for page in args.pages:
             place = home / Path(page).stem
             place.mkdir()
@@ -109,19 +119,20 @@ def copy_source(folder: Path) -> Path:
         '.git', '.venv*', 'data', 'work_dirs', 'build', 'dist')))
 
 
-def install_all(folder: Path) -> tuple[Path, list[dict[str, Any]]]:
+def install_all(folder: Path, command: Callable[..., None]) -> Path:
     """Return the Python of an environment with the wheel and all that it needs, made as the page on it says."""
     source = copy_source(folder)
     subprocess.run([sys.executable, '-m', 'venv', folder / 'venv'], check=True)
     program = folder / 'venv/bin/python'
     environment = dict(os.environ, PATH=os.pathsep.join([str(program.parent), os.environ['PATH']]))
-    rows = [command_row(line, source, environment) for line in lines_of('docs/en/how_to/install.md', 'pip wheel')]
-    rows.append(dict(command_row(f'du -sh {folder}/venv', folder), block='the size of the environment'))
+    for line in lines_of('docs/en/how_to/install.md', 'pip wheel'):
+        command(line, source, environment)
+    command('du -sh venv', folder)
     shutil.rmtree(source)
-    return program, rows
+    return program
 
 
-def install_lent(folder: Path) -> tuple[Path, list[dict[str, Any]]]:
+def install_lent(folder: Path) -> Path:
     """Return the Python of an environment with the wheel, in which the checkout is not known."""
     source = copy_source(folder)
     subprocess.run([sys.executable, '-m', 'pip', 'wheel', '--quiet', '--no-deps', '--no-build-isolation', '--wheel-dir',
@@ -132,15 +143,17 @@ def install_lent(folder: Path) -> tuple[Path, list[dict[str, Any]]]:
     wheel, = folder.glob('mmreuse-*.whl')
     subprocess.run([program, '-m', 'pip', 'install', '--quiet', '--no-deps', wheel], check=True)
     lent = next((folder / 'venv').glob('lib/*/site-packages')) / 'lent.pth'
-    # What a .pth there says, such as that of an editable install, is not read.
-    lent.write_text(sysconfig.get_path('purelib') + '\n')
+    # What a .pth there says, such as that of an editable install, is not read; but that of setuptools, which stands in
+    # for the distutils that Python has no longer from 3.12 on.
+    shim = Path(sysconfig.get_path('purelib'), 'distutils-precedence.pth')
+    lent.write_text(f'{shim.parent}\n{shim.read_text()}\n')
     where = subprocess.run([program, '-c', 'import mmreuse; print(mmreuse.__file__)'], cwd=folder, check=True,
                            env={**os.environ, 'PYTHONPATH': ''}, text=True, stdout=subprocess.PIPE).stdout
     assert where.startswith(str(folder / 'venv')), where
-    return program, []
+    return program
 
 
-def command_row(line: str, folder: Path, environment: dict[str, str] | None = None) -> dict[str, Any]:
+def command_row(line: str, folder: Path, environment: Mapping[str, str]) -> dict[str, Any]:
     """Run a command in a shell; of what it says the end is kept."""
     started = time.monotonic()
     done = subprocess.run(line, shell=True, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE,
