@@ -1,8 +1,12 @@
 """Gram files of made-up features, and float64 pairwise references of the similarities."""
 import pickle
+import sys
+import types
 from itertools import combinations_with_replacement
 from pathlib import Path
+from unittest import mock
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -91,3 +95,31 @@ def write_published(folder: Path, similarity: SimilarityMatrix) -> list[Path]:
         paths.append(folder / f'{left}.{right}.pkl')
         paths[-1].write_bytes(pickle.dumps(content, protocol=4))
     return paths
+
+
+class Block:
+    """What published partitions hold."""
+
+    def __init__(self, model_name: str, block_index: int, first: int, last: int) -> None:
+        self.model_name, self.block_index = model_name, block_index
+        self.node_list = list(np.arange(first, last + 1))
+        self.value, self.size, self.group_id = 0, 0, np.int64(0)
+
+
+class Block_Assign:  # noqa: N801 (the published name)
+    """A published partition: blocks by set, and the center of each."""
+
+    def __init__(self, groups: list[list[Block]], centers: list[Block]) -> None:
+        self.block2center = {'vit': {0: centers[0]}}
+        self.center2block = [[center, *group] for center, group in zip(centers, groups, strict=True)]
+        self.centers = centers
+
+
+def write_published_partition(path: Path, content: object) -> Path:
+    """Pickle a partition under the published class names, which a reader does not have."""
+    module = types.ModuleType('utils')
+    with mock.patch.object(Block, '__module__', 'utils'), mock.patch.object(Block_Assign, '__module__', 'utils'), \
+            mock.patch.dict(sys.modules, utils=module):
+        module.Block, module.Block_Assign = Block, Block_Assign
+        path.write_bytes(pickle.dumps(content, protocol=4))
+    return path

@@ -1,11 +1,9 @@
 """Published partitions: read, whatever was left in them, and never run."""
 import os
-import pickle
-import sys
-import types
+from functools import partial
 
-import numpy as np
 import pytest
+from similarity_helpers import Block, Block_Assign, write_published_partition
 
 from mmreuse.errors import ArtefactError
 from mmreuse.reassembly.partition.files import load_partition, save_partition
@@ -14,35 +12,10 @@ from mmreuse.reassembly.partition.published import import_published_partition
 NODES = {'resnet50': list('abcd'), 'vit': list('abc')}
 
 
-class Block:
-    def __init__(self, model_name, block_index, first, last):
-        self.model_name, self.block_index = model_name, block_index
-        self.node_list = list(np.arange(first, last + 1))
-        self.value, self.size, self.group_id = 0, 0, np.int64(0)
-
-
-class Block_Assign:  # noqa: N801 (the published name)
-    def __init__(self, groups, centers):
-        self.block2center = {'vit': {0: centers[0]}}
-        self.center2block = [[center, *group] for center, group in zip(centers, groups, strict=True)]
-        self.centers = centers
-
-
 @pytest.fixture
-def write(tmp_path, monkeypatch):
-    """Write a partition under the published class names, which a reader does not have."""
-
-    def write(content):
-        module = types.ModuleType('utils')
-        for kind in (Block, Block_Assign):
-            monkeypatch.setattr(kind, '__module__', 'utils')
-            setattr(module, kind.__name__, kind)
-        with monkeypatch.context() as patch:
-            patch.setitem(sys.modules, 'utils', module)
-            (tmp_path / 'assignment_hybrid_2.pkl').write_bytes(pickle.dumps(content, protocol=4))
-        return tmp_path / 'assignment_hybrid_2.pkl'
-
-    return write
+def write(tmp_path):
+    """Write a partition."""
+    return partial(write_published_partition, tmp_path / 'assignment_hybrid_2.pkl')
 
 
 def groups():
