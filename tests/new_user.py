@@ -25,8 +25,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ('mmreuse --version', 'mmreuse quickstart --jobs merge', 'mmreuse list configs zipit',
-            'mmreuse check timm:test_resnet --input-size 64')
+COMMANDS = ('mmreuse --version', 'mmreuse list configs zipit', 'mmreuse check timm:test_resnet --input-size 64')
 PAGES = ('README.md', 'docs/en/reference/notebook.md',
          *(str(path.relative_to(ROOT)) for kind in ('how_to', 'tutorials')
            for path in sorted((ROOT / 'docs/en' / kind).glob('*.md')) if path.stem != 'install'))
