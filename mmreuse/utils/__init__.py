@@ -1,4 +1,4 @@
-"""Files, hashes, caches and manifests: what every other room may use."""
+"""Files, hashes, caches and manifests: what every other package may use."""
 from mmreuse.utils.files.paths import data_root
 
 __all__ = ['data_root']
