@@ -12,7 +12,7 @@ cd "$(dirname "$0")/.."
 version=${1:-}
 case $version in
   3.11) system=(bookworm) mirror=() ;;
-  3.12) system=(noble) mirror=(https://archive.ubuntu.com/ubuntu /usr/share/debootstrap/scripts/gutsy) ;;
+  3.12) system=(--components=main,universe noble) mirror=(https://archive.ubuntu.com/ubuntu /usr/share/debootstrap/scripts/gutsy) ;;
   3.13) system=(trixie) mirror=() ;;
   *) echo 'usage: tests/empty_machine.sh 3.11|3.12|3.13' >&2; exit 2 ;;
 esac
