@@ -1,6 +1,6 @@
 """Show what mmreuse does, on the embedded digits, in minutes and without a download.
 
-    mmreuse quickstart
+    python tools/quickstart.py      # or: mmreuse quickstart
 
 Every job runs through the same configs and runners that users have; the folder ``configs/quickstart`` is a template for
 a zoo of one's own. Interrupted, the same command goes on.
