@@ -5,7 +5,8 @@
 Each case runs in a process of its own. ``taken_mb`` is the most that the process has in memory during the stage
 beyond what it had before, weights and images given to it left out, and pages of files, which the system drops where
 memory is short; ``stated_mb`` is what the stage itself logs. Networks have random weights: memory does not depend on
-them. Cases without ``taken_mb`` are larger than this machine or than an hour; their stage was started with less
+them. Where a stage states several needs, what it keeps for one is there beside the next, and they are added. Cases
+without ``taken_mb`` are larger than this machine or than an hour; their stage was started with less
 memory than it needs, and says in its refusal how much that is.
 """
 import argparse
@@ -22,7 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-_STATED = re.compile(r'needs about ([\d.]+) (MiB|GiB)')
+_STATED = re.compile(r'([\w ]+): needs about ([\d.]+) (MiB|GiB)')
 _MB = 1e6
 #: More than any machine has: the stage is stopped at its own statement.
 _ENDLESS = 1e18
@@ -77,6 +78,7 @@ def _zoo(stage: str, config: Callable[[Path], dict[str, Any]]) -> Callable[[], N
         FeatureExtractionRunner(cfg).run()
     runner = runners[stage](cfg)
     runner.check()
+    runner.num_samples('data', cfg.features.num_samples)  # opens the data set
     return runner.run
 
 
@@ -220,10 +222,11 @@ def measure(name: str) -> dict[str, float]:
                           text=True, check=False)
     if done.returncode:
         raise SystemExit(f'{name}:\n{done.stdout}')
-    said = [float(number) * (2**30 if unit == 'GiB' else 2**20)
-            for number, unit in _STATED.findall(done.stdout.rpartition('STARTS')[2])]
+    said: dict[str, float] = {}
+    for what, number, unit in _STATED.findall(done.stdout.rpartition('STARTS')[2]):
+        said[what] = max(said.get(what, 0.), float(number) * (2**30 if unit == 'GiB' else 2**20))
     taken = re.search(r'^TAKEN (\d+)$', done.stdout, re.MULTILINE)
-    result = dict(stated_mb=max(said) / _MB) if said else {}
+    result = dict(stated_mb=sum(said.values()) / _MB) if said else {}
     return result | (dict(taken_mb=int(taken[1]) / _MB) if taken else {})
 
 

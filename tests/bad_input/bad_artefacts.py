@@ -27,7 +27,7 @@ _WHOLE: dict[str, Any] = {}
 
 def bad_artefact(workspace: Workspace, draw: random.Random, folder: Path) -> Case:
     """A file of a finished or broken off run, damaged, and the run that reads it."""
-    make, subject = draw.choice(_subjects(workspace))
+    make, subject = draw.choice(subjects(workspace))
     key = f'{make.__name__[1:]} {subject}'
     if key not in _WHOLE:
         _, call = make(workspace, subject, folder)
@@ -44,7 +44,7 @@ def bad_artefact(workspace: Workspace, draw: random.Random, folder: Path) -> Cas
                 folder=folder, right=_WHOLE[key])
 
 
-def _subjects(workspace: Workspace) -> list[tuple[Callable, Any]]:
+def subjects(workspace: Workspace) -> list[tuple[Callable, Any]]:
     """Return how a file is read, and which: quick ones several times, so that they are drawn more often."""
     networks = sorted((workspace.folder / 'runs').glob('*/*/network.safetensors'))
     return [*((_stage, path) for path in _STAGES), *[(_stage, 'configs/quickstart/curve_digits.py')] * 20,

@@ -3,10 +3,8 @@ import argparse
 import os
 import random
 import shutil
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from types import MappingProxyType
 from unittest.mock import patch
 
 from bad_data import png_bomb, write_images
@@ -73,9 +71,8 @@ def furnish(workspace: Workspace, folder: Path) -> None:
     """Put files of every kind into a folder."""
     for name in ('configs', 'small'):
         (folder / name).symlink_to(workspace.folder / name)
-    for path in _TRAINED:
-        source = workspace.result(path)
-        shutil.copytree(source, folder / 'work_dirs' / source.name, ignore=shutil.ignore_patterns('2026*', '*.log'))
+    shutil.copytree(workspace.folder / 'work_dirs', folder / 'work_dirs',
+                    ignore=shutil.ignore_patterns('2026*', '*.log'))
     for number, source in enumerate(sorted((workspace.folder / 'runs').glob('*/*/network.safetensors'))[:3]):
         shutil.copy(source, folder / f'network{number}.safetensors')
     shutil.copy(workspace.result(_TRAINED[0]) / 'epoch_1.pth', folder / 'epoch_1.pth')
@@ -100,8 +97,8 @@ def arguments_with(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     return found
 
 
-def draw_arguments(parser: argparse.ArgumentParser, workspace: Workspace, draw: random.Random, folder: Path,
-                   fixed: Mapping[str, str] = MappingProxyType({}), others: float = 0.25) -> list[str]:
+def draw_arguments(parser: argparse.ArgumentParser, workspace: Workspace, draw: random.Random,
+                   folder: Path) -> list[str]:
     """Return arguments for a parser.
 
     Args:
@@ -109,21 +106,16 @@ def draw_arguments(parser: argparse.ArgumentParser, workspace: Workspace, draw: 
         workspace: Has configs.
         draw: Of which, and of values.
         folder: Has files; see :func:`furnish`.
-        fixed: Values by destination, which are given.
-        others: How often one is given that may be left out.
     """
     found: list[str] = []
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
-            fitting = [name for name, sub in action.choices.items()
-                       if not fixed or {each.dest for each in sub._actions} & set(fixed)]
-            chosen = draw.choice(fitting or list(action.choices))
-            found += [chosen, *draw_arguments(action.choices[chosen], workspace, draw, folder, fixed, others)]
-        elif action.dest in fixed or not isinstance(action, argparse._HelpAction) and (
-                action.required or not action.option_strings or draw.random() < others):
+            chosen = draw.choice(list(action.choices))
+            found += [chosen, *draw_arguments(action.choices[chosen], workspace, draw, folder)]
+        elif not isinstance(action, argparse._HelpAction) and (
+                action.required or not action.option_strings or draw.random() < 0.25):
             flag = [draw.choice(action.option_strings)] if action.option_strings else []
-            found += [*flag, *(fixed.get(action.dest) or _value(action, workspace, draw, folder)
-                               for _ in range(_count(action, draw)))]
+            found += [*flag, *(_value(action, workspace, draw, folder) for _ in range(_count(action, draw)))]
     return found
 
 

@@ -24,7 +24,9 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 sys.path.insert(0, str(Path(__file__).parent))
-from bad_command_lines import arguments_with, draw_arguments, furnish, parser_of, tools  # noqa: E402
+from bad_artefacts import subjects  # noqa: E402
+from bad_command_lines import tools  # noqa: E402
+from good_command_lines import HOLE, MORE, furnish_well, with_holes  # noqa: E402
 from hostile_files import hostile_files  # noqa: E402
 from mutations import at, places  # noqa: E402
 from trial import Ending, tool, trial  # noqa: E402
@@ -38,8 +40,6 @@ _PER_BYTE = 20
 _PATHS = re.compile(r'PathLike|\bPath\b')
 _NAMES = ('path', 'file', 'source', 'of', 'config', 'checkpoint', 'reference', 'name')
 _WRITES = re.compile(r'^(write|save|atomic|remove|flush|sole|append|class_folders|files_below|hash_folder)')
-#: What a tool may be given beside a file: so many tries, the second half with options that may be left out.
-_DRAWS = 6
 _MISSING = 'is-not-there'
 #: Values of a config that name a file.
 _FILE = re.compile(r'\.(pth|pkl|safetensors|npz|npy|csv|json|ya?ml|txt|onnx|whl|gz)$|^result://')
@@ -71,8 +71,9 @@ def _reads_a_file(function: Callable) -> bool:
     return bool(_PATHS.search(hint)) or hint == str(str) and needed[0].name in ('source', 'of', 'path', 'config')
 
 
-def faults(ending: Ending, file: Path, mark: Path) -> Iterator[str]:
+def faults(ending: Ending, file: Path, place: str, mark: Path) -> Iterator[str]:
     """Yield what is wrong with the way in which a hostile file ended."""
+    names = [file.name, str(file.parent), *Path(place).parts[-2:]]  # a run's result has a name of its own
     if mark.exists():
         mark.rmdir()
         yield 'something ran'
@@ -81,51 +82,74 @@ def faults(ending: Ending, file: Path, mark: Path) -> Iterator[str]:
         yield f'{path} was written'
     if ending.kind not in ('result', 'refused', 'usage'):
         yield f'{ending.kind}: {ending.message[:400]}'
-    if ending.kind == 'refused' and file.name not in ending.message and str(file.parent) not in ending.message:
+    if ending.kind == 'refused' and not any(name in ending.message for name in names):
         yield f'does not name the file: {ending.message[:300]}'
     if ending.memory > ROOM + _PER_BYTE * file.stat().st_size:
         yield f'takes {ending.memory / 2 ** 20:.0f} MB'
 
 
-def calls(workspace: Workspace | None, files: dict[str, Path], folder: Path, share: float,
-          read: float) -> Iterator[tuple[str, str, Path, Callable[[], Any] | None]]:
+Calls = Iterator[tuple[str, str, Path, Callable[[], Any] | None]]
+
+
+def calls(workspace: Workspace | None, files: dict[str, Path], folder: Path, share: float, read: float) -> Calls:
     """Yield entry point, kind of file, file, and the call that hands it in, None where a tool never looks at it."""
     draw, functions = random.Random(0), readers()  # which imports everything before the first call
-    number = max(1, round(share * len(files)))
-    for name in tools() if workspace else ():
-        for place in sorted({each.dest for each in arguments_with(parser_of(name))}):
-            hand_in = partial(_run_tool, workspace, name, place, folder)
-            for kind, file in draw.sample(list(files.items()), number):
-                seed = _fitting_seed(hand_in, workspace, folder / 'run' / f'{_MISSING}{file.suffix}')
-                yield f'tools/{name} {place}', kind, file, None if seed is None else partial(hand_in, seed, file)
-    for path in (*SOURCES, *DERIVED) if workspace else ():
-        values = trial(partial(workspace.config, path), workspace.folder).value
-        for place in [each for each in places(values) if isinstance(at(values, each), str)
-                      and _FILE.search(at(values, each))] + [('load_from',)]:
-            for kind, file in draw.sample(list(files.items()), number):
-                yield f'{path} {".".join(map(str, place))}', kind, file, partial(
-                    _run_config, path, values, place, file, folder)
+    if workspace:
+        number = max(1, round(share * len(files)))
+        yield from _tool_calls(workspace, files, folder, draw, number)
+        yield from _config_calls(workspace, files, folder, draw, number)
+        yield from _result_calls(workspace, files, folder, draw, number)
     for place, function in functions.items():
         for kind, file in files.items():
             if draw.random() < read:
                 yield place, kind, file, partial(_read, function, file)
 
 
-def _fitting_seed(hand_in: Callable[[int, Path], None], workspace: Workspace, missing: Path) -> int | None:
-    """Return a seed of a tool's other arguments with which it comes to look at this one.
+def _tool_calls(workspace: Workspace, files: dict[str, Path], folder: Path, draw: random.Random, number: int) -> Calls:
+    """Files as arguments of tools, in command lines that are good otherwise."""
+    for path in MORE:
+        trial(lambda path=path: write_config(workspace.small(path), workspace.config(path)), workspace.folder)
+    for name in tools():
+        for argument, words in with_holes(name, draw):
+            hand_in = partial(_run_tool, workspace, name, words, folder)
+            for kind, file in draw.sample(list(files.items()), number):
+                seen = _looks(hand_in, workspace, folder / 'run' / f'{_MISSING}{file.suffix}')
+                yield f'tools/{name} {argument}', kind, file, partial(hand_in, file) if seen else None
 
-    It does if it says that a file of this kind is missing, or ends in a result; None where none of :data:`_DRAWS` does.
-    """
-    for seed in range(_DRAWS):
-        ending = trial(partial(hand_in, seed, missing), workspace.folder)
-        if ending.kind == 'result' or ending.kind in ('refused', 'usage') and _MISSING in (
-                ending.message + ending.output):
-            return seed
-    return None
+
+def _config_calls(workspace: Workspace, files: dict[str, Path], folder: Path, draw: random.Random,
+                  number: int) -> Calls:
+    """Files that configs name."""
+    for path in (*SOURCES, *DERIVED):
+        values = trial(partial(workspace.config, path), workspace.folder).value
+        for place in [each for each in places(values) if isinstance(at(values, each), str)
+                      and _FILE.search(at(values, each))] + [('load_from',)]:
+            for kind, file in draw.sample(list(files.items()), number):
+                yield f'{path} {".".join(map(str, place))}', kind, file, partial(
+                    _run_config, path, values, place, file, folder)
+
+
+def _result_calls(workspace: Workspace, files: dict[str, Path], folder: Path, draw: random.Random,
+                  number: int) -> Calls:
+    """Files in place of those that finished runs have left, which are read when they are started again."""
+    for make, subject in dict.fromkeys(subjects(workspace)):
+        own = _fresh(folder)
+        for name in [path.relative_to(own) for path in make(workspace, subject, own)[0]]:
+            fitting = [(kind, file) for kind, file in files.items() if file.suffix == name.suffix]
+            for kind, file in draw.sample(fitting, min(number, len(fitting))):
+                yield f'results/{make.__name__[1:]}/{subject}/{name}', kind, file, partial(
+                    _replace_result, workspace, make, subject, name, file, folder)
+
+
+def _looks(hand_in: Callable[[Path], None], workspace: Workspace, missing: Path) -> bool:
+    """Return whether a tool comes to look at an argument: says that such a file is missing, or ends in a result."""
+    ending = trial(partial(hand_in, missing), workspace.folder)
+    return ending.kind == 'result' or ending.kind in ('refused', 'usage') and _MISSING in (
+        ending.message + ending.output)
 
 
 def _kind(place: str) -> str:
-    return next((kind for kind in ('tools', 'configs') if place.startswith(f'{kind}/')), 'functions')
+    return next((kind for kind in ('tools', 'configs', 'results') if place.startswith(f'{kind}/')), 'functions')
 
 
 def _read(function: Callable, file: Path) -> None:
@@ -133,20 +157,31 @@ def _read(function: Callable, file: Path) -> None:
     function(str(file) if hint is str else file)
 
 
-def _run_tool(workspace: Workspace, name: str, place: str, folder: Path, seed: int, file: Path) -> None:
+def _fresh(folder: Path) -> Path:
     own = folder / 'run'
     shutil.rmtree(own, ignore_errors=True)
     own.mkdir()
-    furnish(workspace, own)
+    return own
+
+
+def _run_tool(workspace: Workspace, name: str, words: list[str], folder: Path, file: Path) -> None:
+    own = _fresh(folder)
+    furnish_well(workspace, own)
     os.environ['MMREUSE_DATA_ROOT'] = str(own)
     os.chdir(own)
-    others = 0. if seed < _DRAWS / 2 else 0.25
-    tool(name, *draw_arguments(parser_of(name), workspace, random.Random(seed), own, {place: str(file)}, others))
+    tool(name, *(word.replace(HOLE, str(file)) for word in words))
+
+
+def _replace_result(workspace: Workspace, make: Callable, subject: Any, name: Path, file: Path, folder: Path) -> None:
+    own = _fresh(folder)
+    call = make(workspace, subject, own)[1]
+    shutil.copy(file, own / name)
+    os.chdir(own)
+    call()
 
 
 def _run_config(path: str, values: dict, place: tuple, file: Path, folder: Path) -> None:
-    own = folder / 'run'
-    shutil.rmtree(own, ignore_errors=True)
+    own = _fresh(folder)
     values = json.loads(json.dumps(values))
     at(values, place[:-1])[place[-1]] = str(file)
     write_config(own / 'config.py', values)
@@ -188,20 +223,19 @@ def walk(workspace: Workspace | None, folder: Path, share: float, read: float = 
     looked_at, unseen = set(), set()
     try:
         for place, kind, file, call in calls(workspace, files, folder, share, read):
+            (unseen if call is None else looked_at).add(place)
             if call is None:
-                unseen.add(place)
                 continue
-            looked_at.add(place)
             ending = trial(call, folder if workspace is None else workspace.folder)
             endings[ending.kind] += 1
             most = max(most, ending.memory)
-            for fault in faults(ending, file, mark):
+            for fault in faults(ending, file, place, mark):
                 wrong.append(dict(place=place, file=kind, fault=fault))
                 print(wrong[-1], flush=True)
     except KeyboardInterrupt:
         print(f'Ended before {place}; what follows is of what came before it.')
     return dict(files=len(files), entries=dict(Counter(_kind(each) for each in looked_at)),
-                never_looked_at=sorted(unseen), calls=sum(endings.values()), endings=dict(endings),
+                never_looked_at=sorted(unseen - looked_at), calls=sum(endings.values()), endings=dict(endings),
                 most_memory_mb=round(most / 2 ** 20), faults=wrong)
 
 

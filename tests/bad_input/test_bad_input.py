@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from bad_command_lines import arguments_with, parser_of, tools
 from bad_configs import bad_text, other_config
 from bad_data import bad_file
 from bad_numbers import bad_numbers
 from cases import run_case
 from fuzz import KINDS
+from good_command_lines import GOOD, with_holes
 from hostile_walk import readers, walk
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
@@ -45,6 +47,13 @@ def test_what_is_hostile_harms_nothing(tmp_path):
     found = walk(None, tmp_path, 0., read=0.01)
     assert found['calls'] > 12
     assert not found['faults']
+
+
+def test_hostile_files_are_handed_in_as_every_argument_of_every_tool():
+    assert set(GOOD) == set(tools())
+    for name in tools():
+        arguments = {action.dest for action in arguments_with(parser_of(name))}
+        assert arguments == {argument for argument, _ in with_holes(name, random.Random(0))}, name
 
 
 @pytest.mark.slow

@@ -89,7 +89,7 @@ class Workspace:
             shutil.rmtree(work_dir, ignore_errors=True)
             tool('train.py', self.small(path), '--work-dir', work_dir)
 
-        ending = trial(call, self.folder, timeout=300)
+        ending = trial(call, self.folder, timeout=1800)
         if ending.kind != 'result':
             raise RuntimeError(f'{path}: {ending.kind}: {ending.message}\n{ending.output[-2000:]}')
 

@@ -1,4 +1,5 @@
 """The kinds of runs, each a command line on small networks of the digits."""
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,21 +27,22 @@ class Kind:
 
     Args:
         tool: In ``tools/``.
-        config: In ``tests/kills/configs/``.
+        config: In ``tests/kills/configs/``; none for a tool that has its own.
         arguments: More of the command line.
         resumes: Whether ``--resume`` makes the command go on; the others do that by themselves.
         sources: Whether it starts from the networks of :func:`make_sources`.
     """
     tool: str
-    config: str
+    config: str = ''
     arguments: Sequence[str] = ()
     resumes: bool = False
     sources: bool = True
 
     def command(self, again: bool) -> list[str]:
         """Return the command line behind ``python``, from the folder that :func:`prepare` has made."""
-        return [f'tools/{self.tool}', str(CONFIGS / f'{self.config}.py'), '--work-dir', str(RUNS / 'run'),
-                *self.arguments, *(['--resume'] if again and self.resumes else [])]
+        config = [str(CONFIGS / f'{self.config}.py')] if self.config else []
+        return [f'tools/{self.tool}', *config, '--work-dir', str(RUNS / 'run'), *self.arguments,
+                *(['--resume'] if again and self.resumes else [])]
 
 
 KINDS = {
@@ -57,14 +59,24 @@ KINDS = {
     'prune channels': Kind('pruning/prune_channels.py', 'channels'),
     'features to reassembly': Kind('dery/run_pipeline.py', 'dery'),
     'pipeline': Kind('train.py', 'pipeline', sources=False),
+    'quick start': Kind('quickstart.py', sources=False),
 }
+#: Numbers in the quick start's configs, and what makes a minute of its three.
+_SHORT = dict(max_epochs=1, epochs=1, val_interval=1, num_samples=256, restarts=2, num_batches=2, num_candidates=6,
+              finalists=3, top=1, points=3)
 
 
 def prepare(folder: Path) -> None:
-    """Make a folder that runs work in: the checkout's configs and tools, and the networks that they start from."""
-    folder.mkdir(parents=True)
-    for name in ('configs', 'tests', 'tools'):
-        (folder / name).symlink_to(ROOT / name)
+    """Make a folder that runs work in: the checkout's configs and tools; the configs of the quick start are shortened.
+    """
+    own = folder / 'configs' / 'quickstart'
+    own.mkdir(parents=True)
+    for path in (ROOT / 'tests', ROOT / 'tools', *(ROOT / 'configs').iterdir()):
+        if path.name != own.name:
+            (folder / path.relative_to(ROOT)).symlink_to(path)
+    numbers = re.compile(rf'\b({"|".join(_SHORT)})=\d+')
+    for path in (ROOT / 'configs' / own.name).glob('*.py'):
+        (own / path.name).write_text(numbers.sub(lambda found: f'{found[1]}={_SHORT[found[1]]}', path.read_text()))
 
 
 def make_sources() -> None:

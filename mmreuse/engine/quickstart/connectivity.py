@@ -5,10 +5,10 @@ from typing import Any
 
 from mmreuse.engine.quickstart.trained import CONFIGS, METRIC, SAMPLES, Step, Told
 from mmreuse.engine.run_config import run_config
+from mmreuse.utils.configs.files import read_config
 from mmreuse.utils.files.io import read_json
 from mmreuse.visualization import Report, compare, draw_connectivity, verdict
 
-EPOCHS = 12
 _PLAIN = ('direct', 'none')
 
 
@@ -20,10 +20,12 @@ def connect_digits(folder: Path, report: Report, step: Step) -> Told:
         report: Gets the figure and the table.
         step: Is told what is done.
     """
-    ends = [folder / 'pair' / f'net{number}_epoch_{EPOCHS}.pth' for number in (1, 2)]
+    config = CONFIGS / 'pair_digits.py'
+    epochs = read_config(config).train_cfg.max_epochs
+    ends = [folder / 'pair' / f'net{number}_epoch_{epochs}.pth' for number in (1, 2)]
     if not all(end.is_file() for end in ends):
         step('training a pair of networks')
-        run_config(CONFIGS / 'pair_digits.py', work_dir=folder / 'pair', resume=True)
+        run_config(config, work_dir=folder / 'pair', resume=True)
     step('measuring the line')
     run_config(CONFIGS / 'curve_digits.py', 'ConnectivityRunner', work_dir=folder,
                options={'connectivity.pairs.digits': list(map(str, ends))})

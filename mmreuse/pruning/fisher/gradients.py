@@ -88,16 +88,9 @@ def per_sample_gradients(
             calls = _observe(model, layers, images, labels, loss, len(images) / average)
             if not stored:
                 _prove(model, parameters, calls, images, labels, loss, average)
-                own = {name: [call for call in calls if call.name == name] for name in parameters}
-                # Beside them a chunk on its way: what enters and leaves the layers, once more for what is made of it.
-                needed = sum(_bytes(parameter, own[name], samples, average, len(images))
-                             for name, parameter in parameters.items()) + 2 * sum(
-                                 call.inputs.nbytes + call.grads.nbytes for call in calls)
-                if images.device.type == 'cpu':
-                    require_memory(needed, f'gradients of {samples} samples', 'Take fewer samples, or fewer modules.')
-                stored = {name: _storage(parameter, own[name], samples, average, len(images), masks.get(name))
-                          for name, parameter in parameters.items()}
-            for call in calls:
+                stored = _room(parameters, calls, images, samples, average, masks)
+            while calls:  # what is stored is not kept beside the next chunk
+                call = calls.pop(0)
                 _require_finite(call, rows)
                 stored[call.name].add(call.layer, call.inputs, call.grads, rows, here)
             seen = here.stop
@@ -164,6 +157,23 @@ def _prove(model: nn.Module, parameters: Mapping[str, nn.Parameter], calls: Sequ
                 f"the gradient of one sample by '{name}' is {difference:.3g} off, of {float(exact.norm()):.3g}: the "
                 'weight is used by other than its layer, or the layer mixes the samples of a batch or does not have '
                 'them in its first dimension. Leave the module out with `exclude`.')
+
+
+def _room(parameters: Mapping[str, nn.Parameter], calls: Sequence[Call], images: Tensor, samples: int, average: int,
+          masks: Mapping[str, Tensor]) -> dict[str, Kept | Products]:
+    """Make room for all gradients, if there is as much.
+
+    Raises:
+        ConfigError: There is not.
+    """
+    own = {name: [call for call in calls if call.name == name] for name in parameters}
+    # Beside them a chunk on its way: what enters and leaves the layers, once more for what is made of it.
+    needed = sum(_bytes(parameter, own[name], samples, average, len(images)) for name, parameter in parameters.items()
+                 ) + 2 * sum(call.inputs.nbytes + call.grads.nbytes for call in calls)
+    if images.device.type == 'cpu':
+        require_memory(needed, f'gradients of {samples} samples', 'Take fewer samples, or fewer modules.')
+    return {name: _storage(parameter, own[name], samples, average, len(images), masks.get(name))
+            for name, parameter in parameters.items()}
 
 
 def _storage(parameter: nn.Parameter, calls: Sequence[Call], samples: int, average: int, images: int,
