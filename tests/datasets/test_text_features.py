@@ -52,6 +52,12 @@ def test_names_of_a_file_are_the_first_synonyms_where_these_are_unique(tmp_path)
     assert class_names(str(tmp_path / 'words.txt')) == ['goldfish', 'crane, bird', 'crane, machine', 'ice cream']
 
 
+def test_a_binary_file_is_no_list_of_names(tmp_path):
+    (tmp_path / 'names.safetensors').write_bytes(b'\x02' + bytes(7) + b'{}')
+    with pytest.raises(ArtefactError, match='names.safetensors: is no text'):
+        class_names(str(tmp_path / 'names.safetensors'))
+
+
 @pytest.mark.parametrize('text', ['cat\ndog\ncat\n', 'cat\n\ndog\n'])
 def test_classes_without_a_name_of_their_own_are_refused(tmp_path, text):
     (tmp_path / 'names.txt').write_text(text)

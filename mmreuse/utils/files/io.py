@@ -277,9 +277,12 @@ def read_text(path: PathLike) -> str:
     """
     _require_file(path)
     try:
-        return Path(path).read_text(encoding='utf-8')
+        text = Path(path).read_text(encoding='utf-8')
     except UnicodeDecodeError as error:
         raise ArtefactError(f'{path}: is no text ({error}). Save it in UTF-8, or name another file.') from error
+    if '\0' in text:  # as in many binary files, which may be UTF-8 otherwise
+        raise ArtefactError(f'{path}: is no text (it has zero bytes). Save it in UTF-8, or name another file.')
+    return text
 
 
 def _require_file(path: PathLike) -> None:
