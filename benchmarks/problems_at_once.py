@@ -8,10 +8,10 @@ work can save on one thread. Times are of the processor, one thread, medians of 
 pays, start and reading of data, is not part of a step.
 """
 import statistics
-import time
+from functools import partial
 
 import torch
-from _common import compare_times, parse_args, write
+from _common import compare_times, parse_args, take_turns, write
 from mmengine.registry import init_default_scope
 from mmpretrain.structures import DataSample
 from torch import Tensor
@@ -24,12 +24,16 @@ CASES = {'ResNet-8, width 4, 8 px, batch 16': (dict(depth=8, width=4), 8, 16, 7)
          'ResNet-20, width 16, 32 px, batch 32': (dict(depth=20), 32, 32, 3)}
 
 
-def step(model: ModularClassifier, optimizer: torch.optim.Optimizer, images: Tensor, samples: list) -> float:
-    start = time.process_time()
+def step(model: ModularClassifier, optimizer: torch.optim.Optimizer, images: Tensor, samples: list) -> None:
     optimizer.zero_grad()
     sum(model(images, samples, mode='loss').values()).backward()
     optimizer.step()
-    return time.process_time() - start
+
+
+def step_in_turn(model: ModularClassifier, optimizer: torch.optim.Optimizer, images: Tensor, samples: list,
+                 batch: int) -> None:
+    for start in range(0, len(samples), batch):
+        step(model, optimizer, images[start:start + batch], samples[start:start + batch])
 
 
 def make(net: CifarResNet, problems: int | None) -> tuple[ModularClassifier, torch.optim.Optimizer]:
@@ -49,15 +53,13 @@ def main() -> None:
                    for number in range(len(images))]
         together = make(CifarResNet(**options, num_classes=10), PROBLEMS)
         alone = make(CifarResNet(**options, num_classes=10), None)
-        times: dict[str, list[float]] = dict(reference=[], ours=[], floor=[])
-        for _ in range(repeats):
-            times['ours'].append(step(*together, images, samples))
-            parts = zip(images.split(batch), (samples[start:start + batch] for start in range(0, len(samples), batch)),
-                        strict=True)
-            times['reference'].append(sum(step(*alone, *part) for part in parts))
-            times['floor'].append(step(*alone, images, samples))
-        seconds = {f'{name}_s': statistics.median(own[1:]) for name, own in times.items()}
-        results[case] = seconds | compare_times(times['reference'][1:], times['ours'][1:])
+        times = take_turns(dict(
+            ours=partial(step, *together, images, samples),
+            reference=partial(step_in_turn, *alone, images, samples, batch),
+            floor=partial(step, *alone, images, samples)), repeats)
+        times = {name: own[1:] for name, own in times.items()}  # the first turn warms up
+        results[case] = dict(compare_times(times['reference'], times['ours']),
+                             floor_s=statistics.median(times['floor']))
         write(args.out, results)
 
 

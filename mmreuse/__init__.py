@@ -13,5 +13,6 @@ def __getattr__(name: str) -> Any:
         from mmreuse.utils.setup_env import require_openmmlab
         require_openmmlab()
         from mmreuse import networks
-        return getattr(networks, name)
+        globals()[name] = getattr(networks, name)  # found at once from now on
+        return globals()[name]
     raise AttributeError(f"module 'mmreuse' has no attribute '{name}'")

@@ -1,17 +1,16 @@
 """The main of all command lines in ``tools/``; torch is imported after the arguments are read, so --help is quick."""
-import io
 import shlex
 import sys
 import warnings
 from argparse import Action, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmreuse.utils.command_line import OptionAction, add_arguments
 from mmreuse.utils.deprecation import warn_renamed
 from mmreuse.utils.processes.interruption import signals_end_runs
+from mmreuse.utils.setup_env import quiet_imports
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -93,7 +92,7 @@ def add_matcher(parser: ArgumentParser, default: Mapping[str, Any] | None = None
 def run_tool(run: Callable[[Namespace], None], args: Namespace) -> None:
     """Run a tool; what goes wrong on purpose ends in one message, and a signal in one line that says how to go on."""
     with signals_end_runs(_goes_on(args), waits=getattr(args, 'launcher', 'none') != 'none'):
-        with redirect_stdout(io.StringIO()):  # mmpretrain prints that it lacks a package that nothing here uses
+        with quiet_imports():
             from mmreuse.engine.launch import leave_process_group, reported_errors
         with reported_errors():
             run(args)

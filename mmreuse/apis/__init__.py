@@ -1,11 +1,8 @@
 """The calls of a notebook: each takes networks and data, and returns a network and a result that prints as a table."""
-import io
-from contextlib import redirect_stdout
-
-from mmreuse.utils.setup_env import require_openmmlab
+from mmreuse.utils.setup_env import quiet_imports, require_openmmlab
 
 require_openmmlab()
-with redirect_stdout(io.StringIO()):  # mmpretrain prints that it lacks a package that nothing here uses
+with quiet_imports():
     from mmreuse.apis.checking import check
     from mmreuse.apis.distillation import distill
     from mmreuse.apis.inference import NetworkInferencer

@@ -1,4 +1,7 @@
 """Check of the OpenMMLab stack underneath."""
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -37,6 +40,13 @@ def require_openmmlab() -> dict[str, str]:
         raise ImportError("mmengine of upstream needs pkg_resources: pip install 'setuptools<82'")
     _require_system_libraries()
     return {name: f'{active[0]} {metadata.version(active[0])}' if active else name for name, active in found.items()}
+
+
+@contextmanager
+def quiet_imports() -> Iterator[None]:
+    """Drop what is printed during imports: mmpretrain says that it lacks a package, which nothing here uses."""
+    with redirect_stdout(io.StringIO()):
+        yield
 
 
 def _require_system_libraries() -> None:

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
 def named_stage(reference: Any, stages: Collection[str]) -> tuple[str | None, str | None]:
     """Return the stage that a reference names, and the module of it that ``STAGE#NAME`` means; None for neither."""
-    if not isinstance(reference, str) or reference in stages:
-        return (reference if isinstance(reference, str) else None), None
+    if not isinstance(reference, str):
+        return None, None
+    if reference in stages:
+        return reference, None
     stage, mark, module = reference.partition('#')
     return (stage, module) if mark and stage in stages else (None, None)
 
